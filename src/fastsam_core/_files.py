@@ -1,0 +1,53 @@
+"""Writing a file so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fastsam_core.errors import OutputError
+
+__all__ = ["atomic_path"]
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that takes its place when the block ends without an error.
+
+    Parameters
+    ----------
+    target : path
+        The file to write; its folder is made if it is missing. The temporary name keeps the suffix.
+
+    Raises
+    ------
+    OutputError
+        When the folder or the file cannot be written (no permission, no space). ``target`` is then as it was.
+    """
+    target = Path(target)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"Cannot write {target}",
+            actual=error.strerror or str(error),
+            remedy="check the folder's permissions and the free space, or choose another output folder",
+        ) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""Masks to and from COCO annotations, polygons and files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsam_core import _runs
+from fastsam_core._files import atomic_path
+from fastsam_core.errors import InvalidMasksError, OutputError
+from fastsam_core.masks import Masks
+
+_M = TypeVar("_M", bound=Masks)
+_FORMAT = "fastsam-masks/1"
+
+
+# ---- COCO -------------------------------------------------------------------------------------------------------
+
+
+def to_rle(masks: Masks) -> list[dict[str, Any]]:
+    """Encode each mask; see :meth:`Masks.to_rle`."""
+    from pycocotools import mask as coco
+
+    height, width = masks.image_hw
+    out: list[dict[str, Any]] = []
+    for i in range(len(masks)):
+        columns = _runs.transpose(masks.runs[masks.offsets[i] : masks.offsets[i + 1]])
+        counts = _runs.rle_counts(columns, height, width)
+        rle = coco.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+        out.append({"size": [height, width], "counts": rle["counts"].decode("ascii")})
+    return out
+
+
+def to_coco(masks: Masks, image_id: int, category_id: int, first_id: int) -> list[dict[str, Any]]:
+    """Describe each mask as an annotation; see :meth:`Masks.to_coco`."""
+    out: list[dict[str, Any]] = []
+    for i, rle in enumerate(to_rle(masks)):
+        x0, y0, x1, y1 = masks.extents_xyxy[i].tolist()
+        annotation = {
+            "id": first_id + i,
+            "image_id": image_id,
+            "category_id": category_id,
+            "segmentation": rle,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": int(masks.areas_px[i]),
+            "iscrowd": 0,
+            "score": float(masks.scores[i]),
+        }
+        if masks.fields:
+            annotation["attributes"] = {key: column[i].tolist() for key, column in masks.fields.items()}
+        out.append(annotation)
+    return out
+
+
+def _column_runs(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int32]:
+    """Decode one COCO segmentation (compressed or plain RLE, polygons) to column runs."""
+    from pycocotools import mask as coco
+
+    height, width = image_hw
+    if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), list):
+        counts = np.asarray(segmentation["counts"], np.int64)
+        if counts.sum() != height * width or np.any(counts < 0):
+            raise InvalidMasksError("RLE counts do not fill the image", expected=f"a sum of {height * width}")
+        return _runs.columns_of_counts(counts, height)
+    if isinstance(segmentation, Mapping):
+        rle: Any = dict(segmentation)
+    else:
+        rle = coco.merge(coco.frPyObjects(segmentation, height, width))
+    return _runs.runs_of_mask(np.ascontiguousarray(coco.decode(rle).T.astype(bool)), 0, 0)
+
+
+def _size_of(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
+    segmentation = annotation.get("segmentation", annotation)
+    size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
+def from_coco(cls: type[_M], annotations: Sequence[Mapping[str, Any]], image_hw: tuple[int, int] | None) -> _M:
+    """Read annotations of one image; see :meth:`Masks.from_coco`."""
+    sizes = {size for size in map(_size_of, annotations) if size is not None}
+    if image_hw is not None:
+        sizes.add(image_hw)
+    if len(sizes) != 1:
+        raise InvalidMasksError(
+            "The image size of the annotations is not clear",
+            expected="one size, from the RLE or given as image_hw",
+            actual=str(sorted(sizes)) if sizes else "none",
+            remedy="pass image_hw=(height, width) and annotations of one image only",
+        )
+    hw = sizes.pop()
+    parts: list[NDArray[np.int32]] = []
+    for index, annotation in enumerate(annotations):
+        try:
+            parts.append(_runs.transpose(_column_runs(annotation.get("segmentation", annotation), hw)))
+        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+            raise InvalidMasksError(f"Annotation {index} has no readable segmentation", actual=str(error)) from error
+    offsets = np.cumsum([0, *(len(part) for part in parts)])
+    runs = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
+    scores = np.array([float(annotation.get("score", 1.0)) for annotation in annotations])
+    names = set.intersection(*(set(a.get("attributes", {})) for a in annotations)) if annotations else set()
+    fields = {name: np.array([a["attributes"][name] for a in annotations]) for name in sorted(names)}
+    boxes = _runs.extents(runs, offsets).astype(np.float32)
+    return cls(hw, boxes, scores, runs, offsets, fields)
+
+
+# ---- polygons ---------------------------------------------------------------------------------------------------
+
+
+def to_polygons(masks: Masks, tolerance_px: float) -> list[list[NDArray[np.float64]]]:
+    """Trace each mask; see :meth:`Masks.to_polygons`."""
+    from skimage.measure import approximate_polygon, find_contours
+
+    out: list[list[NDArray[np.float64]]] = []
+    for i, crop in enumerate(masks.crops()):
+        x0, y0 = masks.extents_xyxy[i, :2].tolist()
+        rings = find_contours(np.pad(crop, 1).astype(np.float32), 0.5) if crop.size else []
+        if tolerance_px > 0:
+            rings = [approximate_polygon(ring, tolerance_px) for ring in rings]
+        out.append([np.asarray(ring, np.float64) + (y0 - 1, x0 - 1) for ring in rings])
+    return out
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+
+def save(masks: Masks, path: str | os.PathLike[str]) -> Path:
+    """Write to ``.npz`` or ``.json``; see :meth:`Masks.save`."""
+    path = Path(path)
+    if path.suffix not in (".npz", ".json"):
+        raise OutputError("Unknown file type for masks", expected="a name ending in .npz or .json", actual=path.name)
+    height, width = masks.image_hw
+    with atomic_path(path) as temporary:
+        if path.suffix == ".npz":
+            columns = {f"field_{key}": column for key, column in masks.fields.items()}
+            np.savez_compressed(
+                temporary,
+                format=np.array(_FORMAT),
+                image_hw=np.array([height, width]),
+                boxes_xyxy=masks.boxes_xyxy,
+                scores=masks.scores,
+                runs=masks.runs,
+                offsets=masks.offsets,
+                metadata=np.array(json.dumps(dict(masks.metadata))),
+                **columns,
+            )
+        else:
+            annotations = to_coco(masks, 1, 1, 1)
+            for annotation, box in zip(annotations, masks.boxes_xyxy, strict=True):
+                annotation["detector_box_xyxy"] = box.tolist()
+            document = {
+                "info": {"format": _FORMAT, "metadata": dict(masks.metadata)},
+                "images": [{"id": 1, "height": height, "width": width}],
+                "categories": [{"id": 1, "name": "object"}],
+                "annotations": annotations,
+            }
+            temporary.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:
+    """Read ``.npz`` or ``.json``; see :meth:`Masks.load`."""
+    path = Path(path)
+    try:
+        return _load_json(cls, path) if path.suffix == ".json" else _load_npz(cls, path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+        raise InvalidMasksError(
+            f"{path} does not hold masks", expected="a file written by Masks.save", actual=str(error)
+        ) from error
+
+
+def _load_npz(cls: type[_M], path: Path) -> _M:
+    with np.load(path, allow_pickle=False) as file:
+        fields = {key.removeprefix("field_"): file[key] for key in file.files if key.startswith("field_")}
+        metadata = json.loads(str(file["metadata"]))
+        height, width = file["image_hw"].tolist()
+        return cls((height, width), file["boxes_xyxy"], file["scores"], file["runs"], file["offsets"], fields, metadata)
+
+
+def _load_json(cls: type[_M], path: Path) -> _M:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    images = document["images"]
+    if len(images) != 1:
+        raise InvalidMasksError("The file describes several images", expected="one", actual=str(len(images)))
+    masks = from_coco(cls, document["annotations"], (images[0]["height"], images[0]["width"]))
+    boxes = [a.get("detector_box_xyxy") for a in document["annotations"]]
+    metadata = document.get("info", {}).get("metadata", {})
+    return cls(
+        masks.image_hw,
+        np.array(boxes, np.float32) if boxes and None not in boxes else masks.boxes_xyxy,
+        masks.scores,
+        masks.runs,
+        masks.offsets,
+        masks.fields,
+        metadata,
+    )

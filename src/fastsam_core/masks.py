@@ -1,0 +1,452 @@
+"""The result of segmentation: many, possibly overlapping masks of one image, kept as rows of runs.
+
+A run is (y, x_start, x_stop). 300 masks of a 3.4-megapixel photo take about 2 MB this way, where a boolean stack
+takes 1 GB; areas, overlaps, look-ups by point and label maps are all computed from the runs directly.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Masks"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """Instance masks of one image, immutable.
+
+    Masks may overlap and nest; their order is kept by every operation that does not say otherwise. Build one with
+    :meth:`from_dense`, :meth:`from_label_map`, :meth:`from_crops`, :meth:`from_coco` or :meth:`load` rather than
+    from runs by hand.
+
+    Parameters
+    ----------
+    image_hw : tuple of int
+        Height and width of the image, pixels.
+    boxes_xyxy : ndarray of shape (N, 4), float32
+        The detector's boxes (x0, y0, x1, y1) in pixels; a mask's own extent is :attr:`extents_xyxy`.
+    scores : ndarray of shape (N,), float32
+        Confidence in [0, 1].
+    runs : ndarray of shape (R, 3), int32
+        Rows (y, x_start, x_stop), ``x_stop`` exclusive, sorted inside each mask, neither empty nor touching.
+    offsets : ndarray of shape (N + 1,), int64
+        Mask ``i`` owns ``runs[offsets[i]:offsets[i + 1]]``; it may own none.
+    fields : mapping of str to ndarray of length N, optional
+        Further columns, one value a mask (``"prompt_index"``, ``"quality"`` …).
+    metadata : mapping, optional
+        How the masks were made (JSON-able values).
+
+    Raises
+    ------
+    InvalidMasksError
+        If the arrays do not fit together or a run leaves the image.
+    """
+
+    image_hw: tuple[int, int]
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    runs: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    fields: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    areas_px: NDArray[np.int64] = field(init=False, repr=False)
+    """Pixels of each mask, shape (N,)."""
+    extents_xyxy: NDArray[np.int32] = field(init=False, repr=False)
+    """Tight half-open box of each mask's pixels, shape (N, 4); zeros for an empty mask."""
+
+    def __post_init__(self) -> None:
+        from fastsam_core import _runs
+
+        height, width = (int(v) for v in self.image_hw)
+        arrays = {
+            "boxes_xyxy": np.ascontiguousarray(self.boxes_xyxy, np.float32).reshape(-1, 4),
+            "scores": np.ascontiguousarray(self.scores, np.float32).reshape(-1),
+            "runs": np.ascontiguousarray(self.runs, np.int32).reshape(-1, 3),
+            "offsets": np.ascontiguousarray(self.offsets, np.int64).reshape(-1),
+        }
+        offsets, runs, n = arrays["offsets"], arrays["runs"], len(arrays["offsets"]) - 1
+        if n < 0 or offsets[0] != 0 or offsets[-1] != len(runs) or np.any(np.diff(offsets) < 0):
+            raise InvalidMasksError(
+                "The offsets of the masks do not divide the runs",
+                expected=f"non-decreasing from 0 to {len(runs)}",
+                actual=f"{offsets[:1].tolist()} to {offsets[-1:].tolist()}",
+            )
+        columns = {key: np.asarray(value) for key, value in self.fields.items()}
+        for name, column in {**arrays, **columns}.items():
+            if name not in ("runs", "offsets") and len(column) != n:
+                raise InvalidMasksError(f"Wrong length of {name}", expected=f"{n} masks", actual=f"{len(column)}")
+        bad = _runs.first_bad_run(runs, offsets, height, width)
+        if bad >= 0:
+            raise InvalidMasksError(
+                f"Run {bad} is out of order or outside the image",
+                expected=f"sorted, separate runs inside {height} x {width}",
+                actual=f"(y, x_start, x_stop) = {tuple(runs[bad].tolist())}",
+                remedy="use Masks.from_dense, from_crops or from_label_map",
+            )
+        arrays["areas_px"] = _runs.areas(runs, offsets)
+        arrays["extents_xyxy"] = _runs.extents(runs, offsets)
+        for name, array in (*arrays.items(), *columns.items()):
+            view = array.view()
+            view.flags.writeable = False
+            if name in columns:
+                columns[name] = view
+            else:
+                object.__setattr__(self, name, view)
+        object.__setattr__(self, "image_hw", (height, width))
+        object.__setattr__(self, "fields", MappingProxyType(columns))
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the plain values (read-only mappings cannot be pickled); what is derived is computed anew."""
+        plain = (self.image_hw, self.boxes_xyxy, self.scores, self.runs, self.offsets)
+        return type(self), (*plain, dict(self.fields), dict(self.metadata))
+
+    # ---- construction -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def empty(cls, image_hw: tuple[int, int]) -> Self:
+        """Return no masks at all, for an image of the given size."""
+        return cls(image_hw, np.empty((0, 4)), np.empty(0), np.empty((0, 3)), np.zeros(1))
+
+    @classmethod
+    def from_dense(cls, stack: ArrayLike, scores: ArrayLike | None = None) -> Self:
+        """Make masks from a boolean stack of shape (N, H, W), or a single mask (H, W)."""
+        dense = np.asarray(stack).astype(bool, copy=False)
+        dense = dense[None] if dense.ndim == 2 else dense
+        if dense.ndim != 3:
+            raise InvalidMasksError("A stack of masks has three axes", expected="(N, H, W)", actual=str(dense.shape))
+        return cls.from_crops(list(dense), np.zeros((len(dense), 2)), (dense.shape[1], dense.shape[2]), scores)
+
+    @classmethod
+    def from_crops(
+        cls,
+        crops: Sequence[ArrayLike],
+        origins_yx: ArrayLike,
+        image_hw: tuple[int, int],
+        scores: ArrayLike | None = None,
+        boxes_xyxy: ArrayLike | None = None,
+    ) -> Self:
+        """Make masks from boolean crops (h, w) whose corners lie at ``origins_yx``; outside parts are cut off."""
+        from fastsam_core import _runs
+
+        origins = np.asarray(origins_yx).astype(np.int64).reshape(-1, 2)
+        if len(origins) != len(crops):
+            raise InvalidMasksError("Each crop needs an origin", expected=f"{len(crops)}", actual=f"{len(origins)}")
+        parts = [
+            _runs.runs_of_mask(np.ascontiguousarray(crop, bool), int(y), int(x))
+            for crop, (y, x) in zip(crops, origins, strict=True)
+        ]
+        offsets = np.cumsum([0, *(len(part) for part in parts)])
+        runs = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
+        runs, offsets = _runs.place(runs, offsets, 0, 0, *image_hw)
+        return cls._of_runs(image_hw, runs, offsets, scores, boxes_xyxy)
+
+    @classmethod
+    def from_label_map(cls, labels: ArrayLike, scores: ArrayLike | None = None) -> Self:
+        """Make one mask for each id > 0 of a label map (H, W), in ascending order; ids go to ``fields["label"]``."""
+        from fastsam_core import _runs
+
+        array = np.asarray(labels)
+        if array.ndim != 2 or not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
+            raise InvalidMasksError(
+                "Not a label map", expected="integers of shape (H, W)", actual=f"{array.dtype} {array.shape}"
+            )
+        ids, dense = np.unique(array, return_inverse=True)
+        background = np.searchsorted(ids, 0, side="right")
+        ids = ids[background:].astype(np.int64)
+        dense = np.maximum(dense.reshape(array.shape).astype(np.int64) + (1 - background), 0)
+        runs, offsets = _runs.runs_of_labels(np.ascontiguousarray(dense), len(ids))
+        masks = cls._of_runs((array.shape[0], array.shape[1]), runs, offsets, scores, None)
+        return masks.with_fields(label=ids)
+
+    @classmethod
+    def _of_runs(
+        cls,
+        image_hw: tuple[int, int],
+        runs: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        scores: ArrayLike | None,
+        boxes_xyxy: ArrayLike | None,
+    ) -> Self:
+        from fastsam_core import _runs
+
+        n = len(offsets) - 1
+        boxes = _runs.extents(runs, offsets) if boxes_xyxy is None else np.asarray(boxes_xyxy)
+        return cls(image_hw, boxes.astype(np.float32), np.ones(n) if scores is None else np.asarray(scores), runs, offsets)
+
+    @classmethod
+    def from_coco(cls, annotations: Sequence[Mapping[str, Any]], image_hw: tuple[int, int] | None = None) -> Self:
+        """Make masks from COCO annotations or bare RLE dicts (polygons, compressed or plain counts) of one image."""
+        from fastsam_core import _mask_formats
+
+        return _mask_formats.from_coco(cls, annotations, image_hw)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read masks written by :meth:`save` (``.npz`` or ``.json``)."""
+        from fastsam_core import _mask_formats
+
+        return _mask_formats.load(cls, path)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Masks]) -> Self:
+        """Join masks of the same image, in order. Only fields that all parts have are kept; metadata is the first's."""
+        if not parts:
+            raise InvalidMasksError("Nothing to join", expected="at least one set of masks", remedy="use Masks.empty")
+        sizes = {part.image_hw for part in parts}
+        if len(sizes) > 1:
+            raise InvalidMasksError(
+                "Masks of different images cannot be joined",
+                expected="one image size",
+                actual=str(sorted(sizes)),
+                remedy="move them into one image with placed() first",
+            )
+        shared = [key for key in parts[0].fields if all(key in part.fields for part in parts)]
+        starts = np.cumsum([0, *(len(part.runs) for part in parts)])
+        return cls(
+            parts[0].image_hw,
+            np.concatenate([part.boxes_xyxy for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.runs for part in parts]),
+            np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False))]),
+            {key: np.concatenate([part.fields[key] for part in parts]) for key in shared},
+            parts[0].metadata,
+        )
+
+    # ---- operations ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of masks."""
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        """Return a one-line summary."""
+        height, width = self.image_hw
+        return f"Masks({len(self)} on {height} x {width} px, fields={sorted(self.fields)})"
+
+    def __getitem__(self, index: int | slice | ArrayLike) -> Self:
+        """Return the chosen masks: an integer, a slice, a boolean mask or an array of indices."""
+        from fastsam_core import _runs
+
+        chosen = np.arange(len(self))[np.asarray(index, np.int64) if isinstance(index, list) and not index else index]
+        chosen = np.atleast_1d(chosen).astype(np.int64)
+        runs, offsets = _runs.take(self.runs, self.offsets, chosen)
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[chosen],
+            scores=self.scores[chosen],
+            runs=runs,
+            offsets=offsets,
+            fields={key: column[chosen] for key, column in self.fields.items()},
+        )
+
+    def filter(
+        self, *, min_area_px: float = 0, max_area_px: float | None = None, min_score: float | None = None
+    ) -> Self:
+        """Return the masks whose area and score lie inside the limits (both ends included)."""
+        keep = self.areas_px >= min_area_px
+        if max_area_px is not None:
+            keep &= self.areas_px <= max_area_px
+        if min_score is not None:
+            keep &= self.scores >= min_score
+        return self[keep]
+
+    def sort(self, by: str = "score", *, descending: bool = True) -> Self:
+        """Return the masks ordered by ``"score"``, ``"area"`` or the name of a field; equal ones keep their order."""
+        keys: dict[str, NDArray[Any]] = {**self.fields, "score": self.scores, "area": self.areas_px}
+        if by not in keys:
+            raise InvalidParameterError("Unknown sort key", expected=f"one of {sorted(keys)}", actual=repr(by))
+        if descending:  # reversed twice, so that equal keys stay in order for strings as well
+            return self[len(self) - 1 - np.argsort(keys[by][::-1], kind="stable")[::-1]]
+        return self[np.argsort(keys[by], kind="stable")]
+
+    def with_fields(self, **columns: ArrayLike) -> Self:
+        """Return the same masks with these columns (one value a mask) added or replaced."""
+        return replace(self, fields={**self.fields, **{key: np.asarray(value) for key, value in columns.items()}})
+
+    def with_metadata(self, **values: object) -> Self:
+        """Return the same masks with these metadata added or replaced."""
+        return replace(self, metadata={**self.metadata, **values})
+
+    def placed(self, offset_yx: tuple[int, int], image_hw: tuple[int, int]) -> Self:
+        """Move the masks by whole pixels into an image of another size; parts outside it are cut off.
+
+        A tile's masks get back into the whole image with the tile's corner as offset, and a crop of an image's masks
+        is a move by the crop's negative corner. The number of masks stays; some may become empty.
+        """
+        from fastsam_core import _runs
+
+        dy, dx = (int(v) for v in offset_yx)
+        height, width = image_hw
+        runs, offsets = _runs.place(self.runs, self.offsets, dy, dx, height, width)
+        boxes = self.boxes_xyxy + np.array([dx, dy, dx, dy], np.float32)
+        boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+        return replace(self, image_hw=(height, width), boxes_xyxy=boxes, runs=runs, offsets=offsets)
+
+    def union(self) -> Self:
+        """Return one mask that covers all of them; its score is the highest one. No masks stay no masks."""
+        from fastsam_core import _runs
+
+        if len(self) == 0:
+            return self
+        runs = _runs.merge_sorted(self.runs[np.lexsort((self.runs[:, 1], self.runs[:, 0]))])
+        boxes = np.concatenate([self.boxes_xyxy[:, :2].min(axis=0), self.boxes_xyxy[:, 2:].max(axis=0)])
+        return replace(
+            self,
+            boxes_xyxy=boxes[None],
+            scores=self.scores.max(keepdims=True),
+            runs=runs,
+            offsets=np.array([0, len(runs)]),
+            fields={},
+        )
+
+    # ---- questions ----------------------------------------------------------------------------------------------
+
+    def hits(self, points_yx: ArrayLike) -> NDArray[np.bool_]:
+        """Tell which masks contain which points.
+
+        Parameters
+        ----------
+        points_yx : array of shape (K, 2)
+            Positions in pixels; (y, x) lies in the pixel ``(floor(y), floor(x))``. Outside the image nothing is hit.
+
+        Returns
+        -------
+        ndarray of shape (K, N), bool
+        """
+        from fastsam_core import _runs
+
+        points = np.floor(np.asarray(points_yx, np.float64).reshape(-1, 2))
+        inside = np.all((points >= 0) & (points < self.image_hw), axis=1)  # False for NaN as well
+        pixels = np.where(inside[:, None], points, -1).astype(np.int64)
+        return _runs.hits(self.runs, self.offsets, self.extents_xyxy, pixels)
+
+    def overlaps(self, other: Masks) -> NDArray[np.int64]:
+        """Count the pixels that each of these masks shares with each of the others, shape (N, M)."""
+        from fastsam_core import _runs
+
+        if self.image_hw != other.image_hw:
+            raise InvalidMasksError("Masks of different images", expected=str(self.image_hw), actual=str(other.image_hw))
+        return _runs.overlaps(
+            self.runs, self.offsets, self.extents_xyxy, other.runs, other.offsets, other.extents_xyxy
+        )
+
+    def iou(self, other: Masks) -> NDArray[np.float64]:
+        """Return the intersection over union with each of the other masks, shape (N, M); 0 where both are empty."""
+        shared = self.overlaps(other)
+        union = self.areas_px[:, None] + other.areas_px[None, :] - shared
+        return shared / np.maximum(union, 1)
+
+    # ---- conversions --------------------------------------------------------------------------------------------
+
+    def crop(self, index: int) -> NDArray[np.bool_]:
+        """Return one mask as a boolean image (h, w) of exactly its :attr:`extents_xyxy`."""
+        from fastsam_core import _runs
+
+        x0, y0, x1, y1 = self.extents_xyxy[index].tolist()
+        index = index % len(self)
+        out = np.zeros((y1 - y0, x1 - x0), bool)
+        _runs.fill(self.runs[self.offsets[index] : self.offsets[index + 1]], y0, x0, out)
+        return out
+
+    def crops(self) -> Iterator[NDArray[np.bool_]]:
+        """Yield :meth:`crop` of each mask."""
+        for index in range(len(self)):
+            yield self.crop(index)
+
+    def to_dense(self, *, max_bytes: int = 2**31) -> NDArray[np.bool_]:
+        """Return a boolean stack of shape (N, H, W).
+
+        Raises
+        ------
+        TooMuchMemoryError
+            If it would take more than ``max_bytes`` (2 GiB by default).
+        """
+        from fastsam_core import _runs
+
+        height, width = self.image_hw
+        needed = len(self) * height * width
+        if needed > max_bytes:
+            raise TooMuchMemoryError(
+                f"A stack of {len(self)} masks of {height} x {width} px is too large",
+                expected=f"at most {max_bytes:,} bytes",
+                actual=f"{needed:,} bytes",
+                remedy="use crops(), to_label_map() or to_rle(), or raise max_bytes",
+            )
+        out = np.zeros((len(self), height, width), bool)
+        for index in range(len(self)):
+            _runs.fill(self.runs[self.offsets[index] : self.offsets[index + 1]], 0, 0, out[index])
+        return out
+
+    def to_label_map(
+        self, ids: ArrayLike | None = None, *, on_overlap: Literal["smaller", "score"] = "smaller"
+    ) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """Paint all masks into one label map.
+
+        Parameters
+        ----------
+        ids : array of shape (N,), optional
+            The positive id of each mask; ``i + 1`` by default.
+        on_overlap : {"smaller", "score"}
+            Which mask stays on top where several overlap: the smaller one, or the one with the higher score.
+
+        Returns
+        -------
+        ndarray of shape (H, W)
+            0 is background; uint16, or uint32 when an id needs it.
+        """
+        from fastsam_core import _runs
+
+        labels = np.arange(1, len(self) + 1) if ids is None else np.asarray(ids, np.int64).reshape(-1)
+        if len(labels) != len(self) or (len(labels) and not (0 < labels.min() and labels.max() <= np.iinfo(np.uint32).max)):
+            raise InvalidParameterError(
+                "Ids of a label map are positive, one a mask", expected=f"{len(self)} ids in 1 … 2**32 - 1"
+            )
+        if on_overlap not in ("smaller", "score"):
+            raise InvalidParameterError("Unknown overlap rule", expected="'smaller' or 'score'", actual=repr(on_overlap))
+        keys = -self.areas_px if on_overlap == "smaller" else self.scores
+        order = np.argsort(keys, kind="stable").astype(np.int64)
+        dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+        out = np.zeros(self.image_hw, dtype)
+        _runs.paint_labels(self.runs, self.offsets, order, labels.astype(np.int64), out)
+        return out
+
+    def to_rle(self) -> list[dict[str, Any]]:
+        """Return COCO's compressed run-length encoding of each mask (``counts`` as str)."""
+        from fastsam_core import _mask_formats
+
+        return _mask_formats.to_rle(self)
+
+    def to_coco(self, image_id: int = 1, category_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
+        """Return COCO annotations: RLE segmentation, bbox (x, y, w, h) of the mask, area, score, fields as attributes."""
+        from fastsam_core import _mask_formats
+
+        return _mask_formats.to_coco(self, image_id, category_id, first_id)
+
+    def to_polygons(self, tolerance_px: float = 0.0) -> list[list[NDArray[np.float64]]]:
+        """Return the outlines of each mask, holes included, as closed rings (P, 2) of (y, x).
+
+        Coordinates are pixel indices (a pixel's centre is at whole numbers); an outline runs half-way between inner
+        and outer pixels, so that filling the rings gives back the mask. ``tolerance_px`` > 0 simplifies them.
+        """
+        from fastsam_core import _mask_formats
+
+        return _mask_formats.to_polygons(self, tolerance_px)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything to ``path``: ``.npz`` (compact) or ``.json`` (COCO). The file is whole or not there."""
+        from fastsam_core import _mask_formats
+
+        return _mask_formats.save(self, path)
