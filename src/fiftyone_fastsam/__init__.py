@@ -1,0 +1,1 @@
+"""FastSAM in FiftyOne: writes masks onto whole datasets."""

@@ -1,0 +1,1 @@
+"""FastSAM in napari: turns Points and Shapes layers into prompts."""
