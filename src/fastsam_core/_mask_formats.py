@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastsam_core import _runs
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import InvalidMasksError, OutputError
 from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
 
 _M = TypeVar("_M", bound=Masks)
 _FORMAT = "fastsam-masks/1"
@@ -58,21 +61,25 @@ def to_coco(masks: Masks, image_id: int, category_id: int, first_id: int) -> lis
     return out
 
 
-def _column_runs(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int32]:
-    """Decode one COCO segmentation (compressed or plain RLE, polygons) to column runs."""
-    from pycocotools import mask as coco
-
+def _counts(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the plain RLE counts of one COCO segmentation: compressed or plain RLE, or polygons."""
     height, width = image_hw
-    if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), list):
-        counts = np.asarray(segmentation["counts"], np.int64)
-        if counts.sum() != height * width or np.any(counts < 0):
-            raise InvalidMasksError("RLE counts do not fill the image", expected=f"a sum of {height * width}")
-        return _runs.columns_of_counts(counts, height)
-    if isinstance(segmentation, Mapping):
-        rle: Any = dict(segmentation)
+    if not isinstance(segmentation, Mapping):
+        from pycocotools import mask as coco
+
+        counts = coco.merge(coco.frPyObjects(segmentation, height, width))["counts"]
     else:
-        rle = coco.merge(coco.frPyObjects(segmentation, height, width))
-    return _runs.runs_of_mask(np.ascontiguousarray(coco.decode(rle).T.astype(bool)), 0, 0)
+        counts = segmentation["counts"]
+    if isinstance(counts, list):
+        plain = np.asarray(counts, np.int64)
+    else:
+        text = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
+        plain = _runs.counts_of_string(np.frombuffer(text, np.uint8))
+    if plain.sum() != height * width or np.any(plain < 0):
+        raise InvalidMasksError(
+            "RLE counts do not fill the image", expected=f"a sum of {height * width}", actual=str(plain.sum())
+        )
+    return plain
 
 
 def _size_of(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -97,7 +104,8 @@ def from_coco(cls: type[_M], annotations: Sequence[Mapping[str, Any]], image_hw:
     parts: list[NDArray[np.int32]] = []
     for index, annotation in enumerate(annotations):
         try:
-            parts.append(_runs.transpose(_column_runs(annotation.get("segmentation", annotation), hw)))
+            counts = _counts(annotation.get("segmentation", annotation), hw)
+            parts.append(_runs.transpose(_runs.columns_of_counts(counts, hw[0])))
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise InvalidMasksError(f"Annotation {index} has no readable segmentation", actual=str(error)) from error
     offsets = np.cumsum([0, *(len(part) for part in parts)])
@@ -118,11 +126,11 @@ def to_polygons(masks: Masks, tolerance_px: float) -> list[list[NDArray[np.float
 
     out: list[list[NDArray[np.float64]]] = []
     for i, crop in enumerate(masks.crops()):
-        x0, y0 = masks.extents_xyxy[i, :2].tolist()
+        corner = masks.extents_xyxy[i, 1::-1] - 1  # of the padded crop, (y, x)
         rings = find_contours(np.pad(crop, 1).astype(np.float32), 0.5) if crop.size else []
         if tolerance_px > 0:
             rings = [approximate_polygon(ring, tolerance_px) for ring in rings]
-        out.append([np.asarray(ring, np.float64) + (y0 - 1, x0 - 1) for ring in rings])
+        out.append([np.asarray(ring, np.float64) + corner for ring in rings])
     return out
 
 
@@ -134,28 +142,19 @@ def save(masks: Masks, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix not in (".npz", ".json"):
         raise OutputError("Unknown file type for masks", expected="a name ending in .npz or .json", actual=path.name)
-    height, width = masks.image_hw
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
-            columns = {f"field_{key}": column for key, column in masks.fields.items()}
-            np.savez_compressed(
-                temporary,
-                format=np.array(_FORMAT),
-                image_hw=np.array([height, width]),
-                boxes_xyxy=masks.boxes_xyxy,
-                scores=masks.scores,
-                runs=masks.runs,
-                offsets=masks.offsets,
-                metadata=np.array(json.dumps(dict(masks.metadata))),
-                **columns,
-            )
+            arrays: dict[str, Any] = {f"field_{key}": column for key, column in masks.fields.items()}
+            arrays |= {name: getattr(masks, name) for name in ("image_hw", "boxes_xyxy", "scores", "runs", "offsets")}
+            arrays |= {"format": _FORMAT, "metadata": json.dumps(dict(masks.metadata))}
+            np.savez_compressed(temporary, **arrays)
         else:
             annotations = to_coco(masks, 1, 1, 1)
             for annotation, box in zip(annotations, masks.boxes_xyxy, strict=True):
                 annotation["detector_box_xyxy"] = box.tolist()
             document = {
                 "info": {"format": _FORMAT, "metadata": dict(masks.metadata)},
-                "images": [{"id": 1, "height": height, "width": width}],
+                "images": [{"id": 1, "height": masks.image_hw[0], "width": masks.image_hw[1]}],
                 "categories": [{"id": 1, "name": "object"}],
                 "annotations": annotations,
             }

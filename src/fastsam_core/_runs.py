@@ -60,7 +60,13 @@ def extents(runs: Runs, offsets: Offsets) -> NDArray[np.int32]:
 
 
 @njit
-def paint_labels(runs: Runs, offsets: Offsets, order: NDArray[np.int64], ids: NDArray[np.int64], out: NDArray[np.uint32]) -> None:
+def paint_labels(
+    runs: Runs,
+    offsets: Offsets,
+    order: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    out: NDArray[np.uint16] | NDArray[np.uint32],
+) -> None:
     """Write ``ids[i]`` into ``out`` (any integer dtype) over mask ``i``, in ``order``: later ones end up on top."""
     for k in range(order.shape[0]):
         i = order[k]
@@ -366,6 +372,32 @@ def rle_counts(columns: Runs, height: int, width: int) -> NDArray[np.int64]:
         last = stop
     if last < height * width:
         out[n] = height * width - last
+        n += 1
+    return out[:n].copy()
+
+
+@njit
+def counts_of_string(text: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Decode the ASCII string of a compressed COCO RLE into its counts (``rleFrString`` of cocoapi's maskApi.c).
+
+    Each count is a little-endian sequence of 5-bit groups, offset by 48, the sixth bit telling that more follow;
+    from the fourth count on the difference to the count before the last one is stored.
+    """
+    out = np.empty(text.shape[0], np.int64)
+    n, position = 0, 0
+    while position < text.shape[0]:
+        value, shift, more = 0, 0, True
+        while more and position < text.shape[0]:
+            group = int(text[position]) - 48
+            value |= (group & 31) << shift
+            more = (group & 32) != 0
+            position += 1
+            shift += 5
+            if not more and (group & 16) != 0:
+                value |= -1 << shift
+        if n > 2:
+            value += out[n - 2]
+        out[n] = value
         n += 1
     return out[:n].copy()
 

@@ -6,19 +6,20 @@ takes 1 GB; areas, overlaps, look-ups by point and label maps are all computed f
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Masks"]
 
@@ -67,25 +68,24 @@ class Masks:
     """Tight half-open box of each mask's pixels, shape (N, 4); zeros for an empty mask."""
 
     def __post_init__(self) -> None:
+        """Bring every array to its dtype, check that they fit together, and make them read-only."""
         from fastsam_core import _runs
 
         height, width = (int(v) for v in self.image_hw)
-        arrays = {
-            "boxes_xyxy": np.ascontiguousarray(self.boxes_xyxy, np.float32).reshape(-1, 4),
-            "scores": np.ascontiguousarray(self.scores, np.float32).reshape(-1),
-            "runs": np.ascontiguousarray(self.runs, np.int32).reshape(-1, 3),
-            "offsets": np.ascontiguousarray(self.offsets, np.int64).reshape(-1),
-        }
-        offsets, runs, n = arrays["offsets"], arrays["runs"], len(arrays["offsets"]) - 1
+        boxes_xyxy = np.ascontiguousarray(self.boxes_xyxy, np.float32).reshape(-1, 4)
+        scores = np.ascontiguousarray(self.scores, np.float32).reshape(-1)
+        runs = np.ascontiguousarray(self.runs, np.int32).reshape(-1, 3)
+        offsets = np.ascontiguousarray(self.offsets, np.int64).reshape(-1)
+        n = len(offsets) - 1
         if n < 0 or offsets[0] != 0 or offsets[-1] != len(runs) or np.any(np.diff(offsets) < 0):
             raise InvalidMasksError(
                 "The offsets of the masks do not divide the runs",
                 expected=f"non-decreasing from 0 to {len(runs)}",
                 actual=f"{offsets[:1].tolist()} to {offsets[-1:].tolist()}",
             )
-        columns = {key: np.asarray(value) for key, value in self.fields.items()}
-        for name, column in {**arrays, **columns}.items():
-            if name not in ("runs", "offsets") and len(column) != n:
+        columns = {key: np.asarray(value).view() for key, value in self.fields.items()}
+        for name, column in {"boxes_xyxy": boxes_xyxy, "scores": scores, **columns}.items():
+            if len(column) != n:
                 raise InvalidMasksError(f"Wrong length of {name}", expected=f"{n} masks", actual=f"{len(column)}")
         bad = _runs.first_bad_run(runs, offsets, height, width)
         if bad >= 0:
@@ -95,15 +95,18 @@ class Masks:
                 actual=f"(y, x_start, x_stop) = {tuple(runs[bad].tolist())}",
                 remedy="use Masks.from_dense, from_crops or from_label_map",
             )
-        arrays["areas_px"] = _runs.areas(runs, offsets)
-        arrays["extents_xyxy"] = _runs.extents(runs, offsets)
-        for name, array in (*arrays.items(), *columns.items()):
-            view = array.view()
-            view.flags.writeable = False
-            if name in columns:
-                columns[name] = view
-            else:
-                object.__setattr__(self, name, view)
+        own: dict[str, NDArray[Any]] = {
+            "boxes_xyxy": boxes_xyxy.view(),
+            "scores": scores.view(),
+            "runs": runs.view(),
+            "offsets": offsets.view(),
+            "areas_px": _runs.areas(runs, offsets),
+            "extents_xyxy": _runs.extents(runs, offsets),
+        }
+        for array in (*own.values(), *columns.values()):
+            array.flags.writeable = False
+        for name, array in own.items():
+            object.__setattr__(self, name, array)
         object.__setattr__(self, "image_hw", (height, width))
         object.__setattr__(self, "fields", MappingProxyType(columns))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
@@ -118,7 +121,7 @@ class Masks:
     @classmethod
     def empty(cls, image_hw: tuple[int, int]) -> Self:
         """Return no masks at all, for an image of the given size."""
-        return cls(image_hw, np.empty((0, 4)), np.empty(0), np.empty((0, 3)), np.zeros(1))
+        return cls._of_runs(image_hw, np.empty((0, 3), np.int32), np.zeros(1, np.int64))
 
     @classmethod
     def from_dense(cls, stack: ArrayLike, scores: ArrayLike | None = None) -> Self:
@@ -168,7 +171,7 @@ class Masks:
         ids = ids[background:].astype(np.int64)
         dense = np.maximum(dense.reshape(array.shape).astype(np.int64) + (1 - background), 0)
         runs, offsets = _runs.runs_of_labels(np.ascontiguousarray(dense), len(ids))
-        masks = cls._of_runs((array.shape[0], array.shape[1]), runs, offsets, scores, None)
+        masks = cls._of_runs((array.shape[0], array.shape[1]), runs, offsets, scores)
         return masks.with_fields(label=ids)
 
     @classmethod
@@ -177,14 +180,21 @@ class Masks:
         image_hw: tuple[int, int],
         runs: NDArray[np.int32],
         offsets: NDArray[np.int64],
-        scores: ArrayLike | None,
-        boxes_xyxy: ArrayLike | None,
+        scores: ArrayLike | None = None,
+        boxes_xyxy: ArrayLike | None = None,
     ) -> Self:
+        """Fill in what is not given: a score of 1, and the mask's own extent as box."""
         from fastsam_core import _runs
 
-        n = len(offsets) - 1
-        boxes = _runs.extents(runs, offsets) if boxes_xyxy is None else np.asarray(boxes_xyxy)
-        return cls(image_hw, boxes.astype(np.float32), np.ones(n) if scores is None else np.asarray(scores), runs, offsets)
+        boxes = _runs.extents(runs, offsets) if boxes_xyxy is None else boxes_xyxy
+        ones = np.ones(len(offsets) - 1, np.float32)
+        return cls(
+            image_hw,
+            np.asarray(boxes, np.float32),
+            ones if scores is None else np.asarray(scores, np.float32),
+            runs,
+            offsets,
+        )
 
     @classmethod
     def from_coco(cls, annotations: Sequence[Mapping[str, Any]], image_hw: tuple[int, int] | None = None) -> Self:
@@ -240,8 +250,10 @@ class Masks:
         """Return the chosen masks: an integer, a slice, a boolean mask or an array of indices."""
         from fastsam_core import _runs
 
-        chosen = np.arange(len(self))[np.asarray(index, np.int64) if isinstance(index, list) and not index else index]
-        chosen = np.atleast_1d(chosen).astype(np.int64)
+        wanted = index if isinstance(index, slice) else np.asarray(index)
+        if not isinstance(wanted, slice) and wanted.size == 0:
+            wanted = wanted.astype(np.int64)  # an empty list is an array of floats to numpy
+        chosen = np.atleast_1d(np.arange(len(self), dtype=np.int64)[wanted])
         runs, offsets = _runs.take(self.runs, self.offsets, chosen)
         return replace(
             self,
@@ -338,16 +350,17 @@ class Masks:
         from fastsam_core import _runs
 
         if self.image_hw != other.image_hw:
-            raise InvalidMasksError("Masks of different images", expected=str(self.image_hw), actual=str(other.image_hw))
-        return _runs.overlaps(
-            self.runs, self.offsets, self.extents_xyxy, other.runs, other.offsets, other.extents_xyxy
-        )
+            raise InvalidMasksError(
+                "Masks of different images", expected=str(self.image_hw), actual=str(other.image_hw)
+            )
+        return _runs.overlaps(self.runs, self.offsets, self.extents_xyxy, other.runs, other.offsets, other.extents_xyxy)
 
     def iou(self, other: Masks) -> NDArray[np.float64]:
         """Return the intersection over union with each of the other masks, shape (N, M); 0 where both are empty."""
         shared = self.overlaps(other)
         union = self.areas_px[:, None] + other.areas_px[None, :] - shared
-        return shared / np.maximum(union, 1)
+        out: NDArray[np.float64] = shared / np.maximum(union, 1)
+        return out
 
     # ---- conversions --------------------------------------------------------------------------------------------
 
@@ -410,12 +423,14 @@ class Masks:
         from fastsam_core import _runs
 
         labels = np.arange(1, len(self) + 1) if ids is None else np.asarray(ids, np.int64).reshape(-1)
-        if len(labels) != len(self) or (len(labels) and not (0 < labels.min() and labels.max() <= np.iinfo(np.uint32).max)):
+        if len(labels) != len(self) or np.any((labels < 1) | (labels > np.iinfo(np.uint32).max)):
             raise InvalidParameterError(
                 "Ids of a label map are positive, one a mask", expected=f"{len(self)} ids in 1 … 2**32 - 1"
             )
         if on_overlap not in ("smaller", "score"):
-            raise InvalidParameterError("Unknown overlap rule", expected="'smaller' or 'score'", actual=repr(on_overlap))
+            raise InvalidParameterError(
+                "Unknown overlap rule", expected="'smaller' or 'score'", actual=repr(on_overlap)
+            )
         keys = -self.areas_px if on_overlap == "smaller" else self.scores
         order = np.argsort(keys, kind="stable").astype(np.int64)
         dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
@@ -430,7 +445,7 @@ class Masks:
         return _mask_formats.to_rle(self)
 
     def to_coco(self, image_id: int = 1, category_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
-        """Return COCO annotations: RLE segmentation, bbox (x, y, w, h) of the mask, area, score, fields as attributes."""
+        """Return COCO annotations: RLE, bbox (x, y, w, h) of the mask, area, score; fields become attributes."""
         from fastsam_core import _mask_formats
 
         return _mask_formats.to_coco(self, image_id, category_id, first_id)

@@ -1,0 +1,290 @@
+"""Masks against a boolean stack, which is slow and obviously right."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from fastsam_core._runs import columns_of_counts, rle_counts, runs_of_mask, transpose
+from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError, TooMuchMemoryError
+from fastsam_core.masks import Masks
+
+Stack = NDArray[np.bool_]
+sizes = st.tuples(st.integers(0, 4), st.integers(1, 12), st.integers(1, 12))
+stacks = sizes.flatmap(lambda shape: hnp.arrays(bool, shape))
+
+
+def make(stack: Stack) -> Masks:
+    n = len(stack)
+    masks = Masks.from_dense(stack, scores=np.linspace(0.9, 0.2, n))
+    return masks.with_fields(name=np.array([f"m{i}" for i in range(n)], dtype="U4")).with_metadata(model="test")
+
+
+def same(a: Masks, b: Masks) -> None:
+    assert a.image_hw == b.image_hw
+    assert dict(a.metadata) == dict(b.metadata)
+    assert a.fields.keys() == b.fields.keys()
+    for name in ("runs", "offsets", "areas_px", "extents_xyxy"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    np.testing.assert_allclose(a.scores, b.scores)
+    np.testing.assert_allclose(a.boxes_xyxy, b.boxes_xyxy)
+    for key in a.fields:
+        np.testing.assert_array_equal(a.fields[key], b.fields[key])
+
+
+@given(stacks)
+def test_dense_round_trip_and_sizes(stack: Stack) -> None:
+    masks = make(stack)
+    np.testing.assert_array_equal(masks.to_dense(), stack)
+    np.testing.assert_array_equal(masks.areas_px, stack.sum((1, 2)))
+    for i, mask in enumerate(stack):
+        x0, y0, x1, y1 = masks.extents_xyxy[i]
+        np.testing.assert_array_equal(masks.crop(i), mask[y0:y1, x0:x1])
+        assert mask[y0:y1, x0:x1].sum() == mask.sum()
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=15)))
+def test_runs_transpose_and_count_as_coco_does(mask: NDArray[np.bool_]) -> None:
+    from pycocotools import mask as coco
+
+    height, width = mask.shape
+    rows = runs_of_mask(mask, 0, 0)
+    columns = transpose(rows)
+    np.testing.assert_array_equal(columns, runs_of_mask(np.ascontiguousarray(mask.T), 0, 0))
+    np.testing.assert_array_equal(transpose(columns), rows)
+    counts = rle_counts(columns, height, width)
+    np.testing.assert_array_equal(columns_of_counts(counts, height), columns)
+    expected = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    assert [rle["counts"] for rle in Masks.from_dense(mask).to_rle()] == [expected]
+
+
+@given(stacks, st.data())
+def test_hits_and_iou_agree_with_pixels(stack: Stack, data: st.DataObject) -> None:
+    masks = make(stack)
+    height, width = masks.image_hw
+    points = data.draw(hnp.arrays(np.float64, (5, 2), elements=st.floats(-3, 15)))
+    expected = np.zeros((5, len(stack)), bool)
+    for k, (y, x) in enumerate(np.floor(points).astype(int)):
+        if 0 <= y < height and 0 <= x < width:
+            expected[k] = stack[:, y, x]
+    np.testing.assert_array_equal(masks.hits(points), expected)
+    shared = (stack[:, None] & stack[None]).sum((2, 3))
+    union = (stack[:, None] | stack[None]).sum((2, 3))
+    np.testing.assert_array_equal(masks.overlaps(masks), shared)
+    np.testing.assert_allclose(masks.iou(masks), shared / np.maximum(union, 1))
+
+
+def test_points_that_are_not_numbers_hit_nothing() -> None:
+    masks = Masks.from_dense(np.ones((1, 3, 3), bool))
+    outside = [(np.nan, 1), (1, np.inf), (3, 0), (-0.5, 0)]
+    assert masks.hits([*outside, (2.9, 2.9)]).ravel().tolist() == [False] * 4 + [True]
+
+
+@given(stacks, st.data())
+def test_choosing_keeps_everything_of_a_mask(stack: Stack, data: st.DataObject) -> None:
+    masks = make(stack)
+    n = len(masks)
+    indices = st.lists(st.integers(-n, n - 1), max_size=5) if n else st.just([])
+    index = np.array(data.draw(indices), dtype=np.int64)
+    chosen = masks[index]
+    np.testing.assert_array_equal(chosen.to_dense(), stack[index])
+    np.testing.assert_array_equal(chosen.fields["name"], masks.fields["name"][index])
+    same(masks[masks.areas_px > 3], masks.filter(min_area_px=4))
+    same(masks[:], masks)
+    assert len(masks[[]]) == 0
+
+
+@given(stacks, st.integers(-6, 6), st.integers(-6, 6), st.integers(1, 10), st.integers(1, 10))
+def test_placed_is_a_shifted_canvas(stack: Stack, dy: int, dx: int, height: int, width: int) -> None:
+    expected = np.zeros((len(stack), 40, 40), bool)
+    expected[:, 12 + dy : 12 + dy + stack.shape[1], 12 + dx : 12 + dx + stack.shape[2]] = stack
+    placed = make(stack).placed((dy, dx), (height, width))
+    np.testing.assert_array_equal(placed.to_dense(), expected[:, 12 : 12 + height, 12 : 12 + width])
+
+
+@given(stacks)
+def test_union_joins_and_concatenate_appends(stack: Stack) -> None:
+    masks = make(stack)
+    np.testing.assert_array_equal(masks.union().to_dense().any(0), stack.any(0))
+    assert len(masks.union()) == min(len(masks), 1)
+    same(Masks.concatenate([masks[:1], masks[1:]]), masks)
+
+
+@given(stacks, st.sampled_from(["smaller", "score"]))
+def test_label_map_puts_the_right_mask_on_top(stack: Stack, rule: str) -> None:
+    masks = make(stack)
+    key = -masks.areas_px if rule == "smaller" else masks.scores
+    expected = np.zeros(masks.image_hw, np.uint16)
+    for i in np.argsort(key, kind="stable"):
+        expected[stack[i]] = i + 1
+    labels = masks.to_label_map(on_overlap=rule)  # type: ignore[arg-type]  # drawn from the two literals
+    assert labels.dtype == np.uint16
+    np.testing.assert_array_equal(labels, expected)
+    again = Masks.from_label_map(labels)
+    np.testing.assert_array_equal(again.to_label_map(ids=again.fields["label"]), labels)
+
+
+def test_label_map_widens_rather_than_wraps() -> None:
+    masks = Masks.from_dense(np.eye(2, dtype=bool)[:, None])
+    labels = masks.to_label_map(ids=[1, 70_000])
+    assert labels.dtype == np.uint32
+    assert labels.tolist() == [[1, 70_000]]
+    for bad in ([1], [0, 1], [1, -2], [1, 2**32]):
+        with pytest.raises(InvalidParameterError):
+            masks.to_label_map(ids=bad)
+    with pytest.raises(InvalidParameterError, match="overlap rule"):
+        masks.to_label_map(on_overlap="larger")  # type: ignore[arg-type]  # what a typing mistake does
+
+
+def test_label_map_with_negative_and_sparse_ids() -> None:
+    labels = np.array([[-1, 0, 900_000], [5, 5, 900_000]])
+    masks = Masks.from_label_map(labels)
+    assert masks.fields["label"].tolist() == [5, 900_000]
+    np.testing.assert_array_equal(masks.to_dense(), [labels == 5, labels == 900_000])
+    assert len(Masks.from_label_map(np.zeros((3, 3), int))) == 0
+    with pytest.raises(InvalidMasksError, match="label map"):
+        Masks.from_label_map(np.zeros((3, 3)))
+
+
+@given(stacks)
+def test_polygons_fill_back_to_the_mask(stack: Stack) -> None:
+    from skimage.draw import polygon
+
+    for rings, mask in zip(make(stack).to_polygons(), stack, strict=True):
+        filled = np.zeros_like(mask)
+        for ring in rings:
+            inside = np.zeros_like(mask)
+            inside[polygon(ring[:, 0], ring[:, 1], mask.shape)] = True
+            filled ^= inside
+        np.testing.assert_array_equal(filled, mask)
+
+
+@given(stacks)
+def test_files_give_back_what_was_saved(stack: Stack) -> None:
+    import tempfile
+
+    masks = make(stack)
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".npz", ".json"):
+            path = masks.save(Path(folder) / f"masks{suffix}")
+            again = Masks.load(path)
+            if suffix == ".json" and len(masks) == 0:  # COCO has nowhere to keep the columns of no masks
+                again = again.with_fields(name=masks.fields["name"])
+            same(again, masks)
+        assert len(list(Path(folder).iterdir())) == 2
+    same(pickle.loads(pickle.dumps(masks)), masks)
+
+
+def test_files_that_hold_no_masks_are_named(tmp_path: Path) -> None:
+    masks = make(np.ones((1, 4, 4), bool))
+    with pytest.raises(OutputError, match="ending in"):
+        masks.save(tmp_path / "masks.png")
+    with pytest.raises(OutputError, match="Cannot write"):
+        masks.save(_under_a_file(tmp_path))
+    for name, content in (("a.json", b"{"), ("b.npz", b"PK"), ("c.json", json.dumps({"images": []}).encode())):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InvalidMasksError, match=name):
+            Masks.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        Masks.load(tmp_path / "missing.npz")
+
+
+def _under_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("not a folder")
+    return folder / "file" / "masks.npz"
+
+
+@given(stacks)
+def test_coco_annotations_round_trip(stack: Stack) -> None:
+    masks = make(stack)
+    annotations = masks.to_coco(image_id=7, first_id=3)
+    assert [a["id"] for a in annotations] == list(range(3, 3 + len(masks)))
+    again = Masks.from_coco(annotations, masks.image_hw)
+    np.testing.assert_array_equal(again.to_dense(), stack)
+    np.testing.assert_allclose(again.scores, masks.scores)
+
+
+def test_coco_polygons_and_plain_counts_are_read() -> None:
+    polygon = {"segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]}
+    plain = {"segmentation": {"size": [6, 8], "counts": [6, 6, 36]}, "score": 0.5}
+    masks = Masks.from_coco([polygon, plain], (6, 8))
+    assert masks.areas_px.tolist() == [12, 6]
+    assert masks.extents_xyxy.tolist() == [[1, 1, 5, 4], [1, 0, 2, 6]]
+    assert masks.scores.tolist() == [1.0, 0.5]
+    with pytest.raises(InvalidMasksError, match="image size"):
+        Masks.from_coco([polygon])
+    with pytest.raises(InvalidMasksError, match="image size"):
+        Masks.from_coco([plain], (5, 8))
+    with pytest.raises(InvalidMasksError, match="Annotation 0"):
+        Masks.from_coco([{"segmentation": {"size": [6, 8], "counts": [1, 2]}}])
+
+
+def test_a_column_from_the_bottom_of_one_to_the_top_of_the_next_is_one_count() -> None:
+    mask = np.zeros((3, 4), bool)
+    mask[1:, 1] = mask[:2, 2] = True
+    rle = Masks.from_dense(mask).to_rle()[0]
+    assert rle == {"size": [3, 4], "counts": rle["counts"]}
+    assert rle_counts(transpose(runs_of_mask(mask, 0, 0)), 3, 4).tolist() == [4, 4, 4]
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    run = np.array([[0, 1, 3]])
+    good = {"image_hw": (4, 4), "boxes_xyxy": np.zeros((1, 4)), "scores": [1.0], "runs": run, "offsets": [0, 1]}
+    Masks(**good)  # type: ignore[arg-type]  # lists are taken as arrays
+    bad: list[dict[str, object]] = [
+        {"runs": [[0, 1, 5]]},
+        {"runs": [[0, 2, 2]]},
+        {"runs": [[4, 0, 1]]},
+        {"offsets": [0, 2]},
+        {"offsets": [1, 1]},
+        {"scores": [1.0, 0.5]},
+        {"fields": {"x": np.zeros(2)}},
+        {"runs": [[1, 0, 1], [0, 0, 1]], "offsets": [0, 2]},
+        {"runs": [[0, 0, 1], [0, 1, 2]], "offsets": [0, 2]},
+    ]
+    for change in bad:
+        with pytest.raises(InvalidMasksError):
+            Masks(**{**good, **change})  # type: ignore[arg-type]  # deliberately wrong
+
+
+def test_results_cannot_be_changed_in_place() -> None:
+    masks = make(np.ones((2, 3, 3), bool))
+    with pytest.raises(ValueError, match="read-only"):
+        masks.scores[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        masks.fields["name"][0] = "x"
+    with pytest.raises(TypeError):
+        masks.fields["new"] = np.zeros(2)  # type: ignore[index]  # a read-only mapping
+
+
+def test_a_stack_too_large_is_refused_before_it_is_made() -> None:
+    masks = Masks.from_crops([np.ones((2, 2), bool)] * 3, [(0, 0)] * 3, (60_000, 60_000))
+    with pytest.raises(TooMuchMemoryError, match="label_map"):
+        masks.to_dense()
+    assert masks.areas_px.tolist() == [4, 4, 4]
+
+
+def test_sort_is_stable_and_knows_fields() -> None:
+    masks = Masks.from_dense(np.tri(4, dtype=bool)[:, None]).with_fields(rank=np.array([1, 0, 1, 0]))
+    assert masks.sort("area").areas_px.tolist() == [4, 3, 2, 1]
+    assert masks.sort("rank", descending=False).areas_px.tolist() == [2, 4, 1, 3]
+    assert masks.sort("rank").areas_px.tolist() == [1, 3, 2, 4]
+    with pytest.raises(InvalidParameterError, match="sort key"):
+        masks.sort("beauty")
+
+
+def test_joining_different_images_is_refused() -> None:
+    with pytest.raises(InvalidMasksError, match="placed"):
+        Masks.concatenate([Masks.empty((2, 2)), Masks.empty((3, 2))])
+    with pytest.raises(InvalidMasksError):
+        Masks.concatenate([])
+    with pytest.raises(InvalidMasksError):
+        Masks.empty((2, 2)).iou(Masks.empty((3, 2)))
