@@ -1,0 +1,211 @@
+"""Open image files by what they contain (not by their name), with the size known before anything is decoded."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import stat
+import struct
+import zlib
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core._image_planes import AnyArray, Source
+from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL.Image import Image as PillowImage
+
+IMAGE_SUFFIXES = frozenset(".apng .bmp .gif .jfif .jpeg .jpg .lsm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PILLOW = (  # what a file begins with, Pillow's module, and what opens it there
+    (b"\xff\xd8\xff", "JpegImagePlugin", "jpeg_factory"),
+    (b"\x89PNG\r\n\x1a\n", "PngImagePlugin", "PngImageFile"),
+    (b"GIF8", "GifImagePlugin", "GifImageFile"),
+    (b"BM", "BmpImagePlugin", "BmpImageFile"),
+    (b"RIFF", "WebPImagePlugin", "WebPImageFile"),
+    *((b"P%d" % kind, "PpmImagePlugin", "PpmImageFile") for kind in range(1, 7)),
+)
+_ORIENTATION = 0x0112
+_AS_THEY_ARE = {"1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F", "RGB", "RGBA"}
+_TO_RGBA = {"LA", "La", "PA", "RGBa"}
+_TO_RGB = {"P", "CMYK", "YCbCr", "HSV", "RGBX"}
+
+# What Pillow and tifffile raise on damaged data. AssertionError and the like come from malformed headers.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    ZeroDivisionError,
+    AssertionError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+
+@contextmanager
+def open_file(path: str) -> Iterator[Source]:
+    """Open an image file; its pixels are decoded when the source is indexed, inside the ``with`` block.
+
+    Raises
+    ------
+    ImageNotFoundError
+        There is no such file.
+    ImageReadError
+        The file cannot be opened or decoded.
+    UnsupportedImageError
+        It is an image of a kind that is not handled.
+    """
+    try:
+        with _open_stream(path) as stream:
+            prefix = stream.read(32)
+            stream.seek(0)
+            if prefix[:4] in _TIFF:
+                from fastsam_core._image_tiff import open_tiff
+
+                with open_tiff(stream, path) as source:
+                    yield source
+            else:
+                yield _open_pillow(stream, prefix, path)
+    except FastSAMError:
+        raise
+    except _DAMAGED as error:
+        raise ImageReadError(
+            f"{path} cannot be decoded: it is damaged or incomplete",
+            expected="a complete image file",
+            actual=f"{type(error).__name__}: {error}",
+            remedy="copy or export the file again",
+        ) from error
+
+
+def _open_stream(path: str) -> IO[bytes]:
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageReadError(
+                f"{path} is a folder",
+                expected="an image file",
+                actual="a folder",
+                remedy="pass the files in it one by one, or open a zarr store with zarr.open_array first",
+            )
+        if status.st_size == 0 and stat.S_ISREG(status.st_mode):
+            raise ImageReadError(
+                f"{path} is empty", expected="an image file", actual="0 bytes", remedy="copy or export the file again"
+            )
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise ImageNotFoundError(
+            f"There is no file {path}",
+            expected="the path of an image file",
+            actual=repr(path),
+            remedy=f"check the spelling; paths are relative to {os.getcwd()}",
+        ) from None
+    except FastSAMError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageReadError(
+            f"{path} cannot be opened",
+            expected="a readable file",
+            actual=str(error),
+            remedy="check its permissions and that the disk is there",
+        ) from error
+
+
+def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
+    """Open the file with the plug-in for its content, past Pillow's own size limit (a global that warns)."""
+    for magic, module, opener in _PILLOW:
+        if prefix.startswith(magic) and (magic != b"RIFF" or prefix[8:12] == b"WEBP"):
+            factory = getattr(importlib.import_module(f"PIL.{module}"), opener)
+            break
+    else:
+        raise ImageReadError(
+            f"{path} is not an image that can be read here",
+            expected="PNG, JPEG, TIFF, BMP, WebP, GIF or PPM",
+            actual=f"a file that begins with {prefix[:8]!r}",
+            remedy="convert it to PNG or TIFF",
+        )
+    image: PillowImage = factory(stream, path)
+    facts: dict[str, object] = {"format": image.format or "", "mode": image.mode}
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = orientation if orientation in range(1, 9) else 1
+    if image.format == "PNG" and prefix[24] == 16 and prefix[25] != 0:
+        facts["mode"] = "16-bit colour"
+        return Source(_DeepPng(image, stream, gray=prefix[25] == 4), "YXS", orientation, facts=facts)
+    frames = _Frames(image)
+    return Source(frames, frames.axes, orientation, facts=facts)
+
+
+def pillow_array(image: PillowImage) -> AnyArray:
+    """Return the pixels of a Pillow image as (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA, in a new array."""
+    samples = _samples(image)
+    if samples == 4 and image.mode != "RGBA":
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    elif samples == 3 and image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def _samples(image: PillowImage) -> int:
+    """Return 1 for gray, 3 for RGB, 4 for RGBA: what `pillow_array` will give, known before decoding."""
+    if image.mode in _TO_RGBA | {"RGBA"} or "transparency" in image.info:
+        return 4
+    if image.mode in _TO_RGB | {"RGB"}:
+        return 3
+    if image.mode in _AS_THEY_ARE:
+        return 1
+    raise UnsupportedImageError(
+        f"Images of Pillow's mode {image.mode} are not handled",
+        expected=f"one of {', '.join(sorted(_AS_THEY_ARE | _TO_RGB | _TO_RGBA))}",
+        actual=image.mode,
+        remedy="convert it to RGB first",
+    )
+
+
+class _Frames:
+    """The frames of a Pillow file; axes ``T`` (only if there are several), ``Y``, ``X`` and ``S``."""
+
+    def __init__(self, image: PillowImage) -> None:
+        self._image = image
+        count = int(getattr(image, "n_frames", 1))
+        samples = _samples(image) if count == 1 else 4  # later frames of an animation can bring colours and alpha
+        self.axes = ("T" if count > 1 else "") + "YX" + ("S" if samples > 1 else "")
+        sizes = {"T": count, "Y": image.height, "X": image.width, "S": samples}
+        self.shape = tuple(sizes[name] for name in self.axes)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:
+        frame, rest = self._image, key
+        if "T" in self.axes:
+            frame.seek(key[0])
+            frame, rest = frame.convert("RGBA"), key[1:]
+        return np.asarray(pillow_array(frame)[rest])
+
+
+class _DeepPng:
+    """A 16-bit colour PNG, of which Pillow would keep the high bytes only."""
+
+    def __init__(self, image: PillowImage, stream: IO[bytes], *, gray: bool) -> None:
+        self._image, self._stream, self._gray = image, stream, gray
+        self.shape = (image.height, image.width, 4 if gray or image.mode == "RGBA" else 3)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:
+        import cv2
+
+        self._image.load()  # Pillow tells a damaged file from a good one; OpenCV only prints
+        self._stream.seek(0)
+        pixels: AnyArray | None = cv2.imdecode(np.frombuffer(self._stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.shape != self.shape:
+            raise ValueError("OpenCV cannot decode this 16-bit PNG")
+        order = cv2.COLOR_BGRA2RGBA if self.shape[2] == 4 else cv2.COLOR_BGR2RGB
+        return np.asarray(cv2.cvtColor(pixels, order)[key])

@@ -1,0 +1,246 @@
+"""Name the axes of an array, and take one plane out of it.
+
+Axes are letters as tifffile and OME use them: ``Y`` and ``X`` are the plane, ``S`` are interleaved colour samples
+(RGB or RGBA), ``C`` are microscopy channels, and any other letter (``T``, ``Z``, ``I``, ``Q`` …) counts planes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import index as as_index
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsam_core.errors import ImageContentError, ImageTooLargeError
+
+AnyArray = NDArray[Any]
+PlaneChoice = int | Mapping[str, int]
+
+MAX_CHANNELS = 6
+"""An unnamed leading axis of up to this length means channels; a longer one could be a stack, so it must be named."""
+
+
+class ArrayLike(Protocol):
+    """What is needed of a lazy array (zarr, dask, TIFF pages): a shape, and indexing with integers and slices."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An array that may not be in memory yet, with the names of its axes."""
+
+    array: ArrayLike
+    axes: str
+    orientation: int = 1
+    """EXIF orientation still to be applied, 1 to 8."""
+    associated_alpha: bool = False
+    """Whether colours are already multiplied by alpha."""
+    facts: dict[str, object] = field(default_factory=dict)
+    """What the recipe should say about where the pixels come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One plane in memory: ``(Y, X)``, ``(Y, X, S)`` or ``(C, Y, X)``, upright."""
+
+    array: AnyArray
+    axes: str
+    associated_alpha: bool
+    facts: dict[str, object]
+
+
+def infer_axes(shape: tuple[int, ...], *, channels_chosen: bool) -> str:
+    """Name the axes of an array that carries no names.
+
+    Rules, in this order:
+
+    1. two axes are ``YX``;
+    2. a last axis of 3 or 4 is colour (``YXS``) and one of 1 is a single channel (``YXC``), unless the first axis could
+       be channels too (its length is 2 to 6): then it is ambiguous;
+    3. a first axis of 1 to 6 is channels (``CYX``), unless the last axis is as short: then it is ambiguous. With
+       channels chosen by the caller it may be of any length;
+    4. a last axis of 2 to 6 is channels (``YXC``);
+    5. everything else must be named.
+
+    Raises
+    ------
+    ImageContentError
+        The axes are ambiguous, or their number fits no image.
+    """
+    if len(shape) == 2:
+        return "YX"
+    if len(shape) != 3:
+        raise ImageContentError(
+            f"Cannot tell the axes of an array of shape {shape}",
+            expected="two axes (Y, X), or three: (Y, X, RGB), (Y, X, RGBA) or (C, Y, X)",
+            actual=f"{len(shape)} axes",
+            remedy="name them, e.g. axes='TCZYX', and choose a plane, e.g. plane={'T': 0, 'Z': 3}",
+        )
+    first, _, last = shape
+    first_short = 2 <= first <= MAX_CHANNELS
+    last_short = last <= MAX_CHANNELS
+    if last in (1, 3, 4) and not first_short:
+        return "YXC" if last == 1 else "YXS"
+    if not last_short and (first <= MAX_CHANNELS or channels_chosen):
+        return "CYX"
+    if last_short and not first_short:
+        return "YXC"
+    meaning = "the first and the last could be channels" if last_short else "the first could be channels or a stack"
+    raise ImageContentError(
+        f"The axes of an array of shape {shape} are ambiguous: {meaning}",
+        expected=f"colour in a last axis of 3 or 4, or at most {MAX_CHANNELS} channels in the first axis",
+        actual=f"shape {shape}",
+        remedy="name them: axes='YXS' for colour, 'CYX' or 'YXC' for channels, 'ZYX' or 'TYX' for a stack",
+    )
+
+
+def check_axes(axes: str, shape: tuple[int, ...]) -> str:
+    """Return the caller's axes in upper case, or say what is wrong with them."""
+    letters = str(axes).upper()
+    valid = letters.isalpha() and len(set(letters)) == len(letters) == len(shape) and {"Y", "X"} <= set(letters)
+    if not valid:
+        raise ImageContentError(
+            "The axes do not fit the image",
+            expected=f"{len(shape)} different letters with Y and X among them, e.g. axes='CYX'",
+            actual=f"axes={axes!r} for shape {shape}",
+            remedy="give one letter for each axis: Y, X, S (RGB or RGBA samples), C (channels), others for planes",
+        )
+    return letters
+
+
+def take_plane(
+    source: Source,
+    *,
+    axes: str | None,
+    plane: PlaneChoice,
+    channels: tuple[int, ...] | None,
+    max_pixels: int | None,
+) -> Plane:
+    """Read one plane of the source, with the chosen channels only, and put it upright.
+
+    Raises
+    ------
+    ImageContentError
+        Axes, plane or channels do not fit the shape, or the image has no pixels.
+    ImageTooLargeError
+        More than `max_pixels` would have to be read.
+    """
+    shape = tuple(int(n) for n in source.array.shape)
+    names = _settle_roles(check_axes(axes or source.axes, shape), shape, channels is not None)
+    sizes = dict(zip(names, shape, strict=True))
+    if 0 in shape:
+        raise ImageContentError(
+            "The image has no pixels", expected="a size of at least 1 along every axis", actual=f"shape {shape}"
+        )
+    kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
+    stack = {name: size for name, size in sizes.items() if name not in kept}
+    chosen = _choose_plane(plane, stack)
+    _check_channels(channels, sizes.get("C", 1))
+    count = sizes.get("S", 1 if "C" not in kept else len(channels) if channels else sizes["C"])
+    _check_pixels(sizes["Y"], sizes["X"], count, max_pixels)
+
+    index: dict[str, int | slice] = {name: chosen.get(name, slice(None)) for name in names}
+    if channels is None or "C" not in kept:
+        array = _ordered(np.asarray(source.array[tuple(index.values())]), names, kept)
+    else:
+        parts = [np.asarray(source.array[tuple((index | {"C": c}).values())]) for c in channels]
+        array = np.stack([_ordered(part, names, "YX") for part in parts])
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.ndim == 3 and kept == "CYX" and array.shape[0] == 1:
+        array, kept = array[0], "YX"
+    facts = dict(source.facts) | {"shape": list(shape), "axes": names, "dtype": str(array.dtype)}
+    if stack:
+        facts |= {"pages": math.prod(stack.values()), "plane": chosen}
+    if source.orientation != 1:
+        facts["orientation"] = source.orientation
+        array = _upright(array, source.orientation, kept)
+    return Plane(array, kept, source.associated_alpha, facts)
+
+
+def _settle_roles(names: str, shape: tuple[int, ...], channels_chosen: bool) -> str:
+    """Let S be RGB or RGBA only, and C be channels where the caller chooses among them."""
+    if "S" in names and "C" not in names and (channels_chosen or shape[names.index("S")] not in (3, 4)):
+        return names.replace("S", "C")
+    if channels_chosen and not {"C", "S"} & set(names):
+        for unnamed in ("Q", "I"):  # tifffile's letters for pages whose meaning the file does not tell
+            if unnamed in names:
+                return names.replace(unnamed, "C")
+    return names
+
+
+def _choose_plane(plane: PlaneChoice, stack: dict[str, int]) -> dict[str, int]:
+    """Return an index for every axis of the stack."""
+    described = ", ".join(f"{name} has {size}" for name, size in stack.items()) or "the image has one plane"
+    if isinstance(plane, Mapping):
+        chosen = dict.fromkeys(stack, 0) | {str(name).upper(): _integer(at, "plane") for name, at in plane.items()}
+        wrong = [f"{name}={at}" for name, at in chosen.items() if name not in stack or not 0 <= at < stack[name]]
+    else:
+        number, total = _integer(plane, "plane"), math.prod(stack.values())
+        wrong = [] if 0 <= number < total else [str(number)]
+        at_each = np.unravel_index(number, tuple(stack.values())) if stack and not wrong else ()
+        chosen = {name: int(at) for name, at in zip(stack, at_each, strict=not wrong)}
+    if wrong:
+        raise ImageContentError(
+            f"There is no such plane: {', '.join(wrong)}",
+            expected=f"an index from 0 along each axis of the stack ({described})",
+            actual=f"plane={plane!r}",
+            remedy="choose a plane by its number or by axis, e.g. plane={'Z': 0}",
+        )
+    return chosen
+
+
+def _check_channels(channels: tuple[int, ...] | None, count: int) -> None:
+    wrong = [c for c in channels or () if not 0 <= c < count]
+    if wrong:
+        raise ImageContentError(
+            f"There is no channel {wrong[0]}",
+            expected=f"channels from 0 to {count - 1}",
+            actual=f"channels {list(channels or ())}",
+            remedy="choose among the channels that the image has, or name the axes with axes=",
+        )
+
+
+def _check_pixels(height: int, width: int, samples: int, max_pixels: int | None) -> None:
+    pixels = height * width * math.ceil(samples / 4)
+    if max_pixels is not None and pixels > max_pixels:
+        raise ImageTooLargeError(
+            f"The image has {height} × {width} pixels" + (f" in {samples} channels" if samples > 4 else ""),
+            expected=f"at most {max_pixels} pixels",
+            actual=f"{pixels} pixels",
+            remedy="if you trust the file, raise the limit with max_pixels=, or lift it with max_pixels=None",
+        )
+
+
+def _integer(value: object, what: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return as_index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ImageContentError(f"{what} is not a whole number", expected="an integer", actual=repr(value)) from None
+
+
+def _ordered(array: AnyArray, names: str, kept: str) -> AnyArray:
+    """Put the axes that are left after indexing into the order `kept`."""
+    left = [name for name in names if name in kept]
+    return array.transpose([left.index(name) for name in kept])
+
+
+def _upright(array: AnyArray, orientation: int, axes: str) -> AnyArray:
+    """Undo the camera's orientation (EXIF and TIFF tag 274)."""
+    y, x = axes.index("Y"), axes.index("X")
+    if orientation >= 5:
+        array = array.swapaxes(y, x)
+    if orientation in (3, 4, 7, 8):
+        array = np.flip(array, y)
+    if orientation in (2, 3, 6, 7):
+        array = np.flip(array, x)
+    return array

@@ -1,0 +1,149 @@
+"""Read TIFF files (OME, ImageJ, plain; 1 to 64 bits; stacks), only the pages that are asked for."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core._image_planes import AnyArray, Source
+from fastsam_core.errors import UnsupportedImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tifffile import TiffPage, TiffPageSeries
+
+# Photometric interpretations, TIFF 6.0 tag 262
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CFA = 0, 1, 2, 3, 5, 6, 32803
+_LINEAR_RAW, _MASK = 34892, 4
+_ORIENTATION = 274
+
+
+@contextmanager
+def open_tiff(stream: IO[bytes], path: str) -> Iterator[Source]:
+    """Open the first series of a TIFF file (the largest level of a pyramid); pages are decoded when indexed.
+
+    Pages that differ in size form several series; they are then addressed by page number.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series
+        first = TiffPages(series[0], stream)
+        pages: TiffPages | _Unequal = first
+        if len(series) > 1 and set(first.axes) <= set("YXS") and len({other.axes for other in series}) == 1:
+            pages = _Unequal([first, *(TiffPages(other, stream) for other in series[1:])])
+        page = series[0].keyframe
+        tag = page.tags.get(_ORIENTATION)
+        orientation = int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+        facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(series[0].levels)}
+        yield Source(pages, pages.axes, orientation, 1 in page.extrasamples, facts)
+
+
+class TiffPages:
+    """One series as a lazy array: indexing with integers and slices decodes the pages that it touches."""
+
+    def __init__(self, series: TiffPageSeries, stream: IO[bytes]) -> None:
+        self._series, self._stream = series, stream
+        page: Any = series.keyframe
+        self.axes, self.shape = str(series.axes), tuple(int(n) for n in series.shape)
+        self._leading = len(self.shape) - len(page.shape)
+        self._paged = (
+            self._leading >= 0
+            and self.shape[self._leading :] == tuple(page.shape)
+            and math.prod(self.shape[: self._leading]) == len(series.pages)
+        )
+        if page.photometric == _PALETTE:
+            self.axes, self.shape = self.axes + "S", (*self.shape, 3)
+        elif page.photometric in (_SEPARATED, _YCBCR):
+            at = self.axes.index("S")
+            self.shape = (*self.shape[:at], 3, *self.shape[at + 1 :])
+        elif page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _MASK, _CFA, _LINEAR_RAW):
+            raise UnsupportedImageError(
+                f"TIFF files with colours in {page.photometric.name} are not handled",
+                expected="gray, RGB, palette, CMYK or YCbCr",
+                actual=str(page.photometric.name),
+                remedy="convert the file to RGB first",
+            )
+        elif "S" in self.axes and page.planarconfig == 2 and page.dtype != np.uint8 and page.samplesperpixel == 4:
+            # Four separate deep planes are microscopy channels that a writer has marked as colour and alpha.
+            self.axes = self.axes.replace("S", "C")
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> AnyArray:
+        if not self._paged:
+            return self._finish(self._series.asarray(), self._series.keyframe)[key]
+        count = len(self._series.pages)
+        numbers = np.arange(count).reshape(self.shape[: self._leading])[key[: self._leading]]
+        decoded = [self._page(int(number))[key[self._leading :]] for number in numbers.reshape(-1)]
+        return decoded[0] if numbers.ndim == 0 else np.stack(decoded).reshape(numbers.shape + decoded[0].shape)
+
+    def _page(self, number: int) -> AnyArray:
+        page: Any = self._series.pages[number]
+        keyframe = self._series.keyframe
+        if page is None:  # an OME-TIFF may leave planes out
+            return np.zeros(self.shape[self._leading :], keyframe.dtype)
+        if keyframe.photometric == _YCBCR:
+            return self._other_library(page)
+        try:
+            return self._finish(page.asarray(), keyframe)
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+        return self._other_library(page)
+
+    def _finish(self, array: AnyArray, page: TiffPage) -> AnyArray:
+        """Turn palette indices, CMYK and inverted gray into what they mean."""
+        if page.photometric == _PALETTE and page.colormap is not None:
+            colours = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
+            return np.moveaxis(colours.astype(np.uint8)[:, array], 0, -1)
+        if page.photometric == _SEPARATED:
+            at = page.axes.index("S")
+            cmyk = np.moveaxis(array, at, -1)
+            if cmyk.dtype != np.uint8 or cmyk.shape[-1] != 4:
+                raise ValueError(f"CMYK in {cmyk.shape[-1]} samples of {cmyk.dtype} is not handled")
+            left = 255 - cmyk.astype(np.uint16)
+            return np.moveaxis((left[..., :3] * left[..., 3:] // 255).astype(np.uint8), -1, at)
+        if page.photometric == _MIN_IS_WHITE and array.dtype.kind in "bu":
+            return ~array
+        return array
+
+    def _other_library(self, page: Any) -> AnyArray:
+        """Decode with Pillow or OpenCV (libtiff) what tifffile only does with imagecodecs: LZW, JPEG, fax."""
+        self._stream.seek(0)
+        keyframe: Any = self._series.keyframe
+        if keyframe.dtype in (np.uint8, np.bool_):
+            from PIL.TiffImagePlugin import TiffImageFile
+
+            from fastsam_core._image_files import pillow_array
+
+            image = TiffImageFile(self._stream)
+            image.seek(page.index)
+            image.getexif()[_ORIENTATION] = 1  # turned upright later, as every other page
+            pixels = pillow_array(image)
+        else:
+            import cv2
+
+            data = np.frombuffer(self._stream.read(), np.uint8)
+            _, decoded = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
+            pixels = np.asarray(decoded[0]) if decoded else np.empty(0)
+            pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]] if pixels.ndim == 3 else pixels
+        if pixels.ndim == 3 and str(page.axes).startswith("S"):
+            pixels = np.moveaxis(pixels, -1, 0)
+        if pixels.shape != self.shape[self._leading :]:
+            raise ValueError(f"{keyframe.compression.name} compression: install imagecodecs to read it")
+        return pixels
+
+
+class _Unequal:
+    """Pages that differ in size: axis ``I`` chooses among them; the shape is what the largest one has."""
+
+    def __init__(self, pages: list[TiffPages]) -> None:
+        self._pages = pages
+        self.axes = "I" + pages[0].axes
+        self.shape = (len(pages), *(max(sizes) for sizes in zip(*(page.shape for page in pages), strict=True)))
+
+    def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:
+        return self._pages[int(key[0])][tuple(key[1:])]

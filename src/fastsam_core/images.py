@@ -1,0 +1,225 @@
+"""Read images of any kind as 8-bit RGB, and remember how they were made.
+
+What goes in: files (PNG, JPEG, TIFF, BMP, WebP, GIF, PPM), NumPy arrays, Pillow images, torch tensors, zarr and dask
+arrays. What comes out is always `Image`: uint8, (H, W, 3), red first.
+
+- 8-bit values pass untouched. 16-bit, float and other values are scaled: gray planes and microscopy channels by their
+  0.1 and 99.9 percentiles, each by itself; colour by its natural range, or by joint percentiles (hues stay).
+- Transparent pixels are drawn over black.
+- Two channels are shown in magenta and green, three in red, green and blue, more in red, green, blue, cyan, magenta and
+  yellow in turn, added up. `channels` chooses others.
+- Files are turned upright as their EXIF orientation says; Pillow images are taken as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+from operator import index as as_index
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
+from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
+from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, take_plane
+from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParameterError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from fastsam_core._image_contrast import Contrast
+
+__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_SUFFIXES", "Image", "is_image_path", "read_image"]
+
+DEFAULT_MAX_PIXELS = 2**28
+"""Files and lazy arrays with more pixels than this (16384 × 16384) are refused unless the caller raises the limit."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """An image as the network takes it.
+
+    Parameters
+    ----------
+    rgb8 : ndarray of shape (H, W, 3), uint8, C-contiguous
+        Red, green, blue. May share memory with the array it was made from: do not write into it.
+    source : str
+        The path it was read from, or ``"<array>"``, ``"<tensor>"``, ``"<pillow>"``.
+    recipe : mapping
+        How it was made, fit for JSON: format, shape, axes, dtype, plane, channels, contrast limits, orientation.
+
+    Raises
+    ------
+    ImageContentError
+        `rgb8` is not such an array.
+    """
+
+    rgb8: NDArray[np.uint8]
+    source: str
+    recipe: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        """Check the array."""
+        array: Any = self.rgb8
+        valid = isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
+        if not valid or not array.size or not array.flags.c_contiguous:
+            raise ImageContentError(
+                "This is no 8-bit RGB image",
+                expected="a C-contiguous uint8 array of shape (H, W, 3) with at least one pixel",
+                actual=f"{type(array).__name__} {getattr(array, 'dtype', '')} {getattr(array, 'shape', '')}",
+                remedy="let read_image make it",
+            )
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.rgb8.shape[0], self.rgb8.shape[1]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return `rgb8`, so that NumPy functions take the image itself."""
+        if copy:
+            return np.array(self.rgb8, dtype=dtype)
+        return np.asarray(self.rgb8, dtype=dtype)
+
+
+def is_image_path(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a file looks like an image that `read_image` reads (hidden files do not)."""
+    name = os.path.basename(os.fspath(path))
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def read_image(
+    source: object,
+    *,
+    channels: Channels | None = None,
+    axes: str | None = None,
+    contrast: Contrast | None = None,
+    plane: PlaneChoice = 0,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+) -> Image:
+    """Read an image from a file or an array, as 8-bit RGB.
+
+    Parameters
+    ----------
+    source : path, ndarray, Pillow image, torch tensor, zarr or dask array, Image
+        Arrays are (H, W), (H, W, 1), (H, W, 3) RGB, (H, W, 4) RGBA or (C, H, W) with few channels C; others, and those
+        that could be either, need `axes`. Tensors are (H, W) or (C, H, W), where 3 is RGB and 4 is RGBA. Of lazy
+        arrays and TIFF stacks only the chosen plane is read. An `Image` is returned as it is.
+    channels : int, sequence of int, or mapping from int to colour, optional
+        Which channels to show: one in gray, several added up in colours, which a mapping names (``{0: "blue", 2:
+        "green"}``; names, ``"#rrggbb"`` or three numbers). Of colour images too: ``channels=0`` is the red one.
+    axes : str, optional
+        One letter for each axis, such as ``"TCZYX"``: ``Y``, ``X``, ``S`` for RGB(A) samples, ``C`` for channels,
+        others for stacks. Overrules what a file says.
+    contrast : pair of float, one pair for each channel, or "percentile", optional
+        The values that become black and white. By default 8-bit values stay, colour is scaled by its natural range, and
+        all else by percentiles 0.1 and 99.9 over finite pixels (over a sample of about 4 million pixels of larger
+        ones). NaN becomes black.
+    plane : int or mapping from axis letter to int, default 0
+        Which plane of a stack or animation: its number (counted row by row over all stack axes) or an index by axis.
+    max_pixels : int or None, default 2**28
+        Limit for files and lazy arrays, checked before decoding; None lifts it. Up to 4 channels count once.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    ImageNotFoundError
+        There is no such file.
+    ImageReadError
+        The file is empty, damaged, not readable or not an image.
+    ImageTooLargeError
+        It has more than `max_pixels` pixels.
+    UnsupportedImageError
+        The object, its dtype or its colour space cannot be taken as an image.
+    ImageContentError
+        Axes, plane, channels or contrast do not fit the image, or the axes are ambiguous.
+    """
+    if isinstance(source, Image):
+        if (channels, axes, contrast) != (None, None, None) or plane != 0:
+            raise ImageContentError(
+                "An Image is already 8-bit RGB: channels, axes, contrast and plane have no meaning for it",
+                expected="the original file or array",
+                actual=repr(source.source),
+                remedy="read the original with these options",
+            )
+        return source
+    if max_pixels is not None and (isinstance(max_pixels, bool) or as_index(max_pixels) < 1):
+        raise InvalidParameterError(
+            "max_pixels is not a positive number", expected="an integer above 0, or None", actual=repr(max_pixels)
+        )
+    choice = parse_channels(channels)
+    name, opening, limited = _open(source, choice.indices is not None, axes)
+    with opening as opened:
+        chosen = take_plane(
+            opened, axes=axes, plane=plane, channels=choice.indices, max_pixels=max_pixels if limited else None
+        )
+    rgb8, facts = to_rgb8(chosen, choice, contrast)
+    return Image(np.ascontiguousarray(rgb8), name, chosen.facts | facts)
+
+
+def _open(source: object, channels_chosen: bool, axes: str | None) -> tuple[str, AbstractContextManager[Source], bool]:
+    """Return a name for the source, a way to open it, and whether the pixel limit holds for it."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if isinstance(path, str):
+            return path, open_file(path), True
+    if isinstance(source, np.ndarray):
+        return "<array>", nullcontext(_array_source(source, "array", channels_chosen, axes)), False
+    package = type(source).__module__.partition(".")[0]
+    if package == "torch" and hasattr(source, "detach"):
+        return "<tensor>", nullcontext(_tensor_source(source, axes)), False
+    if package == "PIL" and hasattr(source, "mode"):
+        return "<pillow>", nullcontext(_pillow_source(source)), False
+    if hasattr(source, "shape") and hasattr(source, "dtype") and hasattr(source, "__getitem__"):
+        return "<array>", nullcontext(_array_source(source, package, channels_chosen, axes)), True
+    raise UnsupportedImageError(
+        f"An object of type {type(source).__name__} cannot be read as an image",
+        expected="a path, a NumPy, zarr or dask array, a torch tensor or a Pillow image",
+        actual=f"{type(source).__module__}.{type(source).__qualname__}",
+        remedy="convert it with numpy.asarray, or save it to a file and pass the path",
+    )
+
+
+def _array_source(array: Any, kind: str, channels_chosen: bool, axes: str | None) -> Source:
+    try:
+        shape = tuple(as_index(n) for n in array.shape)
+    except TypeError:
+        raise ImageContentError(
+            "The size of this array is not known yet",
+            expected="a shape of whole numbers",
+            actual=f"shape {array.shape}",
+            remedy="call array.compute_chunk_sizes() first",
+        ) from None
+    return Source(array, axes or infer_axes(shape, channels_chosen=channels_chosen), facts={"format": kind})
+
+
+def _tensor_source(tensor: Any, axes: str | None) -> Source:
+    tensor = tensor.detach()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    array = tensor.cpu().numpy()
+    named = "YX" if array.ndim == 2 else "SYX" if array.ndim == 3 and array.shape[0] in (3, 4) else "CYX"
+    if axes is None and array.ndim not in (2, 3):
+        infer_axes(array.shape, channels_chosen=False)  # raises: says what is expected
+    return Source(array, axes or named, facts={"format": "torch"})
+
+
+def _pillow_source(image: Any) -> Source:
+    try:
+        array = pillow_array(image)
+    except OSError as error:
+        raise ImageReadError(
+            "This Pillow image cannot be decoded",
+            expected="a complete image",
+            actual=str(error),
+            remedy="open a complete file",
+        ) from error
+    return Source(array, "YX" if array.ndim == 2 else "YXS", facts={"format": "pillow", "mode": image.mode})
