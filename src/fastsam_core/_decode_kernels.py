@@ -1,0 +1,253 @@
+"""Compiled decoding of masks by runs (numba); :mod:`fastsam_core._decode_numpy` is the plain equivalent.
+
+Between knots the logit is linear along each axis. A cell of the knot grid whose four corners have the same sign is
+therefore uniform, in floating point too: ``a + w * (b - a)`` with ``w`` in [0, 1) never leaves the sign that ``a`` and
+``b`` share. Only the few other cells are looked at, and in each of them a pixel row changes sign at most once, where a
+binary search finds the very pixel. The cost grows with the length of the outlines, not with the area of the boxes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsam_core._jit import njit
+from fastsam_core._upsampling import KnotAxis
+
+__all__ = ["count_cells", "decode_runs"]
+
+_LIMIT = np.float32(1e30)
+_FIRST_CAPACITY = 4096
+
+
+@njit
+def _window_logits(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    logit_threshold: np.float32,
+    window: tuple[int, int, int, int],
+) -> npt.NDArray[np.float32]:
+    """Logits less the threshold at prototype cells (y0, x0, y1, x1); what is not finite counts as background."""
+    y0, x0, y1, x1 = window
+    logits = np.zeros((y1 - y0, x1 - x0), dtype=np.float32)
+    for y in range(y1 - y0):
+        row = logits[y]
+        for k in range(coefficients.size):
+            weight = coefficients[k]
+            source = prototypes[k, y0 + y, x0:x1]
+            for x in range(row.size):
+                row[x] += weight * source[x]
+        for x in range(row.size):
+            value = row[x] - logit_threshold
+            row[x] = value if -_LIMIT < value < _LIMIT else -_LIMIT
+    return logits
+
+
+@njit
+def _knot_logits(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    logit_threshold: np.float32,
+    y_axis: KnotAxis,
+    x_axis: KnotAxis,
+    knots: tuple[int, int, int, int],
+) -> npt.NDArray[np.float32]:
+    """Logits at the knots (y0, x0, y1, x1)."""
+    y0, x0, y1, x1 = knots
+    cell_y0, cell_x0 = y_axis.knot_cells[y0].min(), x_axis.knot_cells[x0].min()
+    cell_y1, cell_x1 = y_axis.knot_cells[y1 - 1].max() + 1, x_axis.knot_cells[x1 - 1].max() + 1
+    cells = _window_logits(prototypes, coefficients, logit_threshold, (cell_y0, cell_x0, cell_y1, cell_x1))
+    wide = np.empty((cells.shape[0], x1 - x0), dtype=np.float32)
+    for y in range(cells.shape[0]):
+        for x in range(x1 - x0):
+            near = cells[y, x_axis.knot_cells[x0 + x, 0] - cell_x0]
+            far = cells[y, x_axis.knot_cells[x0 + x, 1] - cell_x0]
+            wide[y, x] = near + x_axis.knot_weights[x0 + x] * (far - near)
+    values = np.empty((y1 - y0, x1 - x0), dtype=np.float32)
+    for y in range(y1 - y0):
+        above = wide[y_axis.knot_cells[y0 + y, 0] - cell_y0]
+        below = wide[y_axis.knot_cells[y0 + y, 1] - cell_y0]
+        weight = y_axis.knot_weights[y0 + y]
+        row = values[y]
+        for x in range(row.size):
+            row[x] = above[x] + weight * (below[x] - above[x])
+    return values
+
+
+@njit
+def _find_mixed(
+    upper: npt.NDArray[np.float32], lower: npt.NDArray[np.float32], mixed: npt.NDArray[np.int32]
+) -> int:
+    """List the cells between two rows of knots whose corners differ in sign; returns how many."""
+    count = 0
+    left = int(upper[0] > 0) + int(lower[0] > 0)
+    for x in range(upper.size - 1):
+        right = int(upper[x + 1] > 0) + int(lower[x + 1] > 0)
+        if 0 < left + right < 4:
+            mixed[count] = x
+            count += 1
+        left = right
+    return count
+
+
+@njit
+def _decode_row(
+    upper: npt.NDArray[np.float32],
+    lower: npt.NDArray[np.float32],
+    y_weight: np.float32,
+    x_axis: KnotAxis,
+    x_range: tuple[int, int],
+    mixed: npt.NDArray[np.int32],
+    row_runs: npt.NDArray[np.int32],
+) -> int:
+    """Write the (start, stop) of one pixel row's runs to the last two columns of ``row_runs``; returns how many."""
+    x0, x1 = x_range
+    first_knot = x_axis.pixel_knots[x0]
+    count = 0
+    start = -1
+    done = x0
+    for cell in mixed:
+        begin = min(max(x_axis.first_pixels[first_knot + cell], x0), x1)
+        end = min(max(x_axis.first_pixels[first_knot + cell + 1], x0), x1)
+        if begin > done:  # uniform cells in between
+            inside = upper[cell] > 0
+            if inside and start < 0:
+                start = done
+            elif not inside and start >= 0:
+                row_runs[count, 1], row_runs[count, 2] = start, done
+                count += 1
+                start = -1
+            done = begin
+        if begin >= end:
+            continue
+        done = end
+        left = upper[cell] + y_weight * (lower[cell] - upper[cell])
+        right = upper[cell + 1] + y_weight * (lower[cell + 1] - upper[cell + 1])
+        rise = right - left
+        inside = left + x_axis.pixel_weights[begin] * rise > 0
+        if inside and start < 0:
+            start = begin
+        elif not inside and start >= 0:
+            row_runs[count, 1], row_runs[count, 2] = start, begin
+            count += 1
+            start = -1
+        if (left + x_axis.pixel_weights[end - 1] * rise > 0) == inside:
+            continue
+        same, other = begin, end - 1
+        while other - same > 1:
+            middle = (same + other) // 2
+            if (left + x_axis.pixel_weights[middle] * rise > 0) == inside:
+                same = middle
+            else:
+                other = middle
+        if inside:
+            row_runs[count, 1], row_runs[count, 2] = start, other
+            count += 1
+            start = -1
+        else:
+            start = other
+    if done < x1:
+        inside = upper[upper.size - 1] > 0
+        if inside and start < 0:
+            start = done
+        elif not inside and start >= 0:
+            row_runs[count, 1], row_runs[count, 2] = start, done
+            count += 1
+            start = -1
+    if start >= 0:
+        row_runs[count, 1], row_runs[count, 2] = start, x1
+        count += 1
+    return count
+
+
+@njit
+def decode_runs(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    windows_xyxy: npt.NDArray[np.int32],
+    logit_threshold: np.float32,
+    y_axis: KnotAxis,
+    x_axis: KnotAxis,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Decode masks to row runs.
+
+    Parameters
+    ----------
+    prototypes : float32 array (C, ph, pw)
+    coefficients : float32 array (N, C)
+    windows_xyxy : int32 array (N, 4)
+        The pixels inside each box, half-open and inside the image; reversed or empty gives an empty mask.
+    logit_threshold : float32
+        Pixels with a logit above it belong to the mask.
+    y_axis, x_axis : KnotAxis
+
+    Returns
+    -------
+    int32 array (R, 3)
+        Runs (y, x_start, x_stop).
+    int64 array (N + 1,)
+        Where the runs of each mask begin.
+    """
+    masks = coefficients.shape[0]
+    offsets = np.zeros(masks + 1, dtype=np.int64)
+    runs = np.empty((_FIRST_CAPACITY, 3), dtype=np.int32)
+    mixed = np.empty(x_axis.knot_weights.size, dtype=np.int32)
+    count = 0
+    for i in range(masks):
+        x0, y0, x1, y1 = windows_xyxy[i]
+        if x0 < x1 and y0 < y1:
+            knot_y0, knot_x0 = y_axis.pixel_knots[y0], x_axis.pixel_knots[x0]
+            knot_y1, knot_x1 = y_axis.pixel_knots[y1 - 1] + 2, x_axis.pixel_knots[x1 - 1] + 2
+            values = _knot_logits(
+                prototypes,
+                coefficients[i],
+                logit_threshold,
+                y_axis,
+                x_axis,
+                (knot_y0, knot_x0, knot_y1, knot_x1),
+            )
+            band = -1
+            cells = 0
+            for y in range(y0, y1):
+                if y_axis.pixel_knots[y] - knot_y0 != band:
+                    band = y_axis.pixel_knots[y] - knot_y0
+                    cells = _find_mixed(values[band], values[band + 1], mixed)
+                if cells == 0 and values[band, 0] <= 0:
+                    continue
+                if count + cells + 1 > runs.shape[0]:
+                    grown = np.empty((2 * runs.shape[0] + cells, 3), dtype=np.int32)
+                    grown[:count] = runs[:count]
+                    runs = grown
+                row_runs = runs[count:]
+                found = _decode_row(
+                    values[band],
+                    values[band + 1],
+                    y_axis.pixel_weights[y],
+                    x_axis,
+                    (x0, x1),
+                    mixed[:cells],
+                    row_runs,
+                )
+                row_runs[:found, 0] = y
+                count += found
+        offsets[i + 1] = count
+    return runs[:count].copy(), offsets
+
+
+@njit
+def count_cells(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    windows_xyxy: npt.NDArray[np.int32],
+    logit_thresholds: npt.NDArray[np.float32],
+) -> npt.NDArray[np.int64]:
+    """Count the prototype cells of each window (N, 4) whose logit is above each threshold (T,); returns (N, T)."""
+    counts = np.zeros((coefficients.shape[0], logit_thresholds.size), dtype=np.int64)
+    for i in range(coefficients.shape[0]):
+        x0, y0, x1, y1 = windows_xyxy[i]
+        if x0 < x1 and y0 < y1:
+            logits = _window_logits(prototypes, coefficients[i], np.float32(0), (y0, x0, y1, x1))
+            for t in range(logit_thresholds.size):
+                for value in logits.flat:
+                    counts[i, t] += value > logit_thresholds[t]
+    return counts

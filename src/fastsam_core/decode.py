@@ -1,0 +1,215 @@
+"""From the network's prototypes to masks: logits only inside boxes, runs at the image's own resolution.
+
+FastSAM (arXiv 2306.12156) inherits YOLACT's masks (arXiv 1904.02689): ``sigmoid(coefficients @ prototypes)``, upsampled,
+cropped to the box, cut at a probability. The geometry is that of Ultralytics' ``retina_masks=True``.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsam_core import _decode_numpy
+from fastsam_core._upsampling import KnotAxis, plan_axes
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.geometry import snap_boxes_to_border
+from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    from fastsam_core.network import Prediction
+
+__all__ = ["STABILITY_OFFSET", "decode", "mask_logits", "stability_scores"]
+
+STABILITY_OFFSET = 1.0
+"""Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
+
+
+def decode(
+    prediction: Prediction, *, threshold: float = 0.5, snap_px: float = 0, stability: bool = False
+) -> Masks:
+    """Decode all masks of one image.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What the network found.
+    threshold : float
+        Probability in (0, 1) above which a pixel belongs to a mask.
+    snap_px : float
+        FastSAM's border rule, with 20 in the original: sides of boxes closer than this to the image border move onto
+        it, and a box that then covers more than 90 % of the image becomes the whole image. Masks are cut by the moved
+        boxes. 0 leaves boxes alone.
+    stability : bool
+        Also give ``fields["stability"]``, see :func:`stability_scores`.
+
+    Returns
+    -------
+    Masks
+        One mask for each detection, in the same order. A mask may be empty: where no pixel of the box passes, where the
+        box holds no pixel centre, and where coefficients are not finite.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``threshold`` is not inside (0, 1) or ``snap_px`` is negative.
+    """
+    logit_threshold = _logit(threshold)
+    if not snap_px >= 0:
+        raise InvalidParameterError("snap_px is out of range", expected="0 or more pixels", actual=f"{snap_px}")
+    image_hw = prediction.letterbox.source_hw
+    boxes = prediction.boxes_xyxy
+    if snap_px > 0:
+        boxes = snap_boxes_to_border(boxes, image_hw, px=snap_px)
+    y_axis, x_axis = _axes(prediction)
+    runs, offsets = _kernels().decode_runs(
+        prediction.prototypes,
+        prediction.coefficients,
+        _pixel_windows(boxes, image_hw),
+        np.float32(logit_threshold),
+        y_axis,
+        x_axis,
+    )
+    fields = {"stability": stability_scores(prediction, threshold=threshold)} if stability else {}
+    return Masks(
+        image_hw=image_hw,
+        boxes_xyxy=boxes,
+        scores=prediction.scores,
+        runs=runs,
+        offsets=offsets,
+        fields=fields,
+    )
+
+
+def mask_logits(prediction: Prediction, index: int) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
+    """Logits of one mask at the image's resolution, inside its box.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What the network found.
+    index : int
+        Which detection; negative counts from the end.
+
+    Returns
+    -------
+    float32 array (h, w)
+        Logits: positive where the probability is above 0.5. Of shape (0, 0) if the box holds no pixel centre.
+    tuple of int
+        Row and column of the array's first pixel in the image.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such detection.
+    """
+    count = len(prediction.scores)
+    if not -count <= index < count:
+        raise InvalidParameterError(
+            "There is no such mask", expected=f"an index from 0 to {count - 1}", actual=f"{index} of {count} masks"
+        )
+    index %= count
+    window = _pixel_windows(prediction.boxes_xyxy[index : index + 1], prediction.letterbox.source_hw)[0]
+    x0, y0, x1, y1 = (int(side) for side in window)
+    if x0 >= x1 or y0 >= y1:
+        return np.empty((0, 0), dtype=np.float32), (y0, x0)
+    y_axis, x_axis = _axes(prediction)
+    logits = _decode_numpy.pixel_logits(
+        prediction.prototypes, prediction.coefficients[index], (x0, y0, x1, y1), np.float32(0), y_axis, x_axis
+    )
+    return logits, (y0, x0)
+
+
+def stability_scores(
+    prediction: Prediction, *, threshold: float = 0.5, offset: float = STABILITY_OFFSET
+) -> npt.NDArray[np.float32]:
+    """Score how little each mask changes with the threshold: Segment Anything's stability score.
+
+    The IoU of the masks cut at logits ``offset`` above and below the threshold. One mask holds the other, so it is the
+    ratio of their areas, here counted in prototype cells inside the box (arXiv 2304.02643, section 5).
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What the network found.
+    threshold : float
+        Probability in (0, 1).
+    offset : float
+        Shift of the logit, above 0.
+
+    Returns
+    -------
+    float32 array (N,)
+        In [0, 1]; 0 where even the larger mask is empty.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``threshold`` is not inside (0, 1) or ``offset`` is not positive.
+    """
+    logit_threshold = _logit(threshold)
+    if not offset > 0:
+        raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
+    windows = _cell_windows(
+        _pixel_windows(prediction.boxes_xyxy, prediction.letterbox.source_hw), *_axes(prediction)
+    )
+    thresholds = np.array((logit_threshold + offset, logit_threshold - offset), dtype=np.float32)
+    inner, outer = (
+        _kernels().count_cells(prediction.prototypes, prediction.coefficients, windows, thresholds).T
+    )
+    scores: npt.NDArray[np.float32] = (inner / np.maximum(outer, 1)).astype(np.float32)
+    return scores
+
+
+def _kernels() -> ModuleType:
+    """Choose compiled kernels where numba works here, else NumPy's."""
+    try:
+        import numba
+
+        from fastsam_core import _decode_kernels
+    except ImportError:
+        return _decode_numpy
+    return _decode_numpy if numba.config.DISABLE_JIT else _decode_kernels
+
+
+def _logit(probability: float) -> float:
+    if not 0 < probability < 1:
+        raise InvalidParameterError(
+            "The threshold is out of range", expected="a probability inside (0, 1)", actual=f"{probability}"
+        )
+    return math.log(probability / (1 - probability))
+
+
+def _axes(prediction: Prediction) -> tuple[KnotAxis, KnotAxis]:
+    _, height, width = prediction.prototypes.shape
+    return plan_axes((height, width), prediction.letterbox.source_hw)
+
+
+def _pixel_windows(
+    boxes_xyxy: npt.NDArray[np.float32], image_hw: tuple[int, int]
+) -> npt.NDArray[np.int32]:
+    """Pixels of each box as half-open windows (N, 4): those with ``x0 <= x < x1``, as ``ops.crop_mask`` takes them."""
+    height, width = image_hw
+    finite = np.isfinite(boxes_xyxy).all(axis=1, keepdims=True)
+    sides = np.ceil(np.where(finite, boxes_xyxy, 0))
+    return np.clip(sides, 0, (width, height, width, height)).astype(np.int32)
+
+
+def _cell_windows(
+    windows_xyxy: npt.NDArray[np.int32], y_axis: KnotAxis, x_axis: KnotAxis
+) -> npt.NDArray[np.int32]:
+    """Prototype cells whose centres lie inside pixel windows (N, 4); the nearest cell where there is none."""
+    cells = np.zeros_like(windows_xyxy)
+    filled = (windows_xyxy[:, :2] < windows_xyxy[:, 2:]).all(axis=1)
+    for column, axis in enumerate((x_axis, y_axis)):
+        first = axis.pixel_cells[windows_xyxy[filled, column]]
+        last = axis.pixel_cells[windows_xyxy[filled, column + 2] - 1]
+        begin, end = np.ceil(first), np.floor(last) + 1
+        nearest = np.rint((first + last) / 2)
+        none = begin >= end
+        cells[filled, column] = np.where(none, nearest, begin)
+        cells[filled, column + 2] = np.where(none, nearest + 1, end)
+    return cells
