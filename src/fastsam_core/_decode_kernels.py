@@ -8,11 +8,15 @@ binary search finds the very pixel. The cost grows with the length of the outlin
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from fastsam_core._jit import njit
-from fastsam_core._upsampling import KnotAxis
+
+if TYPE_CHECKING:
+    from fastsam_core._upsampling import KnotAxis
 
 __all__ = ["count_cells", "decode_runs"]
 
@@ -75,9 +79,7 @@ def _knot_logits(
 
 
 @njit
-def _find_mixed(
-    upper: npt.NDArray[np.float32], lower: npt.NDArray[np.float32], mixed: npt.NDArray[np.int32]
-) -> int:
+def _find_mixed(upper: npt.NDArray[np.float32], lower: npt.NDArray[np.float32], mixed: npt.NDArray[np.int32]) -> int:
     """List the cells between two rows of knots whose corners differ in sign; returns how many."""
     count = 0
     left = int(upper[0] > 0) + int(lower[0] > 0)

@@ -5,10 +5,13 @@ Sums run in the same order and precision as in :mod:`fastsam_core._decode_kernel
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core._upsampling import KnotAxis
+if TYPE_CHECKING:
+    from fastsam_core._upsampling import KnotAxis
 
 __all__ = ["count_cells", "decode_runs", "pixel_logits"]
 
@@ -97,14 +100,14 @@ def _window_logits(
     return logits
 
 
-def _blend(values: Float32Array, pair: npt.NDArray[np.intp], weights: Float32Array, axis: int) -> Float32Array:
+def _blend(values: Float32Array, pair: npt.NDArray[np.integer], weights: Float32Array, axis: int) -> Float32Array:
     near, far = values.take(pair[0], axis=axis), values.take(pair[1], axis=axis)
     blended: Float32Array = near + (weights[:, None] if axis == 0 else weights) * (far - near)
     return blended
 
 
 def _runs_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Runs (y, x_start, x_stop) of a boolean array (h, w)."""
+    """Find the runs (y, x_start, x_stop) of a boolean array (h, w)."""
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).view(np.int8), axis=1)
     ys, starts = np.nonzero(edges == 1)
     stops = np.nonzero(edges == -1)[1]

@@ -99,9 +99,7 @@ def _plan_axis(cells: int, factor: int, content: int, pixels: int) -> KnotAxis:
     )
 
 
-def _knots(
-    cells: int, factor: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+def _knots(cells: int, factor: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Cells, weights and positions of all knots; one more knot beyond each end repeats the end's value."""
     centres = np.arange(cells)
     shift = 0.0 if factor == 1 else 0.5 / factor

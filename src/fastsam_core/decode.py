@@ -1,13 +1,12 @@
 """From the network's prototypes to masks: logits only inside boxes, runs at the image's own resolution.
 
-FastSAM (arXiv 2306.12156) inherits YOLACT's masks (arXiv 1904.02689): ``sigmoid(coefficients @ prototypes)``, upsampled,
-cropped to the box, cut at a probability. The geometry is that of Ultralytics' ``retina_masks=True``.
+FastSAM (arXiv 2306.12156) inherits YOLACT's masks (arXiv 1904.02689): ``sigmoid(coefficients @ prototypes)``,
+upsampled, cropped to the box, cut at a probability. The geometry is that of Ultralytics' ``retina_masks=True``.
 """
 
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,8 @@ from fastsam_core.geometry import snap_boxes_to_border
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from fastsam_core.network import Prediction
 
 __all__ = ["STABILITY_OFFSET", "decode", "mask_logits", "stability_scores"]
@@ -28,9 +29,7 @@ STABILITY_OFFSET = 1.0
 """Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
 
 
-def decode(
-    prediction: Prediction, *, threshold: float = 0.5, snap_px: float = 0, stability: bool = False
-) -> Masks:
+def decode(prediction: Prediction, *, threshold: float = 0.5, snap_px: float = 0, stability: bool = False) -> Masks:
     """Decode all masks of one image.
 
     Parameters
@@ -153,13 +152,9 @@ def stability_scores(
     logit_threshold = _logit(threshold)
     if not offset > 0:
         raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
-    windows = _cell_windows(
-        _pixel_windows(prediction.boxes_xyxy, prediction.letterbox.source_hw), *_axes(prediction)
-    )
+    windows = _cell_windows(_pixel_windows(prediction.boxes_xyxy, prediction.letterbox.source_hw), *_axes(prediction))
     thresholds = np.array((logit_threshold + offset, logit_threshold - offset), dtype=np.float32)
-    inner, outer = (
-        _kernels().count_cells(prediction.prototypes, prediction.coefficients, windows, thresholds).T
-    )
+    inner, outer = _kernels().count_cells(prediction.prototypes, prediction.coefficients, windows, thresholds).T
     scores: npt.NDArray[np.float32] = (inner / np.maximum(outer, 1)).astype(np.float32)
     return scores
 
@@ -172,7 +167,7 @@ def _kernels() -> ModuleType:
         from fastsam_core import _decode_kernels
     except ImportError:
         return _decode_numpy
-    return _decode_numpy if numba.config.DISABLE_JIT else _decode_kernels
+    return _decode_numpy if vars(numba.config)["DISABLE_JIT"] else _decode_kernels
 
 
 def _logit(probability: float) -> float:
@@ -188,9 +183,7 @@ def _axes(prediction: Prediction) -> tuple[KnotAxis, KnotAxis]:
     return plan_axes((height, width), prediction.letterbox.source_hw)
 
 
-def _pixel_windows(
-    boxes_xyxy: npt.NDArray[np.float32], image_hw: tuple[int, int]
-) -> npt.NDArray[np.int32]:
+def _pixel_windows(boxes_xyxy: npt.NDArray[np.float32], image_hw: tuple[int, int]) -> npt.NDArray[np.int32]:
     """Pixels of each box as half-open windows (N, 4): those with ``x0 <= x < x1``, as ``ops.crop_mask`` takes them."""
     height, width = image_hw
     finite = np.isfinite(boxes_xyxy).all(axis=1, keepdims=True)
@@ -198,9 +191,7 @@ def _pixel_windows(
     return np.clip(sides, 0, (width, height, width, height)).astype(np.int32)
 
 
-def _cell_windows(
-    windows_xyxy: npt.NDArray[np.int32], y_axis: KnotAxis, x_axis: KnotAxis
-) -> npt.NDArray[np.int32]:
+def _cell_windows(windows_xyxy: npt.NDArray[np.int32], y_axis: KnotAxis, x_axis: KnotAxis) -> npt.NDArray[np.int32]:
     """Prototype cells whose centres lie inside pixel windows (N, 4); the nearest cell where there is none."""
     cells = np.zeros_like(windows_xyxy)
     filled = (windows_xyxy[:, :2] < windows_xyxy[:, 2:]).all(axis=1)

@@ -123,7 +123,7 @@ def synthetic_prediction(n_masks: int, image_hw: tuple[int, int], imgsz: int, se
     from fastsam_core.network import Prediction
 
     head = synthetic_head(n_masks, image_hw, imgsz, seed, duplicates=1)
-    found = np.ascontiguousarray(head.output[0, :, head.best_anchors]).reshape(n_masks, -1)
+    found = np.ascontiguousarray(head.output[0].T[head.best_anchors])
     centres, sizes = found[:, :2], found[:, 2:4]
     boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
     return Prediction(
@@ -170,7 +170,7 @@ def masks_strategy(*, max_masks: int = 6, max_side_px: int = 24) -> SearchStrate
 def _place_ellipses(
     rng: np.random.Generator, count: int, plan: Letterbox
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Centres (N, 2), half axes (N, 2), angles (N,) and clipped boxes (N, 4) in network pixels, no two boxes alike."""
+    """Draw centres (N, 2), half axes (N, 2), angles (N,) and clipped boxes (N, 4), no two alike, in network pixels."""
     content_h, content_w = plan.resized_hw
     pad_y, pad_x = plan.pad_yx
     low, high = (math.sqrt(content_h * content_w) * share / 2 for share in _DIAMETERS)
@@ -187,7 +187,8 @@ def _place_ellipses(
             cos, sin = math.cos(angles[i, 0]), math.sin(angles[i, 0])
             a, b = half_axes[i]
             reach = 1.1 * np.array((math.hypot(a * cos, b * sin), math.hypot(a * sin, b * cos)))
-            boxes[i] = np.clip([*(centres[i] - reach), *(centres[i] + reach)], np.tile(limits[:2], 2), np.tile(limits[2:], 2))
+            box = np.concatenate([centres[i] - reach, centres[i] + reach])
+            boxes[i] = np.clip(box, np.tile(limits[:2], 2), np.tile(limits[2:], 2))
             if box_iou(boxes[i], boxes[:i]).max(initial=0.0) < _MAX_IOU:
                 break
         else:
@@ -204,10 +205,11 @@ def _ellipse_coefficients(
     angles: npt.NDArray[np.float64],
     plan: Letterbox,
 ) -> npt.NDArray[np.float64]:
-    """Coefficients (N, 6) of 1, x, y, x², xy, y² for ``steepness * (1 - q)`` with ``q`` = 1 on the ellipse."""
+    """Return coefficients (N, 6) of 1, x, y, x², xy, y² for ``steepness * (1 - q)`` with ``q`` = 1 on the ellipse."""
     scale = np.array(plan.network_hw)[::-1] / 2
     (x, y), (a, b) = (centres_xy / scale - 1).T, half_axes.T
-    along, across = np.stack([np.cos(angles) / a, np.sin(angles) / a]), np.stack([-np.sin(angles) / b, np.cos(angles) / b])
+    cos, sin = np.cos(angles), np.sin(angles)
+    along, across = np.stack([cos / a, sin / a]), np.stack([-sin / b, cos / b])
     xx = (along[0] ** 2 + across[0] ** 2) * scale[0] ** 2
     yy = (along[1] ** 2 + across[1] ** 2) * scale[1] ** 2
     xy = 2 * (along[0] * along[1] + across[0] * across[1]) * scale[0] * scale[1]
@@ -218,7 +220,7 @@ def _ellipse_coefficients(
 
 
 def _prototypes(rng: np.random.Generator, plan: Letterbox) -> Float32Array:
-    """The monomials of :func:`_ellipse_coefficients` and smooth random fields, float32 (32, ph, pw)."""
+    """Make the monomials of :func:`_ellipse_coefficients` and smooth random fields, float32 (32, ph, pw)."""
     cells_y, cells_x = (side // 4 for side in plan.network_hw)
     y = ((np.arange(cells_y) + 0.5) / cells_y * 2 - 1)[:, None]
     x = ((np.arange(cells_x) + 0.5) / cells_x * 2 - 1)[None, :]
