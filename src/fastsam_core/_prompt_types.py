@@ -1,0 +1,357 @@
+"""The prompts themselves: small frozen objects, checked once when they are made; they know nothing about masks.
+
+Coordinates are image pixels. A pixel (row ``y``, column ``x``) covers the half-open square [y, y + 1) × [x, x + 1),
+so its centre is (y + 0.5, x + 0.5) and a point belongs to the pixel (floor(y), floor(x)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from fastsam_core.errors import InvalidPromptError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Box", "Points", "Polygon", "Prompt", "Text"]
+
+Level: TypeAlias = Literal["auto", "part", "object", "group"]
+Criterion: TypeAlias = Literal["iou", "inside", "coverage"]
+
+#: A region answers nothing below these values of its criterion, unless the caller gives another threshold.
+DEFAULT_THRESHOLDS: dict[Criterion, float] = {"iou": 0.2, "inside": 0.8, "coverage": 0.5}
+
+
+def _table(values: ArrayLike, columns: int, name: str) -> NDArray[np.float64]:
+    """Copy ``values`` into a finite float64 (K, ``columns``) array; one bare row counts as a table of one."""
+    expected = f"finite numbers of shape (K, {columns})"
+    try:
+        raw = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InvalidPromptError(f"{name} is not a regular array", expected=expected, actual=str(error)) from error
+    if raw.size == 0 and raw.ndim <= 2:
+        return np.empty((0, columns))
+    if raw.dtype.kind not in "buif":
+        raise InvalidPromptError(f"{name} does not hold real numbers", expected=expected, actual=f"dtype {raw.dtype}")
+    table = np.array(raw, dtype=np.float64, order="C", ndmin=2)
+    if table.ndim != 2 or table.shape[1] != columns:
+        raise InvalidPromptError(f"{name} has the wrong shape", expected=expected, actual=f"shape {raw.shape}")
+    finite = np.isfinite(table)
+    if not finite.all():
+        row = int(np.argmin(finite.all(axis=1)))
+        raise InvalidPromptError(
+            f"{name}[{row}] is not finite", expected=expected, actual=str(table[row].tolist()), remedy="drop that entry"
+        )
+    return table
+
+
+def _column(values: ArrayLike, length: int, name: str) -> NDArray[np.int64]:
+    """Copy ``values`` into an int64 (``length``,) array of whole numbers."""
+    expected = f"{length} whole numbers, one per point"
+    try:
+        raw = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InvalidPromptError(f"{name} is not a regular array", expected=expected, actual=str(error)) from error
+    if raw.shape != (length,):
+        raise InvalidPromptError(f"{name} does not match the points", expected=expected, actual=f"shape {raw.shape}")
+    if raw.dtype.kind == "f":
+        whole = np.isfinite(raw) & (raw == np.round(raw))
+        if not whole.all():
+            row = int(np.argmin(whole))
+            raise InvalidPromptError(f"{name}[{row}] is not a whole number", expected=expected, actual=str(raw[row]))
+    elif raw.dtype.kind not in "bui" and length:
+        raise InvalidPromptError(f"{name} does not hold numbers", expected=expected, actual=f"dtype {raw.dtype}")
+    return raw.astype(np.int64)
+
+
+def _one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
+    if value not in allowed:
+        raise InvalidPromptError(f"{name} is unknown", expected=" or ".join(map(repr, allowed)), actual=repr(value))
+
+
+def _share(value: float, name: str) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise InvalidPromptError(f"{name} is out of range", expected="a number in [0, 1]", actual=repr(value))
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Points:
+    """Points on objects (label 1) and on what is not wanted (label 0).
+
+    Parameters
+    ----------
+    points_yx : array_like, shape (K, 2)
+        Rows (y, x) in image pixels. Points outside the image lie on nothing.
+    labels : array_like, shape (K,), optional
+        1 = on the object, 0 = off it. All 1 by default.
+    groups : array_like of int, shape (K,), or "each", optional
+        Which points describe the same object. By default all of them describe one; ``"each"`` makes every point
+        an object of its own. Groups are answered in ascending order of their numbers.
+    mode : {"best", "union"}
+        ``"best"``: one mask per group. It contains none of the group's negatives and as many of its positives as
+        any such mask; ``level`` decides between several. ``"union"``: per group all masks that contain a positive
+        and no negative (with negatives only: all masks without one), as ``ultralytics`` answers points; as there,
+        points outside the image are moved to its border.
+    level : {"auto", "part", "object", "group"}
+        Choice within the nested candidates, after near-duplicates (IoU > 0.9) are reduced to their highest score:
+        ``"part"``: the smallest. ``"group"``: the largest. ``"object"``: the highest score, where masks over half
+        the image count only if nothing smaller is there. ``"auto"``: the smallest whose score is at least half of
+        the candidates' highest, that is ``"part"`` without dubious fragments.
+
+    Raises
+    ------
+    InvalidPromptError
+        Not finite, wrong shape, a label that is neither 0 nor 1, or as many labels or groups as there are not points.
+    """
+
+    points_yx: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None
+    mode: Literal["best", "union"]
+    level: Level
+
+    def __init__(
+        self,
+        points_yx: ArrayLike,
+        labels: ArrayLike | None = None,
+        groups: ArrayLike | Literal["each"] | None = None,
+        mode: Literal["best", "union"] = "best",
+        level: Level = "auto",
+    ) -> None:
+        _one_of(mode, ("best", "union"), "mode")
+        _one_of(level, get_args(Level), "level")
+        points = _table(points_yx, 2, "points_yx")
+        count = len(points)
+        signs = np.ones(count, np.int64) if labels is None else _column(labels, count, "labels")
+        wrong = (signs != 0) & (signs != 1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InvalidPromptError(f"labels[{row}] is not a label", expected="0 or 1", actual=str(signs[row]))
+        members: NDArray[np.int64] | None = None
+        if isinstance(groups, str):
+            _one_of(groups, ("each",), "groups")
+            members = np.arange(count)
+        elif groups is not None:
+            members = _column(groups, count, "groups")
+        object.__setattr__(self, "points_yx", points)
+        object.__setattr__(self, "labels", signs)
+        object.__setattr__(self, "groups", members)
+        object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "level", level)
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Box:
+    """Boxes around objects.
+
+    Parameters
+    ----------
+    boxes_xyxy : array_like, shape (K, 4)
+        Rows (x0, y0, x1, y1) in image pixels, half-open. They are cut at the image border.
+    min_iou : float in [0, 1]
+        Below this IoU a box matches nothing (``mode="best"``).
+    mode : {"best", "upstream"}
+        Both answer each box with the mask of highest IoU between the mask's pixels and the box's pixels, counted
+        exactly. ``"best"``: a pixel belongs to the box if its centre does; ties go to the higher score.
+        ``"upstream"``: as ``ultralytics``, that is coordinates are truncated, no threshold, ties go to the first
+        mask; but a box that touches no mask matches nothing, where ``ultralytics`` returns mask 0.
+    many : bool
+        Select instead all masks that have at least the share ``min_inside`` of their pixels in the box.
+    min_inside : float in [0, 1]
+        See ``many``.
+
+    Raises
+    ------
+    InvalidPromptError
+        Not finite, wrong shape, a box that is reversed (x1 < x0 or y1 < y0), or a threshold out of range.
+    """
+
+    boxes_xyxy: NDArray[np.float64]
+    min_iou: float
+    mode: Literal["best", "upstream"]
+    many: bool
+    min_inside: float
+
+    def __init__(
+        self,
+        boxes_xyxy: ArrayLike,
+        min_iou: float = DEFAULT_THRESHOLDS["iou"],
+        mode: Literal["best", "upstream"] = "best",
+        *,
+        many: bool = False,
+        min_inside: float = DEFAULT_THRESHOLDS["inside"],
+    ) -> None:
+        _one_of(mode, ("best", "upstream"), "mode")
+        _share(min_iou, "min_iou")
+        _share(min_inside, "min_inside")
+        boxes = _table(boxes_xyxy, 4, "boxes_xyxy")
+        reversed_ = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
+        if reversed_.any():
+            row = int(np.argmax(reversed_))
+            raise InvalidPromptError(
+                f"boxes_xyxy[{row}] is reversed",
+                expected="(x0, y0, x1, y1) with x0 <= x1 and y0 <= y1",
+                actual=str(boxes[row].tolist()),
+                remedy="swap its corners; rows are x first, not (x, y, width, height)",
+            )
+        object.__setattr__(self, "boxes_xyxy", boxes)
+        object.__setattr__(self, "min_iou", float(min_iou))
+        object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "many", bool(many))
+        object.__setattr__(self, "min_inside", float(min_inside))
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Polygon:
+    """Hand-drawn regions or scribbles.
+
+    Parameters
+    ----------
+    vertices_yx : array_like, shape (P, 2), or a sequence of such arrays
+        One polygon, or several of any lengths: rows (y, x) in image pixels. A region is closed by itself.
+    kind : {"region", "scribble"}
+        ``"region"``: the pixels whose centre is inside, by the even-odd rule. ``"scribble"``: the pixels whose
+        centre is within ``width_px / 2`` of the line through the vertices.
+    criterion : {"iou", "inside", "coverage"}, optional
+        What a mask is measured by. ``"iou"`` (default of regions): IoU with the region; the highest wins.
+        ``"inside"``: share of the mask in the region; of the masks that pass, the one of highest IoU wins.
+        ``"coverage"`` (default of scribbles): share of the region that the mask covers; of the masks that cover at
+        least 0.9 times as much as the one that covers most, the smallest wins.
+    threshold : float in [0, 1], optional
+        Masks below this value of the criterion do not match. By default 0.2 / 0.8 / 0.5.
+    many : bool
+        Select all masks that pass the threshold, instead of one per polygon (a lasso: ``criterion="inside"``).
+    width_px : float
+        Width of a scribble.
+
+    Raises
+    ------
+    InvalidPromptError
+        Not finite, wrong shape, fewer than 3 vertices in a region or 1 in a scribble, or a value out of range.
+    """
+
+    vertices_yx: tuple[NDArray[np.float64], ...]
+    kind: Literal["region", "scribble"]
+    criterion: Criterion
+    threshold: float
+    many: bool
+    width_px: float
+
+    def __init__(
+        self,
+        vertices_yx: ArrayLike | Sequence[ArrayLike],
+        kind: Literal["region", "scribble"] = "region",
+        *,
+        criterion: Criterion | None = None,
+        threshold: float | None = None,
+        many: bool = False,
+        width_px: float = 3.0,
+    ) -> None:
+        _one_of(kind, ("region", "scribble"), "kind")
+        criterion = criterion or ("iou" if kind == "region" else "coverage")
+        _one_of(criterion, get_args(Criterion), "criterion")
+        threshold = DEFAULT_THRESHOLDS[criterion] if threshold is None else threshold
+        _share(threshold, "threshold")
+        if not (np.isfinite(width_px) and width_px > 0):
+            raise InvalidPromptError("width_px is out of range", expected="a width above 0", actual=repr(width_px))
+        least = 3 if kind == "region" else 1
+        polygons = _polygons(vertices_yx)
+        for row, polygon in enumerate(polygons):
+            if len(polygon) < least:
+                raise InvalidPromptError(
+                    f"vertices_yx[{row}] has too few vertices", expected=f"at least {least}", actual=str(len(polygon))
+                )
+        object.__setattr__(self, "vertices_yx", polygons)
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "criterion", criterion)
+        object.__setattr__(self, "threshold", float(threshold))
+        object.__setattr__(self, "many", bool(many))
+        object.__setattr__(self, "width_px", float(width_px))
+
+
+def _polygons(vertices_yx: ArrayLike | Sequence[ArrayLike]) -> tuple[NDArray[np.float64], ...]:
+    """Tell one polygon from several and check each."""
+    if not isinstance(vertices_yx, (Sequence, np.ndarray)) or isinstance(vertices_yx, str):
+        raise InvalidPromptError(
+            "vertices_yx is not a sequence",
+            expected="(P, 2) numbers or a sequence of such",
+            actual=f"an object of type {type(vertices_yx).__name__}",
+        )
+    polygons: list[Any] = list(vertices_yx)
+    if polygons and _rank(polygons[0]) == 1:
+        polygons = [polygons]
+    return tuple(_table(polygon, 2, f"vertices_yx[{row}]") for row, polygon in enumerate(polygons))
+
+
+def _rank(values: ArrayLike) -> int | None:
+    try:
+        return np.ndim(values)
+    except ValueError:  # ragged; the check of each polygon says so
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False, init=False)
+class Text:
+    """Words for what is wanted; answered by ``fastsam_core.text``, which looks at the image.
+
+    Parameters
+    ----------
+    queries : str or sequence of str
+        What to look for.
+    negatives : sequence of str
+        What the queries are held against (for example the other kinds of object in the image).
+    mode : {"best", "all", "top_k"}
+        One mask per query, all masks above ``threshold``, or the ``k`` best of each query.
+    k : int, at least 1
+        For ``mode="top_k"``.
+    threshold : float, optional
+        Similarity below which a mask does not match; ``None`` leaves it to the encoder.
+
+    Raises
+    ------
+    InvalidPromptError
+        An empty query, an unknown mode, or a value out of range.
+    """
+
+    queries: tuple[str, ...]
+    negatives: tuple[str, ...]
+    mode: Literal["best", "all", "top_k"]
+    k: int
+    threshold: float | None
+
+    def __init__(
+        self,
+        queries: str | Sequence[str],
+        negatives: str | Sequence[str] = (),
+        mode: Literal["best", "all", "top_k"] = "best",
+        *,
+        k: int = 5,
+        threshold: float | None = None,
+    ) -> None:
+        _one_of(mode, ("best", "all", "top_k"), "mode")
+        if k < 1:
+            raise InvalidPromptError("k is out of range", expected="at least 1", actual=repr(k))
+        if threshold is not None and not np.isfinite(threshold):
+            raise InvalidPromptError("threshold is not finite", expected="a number or None", actual=repr(threshold))
+        object.__setattr__(self, "queries", _words(queries, "queries"))
+        object.__setattr__(self, "negatives", _words(negatives, "negatives"))
+        object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "k", int(k))
+        object.__setattr__(self, "threshold", threshold)
+
+
+def _words(words: str | Sequence[object], name: str) -> tuple[str, ...]:
+    listed = (words,) if isinstance(words, str) else tuple(words)
+    checked: list[str] = []
+    for row, word in enumerate(listed):
+        if not isinstance(word, str) or not word.strip():
+            raise InvalidPromptError(f"{name}[{row}] is empty or no text", expected="words", actual=repr(word))
+        checked.append(word)
+    return tuple(checked)
+
+
+Prompt: TypeAlias = Points | Box | Polygon | Text

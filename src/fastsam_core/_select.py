@@ -1,0 +1,254 @@
+"""Kernels that answer prompts from masks kept as runs (see ``_runs``). Nothing here visits pixels one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsam_core._jit import njit
+from fastsam_core._runs import Offsets, Runs, contains, first_run_at, overlap
+
+__all__ = ["LEVELS", "best_masks_for_boxes", "best_masks_for_groups", "box_overlaps", "nested_at"]
+
+LEVELS = ("part", "object", "group", "auto")
+_PART, _OBJECT, _GROUP = range(3)
+
+#: Masks that agree more than this are the same answer.
+_DUPLICATE_IOU = 0.9
+#: Level "auto" passes over masks whose score is below this share of the candidates' highest.
+_AUTO_SCORE_SHARE = 0.5
+#: Level "object" takes masks above this share of the image only if there is nothing else.
+_SCENE_SHARE = 0.5
+
+Extents = NDArray[np.int32]
+Indices = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+
+@njit
+def _are_duplicates(runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, i: int, j: int) -> bool:
+    """Tell whether the IoU of two masks is above the limit; their areas and extents answer most pairs."""
+    small, large = min(areas[i], areas[j]), max(areas[i], areas[j])
+    if small <= _DUPLICATE_IOU * large:
+        return False
+    width = min(extents[i, 2], extents[j, 2]) - max(extents[i, 0], extents[j, 0])
+    height = min(extents[i, 3], extents[j, 3]) - max(extents[i, 1], extents[j, 1])
+    most = min(small, np.int64(width) * np.int64(height)) if width > 0 and height > 0 else 0
+    if most <= _DUPLICATE_IOU * (small + large - most):
+        return False
+    shared = overlap(runs, offsets[i], offsets[i + 1], runs, offsets[j], offsets[j + 1])
+    return bool(shared > _DUPLICATE_IOU * (small + large - shared))
+
+
+@njit
+def _remembered_duplicates(
+    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, i: int, j: int, memory: Indices
+) -> bool:
+    """Answer :func:`_are_duplicates` from a direct-mapped cache of bounded size (a power of two)."""
+    pair = np.int64(min(i, j)) * areas.shape[0] + max(i, j)
+    slot = (pair ^ (pair >> 16)) & (memory.shape[0] - 1)
+    if memory[slot] >> 1 == pair:
+        return bool(memory[slot] & 1)
+    same = _are_duplicates(runs, offsets, extents, areas, i, j)
+    memory[slot] = 2 * pair + (1 if same else 0)
+    return same
+
+
+@njit
+def _nest(
+    candidates: Indices, runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, scores: Scores, memory: Indices
+) -> int:
+    """Reduce ``candidates`` in place to one mask per set of near-duplicates, smallest first; return how many.
+
+    The highest score of a set stays (the smaller, then the earlier mask if equal), as in non-maximum suppression.
+    """
+    n = candidates.shape[0]
+    for k in range(1, n):  # insertion sort: a handful of masks; they come in ascending order, which keeps ties stable
+        i = candidates[k]
+        p = k
+        while p > 0:
+            j = candidates[p - 1]
+            if scores[i] > scores[j] or (scores[i] == scores[j] and areas[i] < areas[j]):
+                candidates[p] = j
+                p -= 1
+            else:
+                break
+        candidates[p] = i
+    kept = 0
+    for k in range(n):
+        i = candidates[k]
+        unique = True
+        for p in range(kept):
+            if _remembered_duplicates(runs, offsets, extents, areas, i, candidates[p], memory):
+                unique = False
+                break
+        if unique:
+            candidates[kept] = i
+            kept += 1
+    for k in range(1, kept):
+        i = candidates[k]
+        p = k
+        while p > 0 and areas[candidates[p - 1]] > areas[i]:
+            candidates[p] = candidates[p - 1]
+            p -= 1
+        candidates[p] = i
+    return kept
+
+
+@njit
+def _choose(nested: Indices, areas: Indices, scores: Scores, level: int, image_px: int) -> int:
+    """Choose one of the masks that :func:`_nest` left; the rules are documented with ``Points``."""
+    if level == _PART:
+        return int(nested[0])
+    if level == _GROUP:
+        return int(nested[-1])
+    if level == _OBJECT:
+        best = nested[0]
+        for i in nested[1:]:
+            if areas[i] > _SCENE_SHARE * image_px:
+                break
+            if scores[i] > scores[best]:
+                best = i
+        return int(best)
+    highest = scores[nested[0]]
+    for i in nested:
+        highest = max(highest, scores[i])
+    for i in nested:
+        if scores[i] >= _AUTO_SCORE_SHARE * highest:
+            return int(i)
+    return int(nested[0])
+
+
+@njit
+def _is_hit(runs: Runs, offsets: Offsets, extents: Extents, i: int, y: float, x: float) -> bool:
+    """Tell whether a point lies in mask ``i``; outside of the image it lies in none."""
+    if extents[i, 0] <= x < extents[i, 2] and extents[i, 1] <= y < extents[i, 3]:
+        return contains(runs, offsets[i], offsets[i + 1], int(y), int(x))
+    return False
+
+
+@njit
+def best_masks_for_groups(
+    runs: Runs,
+    offsets: Offsets,
+    extents: Extents,
+    areas: Indices,
+    scores: Scores,
+    points_yx: NDArray[np.float64],
+    labels: Indices,
+    group_starts: Indices,
+    level: int,
+    image_px: int,
+) -> tuple[Indices, NDArray[np.float64]]:
+    """Answer groups of points with one mask each.
+
+    Group ``g`` owns the points ``group_starts[g]:group_starts[g + 1]``. Returns the index of its mask, or -1, and
+    the share of its positives in that mask times the mask's score.
+    """
+    n_groups = group_starts.shape[0] - 1
+    index = np.full(n_groups, -1, np.int64)
+    score = np.zeros(n_groups, np.float64)
+    candidates = np.empty(areas.shape[0], np.int64)
+    memory = np.full(1 if n_groups < 8 else 1 << 16, -1, np.int64)
+    for g in range(n_groups):
+        first, last = group_starts[g], group_starts[g + 1]
+        positives = 0
+        for k in range(first, last):
+            positives += labels[k]
+        most, count = 1, 0
+        for i in range(areas.shape[0]):
+            covered = 0
+            for k in range(first, last):
+                if _is_hit(runs, offsets, extents, i, points_yx[k, 0], points_yx[k, 1]):
+                    if labels[k] == 0:
+                        covered = -1
+                        break
+                    covered += 1
+            if covered > most:
+                most, count = covered, 0
+            if covered == most:
+                candidates[count] = i
+                count += 1
+        if count == 0:
+            continue
+        count = _nest(candidates[:count], runs, offsets, extents, areas, scores, memory)
+        chosen = _choose(candidates[:count], areas, scores, level, image_px)
+        index[g] = chosen
+        score[g] = most / positives * scores[chosen]
+    return index, score
+
+
+@njit
+def nested_at(
+    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, scores: Scores, y: float, x: float
+) -> Indices:
+    """Return the masks that contain a point, near-duplicates reduced to one, smallest first."""
+    candidates = np.empty(areas.shape[0], np.int64)
+    count = 0
+    for i in range(areas.shape[0]):
+        if _is_hit(runs, offsets, extents, i, y, x):
+            candidates[count] = i
+            count += 1
+    count = _nest(candidates[:count], runs, offsets, extents, areas, scores, np.full(1, -1, np.int64))
+    return candidates[:count].copy()
+
+
+@njit
+def _common_px(extents: Extents, i: int, boxes: Indices, k: int) -> int:
+    """Count the pixels that box ``k`` and the extent of mask ``i`` share."""
+    width = min(extents[i, 2], boxes[k, 2]) - max(extents[i, 0], boxes[k, 0])
+    height = min(extents[i, 3], boxes[k, 3]) - max(extents[i, 1], boxes[k, 1])
+    return width * height if width > 0 and height > 0 else 0
+
+
+@njit
+def _overlap_with_box(
+    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, i: int, boxes: Indices, k: int
+) -> int:
+    """Count the pixels of mask ``i`` in box ``k``."""
+    x0, y0, x1, y1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
+    if x0 <= extents[i, 0] and y0 <= extents[i, 1] and extents[i, 2] <= x1 and extents[i, 3] <= y1:
+        return int(areas[i])
+    total = 0
+    for r in range(first_run_at(runs, offsets[i], offsets[i + 1], y0), offsets[i + 1]):
+        if runs[r, 0] >= y1:
+            break
+        shared = min(np.int64(runs[r, 2]), x1) - max(np.int64(runs[r, 1]), x0)
+        if shared > 0:
+            total += shared
+    return total
+
+
+@njit
+def box_overlaps(runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, boxes: Indices) -> Indices:
+    """Return (K, N): the number of pixels that box ``k`` and mask ``i`` share."""
+    out = np.zeros((boxes.shape[0], areas.shape[0]), np.int64)
+    for k in range(boxes.shape[0]):
+        for i in range(areas.shape[0]):
+            if _common_px(extents, i, boxes, k) > 0:
+                out[k, i] = _overlap_with_box(runs, offsets, extents, areas, i, boxes, k)
+    return out
+
+
+@njit
+def best_masks_for_boxes(
+    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, scores: Scores, boxes: Indices
+) -> tuple[Indices, NDArray[np.float64]]:
+    """Return, per box, the mask of highest IoU with its pixels (-1 if it touches none) and that IoU.
+
+    A mask is only walked through if the most it could share with the box would beat the best so far. Ties go to
+    the higher score, then to the earlier mask.
+    """
+    index = np.full(boxes.shape[0], -1, np.int64)
+    iou = np.zeros(boxes.shape[0], np.float64)
+    for k in range(boxes.shape[0]):
+        box_px = (boxes[k, 2] - boxes[k, 0]) * (boxes[k, 3] - boxes[k, 1])
+        for i in range(areas.shape[0]):
+            most = min(_common_px(extents, i, boxes, k), areas[i])
+            if most == 0 or most / (box_px + areas[i] - most) < iou[k]:
+                continue
+            shared = _overlap_with_box(runs, offsets, extents, areas, i, boxes, k)
+            value = shared / (box_px + areas[i] - shared)
+            if value > iou[k] or (value > 0 and value == iou[k] and scores[i] > scores[index[k]]):
+                index[k], iou[k] = i, value
+    return index, iou
