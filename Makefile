@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 export PYTHON VENV
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 BIN := $(VENV)/bin
 
 # Stamps are named after the contents of what they stand for, so that nothing is installed twice.

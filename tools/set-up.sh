@@ -12,7 +12,7 @@ make_venv() {
     echo "set-up: $python is $("$python" -V 2>&1); Python 3.11 or newer is needed (make PYTHON=python3.12 ...)" >&2
     exit 1
   }
-  "$python" -m venv "$venv" && return
+  "$python" -m venv --clear "$venv" && return
   # Debian and Ubuntu split venv off from Python.
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q && apt-get install -qy --no-install-recommends python3-venv
@@ -23,7 +23,7 @@ make_venv() {
   fi
 }
 
-[ -x "$venv/bin/python" ] || make_venv
+"$venv/bin/python" -c 'import pip' 2>/dev/null || make_venv
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
 uv() { UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-300} "$venv/bin/uv" pip install --python "$venv/bin/python" "$@"; }
