@@ -45,5 +45,5 @@ def limit_threads(count: int | None = None) -> int:
     threads = available_cores() if count is None else count
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(threads, int(vars(numba.config)["NUMBA_NUM_THREADS"])))
     return threads

@@ -17,11 +17,13 @@ import platform
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
 
 __all__ = ["import_ultralytics"]
 
@@ -76,7 +78,7 @@ def _first_import() -> None:
 
 
 def _user_settings_folder() -> Path:
-    """The folder Ultralytics would use (``get_user_config_dir`` in ``ultralytics/utils/__init__.py``), not created."""
+    """Return the folder Ultralytics would use, without making it (``get_user_config_dir`` in ``ultralytics.utils``)."""
     if configured := os.environ.get("YOLO_CONFIG_DIR"):
         return Path(configured).expanduser() / "Ultralytics"
     system = platform.system()

@@ -152,9 +152,7 @@ def letterbox(rgb8: UInt8Array, imgsz: int, stride: int = 32) -> tuple[UInt8Arra
     if plan.resized_hw == plan.source_hw:
         inside[:] = rgb8
     else:
-        inside[:] = cv2.resize(
-            np.ascontiguousarray(rgb8), (resized_w, resized_h), interpolation=cv2.INTER_LINEAR
-        )
+        inside[:] = cv2.resize(np.ascontiguousarray(rgb8), (resized_w, resized_h), interpolation=cv2.INTER_LINEAR)
     return canvas, plan
 
 
@@ -193,7 +191,8 @@ def box_iou(first_xyxy: npt.ArrayLike, second_xyxy: npt.ArrayLike) -> npt.NDArra
     sides = np.clip(high - low, 0.0, None)
     intersection = sides[..., 0] * sides[..., 1]
     union = box_areas(first)[:, None] + box_areas(second)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    overlap: npt.NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return overlap
 
 
 def snap_boxes_to_border(

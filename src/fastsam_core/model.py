@@ -1,0 +1,325 @@
+"""`FastSAM`: one forward pass that finds all masks of an image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsam_core._version import __version__
+from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
+from fastsam_core.checkpoints import ModelInfo, load_checkpoint
+from fastsam_core.decode import decode
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.geometry import Letterbox, letterbox
+from fastsam_core.images import Image, read_image
+from fastsam_core.masks import Masks
+from fastsam_core.network import Network, Prediction, suppress
+from fastsam_core.registry import BUILTIN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fastsam_core.downloads import Progress
+
+__all__ = ["FastSAM", "Settings"]
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_MIN_IMGSZ = 32
+_LONGEST_ASPECT = 6.0
+"""Images longer than this many times their width are cut into windows: letterboxed whole, nothing would be left."""
+_WINDOW_ASPECT = 4
+_ACROSS_SIZES_IOU = 0.7
+"""Masks found at several test sizes that overlap by more than this are one object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Checked settings of `FastSAM.segment`, with the model's own values filled in."""
+
+    conf: float
+    iou: float
+    max_det: int
+    imgsz: tuple[int, ...]
+    snap_px: float
+
+
+class FastSAM:
+    """A network that finds every object of an image in one forward pass.
+
+    Usually made by `FastSAM.load`. The constructor takes any object with the method of
+    `fastsam_core.network.Network`, a made-up one in tests for example.
+
+    Parameters
+    ----------
+    network : Network
+        Runs the forward pass.
+    info : ModelInfo, optional
+        What is known about the weights, with recommended settings.
+    device, precision, runtime : str
+        What the network runs on; for the record.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        info: ModelInfo | None = None,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        runtime: str = "custom",
+    ) -> None:
+        self.network = network
+        self.info = info if info is not None else ModelInfo(name="custom")
+        self.device = device
+        self.precision = precision
+        self.runtime = runtime
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path = BUILTIN,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        runtime: str = "auto",
+        trust: bool = False,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Load a model by name or from a file.
+
+        Parameters
+        ----------
+        name_or_path : str or Path
+            ``"builtin"`` (ships with the package), ``"FastSAM-s"`` or ``"FastSAM-x"`` (downloaded once into the cache
+            folder), or a ``.safetensors`` or one-class YOLOv8-seg / YOLO11-seg ``.pt`` file.
+        device : str
+            ``"auto"`` (CUDA, else MPS, else CPU), ``"cpu"``, ``"mps"``, ``"cuda"`` or ``"cuda:<index>"``.
+        precision : str
+            ``"fp32"``, ``"bf16"`` or ``"fp16"`` (GPUs only).
+        runtime : str
+            ``"auto"``, ``"torch"``, ``"openvino"``, ``"onnxruntime"`` or ``"tensorrt"``.
+        trust : bool
+            Load a ``.pt`` file of unknown sha256. It is a pickle: it can run any code its author put there.
+        progress : callable, optional
+            Called with (bytes received, bytes expected) during a download.
+
+        Raises
+        ------
+        UnknownModelError
+            If it is neither a file nor a model's name; names the nearest.
+        CheckpointError, UntrustedCheckpointError
+            If the file is damaged, not a one-class segmentation network, or a pickle nobody vouched for.
+        WeightsDownloadError
+            If the weights cannot be downloaded; says where to put the file by hand.
+        BackendUnavailableError, MissingDependencyError
+            If the device or run time is not there; names the pip command.
+        InvalidParameterError
+            If device, precision and run time do not go together.
+        """
+        from fastsam_core.runtimes import create_network, resolve_device, resolve_runtime
+
+        chosen_device = resolve_device(device)
+        chosen_runtime = resolve_runtime(runtime, chosen_device, precision)
+        checkpoint = load_checkpoint(name_or_path, trust=trust, progress=progress)
+        network = create_network(checkpoint.module, device=chosen_device, precision=precision, runtime=chosen_runtime)
+        return cls(network, checkpoint.info, device=chosen_device, precision=precision, runtime=chosen_runtime)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.info.name
+
+    def __repr__(self) -> str:
+        """Return name, run time, device and precision."""
+        return f"FastSAM({self.name!r}, {self.runtime} on {self.device}, {self.precision})"
+
+    def settings(
+        self,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_det: int = 300,
+        imgsz: int | Sequence[int] | None = None,
+        snap_px: float = 0,
+    ) -> Settings:
+        """Check the settings of `segment` and fill in the model's recommended values.
+
+        Raises
+        ------
+        InvalidParameterError
+            If one is out of range.
+        """
+        info = self.info
+        sizes = (info.imgsz,) if imgsz is None else (imgsz,) if isinstance(imgsz, Integral) else tuple(imgsz)  # type: ignore[arg-type]
+        if not sizes:
+            raise InvalidParameterError("No imgsz is given", expected="one size or more")
+        return Settings(
+            conf=_number("conf", info.conf if conf is None else conf, 0, 1),
+            iou=_number("iou", info.iou if iou is None else iou, 0, 1),
+            max_det=_integer("max_det", max_det, 1),
+            imgsz=tuple(dict.fromkeys(_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
+            snap_px=_number("snap_px", snap_px, 0, math.inf),
+        )
+
+    def segment(
+        self,
+        image: object,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_det: int = 300,
+        imgsz: int | Sequence[int] | None = None,
+        snap_px: float = 0,
+    ) -> Masks:
+        """Find everything in an image.
+
+        Parameters
+        ----------
+        image : path, array, Pillow image, torch tensor or Image
+            Anything `fastsam_core.read_image` takes.
+        conf : float, optional
+            Masks need a score above this, in [0, 1]. The model's own value when left out (0.4 for FastSAM).
+        iou : float, optional
+            A box that overlaps a better one by more than this is dropped, in [0, 1]; 0.9 for FastSAM.
+        max_det : int
+            Masks at most.
+        imgsz : int or sequence of int, optional
+            Longer side of the network's input in pixels, rounded up to a multiple of 32; 1024 for FastSAM. Larger
+            finds smaller objects and takes longer. With several sizes the image is segmented at each, and masks found
+            more than once are kept once.
+        snap_px : float
+            FastSAM's border rule: boxes within this many pixels of the border are drawn out to it (20 in the original).
+
+        Returns
+        -------
+        Masks
+            At the image's own resolution, best score first.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a setting is out of range.
+        ImageReadError, ImageNotFoundError, ImageTooLargeError, UnsupportedImageError, ImageContentError
+            If the image cannot be read.
+
+        Notes
+        -----
+        Images more than six times longer than wide are cut into overlapping windows along their length.
+        """
+        settings = self.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px)
+        return self.segment_with(read_image(image), settings)
+
+    def segment_with(self, image: Image, settings: Settings) -> Masks:
+        """Find everything in an image that was read already, with checked settings."""
+        by_size = []
+        for imgsz in settings.imgsz:
+            windows = windows_of(image.image_hw, imgsz)
+            parts = []
+            for window in windows:
+                crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
+                [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings)
+                masks = decode(prediction, snap_px=settings.snap_px)
+                parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
+            by_size.append(join_windows(windows, parts) if len(windows) > 1 else parts[0])
+        masks = by_size[0]
+        if len(by_size) > 1:
+            masks = drop_duplicates(Masks.concatenate(by_size), _ACROSS_SIZES_IOU)
+        return self.annotate(masks[: settings.max_det], image, settings)
+
+    def predict(
+        self,
+        image: object,
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_det: int = 300,
+        imgsz: int | None = None,
+    ) -> Prediction:
+        """Return what the network found in an image, before masks are decoded; settings as in `segment`."""
+        [prediction] = self.predict_batch([image], conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+        return prediction
+
+    def predict_batch(
+        self,
+        images: Sequence[object],
+        *,
+        conf: float | None = None,
+        iou: float | None = None,
+        max_det: int = 300,
+        imgsz: int | None = None,
+    ) -> list[Prediction]:
+        """Return what the network found in several images.
+
+        Images whose network inputs are equal in size share forward passes, which pays on GPUs; settings as in
+        `segment`.
+        """
+        settings = self.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+        prepared = [letterbox(read_image(image).rgb8, settings.imgsz[0], self.info.stride) for image in images]
+        return self.predict_prepared(prepared, settings)
+
+    def predict_prepared(
+        self, prepared: Sequence[tuple[UInt8Array, Letterbox]], settings: Settings
+    ) -> list[Prediction]:
+        """Run letterboxed images through the network, equal sizes together, and drop weak and duplicate boxes."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, (_, plan) in enumerate(prepared):
+            by_size.setdefault(plan.network_hw, []).append(index)
+        found: dict[int, Prediction] = {}
+        for indices in by_size.values():
+            raw, prototypes = self.network.forward(np.stack([prepared[index][0] for index in indices]))
+            plans = [prepared[index][1] for index in indices]
+            kept = suppress(raw, prototypes, plans, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+            found.update(zip(indices, kept, strict=True))
+        return [found[index] for index in range(len(prepared))]
+
+    def annotate(self, masks: Masks, image: Image, settings: Settings) -> Masks:
+        """Record in the metadata how masks were made."""
+        return masks.with_metadata(
+            source=image.source,
+            model=self.name,
+            weights_sha256=self.info.sha256[:16],
+            conf=settings.conf,
+            iou=settings.iou,
+            max_det=settings.max_det,
+            imgsz=list(settings.imgsz),
+            snap_px=settings.snap_px,
+            runtime=self.runtime,
+            device=self.device,
+            precision=self.precision,
+            version=__version__,
+        )
+
+
+def windows_of(image_hw: tuple[int, int], imgsz: int) -> list[Window]:
+    """Return the windows an image is segmented in: the whole image, or several along a very long side."""
+    short, long = sorted(image_hw)
+    length = max(_WINDOW_ASPECT * short, imgsz)
+    if long <= _LONGEST_ASPECT * short or long <= length:
+        return [Window(0, 0, *image_hw)]
+    window_hw = (length, short) if image_hw[0] == long else (short, length)
+    return plan_windows(image_hw, window_hw, overlap_px=length // 4)
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
+        raise InvalidParameterError(
+            f"{name} is out of range",
+            expected=f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}",
+            actual=repr(value),
+        )
+    return float(value)
+
+
+def _integer(name: str, value: Any, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+        raise InvalidParameterError(
+            f"{name} is out of range", expected=f"a whole number of at least {low}", actual=repr(value)
+        )
+    return int(value)

@@ -1,0 +1,147 @@
+"""From the network's raw output to one `Prediction` an image: suppression of duplicates, boxes in image pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from fastsam_core.geometry import Letterbox
+
+__all__ = ["Network", "Prediction", "suppress"]
+
+Float32Array = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
+
+_MAX_CANDIDATES = 30_000
+"""Boxes that enter suppression at most, best first (``max_nms`` in Ultralytics)."""
+
+
+class Network(Protocol):
+    """What `FastSAM` needs of a network, whichever library runs it.
+
+    Anything with this method can take a real network's place, in tests and benchmarks for example.
+    """
+
+    def forward(self, batch_bhwc: UInt8Array) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the network on a batch of letterboxed images.
+
+        Parameters
+        ----------
+        batch_bhwc : uint8 array (B, h, w, 3)
+            RGB images, C-contiguous; h and w are multiples of the network's stride.
+
+        Returns
+        -------
+        predictions : float32 tensor (B, 5 + k, A)
+            For each of A anchors: centre x, centre y, width, height in network pixels, score in [0, 1], and k mask
+            coefficients. On any device.
+        prototypes : float32 tensor (B, k, h / 4, w / 4)
+            Prototype maps.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the network found in one image, after suppression; everything on the CPU.
+
+    Parameters
+    ----------
+    boxes_xyxy : float32 array (N, 4)
+        Boxes in image pixels, clipped to the image; best score first.
+    scores : float32 array (N,)
+        In [0, 1].
+    boxes_network_xyxy : float32 array (N, 4)
+        The same boxes in pixels of the letterboxed network input, not clipped.
+    coefficients : float32 array (N, k)
+        Mask coefficients; k is 32 for FastSAM.
+    prototypes : float32 array (k, ph, pw)
+        Prototype maps of the letterboxed input at a quarter of its size, C-contiguous. A mask's logits are
+        ``coefficients @ prototypes``.
+    letterbox : Letterbox
+        Where the image lies in the network input.
+    """
+
+    boxes_xyxy: Float32Array
+    scores: Float32Array
+    boxes_network_xyxy: Float32Array
+    coefficients: Float32Array
+    prototypes: Float32Array
+    letterbox: Letterbox
+
+    def __len__(self) -> int:
+        """Return the number of boxes."""
+        return len(self.scores)
+
+
+def suppress(
+    predictions: torch.Tensor,
+    prototypes: torch.Tensor,
+    letterboxes: Sequence[Letterbox],
+    *,
+    conf: float,
+    iou: float,
+    max_det: int,
+) -> list[Prediction]:
+    """Drop weak and duplicate boxes and move the rest to image pixels.
+
+    Greedy non-maximum suppression on the device, equal to Ultralytics' ``non_max_suppression`` for one class. Only
+    what is kept is copied to the CPU.
+
+    Parameters
+    ----------
+    predictions, prototypes : tensors
+        As returned by `Network.forward`.
+    letterboxes : sequence of Letterbox
+        One for each image of the batch.
+    conf : float
+        Boxes need a score above this, in [0, 1].
+    iou : float
+        A box that overlaps a better one by more than this is dropped, in [0, 1].
+    max_det : int
+        Boxes to keep at most in each image.
+
+    Returns
+    -------
+    list of Prediction
+        One for each image, best score first.
+    """
+    import torch
+
+    with torch.inference_mode():
+        return [
+            _suppress_one(rows, maps, plan, conf, iou, max_det)
+            for rows, maps, plan in zip(predictions, prototypes, letterboxes, strict=True)
+        ]
+
+
+def _suppress_one(
+    columns: torch.Tensor, prototypes: torch.Tensor, letterbox: Letterbox, conf: float, iou: float, max_det: int
+) -> Prediction:
+    import torch
+    from torchvision.ops import nms
+
+    candidates = columns[:, columns[4] > conf].T
+    if len(candidates) > _MAX_CANDIDATES:
+        candidates = candidates[candidates[:, 4].argsort(descending=True)[:_MAX_CANDIDATES]]
+    centres, half_sides = candidates[:, :2], candidates[:, 2:4] / 2
+    boxes = torch.cat((centres - half_sides, centres + half_sides), dim=1).float()
+    kept = nms(boxes, candidates[:, 4].float(), iou)[:max_det]
+    rows = candidates[kept].float().cpu().numpy()
+    boxes_network = boxes[kept].cpu().numpy()
+    return Prediction(
+        boxes_xyxy=letterbox.to_image(boxes_network),
+        scores=np.ascontiguousarray(rows[:, 4]),
+        boxes_network_xyxy=boxes_network,
+        coefficients=np.ascontiguousarray(rows[:, 5:]),
+        prototypes=np.ascontiguousarray(prototypes.float().cpu().numpy()),
+        letterbox=letterbox,
+    )
