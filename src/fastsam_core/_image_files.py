@@ -13,7 +13,13 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._image_planes import AnyArray, Source
-from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, UnsupportedImageError
+from fastsam_core.errors import (
+    FastSAMError,
+    ImageNotFoundError,
+    ImageReadError,
+    ImageTooLargeError,
+    UnsupportedImageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +56,7 @@ _DAMAGED = (
     AssertionError,
     AttributeError,
     RuntimeError,
+    SystemError,
     struct.error,
     zlib.error,
 )
@@ -68,6 +75,8 @@ def open_file(path: str) -> Iterator[Source]:
     UnsupportedImageError
         It is an image of a kind that is not handled.
     """
+    from PIL.Image import DecompressionBombError
+
     try:
         with _open_stream(path) as stream:
             prefix = stream.read(32)
@@ -81,6 +90,13 @@ def open_file(path: str) -> Iterator[Source]:
                 yield _open_pillow(stream, prefix, path)
     except FastSAMError:
         raise
+    except DecompressionBombError as error:  # Pillow's WebP and GIF decoders have a limit of their own
+        raise ImageTooLargeError(
+            f"{path} is too large for its format's decoder",
+            expected="what Pillow allows",
+            actual=str(error),
+            remedy="convert it to PNG or TIFF, for which max_pixels= is the only limit",
+        ) from error
     except _DAMAGED as error:
         raise ImageReadError(
             f"{path} cannot be decoded: it is damaged or incomplete",
@@ -138,13 +154,16 @@ def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
         )
     image: PillowImage = factory(stream, path)
     facts: dict[str, object] = {"format": image.format or "", "mode": image.mode}
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    orientation = orientation if orientation in range(1, 9) else 1
     if image.format == "PNG" and prefix[24] == 16 and prefix[25] != 0:
         facts["mode"] = "16-bit colour"
-        return Source(_DeepPng(image, stream, gray=prefix[25] == 4), "YXS", orientation, facts=facts)
+        return Source(_DeepPng(image, stream, gray=prefix[25] == 4), "YXS", lambda: _orientation(image), facts=facts)
     frames = _Frames(image)
-    return Source(frames, frames.axes, orientation, facts=facts)
+    return Source(frames, frames.axes, lambda: _orientation(image), facts=facts)
+
+
+def _orientation(image: PillowImage) -> int:
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if isinstance(value, int) else 1
 
 
 def pillow_array(image: PillowImage) -> AnyArray:

@@ -7,7 +7,7 @@ Axes are letters as tifffile and OME use them: ``Y`` and ``X`` are the plane, ``
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import index as as_index
 from typing import Any, Protocol
@@ -38,8 +38,8 @@ class Source:
 
     array: ArrayLike
     axes: str
-    orientation: int = 1
-    """EXIF orientation still to be applied, 1 to 8."""
+    orientation: Callable[[], int] = lambda: 1
+    """Returns the EXIF orientation still to be applied, 1 to 8; asked after decoding, for it can stand behind it."""
     associated_alpha: bool = False
     """Whether colours are already multiplied by alpha."""
     facts: dict[str, object] = field(default_factory=dict)
@@ -159,9 +159,9 @@ def take_plane(
     facts = dict(source.facts) | {"shape": list(shape), "axes": names, "dtype": str(array.dtype)}
     if stack:
         facts |= {"pages": math.prod(stack.values()), "plane": chosen}
-    if source.orientation != 1:
-        facts["orientation"] = source.orientation
-        array = _upright(array, source.orientation, kept)
+    if (orientation := source.orientation()) in range(2, 9):
+        facts["orientation"] = orientation
+        array = upright(array, orientation, kept)
     return Plane(array, kept, source.associated_alpha, facts)
 
 
@@ -234,7 +234,7 @@ def _ordered(array: AnyArray, names: str, kept: str) -> AnyArray:
     return array.transpose([left.index(name) for name in kept])
 
 
-def _upright(array: AnyArray, orientation: int, axes: str) -> AnyArray:
+def upright(array: AnyArray, orientation: int, axes: str) -> AnyArray:
     """Undo the camera's orientation (EXIF and TIFF tag 274)."""
     y, x = axes.index("Y"), axes.index("X")
     if orientation >= 5:

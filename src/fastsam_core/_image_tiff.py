@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import AnyArray, Source
+from fastsam_core._image_planes import AnyArray, Source, upright
 from fastsam_core.errors import UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ def open_tiff(stream: IO[bytes], path: str) -> Iterator[Source]:
         if len(series) > 1 and set(first.axes) <= set("YXS") and len({other.axes for other in series}) == 1:
             pages = _Unequal([first, *(TiffPages(other, stream) for other in series[1:])])
         page = series[0].keyframe
-        tag = page.tags.get(_ORIENTATION)
-        orientation = int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+        orientation = _orientation(page)
         facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(series[0].levels)}
-        yield Source(pages, pages.axes, orientation, 1 in page.extrasamples, facts)
+        yield Source(pages, pages.axes, lambda: orientation, 1 in page.extrasamples, facts)
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get(_ORIENTATION)
+    return tag.value if tag is not None and tag.value in range(1, 9) else 1
 
 
 class TiffPages:
@@ -112,8 +117,12 @@ class TiffPages:
 
     def _other_library(self, page: Any) -> AnyArray:
         """Decode with Pillow or OpenCV (libtiff) what tifffile only does with imagecodecs: LZW, JPEG, fax."""
-        self._stream.seek(0)
         keyframe: Any = self._series.keyframe
+        end = self._stream.seek(0, os.SEEK_END)
+        self._stream.seek(0)
+        ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        if max(ends) > end or (keyframe.photometric == _PALETTE and keyframe.colormap is None):
+            raise ValueError("the file ends before its pixels do")
         if keyframe.dtype in (np.uint8, np.bool_):
             from PIL.TiffImagePlugin import TiffImageFile
 
@@ -121,8 +130,9 @@ class TiffPages:
 
             image = TiffImageFile(self._stream)
             image.seek(page.index)
-            image.getexif()[_ORIENTATION] = 1  # turned upright later, as every other page
-            pixels = pillow_array(image)
+            turned = _orientation(keyframe)
+            # Pillow turns TIFF images upright; here that is done later, for all decoders alike.
+            pixels = upright(pillow_array(image), {6: 8, 8: 6}.get(turned, turned), "YXS")
         else:
             import cv2
 

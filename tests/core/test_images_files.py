@@ -1,0 +1,451 @@
+"""Image files of every format, read back; and every way in which a file can be bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from fastsam_core.errors import (
+    ImageContentError,
+    ImageNotFoundError,
+    ImageReadError,
+    ImageTooLargeError,
+    InvalidParameterError,
+    UnsupportedImageError,
+)
+from fastsam_core.images import IMAGE_SUFFIXES, is_image_path, read_image
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+
+Array = NDArray[Any]
+
+
+@pytest.fixture(scope="module")
+def colours() -> Array:
+    """Return four unlike colours in unlike places: no swap of channels, flip or transposition goes unseen."""
+    rgb = np.zeros((40, 64, 3), np.uint8)
+    rgb[:16, :32] = (200, 30, 60)
+    rgb[16:, :32] = (20, 180, 90)
+    rgb[:, 32:] = (30, 60, 220)
+    rgb[24:32, 40:48] = (250, 240, 120)
+    return rgb
+
+
+def _pillow(mode: str = "RGB", **options: Any) -> Callable[[Path, Array], None]:
+    return lambda path, rgb: Pillow.fromarray(rgb).convert(mode).save(path, **options)
+
+
+def _opencv(*parameters: int, deep: bool = False) -> Callable[[Path, Array], None]:
+    def write(path: Path, rgb: Array) -> None:
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
+        assert cv2.imwrite(str(path), bgr.astype(np.uint16) * 257 if deep else bgr, parameters)
+
+    return write
+
+
+def _tiff(dtype: str = "uint8", planar: bool = False, **options: Any) -> Callable[[Path, Array], None]:
+    def write(path: Path, rgb: Array) -> None:
+        values = rgb / 255 if dtype.startswith("float") else rgb.astype(np.uint32) * (257 if "16" in dtype else 1)
+        values = np.moveaxis(values, -1, 0) if planar else values
+        options["planarconfig"] = "separate" if planar else "contig"
+        tifffile.imwrite(path, values.astype(dtype), photometric="rgb", **options)
+
+    return write
+
+
+def _palette(path: Path, rgb: Array) -> None:
+    Pillow.fromarray(rgb).convert("P", palette=Pillow.Palette.ADAPTIVE).save(path)
+
+
+def _opaque(path: Path, rgb: Array) -> None:
+    Pillow.fromarray(np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])).save(path)
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path, Array], None], int]] = {
+    "png": ("png", _pillow(), 0),
+    "png with alpha": ("png", _opaque, 0),
+    "png palette": ("png", _palette, 0),
+    "png by OpenCV": ("png", _opencv(), 0),
+    "png 16-bit": ("png", _opencv(deep=True), 0),
+    "jpeg": ("jpg", _pillow(quality=98, subsampling=0), 8),
+    "jpeg progressive": ("jpeg", _pillow(quality=98, subsampling=0, progressive=True), 8),
+    "jpeg CMYK": ("jpg", _pillow("CMYK", quality=98), 8),
+    "jpeg by OpenCV": ("jpg", _opencv(cv2.IMWRITE_JPEG_QUALITY, 98), 8),
+    "bmp": ("bmp", _pillow(), 0),
+    "bmp palette": ("bmp", _palette, 0),
+    "gif": ("gif", _pillow(), 0),
+    "webp": ("webp", _pillow(lossless=True), 0),
+    "webp with alpha": ("webp", lambda path, rgb: _pillow("RGBA", lossless=True)(path, rgb), 0),
+    "webp by OpenCV": ("webp", _opencv(cv2.IMWRITE_WEBP_QUALITY, 101), 0),
+    "ppm": ("ppm", _pillow(), 0),
+    "tiff": ("tif", _pillow(), 0),
+    "tiff LZW": ("tif", _pillow(compression="tiff_lzw"), 0),
+    "tiff JPEG": ("tif", _pillow(compression="jpeg", quality=98), 8),
+    "tiff packbits": ("tif", _pillow(compression="packbits"), 0),
+    "tiff CMYK": ("tif", _pillow("CMYK"), 0),
+    "tiff palette": ("tif", _palette, 0),
+    "tiff palette LZW": ("tif", lambda p, a: Pillow.fromarray(a).quantize(16).save(p, compression="tiff_lzw"), 0),
+    "tiff by OpenCV": ("tif", _opencv(), 0),
+    "tiff 16-bit LZW by OpenCV": ("tif", _opencv(deep=True), 0),
+    "tiff 16-bit": ("tiff", _tiff("uint16"), 0),
+    "tiff 16-bit big-endian": ("tif", _tiff("uint16", byteorder=">"), 0),
+    "tiff 16-bit planar": ("tif", _tiff("uint16", planar=True), 0),
+    "tiff 8-bit planar": ("tif", _tiff(planar=True), 0),
+    "tiff float in 0 to 1": ("tif", _tiff("float32"), 0),
+    "tiff float64 zipped tiles": ("tif", _tiff("float64", compression="zlib", tile=(16, 16)), 0),
+    "tiff BigTIFF": ("tif", _tiff("uint8", bigtiff=True), 0),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_colours_survive_every_format(kind: str, colours: Array, tmp_path: Path) -> None:
+    suffix, write, tolerance = WRITERS[kind]
+    path = tmp_path / f"colours.{suffix}"
+    write(path, colours)
+    image = read_image(path)
+    assert image.rgb8.flags.c_contiguous
+    assert image.rgb8.flags.writeable
+    assert image.image_hw == (40, 64)
+    assert image.source == str(path)
+    inside = np.zeros((40, 64), bool)  # JPEG mixes colours at their borders
+    inside[2:14, 2:30] = inside[18:38, 2:30] = inside[2:22, 34:62] = inside[26:30, 42:46] = True
+    difference = np.abs(image.rgb8.astype(int) - colours)
+    assert difference[inside].max() <= tolerance
+    assert tolerance or difference.max() == 0
+    assert json.loads(json.dumps(image.recipe)) == image.recipe
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(suffix: str, orientation: int, colours: Array, tmp_path: Path) -> None:
+    laid = {
+        1: colours,
+        2: colours[:, ::-1],
+        3: colours[::-1, ::-1],
+        4: colours[::-1],
+        5: colours.swapaxes(0, 1),
+        6: np.rot90(colours, 1),
+        7: colours[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(colours, -1),
+    }[orientation]
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"camera.{suffix}"
+    settings: dict[str, dict[str, Any]] = {"webp": {"lossless": True}, "jpg": {"quality": 98, "subsampling": 0}}
+    Pillow.fromarray(np.ascontiguousarray(laid)).save(path, exif=exif.tobytes(), **settings.get(suffix, {}))
+    image = read_image(path)
+    assert image.image_hw == (40, 64)
+    difference = np.abs(image.rgb8.astype(int) - colours)
+    assert difference.mean() < 2
+    assert suffix == "jpg" or difference.max() == 0
+    assert image.recipe.get("orientation", 1) == orientation
+
+
+def _oriented_tiff(path: Path, values: Array, **options: Any) -> None:
+    """Write pixels that a camera took upside down (orientation 6: the first row is the right-hand side)."""
+    tifffile.imwrite(path, np.ascontiguousarray(np.rot90(values, 1)), extratags=[(274, 3, 1, 6, True)], **options)
+
+
+def test_orientation_of_deep_tiff_files(colours: Array, tmp_path: Path) -> None:
+    _oriented_tiff(tmp_path / "deep.tif", colours.astype(np.uint16) * 257, photometric="rgb")
+    assert np.array_equal(read_image(tmp_path / "deep.tif").rgb8, colours)
+    tag = {274: 6}
+    Pillow.fromarray(np.ascontiguousarray(np.rot90(colours, 1))).save(
+        tmp_path / "lzw.tif", compression="tiff_lzw", tiffinfo=tag
+    )
+    assert np.array_equal(read_image(tmp_path / "lzw.tif").rgb8, colours)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_gray_of_any_depth(suffix: str, tmp_path: Path) -> None:
+    ramp = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000 + 500
+    path = tmp_path / f"gray.{suffix}"
+    Pillow.fromarray(ramp).save(path)
+    given = read_image(path, contrast=(0, 65535)).rgb8
+    assert np.array_equal(given[..., 0], np.rint(ramp / 257).astype(np.uint8))
+    assert (given == given[..., :1]).all()
+    auto = read_image(path)
+    assert (auto.rgb8.min(), auto.rgb8.max()) == (0, 255)
+    assert auto.recipe["contrast"] == "percentile"
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("tif", {}), ("tif", {"compression": "group4"})])
+def test_one_bit_images(suffix: str, options: dict[str, str], tmp_path: Path) -> None:
+    bits = np.zeros((10, 20), bool)
+    bits[2:5, 3:9] = True
+    Pillow.fromarray(bits).save(tmp_path / f"bits.{suffix}", **options)
+    assert np.array_equal(read_image(tmp_path / f"bits.{suffix}").rgb8[..., 2], bits * np.uint8(255))
+
+
+def test_inverted_gray_tiff(tmp_path: Path) -> None:
+    gray = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    tifffile.imwrite(tmp_path / "white.tif", 255 - gray, photometric="miniswhite")
+    assert np.array_equal(read_image(tmp_path / "white.tif").rgb8[..., 0], gray)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+def test_transparent_pixels_are_drawn_over_black(suffix: str, colours: Array, tmp_path: Path) -> None:
+    alpha = np.full(colours.shape[:2], 255, np.uint8)
+    alpha[:10], alpha[10:20] = 0, 51
+    options: dict[str, Any] = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    Pillow.fromarray(np.dstack([colours, alpha])).save(tmp_path / f"faded.{suffix}", **options)
+    image = read_image(tmp_path / f"faded.{suffix}")
+    assert np.array_equal(image.rgb8, np.rint(colours * (alpha[..., None] / 255.0)).astype(np.uint8))
+    assert image.recipe["alpha"] == "over black"
+
+
+def test_gray_with_alpha_and_transparent_palettes(colours: Array, tmp_path: Path) -> None:
+    gray, alpha = colours[..., 0], np.where(np.arange(64) < 32, 255, 0).astype(np.uint8)
+    both = np.dstack([gray, np.broadcast_to(alpha, gray.shape)])
+    Pillow.fromarray(both).save(tmp_path / "la.png")
+    assert np.array_equal(read_image(tmp_path / "la.png").rgb8[..., 1], np.where(alpha, gray, 0))
+    cv2.imwrite(str(tmp_path / "rgba16.png"), np.dstack([colours[..., ::-1], both[..., 1]]).astype(np.uint16) * 257)
+    assert np.array_equal(read_image(tmp_path / "rgba16.png").rgb8, np.where(alpha[:, None], colours, 0))
+    palette = Pillow.fromarray(colours).quantize(8)
+    palette.save(tmp_path / "p.png", transparency=palette.getpixel((0, 0)))
+    expected = np.where((colours == colours[0, 0]).all(2, keepdims=True), 0, colours)
+    assert np.array_equal(read_image(tmp_path / "p.png").rgb8, expected)
+
+
+def test_sixteen_bit_gray_with_alpha(tmp_path: Path) -> None:
+    """Pillow keeps the high byte of such files only; they are rare enough to be written here by hand."""
+    gray = np.linspace(0, 65535, 48).astype(">u2").reshape(6, 8)
+    rows = b"".join(b"\0" + np.dstack([row, np.full_like(row, 65535)]).astype(">u2").tobytes() for row in gray)
+    _write_png(tmp_path / "la16.png", 8, 6, 16, 4, rows)
+    image = read_image(tmp_path / "la16.png", contrast=(0, 65535))
+    assert np.array_equal(image.rgb8[..., 0], np.rint(gray / 257).astype(np.uint8))
+
+
+def _write_png(path: Path, width: int, height: int, depth: int, kind: int, rows: bytes) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_animations_and_pages(suffix: str, colours: Array, tmp_path: Path) -> None:
+    frames = [Pillow.fromarray(np.ascontiguousarray(np.roll(colours, 9 * i, 1))) for i in range(3)]
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    path = tmp_path / f"several.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    assert np.array_equal(read_image(path).rgb8, colours)
+    last = read_image(path, plane=2)
+    assert np.array_equal(last.rgb8, np.roll(colours, 18, 1))
+    assert last.recipe["pages"] == 3
+    assert last.recipe["plane"] == {"I" if suffix == "tif" else "T": 2}
+    with pytest.raises(ImageContentError, match="no such plane"):
+        read_image(path, plane=3)
+
+
+def test_pages_of_different_size(tmp_path: Path) -> None:
+    for i in range(3):
+        tifffile.imwrite(tmp_path / "sizes.tif", np.full((20, 30 + i), 50 * i, np.uint8), append=i > 0)
+    assert read_image(tmp_path / "sizes.tif").image_hw == (20, 30)
+    last = read_image(tmp_path / "sizes.tif", plane=2)
+    assert last.image_hw == (20, 32)
+    assert last.recipe["pages"] == 3
+    assert (last.rgb8 == 100).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"imagej": True}, {"ome": True}, {"compression": "zlib"}, {"ome": True, "tile": (16, 16)}]
+)
+def test_stacks_with_named_axes(options: dict[str, Any], tmp_path: Path) -> None:
+    values = np.random.default_rng(3).integers(0, 60000, (2, 3, 2, 24, 32), dtype=np.uint16)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, values, metadata={"axes": "TZCYX"}, **options)
+    image = read_image(path, plane={"T": 1, "Z": 2}, contrast=(0, 60000))
+    scaled = np.rint(values[1, 2] * (255 / 60000)).astype(np.uint8)
+    assert np.array_equal(image.rgb8, np.dstack([scaled[0], scaled[1], scaled[0]]))
+    assert image.recipe["plane"] == {"T": 1, "Z": 2}
+    assert image.recipe["pages"] == 6
+    assert np.array_equal(read_image(path, plane=5, contrast=(0, 60000)).rgb8, image.rgb8)
+    one = read_image(path, plane={"T": 1, "Z": 2}, channels=1, contrast=(0, 60000))
+    assert np.array_equal(one.rgb8, np.dstack([scaled[1]] * 3))
+
+
+def test_only_the_chosen_page_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.tif"
+    tifffile.imwrite(
+        path, np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((16, 16), np.uint8), compression="zlib"
+    )
+    decoded: list[int] = []
+    for kind in (tifffile.TiffPage, tifffile.TiffFrame):
+        original = kind.asarray
+
+        def spy(self: Any, *a: Any, original: Any = original, **k: Any) -> Any:
+            decoded.append(self.index)
+            return original(self, *a, **k)
+
+        monkeypatch.setattr(kind, "asarray", spy)
+    assert (read_image(path, plane=7).rgb8 == 7).all()
+    assert set(decoded) == {7}
+
+
+def test_four_deep_planes_are_channels_not_alpha(tmp_path: Path) -> None:
+    """The library tifffile marks (4, H, W) arrays as RGB with alpha unless told otherwise."""
+    values = np.zeros((4, 16, 16), np.uint16)
+    values[3, 4:8, 4:8] = 1000
+    tifffile.imwrite(tmp_path / "four.tif", values, photometric="rgb", planarconfig="separate")
+    assert read_image(tmp_path / "four.tif", channels=3).rgb8[5, 5, 0] == 255
+    assert read_image(tmp_path / "four.tif").rgb8[5, 5].tolist() == [0, 255, 255]
+
+
+def test_axes_given_by_the_caller_overrule_the_file(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (20, 30, 2), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "last.tif", values)
+    image = read_image(tmp_path / "last.tif", axes="YXC", channels={0: "red", 1: "blue"})
+    assert np.array_equal(image.rgb8, np.dstack([values[..., 0], np.zeros((20, 30), np.uint8), values[..., 1]]))
+    with pytest.raises(ImageContentError, match="axes='YX'"):
+        read_image(tmp_path / "last.tif", axes="YX")
+
+
+# ---- bad files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", sorted(set(WRITERS) - {"tiff BigTIFF"}))
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.9])
+def test_truncated_files_are_errors_never_gray(kind: str, kept: float, tmp_path: Path) -> None:
+    suffix, write, _ = WRITERS[kind]
+    path = tmp_path / f"cut.{suffix}"
+    write(path, np.random.default_rng(1).integers(0, 255, (64, 80, 3)).astype(np.uint8))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ImageReadError, match="cut"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_files_of_noise_are_errors(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"noise{suffix}"
+    noise = np.random.default_rng(2).integers(0, 255, 5000).astype(np.uint8).tobytes()
+    for magic in (
+        b"",
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"BM",
+        b"RIFF\0\1\0\0WEBP",
+        b"II*\0",
+        b"MM\0+",
+    ):
+        path.write_bytes(magic + noise)
+        with pytest.raises((ImageReadError, ImageTooLargeError)) as caught:
+            read_image(path)
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp", "tiff LZW", "tiff 16-bit", "png 16-bit"])
+def test_flipped_bytes_give_an_image_or_a_typed_error(kind: str, colours: Array, tmp_path: Path) -> None:
+    suffix, write, _ = WRITERS[kind]
+    path = tmp_path / f"flipped.{suffix}"
+    write(path, colours)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        damaged = whole.copy()
+        damaged[rng.integers(0, min(len(whole), 400), 3)] = rng.integers(0, 255, 3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            image = read_image(path, max_pixels=1_000_000)
+        except (ImageReadError, ImageTooLargeError, ImageContentError, UnsupportedImageError):
+            continue
+        assert image.rgb8.size
+
+
+def test_decompression_bombs_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.png"
+    _write_png(path, 60000, 60000, 8, 0, b"")
+    with pytest.raises(ImageTooLargeError, match="max_pixels=None") as caught:
+        read_image(path)
+    assert "3600000000 pixels" in caught.value.actual
+    _write_png(path, 3000, 3000, 8, 0, b"")
+    with pytest.raises(ImageReadError):  # within the limit, there is still no data in it
+        read_image(path)
+    tifffile.imwrite(tmp_path / "bomb.tif", np.zeros((16, 16), np.uint8), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "bomb.tif", mode="r+") as tiff:
+        tiff.pages.first.tags["ImageWidth"].overwrite(40000)
+        tiff.pages.first.tags["ImageLength"].overwrite(40000)
+    with pytest.raises(ImageTooLargeError):
+        read_image(tmp_path / "bomb.tif")
+
+
+def test_the_limit_can_be_set(colours: Array, tmp_path: Path) -> None:
+    Pillow.fromarray(colours).save(tmp_path / "small.png")
+    assert read_image(tmp_path / "small.png", max_pixels=40 * 64).image_hw == (40, 64)
+    with pytest.raises(ImageTooLargeError):
+        read_image(tmp_path / "small.png", max_pixels=40 * 64 - 1)
+    for wrong in (0, -3, True):
+        with pytest.raises(InvalidParameterError):
+            read_image(tmp_path / "small.png", max_pixels=wrong)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif"])
+def test_the_limit_of_pillow_is_not_ours(
+    suffix: str, colours: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow warns above its global limit and refuses above twice that: both at sizes that are ordinary here."""
+    Pillow.fromarray(colours).save(tmp_path / f"large.{suffix}")
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 1000)
+    assert read_image(tmp_path / f"large.{suffix}").image_hw == (40, 64)
+
+
+def test_paths_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageNotFoundError, match="There is no file"):
+        read_image(tmp_path / "missing.png")
+    with pytest.raises(FileNotFoundError):
+        read_image("")
+    with pytest.raises(ImageReadError, match="folder"):
+        read_image(tmp_path)
+    with pytest.raises(ImageReadError, match="cannot be opened"):
+        read_image("nul\0byte.png")
+    (tmp_path / "locked.png").write_bytes(b"x")
+
+    def refuse(*_: object, **__: object) -> io.BytesIO:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)  # the tests may run as root, for whom every file is readable
+    with pytest.raises(ImageReadError, match="permissions"):
+        read_image(tmp_path / "locked.png")
+
+
+def test_content_decides_not_the_name(colours: Array, tmp_path: Path) -> None:
+    Pillow.fromarray(colours).save(tmp_path / "truth.png")
+    os.rename(tmp_path / "truth.png", tmp_path / "lie.jpg")
+    assert np.array_equal(read_image(tmp_path / "lie.jpg").rgb8, colours)
+    (tmp_path / "text.png").write_text("not an image at all")
+    with pytest.raises(ImageReadError, match="PNG, JPEG, TIFF"):
+        read_image(tmp_path / "text.png")
+
+
+def test_files_are_closed(colours: Array, tmp_path: Path) -> None:
+    """Warnings are errors here, so that a file left open fails the run; on Windows it could not be removed."""
+    for suffix in ("png", "jpg", "gif", "tif", "webp"):
+        path = tmp_path / f"open.{suffix}"
+        Pillow.fromarray(colours).save(path)
+        read_image(path)
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.PNG", True), ("b/c.ome.tiff", True), ("d.jpeg", True), ("e.txt", False), (".f.png", False), ("png", False)],
+)
+def test_image_paths_by_name(name: str, expected: bool) -> None:
+    assert is_image_path(name) is expected
+    assert is_image_path(Path(name)) is expected
