@@ -1,0 +1,64 @@
+"""Train the built-in model: ``python -m fastsam_core.training --data FOLDER --run FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from fastsam_core.training.batches import BatchStream, Pool, StreamConfig
+from fastsam_core.training.geometric import cutouts
+from fastsam_core.training.scene_bank import load_scene_bank
+from fastsam_core.training.sources import SOURCES, load_source
+from fastsam_core.training.trainer import TrainConfig, Trainer
+
+LOGGER = logging.getLogger("fastsam_core.training")
+ANNEAL = {"sizes": (384, 512, 512, 640, 640, 640), "mosaic_share": 0.0, "scene_share": 0.18, "paste_share": 0.25}
+"""Stream settings of the decay phase: test sizes, no mosaics, fewer generated pictures."""
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fastsam_core.training", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of labelled sources")
+    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
+    parser.add_argument("--scenes", type=Path, help="folder of generated scenes (default: RUN/scenes)")
+    parser.add_argument("--scene-count", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=10**7, help="last step")
+    parser.add_argument("--minutes", type=float, help="stop after this time")
+    parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
+    parser.add_argument("--anneal-steps", type=int, help="decay the learning rate to zero over so many steps")
+    parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the training that the command line asks for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    arguments = _arguments()
+    cv2.setNumThreads(0)
+    deadline = None if arguments.minutes is None else time.time() + 60 * arguments.minutes
+    stream_config = StreamConfig(seed=arguments.seed)
+    if arguments.anneal_steps:
+        stream_config = replace(stream_config, **ANNEAL)
+    trainer = Trainer(TrainConfig(learning_rate=arguments.learning_rate, stream=stream_config), arguments.run)
+    checkpoint = arguments.resume or arguments.run / "last.pt"
+    if arguments.resume or checkpoint.is_file():
+        trainer.restore(checkpoint)
+        LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
+    if arguments.anneal_steps and trainer.anneal_start is None:
+        trainer.anneal(arguments.anneal_steps)
+    pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in SOURCES if spec.share > 0]
+    objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
+    scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count)
+    LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))
+    stream = BatchStream(pools, scenes, objects, stream_config, trainer.config.processes)
+    trainer.fit(stream, arguments.steps, deadline)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Training batches as a function of the step number, so that a resumed run sees exactly the same stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from fastsam_core.training.geometric import Cutout, crop_resize, mosaic, orient, paste, random_window, rotate
+from fastsam_core.training.photometric import jitter
+from fastsam_core.training.sources import LabelledImage, SourceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MASK_STRIDE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """What the batches are made of.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Network input sizes to draw from, one per batch; repeat a size to draw it more often.
+    pixels : int
+        Pixels a batch (its number of images follows from the size).
+    scene_share, mosaic_share, paste_share : float
+        Probability of a generated scene, of a 2 x 2 mosaic, of pasted objects.
+    max_instances : int
+        Instances kept an image; the rest is ignored, not background.
+    seed : int
+        Of the whole stream.
+    """
+
+    sizes: tuple[int, ...] = (256, 320, 320, 384, 448, 512, 640, 640)
+    pixels: int = 16 * 320 * 320
+    scene_share: float = 0.25
+    mosaic_share: float = 0.22
+    paste_share: float = 0.35
+    max_instances: int = 160
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """One source in memory."""
+
+    spec: SourceSpec
+    samples: Sequence[LabelledImage]
+
+
+class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Map-style dataset whose item ``step`` is the whole batch of that step.
+
+    Parameters
+    ----------
+    pools : sequence of Pool
+        Sources with ``spec.share`` as sampling weights.
+    scenes : sequence of LabelledImage
+        Generated scenes; may be empty.
+    objects : sequence of Cutout
+        Objects to paste; may be empty.
+    config : StreamConfig
+        Sizes and shares.
+    shards : int
+        Parts of each batch that different processes work on.
+    length : int
+        Number of steps.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        scenes: Sequence[LabelledImage],
+        objects: Sequence[Cutout],
+        config: StreamConfig,
+        shards: int = 1,
+        length: int = 10**7,
+    ) -> None:
+        self.pools = [pool for pool in pools if pool.samples and pool.spec.share > 0]
+        self.scenes, self.objects, self.config = scenes, objects, config
+        self.shards, self.length = shards, length
+        shares = np.array([pool.spec.share for pool in self.pools], np.float64)
+        self.shares = shares / shares.sum() if len(shares) else shares
+
+    def __len__(self) -> int:
+        """Return the number of items: steps times shards."""
+        return self.length * self.shards
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Build shard ``index % shards`` of step ``index // shards``; see `collate` for its content."""
+        step, shard = divmod(index, self.shards)
+        size = int(np.random.default_rng((self.config.seed, step)).choice(self.config.sizes))
+        rng = np.random.default_rng((self.config.seed, step, shard + 1))
+        count = max(round(self.config.pixels / self.shards / size**2), 1)
+        return collate([self.sample(rng, size) for _ in range(count)], self.config.max_instances, rng)
+
+    def sample(self, rng: np.random.Generator, size: int) -> LabelledImage:
+        """Draw one augmented training image of ``size`` x ``size`` pixels."""
+        if rng.random() < self.config.mosaic_share:
+            cut_y, cut_x = (int(cut) for cut in rng.integers(size // 4, size - size // 4, 2))
+            quadrants = [(h, w) for h in (cut_y, size - cut_y) for w in (cut_x, size - cut_x)]
+            return mosaic([self._view(rng, quadrant) for quadrant in quadrants])
+        return self._view(rng, (size, size))
+
+    def _view(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> LabelledImage:
+        if self.scenes and (not self.pools or rng.random() < self.config.scene_share):
+            source = self.scenes[int(rng.integers(len(self.scenes)))]
+            domain, partial = "photo", False
+            quarter_turns = True
+        else:
+            pool = self.pools[int(rng.choice(len(self.pools), p=self.shares))]
+            source = pool.samples[int(rng.integers(len(pool.samples)))]
+            domain, partial = pool.spec.domain, pool.spec.partial
+            quarter_turns = domain == "micro" or rng.random() < 0.1
+        window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)
+        view = orient(crop_resize(source, window, size_hw), rng, quarter_turns=quarter_turns and size_hw[0] == size_hw[1])
+        if rng.random() < 0.12:
+            view = rotate(view, float(rng.uniform(-30, 30)))
+        if self.objects and domain == "photo" and rng.random() < self.config.paste_share:
+            for _ in range(int(rng.integers(1, 5))):
+                paste(view, self.objects[int(rng.integers(len(self.objects)))], rng)
+        view.image = jitter(view.image, rng, "micro" if domain == "micro" else "photo")
+        return view
+
+
+def instance_targets(
+    layers: NDArray[np.uint16], max_instances: int, rng: np.random.Generator, min_area_px: int = 10
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Turn label layers into boxes and prototype-sized masks.
+
+    Parameters
+    ----------
+    layers : ndarray of uint16, shape (L, H, W)
+        Label layers; H and W multiples of 4.
+    max_instances : int
+        Keep at most this many, at random.
+    rng : numpy.random.Generator
+        For that choice.
+    min_area_px : int
+        Smaller remnants are ignored.
+
+    Returns
+    -------
+    boxes_xyxy : ndarray of float32, shape (N, 4)
+        Pixels.
+    masks : ndarray of uint8, shape (N, H / 4, W / 4)
+        Covered sixteenths of each cell, 0..16.
+    ignored : ndarray of bool, shape (H, W)
+        Pixels of instances that were left out.
+    """
+    height, width = layers.shape[1:]
+    found = [
+        (depth, number, window)
+        for depth, layer in enumerate(layers)
+        for number, window in enumerate(ndimage.find_objects(layer.astype(np.int32)), start=1)
+        if window is not None
+    ]
+    order = rng.permutation(len(found))
+    boxes, masks = [], []
+    ignored = np.zeros((height, width), bool)
+    for index in order:
+        depth, number, (rows, columns) = found[index]
+        top, left = rows.start // MASK_STRIDE * MASK_STRIDE, columns.start // MASK_STRIDE * MASK_STRIDE
+        bottom = -(-rows.stop // MASK_STRIDE) * MASK_STRIDE
+        right = -(-columns.stop // MASK_STRIDE) * MASK_STRIDE
+        inside = layers[depth, top:bottom, left:right] == number
+        if len(boxes) == max_instances or int(inside.sum()) < min_area_px:
+            ignored[top:bottom, left:right] |= inside
+            continue
+        cells = inside.reshape((bottom - top) // MASK_STRIDE, MASK_STRIDE, (right - left) // MASK_STRIDE, MASK_STRIDE)
+        mask = np.zeros((height // MASK_STRIDE, width // MASK_STRIDE), np.uint8)
+        cell_window = (slice(top // MASK_STRIDE, bottom // MASK_STRIDE), slice(left // MASK_STRIDE, right // MASK_STRIDE))
+        mask[cell_window] = cells.sum((1, 3), dtype=np.uint8)
+        boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+        masks.append(mask)
+    if not boxes:
+        return np.zeros((0, 4), np.float32), np.zeros((0, height // 4, width // 4), np.uint8), ignored
+    return np.asarray(boxes, np.float32), np.stack(masks), ignored
+
+
+def collate(samples: Sequence[LabelledImage], max_instances: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Join equally sized samples into a batch.
+
+    Returns
+    -------
+    dict of Tensor
+        ``img`` uint8 (B, 3, S, S); ``bboxes`` float32 (N, 4), centre and size relative to the image; ``cls`` (N, 1),
+        all 0; ``batch_idx`` (N,), ascending; ``masks`` uint8 (N, S / 4, S / 4), 0..16; ``weight`` uint8 (B, S / 4,
+        S / 4), the weight of background, 255 is 1.
+    """
+    size = samples[0].image.shape[0]
+    boxes, masks, owners, weights = [], [], [], []
+    for index, sample in enumerate(samples):
+        boxes_xyxy, instance_masks, ignored = instance_targets(sample.layers, max_instances, rng)
+        weight = sample.weight.copy()
+        weight[sample.layers.any(0)] = 255
+        weight[ignored] = 0
+        weights.append(weight[2::MASK_STRIDE, 2::MASK_STRIDE])
+        boxes.append(boxes_xyxy)
+        masks.append(instance_masks)
+        owners.append(np.full(len(boxes_xyxy), index, np.float32))
+    corners = np.concatenate(boxes) / size
+    middles = (corners[:, :2] + corners[:, 2:]) / 2
+    images = np.stack([sample.image for sample in samples])
+    return {
+        "img": torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
+        "bboxes": torch.from_numpy(np.concatenate([middles, corners[:, 2:] - corners[:, :2]], axis=1)),
+        "cls": torch.zeros(len(corners), 1),
+        "batch_idx": torch.from_numpy(np.concatenate(owners)),
+        "masks": torch.from_numpy(np.concatenate(masks)),
+        "weight": torch.from_numpy(np.stack(weights)),
+    }

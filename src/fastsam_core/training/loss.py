@@ -1,0 +1,114 @@
+"""The YOLOv8 segmentation loss with weighted background and a bounded number of mask targets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from ultralytics.utils.loss import v8SegmentationLoss
+
+LOSS_NAMES = ("box", "seg", "cls", "dfl")
+GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=False)
+"""Ultralytics' default gains; ``overlap_mask=False`` because instances may be nested."""
+
+
+class WeightedObjectness(nn.Module):
+    """Binary cross-entropy in which the negatives of each anchor carry a weight.
+
+    Positives keep weight 1. ``anchor_weight`` (B, A), in [0, 1], is set before each call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor_weight: torch.Tensor | None = None
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the element-wise loss of shape (B, A, 1)."""
+        loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        if self.anchor_weight is None:
+            return loss
+        weight = torch.where(targets > 0, torch.ones_like(loss), self.anchor_weight.unsqueeze(-1).to(loss.dtype))
+        return loss * weight
+
+
+def anchor_weights(weight_map: torch.Tensor, feature_sizes_hw: list[tuple[int, int]]) -> torch.Tensor:
+    """Average a background-weight map over the cell of every anchor.
+
+    Parameters
+    ----------
+    weight_map : Tensor, shape (B, H, W)
+        Weights in [0, 1] at any resolution.
+    feature_sizes_hw : list of tuple of int
+        Grid size of each detection level.
+
+    Returns
+    -------
+    Tensor, shape (B, A)
+        In the order of the network's anchors.
+    """
+    grids = [functional.adaptive_avg_pool2d(weight_map[:, None], size).flatten(1) for size in feature_sizes_hw]
+    return torch.cat(grids, dim=1)
+
+
+class SegmentationLoss(v8SegmentationLoss):  # type: ignore[misc]
+    """YOLOv8-seg loss for class-agnostic training on partly annotated images.
+
+    Parameters
+    ----------
+    model : ultralytics SegmentationModel
+        Network in training mode; gives strides and the number of distance bins.
+    masks_per_image : int
+        Mask loss is taken on at most this many random positive anchors of each image.
+    """
+
+    def __init__(self, model: nn.Module, masks_per_image: int = 80) -> None:
+        model.args = GAINS  # type: ignore[assignment]
+        super().__init__(model)
+        self.masks_per_image = masks_per_image
+        self.bce = WeightedObjectness()
+        self.generator = torch.Generator()
+
+    def total(self, preds: dict[str, Any], batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed loss and its four detached parts (box, seg, cls, dfl)."""
+        sizes = [(int(f.shape[2]), int(f.shape[3])) for f in preds["feats"]]
+        self.bce.anchor_weight = anchor_weights(batch["weight"], sizes)
+        parts, _ = self.loss(preds, batch)
+        parts = parts[:4] / batch["weight"].shape[0]
+        return parts.sum(), parts.detach()
+
+    def calculate_segmentation_loss(
+        self,
+        fg_mask: torch.Tensor,
+        masks: torch.Tensor,
+        target_gt_idx: torch.Tensor,
+        target_bboxes: torch.Tensor,
+        batch_idx: torch.Tensor,
+        proto: torch.Tensor,
+        pred_masks: torch.Tensor,
+        imgsz: torch.Tensor,
+    ) -> torch.Tensor:
+        """Mask loss on a random subset of the positive anchors; arguments as in the base class.
+
+        ``masks`` is (N, h, w) with the covered fraction of each prototype pixel in [0, 1].
+        """
+        height, width = proto.shape[-2:]
+        scale = proto.new_tensor([width, height, width, height]) / imgsz[[1, 0, 1, 0]]
+        total = proto.sum() * 0 + pred_masks.sum() * 0
+        count = 0
+        first = 0
+        counts = torch.bincount(batch_idx.view(-1).long(), minlength=len(proto)).tolist()
+        for image, instances in enumerate(counts):
+            anchors = fg_mask[image].nonzero().view(-1)
+            if len(anchors) > self.masks_per_image:
+                anchors = anchors[torch.randperm(len(anchors), generator=self.generator)[: self.masks_per_image]]
+            if len(anchors):
+                boxes = target_bboxes[image, anchors] * scale
+                target = masks[first : first + instances][target_gt_idx[image, anchors]]
+                area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (width * height)).clamp(min=1e-5)
+                total = total + self.single_mask_loss(target, pred_masks[image, anchors], proto[image], boxes, area)
+                count += len(anchors)
+            first += instances
+        return total / max(count, 1)

@@ -1,0 +1,69 @@
+"""A folder of generated scenes, drawn once and then cropped and augmented like photographs."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from fastsam_core.training.canvas import MAX_DEPTH
+from fastsam_core.training.scenes import generate_scene
+from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
+
+LOGGER = logging.getLogger(__name__)
+SIDES_PX = (384, 512, 640)
+
+
+def _draw(folder: Path, seed: int) -> Path:
+    import cv2
+
+    path = folder / f"{seed:06d}.png"
+    if path.is_file() and path.with_suffix(".ids.png").is_file():
+        return path
+    cv2.setNumThreads(1)
+    side = SIDES_PX[seed % len(SIDES_PX)]
+    scene = generate_scene(seed, (side, side))
+    layers = np.zeros((MAX_DEPTH, side, side), np.uint16)
+    layers[: len(scene.layers)] = scene.layers
+    quick = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    cv2.imwrite(str(path.with_suffix(".ids.png")), np.moveaxis(layers, 0, -1), quick)
+    cv2.imwrite(str(path), scene.image[..., ::-1], quick)
+    return path
+
+
+def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int = 2) -> list[LabelledImage]:
+    """Draw the missing scenes of a bank and load all of it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the scenes are kept; made if missing.
+    count : int
+        Number of scenes.
+    first_seed : int
+        Seeds run from here to ``first_seed + count - 1``.
+    workers : int
+        Drawing processes.
+
+    Returns
+    -------
+    list of LabelledImage
+        In the order of the seeds, with background weight 1 because their masks are exhaustive.
+    """
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(first_seed, first_seed + count)
+    with ProcessPoolExecutor(workers) as pool:
+        paths = list(pool.map(_draw, [folder] * count, seeds, chunksize=8))
+    bank = []
+    for path in paths:
+        image = np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+        ids = cv2.imread(str(path.with_suffix(".ids.png")), cv2.IMREAD_UNCHANGED)
+        layers = np.ascontiguousarray(np.moveaxis(ids, -1, 0))
+        depth = max(1, sum(bool(layer.any()) for layer in layers))
+        weight = np.full(image.shape[:2], FULL_WEIGHT, np.uint8)
+        bank.append(LabelledImage(image, layers[:depth], weight, "scene", path.stem))
+    return bank

@@ -1,0 +1,219 @@
+"""Labelled training sources: where they are, what their background means, and how they are split.
+
+Every instance of an image is stored in one of a few *layers*: label maps of shape (L, H, W), uint16, in which 0 is
+background and instance ids are unique over all layers. Nested parts live in a deeper layer than their whole, so both
+survive every geometric transform at the cost of one more nearest-neighbour resize.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+Split = Literal["train", "val"]
+Domain = Literal["photo", "micro"]
+
+FULL_WEIGHT = 255
+"""Background weight 1.0 in the uint8 weight maps."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One folder of labelled images.
+
+    Attributes
+    ----------
+    name : str
+        Folder name below the data root.
+    share : float
+        Relative share among the real training crops.
+    background_weight : float
+        Weight in [0, 1] of unannotated pixels as negatives: 1 where everything of the kind is annotated, about 0.15
+        for gaps of dense annotations, 0.03 where most objects are not annotated.
+    domain : {"photo", "micro"}
+        Which colour augmentations and pasted objects make sense.
+    partial : bool
+        Only some objects are annotated: crops are centred on one of them.
+    paste : bool
+        Whether its instances may be cut out and pasted elsewhere.
+    held_out : bool
+        The whole source is validation data.
+    """
+
+    name: str
+    share: float
+    background_weight: float
+    domain: Domain
+    partial: bool = False
+    paste: bool = False
+    held_out: bool = False
+
+
+SOURCES: tuple[SourceSpec, ...] = (
+    SourceSpec("coco_instances", 0.16, 0.03, "photo", partial=True, paste=True),
+    SourceSpec("coco_panoptic", 0.14, 0.15, "photo", paste=True),
+    SourceSpec("animals_openimages", 0.08, 0.03, "photo", partial=True, paste=True),
+    SourceSpec("building_facade", 0.07, 0.15, "photo"),
+    SourceSpec("tqb_indoor", 0.05, 0.15, "photo"),
+    SourceSpec("microcontrollers", 0.03, 0.03, "photo", partial=True, paste=True),
+    SourceSpec("otonom_road", 0.02, 0.03, "photo", partial=True, paste=True),
+    SourceSpec("retail_products", 0.03, 0.10, "photo", partial=True, paste=True),
+    SourceSpec("granular_material", 0.04, 0.15, "photo"),
+    SourceSpec("rock_grains", 0.02, 0.15, "photo"),
+    SourceSpec("mushrooms", 0.02, 0.5, "photo"),
+    SourceSpec("hbn_flakes", 0.04, 0.05, "micro", partial=True),
+    SourceSpec("dsb2018", 0.20, 1.0, "micro"),
+    SourceSpec("usiigaci_phase", 0.08, 0.7, "micro"),
+    SourceSpec("dhcn_indoor", 0.0, 0.15, "photo", held_out=True),
+    SourceSpec("fruits_nuts", 0.0, 0.03, "photo", partial=True, held_out=True),
+    SourceSpec("weld_defects", 0.0, 0.03, "photo", partial=True, held_out=True),
+)
+
+
+@dataclass(slots=True, eq=False)
+class LabelledImage:
+    """An image with its instances in layers.
+
+    Attributes
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB.
+    layers : ndarray of uint16, shape (L, H, W)
+        Instance ids, 0 is background; an id occurs in one layer only.
+    weight : ndarray of uint8, shape (H, W)
+        Weight of the pixel as background, 255 is 1.0; ignored where an instance is.
+    source : str
+        Name of the source.
+    stem : str
+        File name without suffix.
+    """
+
+    image: NDArray[np.uint8]
+    layers: NDArray[np.uint16]
+    weight: NDArray[np.uint8]
+    source: str = ""
+    stem: str = ""
+
+
+def split_of(source: SourceSpec, stem: str, val_fraction: float = 0.12) -> Split:
+    """Return the split of an image, fixed by a hash of its source and its name.
+
+    Frames of one recording (names that differ in their last number only) are kept together as far as the name tells.
+    """
+    if source.held_out:
+        return "val"
+    digest = hashlib.sha256(f"{source.name}/{stem}".encode()).digest()
+    return "val" if int.from_bytes(digest[:4], "big") / 2**32 < val_fraction else "train"
+
+
+def stack_layers(masks: Iterable[NDArray[np.bool_]], size_hw: tuple[int, int], slack: float = 0.1) -> NDArray[np.uint16]:
+    """Distribute possibly overlapping masks over as few label-map layers as needed, largest first.
+
+    Parameters
+    ----------
+    masks : iterable of bool arrays, shape (H, W)
+        Instance masks.
+    size_hw : tuple of int
+        (H, W).
+    slack : float
+        A mask may take up to this fraction of its area from a neighbour in the same layer (ragged common edges).
+
+    Returns
+    -------
+    ndarray of uint16, shape (L, H, W)
+        At least one layer.
+    """
+    layers: list[NDArray[np.uint16]] = [np.zeros(size_hw, np.uint16)]
+    ordered = sorted((mask for mask in masks if mask.any()), key=lambda mask: -int(mask.sum()))
+    for number, mask in enumerate(ordered, start=1):
+        area = int(mask.sum())
+        for layer in layers:
+            taken = mask & (layer > 0)
+            if int(taken.sum()) <= slack * area:
+                layer[mask & ~taken] = number
+                break
+        else:
+            layer = np.zeros(size_hw, np.uint16)
+            layer[mask] = number
+            layers.append(layer)
+    return np.stack(layers)
+
+
+def _decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    import cv2
+
+    if isinstance(segmentation, dict):
+        from pycocotools import mask as rle
+
+        if isinstance(segmentation["counts"], list):
+            segmentation = rle.frPyObjects(segmentation, *size_hw)
+        return np.asarray(rle.decode(segmentation), dtype=bool)
+    canvas = np.zeros(size_hw, np.uint8)
+    polygons = [np.asarray(p, np.float32).reshape(-1, 2) for p in segmentation if len(p) >= 6]
+    for polygon in polygons:
+        cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], 1, shift=4)
+    return canvas.astype(bool)
+
+
+def load_source(root: Path, spec: SourceSpec, split: Split) -> list[LabelledImage]:
+    """Decode one split of a source into memory.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds the sources.
+    spec : SourceSpec
+        Which source.
+    split : {"train", "val"}
+        Which images of it.
+
+    Returns
+    -------
+    list of LabelledImage
+        Sorted by file name; images without an instance are kept.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the source's image folder is missing.
+    """
+    import cv2
+
+    folder = root / spec.name
+    if not (folder / "images").is_dir():
+        raise FileNotFoundError(f"expected a folder 'images' in {folder}; check --data")
+    annotations: dict[str, list[Any]] = {}
+    if (folder / "annotations.json").is_file():
+        document = json.loads((folder / "annotations.json").read_text())
+        names = {image["id"]: image["file_name"] for image in document["images"]}
+        for annotation in document["annotations"]:
+            annotations.setdefault(names[annotation["image_id"]], []).append(annotation["segmentation"])
+    loaded = []
+    for path in sorted((folder / "images").iterdir()):
+        if split_of(spec, path.stem) != split:
+            continue
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            continue
+        image = np.ascontiguousarray(bgr[..., ::-1])
+        size_hw = (image.shape[0], image.shape[1])
+        mask_path = folder / "masks" / f"{path.stem}.png"
+        if mask_path.is_file():
+            labels = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
+            layers = np.asarray(labels, np.uint16)[None]
+        else:
+            masks = [_decode_segmentation(item, size_hw) for item in annotations.get(path.name, [])]
+            layers = stack_layers(masks, size_hw)
+        weight = np.full(size_hw, round(spec.background_weight * FULL_WEIGHT), np.uint8)
+        loaded.append(LabelledImage(image, layers, weight, spec.name, path.stem))
+    return loaded

@@ -1,0 +1,282 @@
+"""The training loop: warm-up, a stable learning rate for as long as wanted, and a decay branched off at any time."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from fastsam_core.training.batches import BatchStream, StreamConfig
+from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
+from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
+from fastsam_core.training.parallel import GradientHelper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOGGER = logging.getLogger(__name__)
+LONGEST_STEP_S = 20.0
+"""Longer steps were paused; the excess does not count as training time."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How the network is trained.
+
+    Attributes
+    ----------
+    architecture : str
+        Ultralytics model name; its YAML file gives the network.
+    learning_rate, weight_decay, clip_norm : float
+        AdamW's.
+    warmup_steps : int
+        Steps of linear warm-up.
+    ema_decay : float
+        Of the averaged weights, which are what is evaluated and shipped.
+    log_every, save_every_s : int, float
+        Steps between log lines, seconds between checkpoints.
+    threads : int
+        Torch threads of each process.
+    processes : int
+        1, or 2 to share each batch with a `GradientHelper`.
+    stream : StreamConfig
+        The data.
+    """
+
+    architecture: str = "yolov8n-seg"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.03
+    clip_norm: float = 10.0
+    warmup_steps: int = 200
+    ema_decay: float = 0.999
+    log_every: int = 10
+    save_every_s: float = 300.0
+    threads: int = 1
+    processes: int = 2
+    stream: StreamConfig = field(default_factory=StreamConfig)
+
+
+def build_network(architecture: str) -> nn.Module:
+    """Return an untrained one-class network, with batch-norm momentum for runs of some thousand steps."""
+    from ultralytics.nn.tasks import SegmentationModel
+
+    network: nn.Module = SegmentationModel(f"{architecture}.yaml", nc=1, verbose=False)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+    return network.to(memory_format=torch.channels_last)
+
+
+def learning_rate_factor(step: int, warmup_steps: int, anneal_start: int | None, anneal_steps: int) -> float:
+    """Warm-up–stable–decay schedule; the decay is ``1 - sqrt`` (Hägele et al. 2024, arXiv 2405.18392)."""
+    factor = min(1.0, (step + 1) / max(warmup_steps, 1))
+    if anneal_start is not None:
+        progress = min(max((step - anneal_start) / max(anneal_steps, 1), 0.0), 1.0)
+        factor *= 1.0 - math.sqrt(progress)
+    return factor
+
+
+class Trainer:
+    """Network, optimiser and averaged weights of one run.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Settings; they may differ from those of the checkpoint resumed from.
+    folder : Path
+        Where ``last.pt`` and ``log.csv`` go.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.stream.seed)
+        self.config, self.folder = config, folder
+        self.network = build_network(config.architecture).share_memory()
+        decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
+        free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        self.loss = SegmentationLoss(self.network, 80)
+        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.step = 0
+        self.images = 0
+        self.train_seconds = 0.0
+        self.anneal_start: int | None = None
+        self.anneal_steps = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs."""
+        return {
+            "config": asdict(self.config),
+            "network": self.network.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "images": self.images,
+            "train_seconds": self.train_seconds,
+            "anneal_start": self.anneal_start,
+            "anneal_steps": self.anneal_steps,
+        }
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises
+        ------
+        TrainingError
+            If it belongs to another network.
+        """
+        state = load_checkpoint(path)
+        saved = state["config"]["architecture"]
+        if saved != self.config.architecture:
+            raise TrainingError(f"expected a checkpoint of {self.config.architecture}, got one of {saved}: {path}")
+        self.network.load_state_dict(state["network"])
+        self.ema = {name: value.clone() for name, value in state["ema"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.images = state["step"], state["images"]
+        self.train_seconds = state["train_seconds"]
+        self.anneal_start, self.anneal_steps = state["anneal_start"], state["anneal_steps"]
+
+    def anneal(self, steps: int) -> None:
+        """Begin the decay phase here."""
+        self.anneal_start, self.anneal_steps = self.step, steps
+
+    def save(self, name: str = "last.pt") -> None:
+        """Write a checkpoint into the run's folder."""
+        save_checkpoint(self.folder / name, self.state())
+
+    def train_step(self, batch: dict[str, torch.Tensor], helper: GradientHelper | None = None) -> torch.Tensor:
+        """Take one optimiser step and return the parts of the loss (box, seg, cls, dfl).
+
+        Parameters
+        ----------
+        batch : dict of Tensor
+            As made by `collate`.
+        helper : GradientHelper, optional
+            Process that does the other half of the batch.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not finite; the weights are left as they were.
+        """
+        config = self.config
+        factor = learning_rate_factor(self.step, config.warmup_steps, self.anneal_start, self.anneal_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * factor
+        if helper is not None:
+            helper.begin()
+        parts = self._backward(batch, self.step)
+        if helper is not None:
+            parts = helper.join(parts)
+        if not torch.isfinite(parts).all():
+            raise TrainingError(f"loss is {parts.tolist()} at step {self.step}; the last checkpoint is kept")
+        self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        self.images += len(batch["img"]) * (1 if helper is None else 2)
+        self._average()
+        return parts
+
+    def _backward(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+        self.network.train()
+        self.loss.generator.manual_seed(self.config.stream.seed * 1_000_003 + step)
+        images = (batch["img"].to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            preds = self.network(images)
+        preds = {key: [f.float() for f in v] if isinstance(v, list) else v.float() for key, v in preds.items()}
+        targets = {
+            **batch,
+            "masks": batch["masks"].to(torch.float32) / 16,
+            "weight": batch["weight"].to(torch.float32) / 255,
+        }
+        total, parts = self.loss.total(preds, targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        return parts
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        current = self.network.state_dict()
+        floats = [name for name, value in self.ema.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.ema[n] for n in floats], [current[n] for n in floats], 1 - decay)
+
+    def fit(self, stream: BatchStream, last_step: int, deadline: float | None = None) -> None:
+        """Train until ``last_step``, the end of the decay phase or the deadline (seconds since the epoch)."""
+        if self.anneal_start is not None:
+            last_step = min(last_step, self.anneal_start + self.anneal_steps)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        helper = None
+        if self.config.processes == 2:
+            batches = partial(self._batches, stream, last_step, shard=1)
+            helper = GradientHelper(self.network, self._backward, batches, self.step)
+        try:
+            self._loop(self._batches(stream, last_step, shard=0), helper, deadline)
+        finally:
+            if helper is not None:
+                helper.close()
+
+    def _loop(
+        self, batches: Iterator[dict[str, torch.Tensor]], helper: GradientHelper | None, deadline: float | None
+    ) -> None:
+        sums = torch.zeros(len(LOSS_NAMES))
+        saved_at = began = time.monotonic()
+        counted = waited = 0.0
+        for number, batch in enumerate(batches, start=1):
+            waited += time.monotonic() - began
+            sums += self.train_step(batch, helper)
+            now = time.monotonic()
+            self.train_seconds += min(now - began, LONGEST_STEP_S)
+            counted += now - began
+            began = now
+            if number % self.config.log_every == 0:
+                self._log(sums / self.config.log_every, counted / self.config.log_every, waited / self.config.log_every)
+                sums.zero_()
+                counted = waited = 0.0
+            if now - saved_at > self.config.save_every_s:
+                self.save()
+                saved_at = now
+            if deadline is not None and time.time() > deadline:
+                break
+        self.save()
+
+    def _batches(self, stream: BatchStream, last_step: int, shard: int) -> Iterator[dict[str, torch.Tensor]]:
+        shards = self.config.processes
+        sampler = range(self.step * shards + shard, last_step * shards + shard, shards)
+        loader: torch.utils.data.DataLoader[dict[str, torch.Tensor]] = torch.utils.data.DataLoader(
+            stream, batch_size=None, sampler=sampler, num_workers=1, prefetch_factor=6
+        )
+        return iter(loader)
+
+    def _log(self, parts: torch.Tensor, seconds: float, waited: float) -> None:
+        values = [round(float(value), 4) for value in parts]
+        rate = self.optimizer.param_groups[0]["lr"]
+        LOGGER.info(
+            "step %d images %d %s lr %.5f grad %.2f %.2f s/step, %.2f waiting",
+            *(self.step, self.images, dict(zip(LOSS_NAMES, values, strict=True)), rate),
+            *(float(self.grad_norm), seconds, waited),
+        )
+        path = self.folder / "log.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as stream:
+            writer = csv.writer(stream)
+            if fresh:
+                writer.writerow(["step", "images", "train_seconds", "lr", *LOSS_NAMES])
+            writer.writerow([self.step, self.images, round(self.train_seconds, 1), rate, *values])
