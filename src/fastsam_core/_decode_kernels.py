@@ -48,6 +48,14 @@ def _window_logits(
 
 
 @njit
+def _cell_range(knot_cells: npt.NDArray[np.int32], begin: int, end: int) -> tuple[int, int]:
+    """First and one past the last cell that the knots ``begin`` to ``end`` need."""
+    first = min(knot_cells[begin, 0], knot_cells[begin, 1])
+    last = max(knot_cells[end - 1, 0], knot_cells[end - 1, 1])
+    return first, last + 1
+
+
+@njit
 def _knot_logits(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
@@ -58,8 +66,8 @@ def _knot_logits(
 ) -> npt.NDArray[np.float32]:
     """Logits at the knots (y0, x0, y1, x1)."""
     y0, x0, y1, x1 = knots
-    cell_y0, cell_x0 = y_axis.knot_cells[y0].min(), x_axis.knot_cells[x0].min()
-    cell_y1, cell_x1 = y_axis.knot_cells[y1 - 1].max() + 1, x_axis.knot_cells[x1 - 1].max() + 1
+    cell_y0, cell_y1 = _cell_range(y_axis.knot_cells, y0, y1)
+    cell_x0, cell_x1 = _cell_range(x_axis.knot_cells, x0, x1)
     cells = _window_logits(prototypes, coefficients, logit_threshold, (cell_y0, cell_x0, cell_y1, cell_x1))
     wide = np.empty((cells.shape[0], x1 - x0), dtype=np.float32)
     for y in range(cells.shape[0]):
@@ -96,16 +104,17 @@ def _find_mixed(upper: npt.NDArray[np.float32], lower: npt.NDArray[np.float32], 
 def _decode_row(
     upper: npt.NDArray[np.float32],
     lower: npt.NDArray[np.float32],
+    y: int,
     y_weight: np.float32,
     x_axis: KnotAxis,
     x_range: tuple[int, int],
     mixed: npt.NDArray[np.int32],
-    row_runs: npt.NDArray[np.int32],
+    runs: npt.NDArray[np.int32],
+    count: int,
 ) -> int:
-    """Write the (start, stop) of one pixel row's runs to the last two columns of ``row_runs``; returns how many."""
+    """Write the runs of one pixel row to ``runs`` from index ``count`` on; returns the index after them."""
     x0, x1 = x_range
     first_knot = x_axis.pixel_knots[x0]
-    count = 0
     start = -1
     done = x0
     for cell in mixed:
@@ -116,7 +125,7 @@ def _decode_row(
             if inside and start < 0:
                 start = done
             elif not inside and start >= 0:
-                row_runs[count, 1], row_runs[count, 2] = start, done
+                runs[count, 0], runs[count, 1], runs[count, 2] = y, start, done
                 count += 1
                 start = -1
             done = begin
@@ -130,7 +139,7 @@ def _decode_row(
         if inside and start < 0:
             start = begin
         elif not inside and start >= 0:
-            row_runs[count, 1], row_runs[count, 2] = start, begin
+            runs[count, 0], runs[count, 1], runs[count, 2] = y, start, begin
             count += 1
             start = -1
         if (left + x_axis.pixel_weights[end - 1] * rise > 0) == inside:
@@ -143,7 +152,7 @@ def _decode_row(
             else:
                 other = middle
         if inside:
-            row_runs[count, 1], row_runs[count, 2] = start, other
+            runs[count, 0], runs[count, 1], runs[count, 2] = y, start, other
             count += 1
             start = -1
         else:
@@ -153,11 +162,11 @@ def _decode_row(
         if inside and start < 0:
             start = done
         elif not inside and start >= 0:
-            row_runs[count, 1], row_runs[count, 2] = start, done
+            runs[count, 0], runs[count, 1], runs[count, 2] = y, start, done
             count += 1
             start = -1
     if start >= 0:
-        row_runs[count, 1], row_runs[count, 2] = start, x1
+        runs[count, 0], runs[count, 1], runs[count, 2] = y, start, x1
         count += 1
     return count
 
@@ -196,7 +205,8 @@ def decode_runs(
     mixed = np.empty(x_axis.knot_weights.size, dtype=np.int32)
     count = 0
     for i in range(masks):
-        x0, y0, x1, y1 = windows_xyxy[i]
+        x0, y0 = windows_xyxy[i, 0], windows_xyxy[i, 1]
+        x1, y1 = windows_xyxy[i, 2], windows_xyxy[i, 3]
         if x0 < x1 and y0 < y1:
             knot_y0, knot_x0 = y_axis.pixel_knots[y0], x_axis.pixel_knots[x0]
             knot_y1, knot_x1 = y_axis.pixel_knots[y1 - 1] + 2, x_axis.pixel_knots[x1 - 1] + 2
@@ -217,23 +227,30 @@ def decode_runs(
                 if cells == 0 and values[band, 0] <= 0:
                     continue
                 if count + cells + 1 > runs.shape[0]:
-                    grown = np.empty((2 * runs.shape[0] + cells, 3), dtype=np.int32)
-                    grown[:count] = runs[:count]
-                    runs = grown
-                row_runs = runs[count:]
-                found = _decode_row(
+                    runs = _grown(runs, count, 2 * runs.shape[0] + cells)
+                count = _decode_row(
                     values[band],
                     values[band + 1],
+                    y,
                     y_axis.pixel_weights[y],
                     x_axis,
                     (x0, x1),
                     mixed[:cells],
-                    row_runs,
+                    runs,
+                    count,
                 )
-                row_runs[:found, 0] = y
-                count += found
         offsets[i + 1] = count
-    return runs[:count].copy(), offsets
+    return _grown(runs, count, count), offsets
+
+
+@njit
+def _grown(runs: npt.NDArray[np.int32], count: int, capacity: int) -> npt.NDArray[np.int32]:
+    """Copy the first ``count`` runs to a buffer of another capacity."""
+    grown = np.empty((capacity, 3), dtype=np.int32)
+    for i in range(count):
+        for column in range(3):
+            grown[i, column] = runs[i, column]
+    return grown
 
 
 @njit
@@ -246,10 +263,12 @@ def count_cells(
     """Count the prototype cells of each window (N, 4) whose logit is above each threshold (T,); returns (N, T)."""
     counts = np.zeros((coefficients.shape[0], logit_thresholds.size), dtype=np.int64)
     for i in range(coefficients.shape[0]):
-        x0, y0, x1, y1 = windows_xyxy[i]
+        x0, y0 = windows_xyxy[i, 0], windows_xyxy[i, 1]
+        x1, y1 = windows_xyxy[i, 2], windows_xyxy[i, 3]
         if x0 < x1 and y0 < y1:
             logits = _window_logits(prototypes, coefficients[i], np.float32(0), (y0, x0, y1, x1))
             for t in range(logit_thresholds.size):
-                for value in logits.flat:
-                    counts[i, t] += value > logit_thresholds[t]
+                for y in range(logits.shape[0]):
+                    for x in range(logits.shape[1]):
+                        counts[i, t] += logits[y, x] > logit_thresholds[t]
     return counts
