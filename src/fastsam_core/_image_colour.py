@@ -105,7 +105,7 @@ def to_rgb8(plane: Plane, choice: ChannelChoice, contrast: Contrast | None) -> t
         return _from_colour(plane, contrast)
     if plane.axes == "YX" and choice.colours is None:
         stretch = _stretches([plane.array], contrast)[0]
-        return _gray_to_rgb(to_uint8(plane.array, stretch.limits)), _contrast_facts([stretch])
+        return _interleave([to_uint8(plane.array, stretch.limits)] * 3), _contrast_facts([stretch])
     channels: list[AnyArray] = [plane.array] if plane.axes == "YX" else list(plane.array)
     return _from_channels(channels, choice, contrast)
 
@@ -116,7 +116,7 @@ def _from_colour(plane: Plane, contrast: Contrast | None) -> tuple[RGB8, dict[st
     if len(stretches) == 1:
         rgb8 = to_uint8(colours, stretches[0].limits)
     else:
-        rgb8 = np.stack([to_uint8(colours[..., i], stretches[i].limits) for i in range(3)], axis=-1)
+        rgb8 = _interleave([to_uint8(colours[..., i], stretches[i].limits) for i in range(3)])
     facts = _contrast_facts(stretches)
     if plane.array.shape[2] == 4:
         rgb8, facts["alpha"] = _over_black(rgb8, plane.array[..., 3], plane.associated_alpha)
@@ -130,20 +130,22 @@ def _from_channels(
     colours = choice.colours or _default_colours(len(channels))
     stretches = _stretches(channels, contrast)
     scaled = [to_uint8(channel, stretch.limits) for channel, stretch in zip(channels, stretches, strict=True)]
-    rgb8 = np.empty((*scaled[0].shape, 3), np.uint8)
-    for component in range(3):
-        parts = [(s, colour[component]) for s, colour in zip(scaled, colours, strict=True) if colour[component] > 0]
-        if len(parts) == 1 and parts[0][1] == 1:
-            rgb8[..., component] = parts[0][0]
-        else:
-            total = np.zeros(scaled[0].shape, np.float32)
-            for values, weight in parts:
-                total += values if weight == 1 else values * np.float32(weight)
-            rgb8[..., component] = np.rint(np.minimum(total, 255, out=total), out=total)
+    weights = np.array(colours).T  # (3, C)
+    rgb8 = _interleave([_weighted_sum(scaled, of_component) for of_component in weights])
     facts = _contrast_facts(stretches)
     facts["channels"] = list(choice.indices or range(len(channels)))
     facts["colours"] = [list(colour) for colour in colours]
     return rgb8, facts
+
+
+def _weighted_sum(channels: list[RGB8], weights: NDArray[np.float64]) -> RGB8:
+    parts = [(values, weight) for values, weight in zip(channels, weights, strict=True) if weight > 0]
+    if len(parts) == 1 and parts[0][1] == 1:
+        return parts[0][0]
+    total = np.zeros(channels[0].shape, np.float32)
+    for values, weight in parts:
+        total += values if weight == 1 else values * np.float32(weight)
+    return np.rint(np.minimum(total, 255, out=total), out=total).astype(np.uint8)
 
 
 def _default_colours(count: int) -> tuple[Colour, ...]:
@@ -194,10 +196,11 @@ def _over_black(rgb8: RGB8, alpha: AnyArray, associated: bool) -> tuple[RGB8, st
     return faded.astype(np.uint8), "over black"
 
 
-def _gray_to_rgb(gray: RGB8) -> RGB8:
+def _interleave(components: list[RGB8]) -> RGB8:
+    """Make (H, W, 3) of three planes: `numpy.stack` does the same in three times the time."""
     import cv2
 
-    rgb8: Any = cv2.cvtColor(np.ascontiguousarray(gray), cv2.COLOR_GRAY2RGB)
+    rgb8: Any = cv2.merge([np.ascontiguousarray(component) for component in components])
     return np.asarray(rgb8, dtype=np.uint8)
 
 

@@ -17,8 +17,8 @@ Limits = tuple[float, float]
 Contrast = Literal["percentile"] | Sequence[float] | Sequence[Sequence[float]]
 
 PERCENTILES = (0.1, 99.9)
-SAMPLE_PIXELS = 4_000_000
-"""Percentiles of larger planes are taken from every n-th row and column, about this many pixels."""
+SAMPLE_VALUES = 4_000_000
+"""Percentiles of larger planes are taken from every n-th row and column, at most about this many values."""
 
 _CHUNK_VALUES = 1 << 20
 
@@ -67,7 +67,7 @@ def percentile_limits(values: AnyArray) -> Limits:
     ----------
     values : ndarray of shape (H, W) or (H, W, S)
     """
-    step = max(1, math.ceil(math.sqrt(values.shape[0] * values.shape[1] / SAMPLE_PIXELS)))
+    step = max(1, math.ceil(math.sqrt(values.size / SAMPLE_VALUES)))
     low, high = _inner_percentiles(_finite(values[::step, ::step]))
     if low >= high:
         finite = _finite(values)
@@ -105,7 +105,9 @@ def to_uint8(values: AnyArray, limits: Limits) -> NDArray[np.uint8]:
     second full-size array of floats is made.
     """
     if values.dtype == np.bool_:
-        values = values.view(np.uint8)
+        values = values.astype(np.uint8)
+        if limits == (0.0, 1.0):
+            return values * np.uint8(255)
     if values.dtype == np.uint8 and limits == (0.0, 255.0):
         return values
     if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:

@@ -157,7 +157,7 @@ def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
     if image.format == "PNG" and prefix[24] == 16 and prefix[25] != 0:
         facts["mode"] = "16-bit colour"
         return Source(_DeepPng(image, stream, gray=prefix[25] == 4), "YXS", lambda: _orientation(image), facts=facts)
-    frames = _Frames(image)
+    frames = _Frames(image, stream)
     return Source(frames, frames.axes, lambda: _orientation(image), facts=facts)
 
 
@@ -192,11 +192,31 @@ def _samples(image: PillowImage) -> int:
     )
 
 
+def _complete_jpeg(stream: IO[bytes]) -> AnyArray | None:
+    """Decode a JPEG file with OpenCV, which does it in three quarters of Pillow's time.
+
+    Only files that end as they should: of others OpenCV (until version 5) makes the missing part gray, without an
+    error. They are left to Pillow, as is what OpenCV cannot decode.
+    """
+    import cv2
+
+    stream.seek(0)
+    data = stream.read()
+    pixels: AnyArray | None = None
+    if data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error:  # larger than OpenCV's own limit
+            pixels = None
+    stream.seek(0)
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+
+
 class _Frames:
     """The frames of a Pillow file; axes ``T`` (only if there are several), ``Y``, ``X`` and ``S``."""
 
-    def __init__(self, image: PillowImage) -> None:
-        self._image = image
+    def __init__(self, image: PillowImage, stream: IO[bytes]) -> None:
+        self._image, self._stream = image, stream
         count = int(getattr(image, "n_frames", 1))
         samples = _samples(image) if count == 1 else 4  # later frames of an animation can bring colours and alpha
         self.axes = ("T" if count > 1 else "") + "YX" + ("S" if samples > 1 else "")
@@ -208,6 +228,8 @@ class _Frames:
         if "T" in self.axes:
             frame.seek(key[0])
             frame, rest = frame.convert("RGBA"), key[1:]
+        elif frame.format == "JPEG" and frame.mode == "RGB" and (pixels := _complete_jpeg(self._stream)) is not None:
+            return np.asarray(pixels[key])
         return np.asarray(pillow_array(frame)[rest])
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from fastsam_core._image_contrast import SAMPLE_PIXELS, percentile_limits, to_uint8
+from fastsam_core._image_contrast import SAMPLE_VALUES, percentile_limits, to_uint8
 from fastsam_core.errors import ImageContentError
 from fastsam_core.images import read_image
 
@@ -116,7 +116,7 @@ def test_sparse_images_keep_their_few_bright_pixels() -> None:
     values[10:14, 10:14] = 500
     assert (read_image(values).rgb8[10:14, 10:14] == 255).all()
     large = np.zeros((2100, 2100), np.uint16)
-    assert large.size > SAMPLE_PIXELS
+    assert large.size > SAMPLE_VALUES
     large[1, 1] = 9
     assert read_image(large).rgb8[1, 1, 0] == 255
 
