@@ -1,0 +1,153 @@
+"""Segment a list of files one by one, write the results, and tell what became of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastsam_core.cli._prompts import PromptSet
+from fastsam_core.errors import FastSAMError, OutputError
+from fastsam_core.outputs import Format, output_paths, unique_names, write_outputs
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fastsam_core.pipeline import Step
+
+__all__ = ["Existing", "Job", "Outcome", "finish", "outcome_table", "plan"]
+
+Existing = Literal["refuse", "overwrite", "skip"]
+
+_MOST_ROWS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to segment and where its results go."""
+
+    source: Path
+    name: str
+    prompts: PromptSet
+    formats: Sequence[Format]
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one image."""
+
+    source: Path
+    status: Literal["ok", "skipped", "failed"]
+    image_hw: tuple[int, int] | None = None
+    masks: int | None = None
+    unmatched: int = 0
+    seconds: float | None = None
+    outputs: Mapping[Format, Path] = field(default_factory=dict)
+    error: FastSAMError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line for ``--jsonl``."""
+        line: dict[str, Any] = {"source": os.fspath(self.source), "status": self.status}
+        if self.status == "ok":
+            line |= {
+                "image_hw": self.image_hw,
+                "masks": self.masks,
+                "unmatched_prompts": self.unmatched,
+                "seconds": None if self.seconds is None else round(self.seconds, 4),
+            }
+        if self.outputs:
+            line["outputs"] = {kind: os.fspath(path) for kind, path in self.outputs.items()}
+        if self.error is not None:
+            line["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
+        return line
+
+
+def plan(
+    sources: Sequence[Path],
+    prompts_of: Callable[[Path], PromptSet],
+    *,
+    formats: Sequence[Format],
+    out: Path,
+    existing: Existing,
+) -> Iterator[Job | Outcome]:
+    """Say for each file what is to be done, or why nothing is.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        Image files.
+    prompts_of : callable
+        Gives the prompts of a file; may raise FastSAMError.
+    formats : sequence of {"overlay", "labels", "coco", "csv"}
+        What is to be written.
+    out : Path
+        Folder for the results.
+    existing : {"refuse", "overwrite", "skip"}
+        What to do about results that are there already; ``"skip"`` only skips images that have all of them.
+
+    Yields
+    ------
+    Job or Outcome
+        In the order of ``sources``.
+    """
+    for source, name in zip(sources, unique_names(sources), strict=True):
+        paths = output_paths(out, name, formats)
+        there = {kind: path for kind, path in paths.items() if path.exists()}
+        try:
+            if existing == "skip" and len(there) == len(paths):
+                yield Outcome(source, "skipped", outputs=paths)
+                continue
+            if existing == "refuse" and there:
+                raise OutputError(
+                    f"{next(iter(there.values()))} exists already",
+                    remedy="add --overwrite or --skip-existing, or choose another --out",
+                )
+            yield Job(source, name, prompts_of(source), formats, out)
+        except FastSAMError as error:
+            yield Outcome(source, "failed", error=error)
+
+
+def finish(job: Job, step: Step) -> Outcome:
+    """Answer the prompts and write the results of one image; errors become part of the outcome."""
+    if step.error is not None or step.masks is None or step.image is None:
+        return Outcome(job.source, "failed", seconds=step.seconds, error=step.error)
+    try:
+        masks, unmatched = job.prompts.answer(step.masks) if job.prompts else (step.masks, 0)
+        outputs = write_outputs(
+            job.out,
+            job.name,
+            masks.with_metadata(source=os.fspath(job.source)),
+            step.image.rgb8,
+            formats=job.formats,
+            file_name=job.source.name,
+            prompts=job.prompts.prompts,
+        )
+    except FastSAMError as error:
+        return Outcome(job.source, "failed", seconds=step.seconds, error=error)
+    return Outcome(job.source, "ok", masks.image_hw, len(masks), unmatched, step.seconds, outputs)
+
+
+def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
+    """Lay out image, size, masks and seconds; of very long lists the first rows and all failures."""
+    from rich.table import Table
+
+    table = Table("image", "size")
+    for title in ("masks", "unmatched prompts", "seconds") if prompted else ("masks", "seconds"):
+        table.add_column(title, justify="right")
+    left_out = 0
+    for row, outcome in enumerate(outcomes):
+        if row >= _MOST_ROWS and outcome.status != "failed":
+            left_out += 1
+            continue
+        size = f"{outcome.image_hw[1]} × {outcome.image_hw[0]}" if outcome.image_hw else ""
+        count = str(outcome.masks) if outcome.status == "ok" else outcome.status
+        seconds = "" if outcome.seconds is None else f"{outcome.seconds:.2f}"
+        cells = [os.fspath(outcome.source), size, count]
+        cells += [str(outcome.unmatched) if outcome.status == "ok" else ""] if prompted else []
+        table.add_row(*cells, seconds, style="red" if outcome.status == "failed" else None)
+    if left_out:
+        table.add_row(f"… and {left_out} more")
+    return table

@@ -1,0 +1,87 @@
+"""Printing: consoles, error panels and the exit codes that go with them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from fastsam_core.errors import FastSAMError
+
+__all__ = ["EXIT_BROKEN_PIPE", "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "console", "error_text", "guarded"]
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
+EXIT_BROKEN_PIPE: Final = 141  # 128 + SIGPIPE
+
+_WIDTH_WITHOUT_TERMINAL: Final = 120
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Leave it to :func:`guarded` (rich would exit with code 1 here)."""
+        raise BrokenPipeError
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on stdout or stderr that takes no text for markup and breaks no path in pipes."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH_WITHOUT_TERMINAL
+    return _Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+def error_text(error: FastSAMError) -> Text:
+    """Lay out an error: the problem, then expected, actual and remedy on lines of their own."""
+    text = Text(error.problem)
+    for title, value in (("Expected", error.expected), ("Actual", error.actual), ("Remedy", error.remedy)):
+        if value:
+            text.append(f"\n{title}: ", style="bold").append(value)
+    return text
+
+
+def exit_code(error: FastSAMError) -> int:
+    """Return 2 for what the user typed, 1 for what happened while working."""
+    from fastsam_core.errors import InvalidParameterError, InvalidPromptError, UnknownModelError
+
+    usage = isinstance(error, InvalidParameterError | InvalidPromptError | UnknownModelError)
+    return EXIT_USAGE if usage else EXIT_FAILED
+
+
+@contextmanager
+def guarded(*, debug: bool) -> Iterator[None]:
+    """Turn errors raised on purpose, Ctrl-C and a closed pipe into a short message and an exit code.
+
+    Parameters
+    ----------
+    debug : bool
+        Let errors through with their traceback.
+    """
+    from fastsam_core.errors import FastSAMError
+
+    try:
+        yield
+        sys.stdout.flush()
+    except FastSAMError as error:
+        if debug:
+            raise
+        panel = Panel(error_text(error), title="Error", title_align="left", border_style="red")
+        console(stderr=True).print(panel)
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        typer.echo("Interrupted.", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from error
+    except BrokenPipeError as error:
+        # whoever read our output has gone: send the rest nowhere, or the interpreter complains when it closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_BROKEN_PIPE) from error

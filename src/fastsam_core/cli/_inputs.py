@@ -1,0 +1,88 @@
+"""From what the user typed to the list of image files."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastsam_core.errors import ImageReadError, InvalidParameterError
+from fastsam_core.images import IMAGE_SUFFIXES, is_image_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["expand_paths"]
+
+
+def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_suffixes: Iterable[str]) -> list[Path]:
+    """Turn files, folders and glob patterns into image files, in order and each once.
+
+    A folder gives the images in it (with ``recursive``, in all folders below), sorted by name; hidden files, the
+    output folder and files that an earlier run wrote there are left out. A file is taken as it is, whatever its
+    suffix; if it does not exist, that is reported later with the other images.
+
+    Parameters
+    ----------
+    typed : sequence of str
+        What the user typed.
+    recursive : bool
+        Also look into sub-folders.
+    out : Path
+        The folder that results go to.
+    written_suffixes : iterable of str
+        How the names of written files end.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a folder or pattern holds no image.
+    ImageReadError
+        If a folder cannot be listed.
+    """
+    endings = tuple(written_suffixes)
+    out = Path(os.path.abspath(out))
+    found: dict[str, Path] = {}
+    for text in typed:
+        path = Path(text)
+        if path.is_dir():
+            batch = [image for image in _images_in(path, recursive, out) if not _is_written(image, out, endings)]
+        elif os.path.lexists(path) or not glob.has_magic(text):
+            batch = [path]
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            batch = [match for match in matches if _is_image(match) and not _is_written(match, out, endings)]
+        if not batch:
+            raise InvalidParameterError(
+                f"No images in {text}",
+                expected="files ending in " + ", ".join(sorted(IMAGE_SUFFIXES)),
+                remedy="check the path, or add --recursive to look into sub-folders",
+            )
+        for image in batch:
+            found.setdefault(os.path.abspath(image), image)
+    return list(found.values())
+
+
+def _is_image(path: Path) -> bool:
+    return is_image_path(path) and not path.is_dir()
+
+
+def _is_written(path: Path, out: Path, endings: tuple[str, ...]) -> bool:
+    return path.name.endswith(endings) and os.path.abspath(path.parent) == str(out)
+
+
+def _images_in(folder: Path, recursive: bool, out: Path) -> Iterator[Path]:
+    folders: list[Path] = []
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ImageReadError(f"Cannot list the folder {folder}", actual=error.strerror or str(error)) from error
+    for path in entries:
+        if _is_image(path):
+            yield path
+        elif recursive and path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+            folders.append(path)
+    for sub in folders:
+        if os.path.abspath(sub) != str(out):
+            yield from _images_in(sub, recursive, out)

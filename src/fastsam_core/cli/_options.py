@@ -1,0 +1,111 @@
+"""Options that several commands share, and the reading of those that hold more than one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from fastsam_core.errors import InvalidParameterError
+
+__all__ = [
+    "DebugOption",
+    "DeviceOption",
+    "ModelOption",
+    "OutOption",
+    "PrecisionOption",
+    "RuntimeOption",
+    "TrustOption",
+    "read_channels",
+    "read_contrast",
+    "read_list",
+    "read_plane",
+]
+
+_T = TypeVar("_T")
+
+_MODEL = "Model"
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Name (see: fastsam models list) or weights file.", rich_help_panel=_MODEL)
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …", rich_help_panel=_MODEL)]
+RuntimeOption = Annotated[
+    str, typer.Option("--runtime", help="auto, torch, openvino, onnxruntime or tensorrt.", rich_help_panel=_MODEL)
+]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.", rich_help_panel=_MODEL)]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Load a pickle (.pt) whose sha256 is not known: it can run code.", rich_help_panel=_MODEL
+    ),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
+
+
+def read_list(text: str, allowed: Sequence[_T], option: str) -> tuple[_T, ...]:
+    """Read ``a,b,c`` where each is one of ``allowed``; order is that of ``allowed``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a value is not allowed or there is none.
+    """
+    wanted = {part.strip() for part in text.split(",") if part.strip()}
+    chosen = tuple(value for value in allowed if value in wanted)
+    if not chosen or len(chosen) < len(wanted):
+        raise InvalidParameterError(
+            f"Cannot read {option}", expected=f"some of {','.join(map(str, allowed))}", actual=repr(text)
+        )
+    return chosen
+
+
+def read_channels(text: str | None) -> int | Sequence[int] | Mapping[int, str] | None:
+    """Read ``1`` (shown in gray), ``0,2`` or ``0:blue,2:green``."""
+
+    def read(value: str) -> int | Sequence[int] | Mapping[int, str]:
+        parts = value.split(",")
+        if any(":" in part for part in parts):
+            pairs = [part.split(":") for part in parts]
+            return {int(channel): colour.strip() for channel, colour in pairs}
+        return int(parts[0]) if len(parts) == 1 else [int(part) for part in parts]
+
+    return _read(text, read, "--channels", "'1', '0,2' or '0:blue,2:green'")
+
+
+def read_plane(text: str) -> int | Mapping[str, int]:
+    """Read ``3``, or an index by axis: ``T=2,Z=5``."""
+
+    def read(value: str) -> int | Mapping[str, int]:
+        if "=" not in value:
+            return int(value)
+        pairs = [part.split("=") for part in value.split(",")]
+        return {axis.strip().upper(): int(index) for axis, index in pairs}
+
+    plane = _read(text, read, "--plane", "'3' or 'T=2,Z=5'")
+    return 0 if plane is None else plane
+
+
+def read_contrast(text: str | None) -> Any:
+    """Read ``low,high``, one such pair for each channel separated by ``;``, or ``percentile``."""
+
+    def read(value: str) -> Any:
+        if value == "percentile":
+            return value
+        pairs = [tuple(float(limit) for limit in pair.split(",")) for pair in value.split(";")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError(value)
+        return pairs[0] if len(pairs) == 1 else pairs
+
+    return _read(text, read, "--contrast", "'low,high', 'low,high;low,high' (one for each channel) or 'percentile'")
+
+
+def _read(text: str | None, read: Callable[[str], _T], option: str, expected: str) -> _T | None:
+    if text is None:
+        return None
+    try:
+        return read(text.strip())
+    except ValueError as error:
+        raise InvalidParameterError(f"Cannot read {option}", expected=expected, actual=repr(text)) from error

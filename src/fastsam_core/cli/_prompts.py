@@ -1,0 +1,226 @@
+"""Prompts as typed on the command line or kept in a JSON file.
+
+On the command line and in the file positions are (x, y) in pixels, as image viewers show them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsam_core.errors import InvalidPromptError
+from fastsam_core.masks import Masks
+from fastsam_core.prompts import Box, Points, Polygon, Prompt, Text, select
+
+__all__ = ["PromptFile", "PromptSet"]
+
+_KEYS = ("boxes", "points", "polygons", "text")
+_POINTS = "'x,y' or 'x,y,0' for a point to avoid, several separated by ';'"
+_BOXES = "'x0,y0,x1,y1', several separated by ';'"
+_POLYGON = "corners 'x,y;x,y;x,y'"
+_JSON = (
+    '{"points": [[x, y, label], ...], "boxes": [[x0, y0, x1, y1], ...], "polygons": [[[x, y], ...], ...], "text": []}'
+)
+
+_Row = list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """The prompts for one image, each with the number of answers it asks for."""
+
+    entries: tuple[tuple[Prompt, int], ...] = ()
+
+    @classmethod
+    def typed(
+        cls,
+        points: Sequence[str] = (),
+        boxes: Sequence[str] = (),
+        polygons: Sequence[str] = (),
+        text: Sequence[str] = (),
+    ) -> Self:
+        """Read what was typed after ``--points``, ``--boxes``, ``--polygon`` and ``--text``.
+
+        Each entry of ``points`` is about one object.
+
+        Raises
+        ------
+        InvalidPromptError
+            If an entry cannot be read as what it stands for.
+        """
+        return cls._of(
+            [_split(entry, (2, 3), _POINTS) for entry in points],
+            [row for entry in boxes for row in _split(entry, (4,), _BOXES)],
+            [_split(entry, (2,), _POLYGON) for entry in polygons],
+            list(text),
+        )
+
+    @classmethod
+    def parsed(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Read the JSON form; ``points`` is a list of points of one object, or a list of such lists.
+
+        Raises
+        ------
+        InvalidPromptError
+            If it holds anything else.
+        """
+        unknown = sorted(set(data) - set(_KEYS))
+        if unknown:
+            raise InvalidPromptError(f"Unknown key in {where}", expected=", ".join(_KEYS), actual=", ".join(unknown))
+        try:
+            groups = data.get("points", [])
+            if groups and not isinstance(groups[0][0], list):
+                groups = [groups]
+            text = data.get("text", [])
+            return cls._of(
+                [[_numbers(row, (2, 3)) for row in group] for group in groups],
+                [_numbers(row, (4,)) for row in data.get("boxes", [])],
+                [[_numbers(row, (2,)) for row in ring] for ring in data.get("polygons", [])],
+                [text] if isinstance(text, str) else list(text),
+            )
+        except InvalidPromptError as error:
+            raise InvalidPromptError(
+                f"{error.problem} ({where})", expected=error.expected, actual=error.actual, remedy=error.remedy
+            ) from error
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise InvalidPromptError(f"Cannot read {where}", expected=_JSON, actual=str(error)) from error
+
+    @classmethod
+    def _of(cls, points: list[list[_Row]], boxes: list[_Row], polygons: list[list[_Row]], text: list[str]) -> Self:
+        entries: list[tuple[Prompt, int]] = []
+        rows = [
+            (row[0], row[1], row[2] if len(row) == 3 else 1, group)
+            for group, group_rows in enumerate(points)
+            for row in group_rows
+        ]
+        if rows:
+            points_yx = [(y, x) for x, y, _, _ in rows]
+            labels, groups = [row[2] for row in rows], [row[3] for row in rows]
+            entries.append((Points(points_yx, labels=labels, groups=groups), len(set(groups))))
+        if boxes:
+            entries.append((Box(boxes), len(boxes)))
+        if polygons:
+            entries.append((Polygon([[(y, x) for x, y in ring] for ring in polygons]), len(polygons)))
+        if text:
+            entries.append((Text(text), len(text)))
+        return cls(tuple(entries))
+
+    def __bool__(self) -> bool:
+        """Whether there is any prompt."""
+        return bool(self.entries)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts alone."""
+        return [prompt for prompt, _ in self.entries]
+
+    @property
+    def asks_text(self) -> bool:
+        """Whether a text is among them."""
+        return any(isinstance(prompt, Text) for prompt, _ in self.entries)
+
+    def positions_xy(self) -> NDArray[np.float64]:
+        """All points, box corners and polygon corners, shape (K, 2)."""
+        rows = [np.empty((0, 2))]
+        for prompt in self.prompts:
+            if isinstance(prompt, Points):
+                rows.append(prompt.points_yx[:, ::-1])
+            elif isinstance(prompt, Box):
+                rows.append(prompt.boxes_xyxy.reshape(-1, 2))
+            elif isinstance(prompt, Polygon):
+                rows.extend(vertices_yx[:, ::-1] for vertices_yx in prompt.vertices_yx)
+        return np.concatenate(rows)
+
+    def answer(self, masks: Masks) -> tuple[Masks, int]:
+        """Return the masks that answer, in order, and how many prompts found none.
+
+        The field ``"prompt_index"`` counts through the whole set: objects by points, then boxes, polygons and texts.
+        """
+        parts: list[Masks] = []
+        first = 0
+        for prompt, asked in self.entries:
+            part = select(masks, prompt)
+            parts.append(part.with_fields(prompt_index=part.fields["prompt_index"] + first))
+            first += asked
+        answers = Masks.concatenate(parts)
+        return answers, first - len(set(answers.fields["prompt_index"].tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFile:
+    """Prompts of many images: ``everywhere`` for all, ``by_image`` for those named (file name or end of the path)."""
+
+    everywhere: PromptSet
+    by_image: Mapping[str, PromptSet]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read ``{"points": ..., "images": {"a.png": {"boxes": ...}}}``.
+
+        Raises
+        ------
+        InvalidPromptError
+            If the file cannot be read or holds something else.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InvalidPromptError(f"Cannot read {path}", expected="a JSON file", actual=str(reason)) from error
+        images = data.pop("images", {}) if isinstance(data, dict) else None
+        if not isinstance(images, dict) or not all(isinstance(entry, dict) for entry in images.values()):
+            raise InvalidPromptError(f"Cannot read {path}", expected=_JSON[:-1] + ', "images": {"a.png": {...}}}')
+        by_image = {name: PromptSet.parsed(entry, f"{path}, image {name}") for name, entry in images.items()}
+        return cls(PromptSet.parsed(data, str(path)), by_image)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether there is any prompt at all."""
+        return bool(self.everywhere or self.by_image)
+
+    @property
+    def asks_text(self) -> bool:
+        """Whether a text is among the prompts."""
+        return any(prompts.asks_text for prompts in (self.everywhere, *self.by_image.values()))
+
+    def of(self, image: Path) -> PromptSet:
+        """Return the prompts of one image; its own come before those for all.
+
+        Raises
+        ------
+        InvalidPromptError
+            If there is none for it.
+        """
+        parts = PurePath(image).parts
+        for name, prompts in self.by_image.items():
+            wanted = PurePath(name).parts
+            if parts[-len(wanted) :] == wanted:
+                return prompts
+        if not self.everywhere and self.by_image:
+            raise InvalidPromptError(
+                "The prompt file says nothing of this image",
+                expected=f'an entry for {image.name} under "images", or prompts for all images',
+            )
+        return self.everywhere
+
+
+def _split(entry: str, lengths: tuple[int, ...], expected: str) -> list[_Row]:
+    try:
+        rows = [_numbers(part.split(","), lengths) for part in entry.split(";") if part.strip()]
+    except ValueError as error:
+        raise InvalidPromptError("Cannot read the prompt", expected=expected, actual=repr(entry)) from error
+    if not rows:
+        raise InvalidPromptError("The prompt is empty", expected=expected, actual=repr(entry))
+    return rows
+
+
+def _numbers(row: Sequence[str | float], lengths: tuple[int, ...]) -> _Row:
+    if len(row) not in lengths:
+        raise ValueError(f"{len(row)} values in {list(row)!r}")
+    return [float(value) for value in row]

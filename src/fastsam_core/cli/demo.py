@@ -1,0 +1,161 @@
+"""``fastsam demo``: segment bundled images, answer prompts on them, and leave pictures and files to look at."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from fastsam_core.cli._options import (
+    DebugOption,
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+    RuntimeOption,
+    TrustOption,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from fastsam_core.cli._demo_scenes import DemoScene
+    from fastsam_core.cli._prompts import PromptSet
+    from fastsam_core.contact_sheet import Card
+    from fastsam_core.masks import Masks
+    from fastsam_core.pipeline import Step
+
+    UInt8Array = npt.NDArray[np.uint8]
+
+__all__ = ["demo"]
+
+_LEAST_CLOSE_UP = 0.22
+"""Share of the image's sides that a close-up shows at least."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """One line of the table at the end."""
+
+    name: str
+    size: str
+    masks: int
+    prompts: str
+    seconds: float
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)] = Path("demo"),
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Segment everything in several images, answer point, box and polygon prompts, and draw it all.
+
+    Needs no download: the images come with scikit-image, one is generated.
+    Leaves overlays, label maps, COCO files and measurements, and contact_sheet.png.
+    """
+    from fastsam_core.cli._console import console, guarded
+
+    with guarded(debug=debug):
+        from rich.table import Table
+
+        rows = _run(out, model, {"device": device, "runtime": runtime, "precision": precision, "trust": trust})
+        table = Table("image", "size")
+        for title in ("masks", "prompts answered", "seconds"):
+            table.add_column(title, justify="right")
+        for row in rows:
+            table.add_row(row.name, row.size, str(row.masks), row.prompts, f"{row.seconds:.2f}")
+        screen = console()
+        screen.print(table)
+        screen.print(f"Results in {out}; look at {out / 'contact_sheet.png'}", soft_wrap=True)
+
+
+def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
+    from fastsam_core.cli._demo_scenes import SCENES, scene_path
+    from fastsam_core.cli._progress import progress
+    from fastsam_core.contact_sheet import contact_sheet
+    from fastsam_core.outputs import write_image
+
+    rows: list[_Row] = []
+    cards: list[Card] = []
+    with progress("Loading the model", len(SCENES) + 1, visible=True) as bar:
+        paths = [scene_path(scene, out / "inputs") for scene in SCENES]
+        from fastsam_core.model import FastSAM
+        from fastsam_core.pipeline import iter_segment
+
+        network = FastSAM.load(model, **loading)
+        bar.say(f"Segmenting {SCENES[0].title}")
+        with closing(cast("Generator[Step, None, None]", iter_segment(paths, network))) as steps:
+            for step, scene in zip(steps, SCENES, strict=True):
+                row, card = _show(step, scene, out)
+                rows.append(row)
+                cards.append(card)
+                bar.advance()
+                bar.say("Drawing the contact sheet" if scene is SCENES[-1] else f"Segmented {scene.title}")
+        write_image(out / "contact_sheet.png", contact_sheet(cards))
+        bar.advance()
+    return rows
+
+
+def _show(step: Step, scene: DemoScene, out: Path) -> tuple[_Row, Card]:
+    """Write the results of one image, answer its prompts, and return its line of the table and its card."""
+    from fastsam_core.cli._prompts import PromptSet
+    from fastsam_core.contact_sheet import Card, Picture
+    from fastsam_core.masks import Masks
+    from fastsam_core.outputs import write_coco, write_image, write_outputs
+    from fastsam_core.overlay import display_scale, draw_answer, draw_overlay
+
+    if step.error is not None:
+        raise step.error
+    if step.masks is None or step.image is None:
+        raise RuntimeError("a step without an error has masks and an image")
+    masks, rgb8 = step.masks, step.image.rgb8
+    height, width = masks.image_hw
+    scale = display_scale(masks.image_hw)
+    file_name = Path(str(step.source)).name
+    write_outputs(out, scene.name, masks, rgb8, formats=("labels", "coco", "csv"), file_name=file_name)
+    overlay = draw_overlay(rgb8, masks, scale=scale)
+    write_image(out / f"{scene.name}_overlay.png", overlay)
+    details: list[Picture] = []
+    answers: list[Masks] = []
+    words: list[str] = []
+    for kind, prompts in {
+        "points": PromptSet.typed(points=scene.points),
+        "boxes": PromptSet.typed(boxes=scene.boxes),
+        "polygons": PromptSet.typed(polygons=scene.polygons),
+    }.items():
+        found, unmatched = prompts.answer(masks)
+        asked = sum(count for _, count in prompts.entries)
+        picture = draw_answer(rgb8, found, prompts.prompts, scale=scale)
+        write_image(out / f"{scene.name}_{kind}.png", picture)
+        answers.append(found)
+        words.append(f"{kind} {asked - unmatched}/{asked}")
+        details.append(Picture(_close_up(picture, found, prompts, scale), f"{kind}: {asked - unmatched} of {asked}"))
+    write_coco(out / f"{scene.name}_prompts_coco.json", Masks.concatenate(answers), file_name=file_name)
+    row = _Row(scene.name, f"{width} × {height}", len(masks), ", ".join(words), step.seconds)
+    caption = f"{width} x {height} px, {len(masks)} masks, {step.seconds:.2f} s"
+    return row, Card(scene.title, Picture(overlay, caption), details)
+
+
+def _close_up(picture: UInt8Array, found: Masks, prompts: PromptSet, scale: int) -> UInt8Array:
+    """Cut the part of a drawn answer that shows the prompts and the masks found, in 4:3 where the image allows it."""
+    import numpy as np
+
+    extents = found.extents_xyxy[found.areas_px > 0].astype(float)
+    corners_xy = np.concatenate([prompts.positions_xy(), extents[:, :2], extents[:, 2:]]) * scale
+    low, high = corners_xy.min(axis=0), corners_xy.max(axis=0)
+    limit = np.array(picture.shape[1::-1], dtype=float)
+    side = np.maximum(1.5 * (high - low), _LEAST_CLOSE_UP * limit)
+    side = np.minimum(np.maximum(side, side[::-1] * (4 / 3, 3 / 4)), limit)
+    start = np.clip((low + high - side) / 2, 0, limit - side)
+    (x_start, y_start), (x_stop, y_stop) = start.astype(int), np.ceil(start + side).astype(int)
+    return picture[y_start:y_stop, x_start:x_stop]

@@ -1,0 +1,242 @@
+"""``fastsam segment``: files, folders and patterns in; overlays, label maps, COCO files and measurements out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from fastsam_core.cli._options import (
+    DebugOption,
+    DeviceOption,
+    ModelOption,
+    OutOption,
+    PrecisionOption,
+    RuntimeOption,
+    TrustOption,
+    read_channels,
+    read_contrast,
+    read_list,
+    read_plane,
+)
+from fastsam_core.errors import InvalidParameterError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from fastsam_core.cli._batch import Job, Outcome
+    from fastsam_core.cli._progress import Bar
+    from fastsam_core.cli._prompts import PromptFile
+    from fastsam_core.pipeline import Step
+
+__all__ = ["segment"]
+
+_PROMPTS = "Prompts (all masks are written without any)"
+_SEARCH = "Search"
+_READING = "Reading images"
+_WRITING = "Results"
+
+
+def segment(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATHS…", help="Image files, folders, patterns like 'a/**/*.tif'.")
+    ],
+    points: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y[,0];…",
+            help="Points of one object (0: not on it). Repeat for more objects.",
+            rich_help_panel=_PROMPTS,
+        ),
+    ] = None,
+    boxes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X0,Y0,X1,Y1;…", help="Boxes, one object each.", rich_help_panel=_PROMPTS),
+    ] = None,
+    polygon: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y;X,Y;X,Y…", help="Outline of an object. Repeat for more.", rich_help_panel=_PROMPTS),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Description of an object. Repeat for more.", rich_help_panel=_PROMPTS)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Prompts for all or each of the images.", rich_help_panel=_PROMPTS),
+    ] = None,
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, help="Longer side of the network's input, px.", rich_help_panel=_SEARCH)
+    ] = None,
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_SEARCH)] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    max_det: Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)] = 300,
+    channels: Annotated[
+        str | None,
+        typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)
+    ] = None,
+    plane: Annotated[str, typer.Option(metavar="N|T=2,Z=5", help="Plane of a stack.", rich_help_panel=_READING)] = "0",
+    contrast: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH|percentile", help="Values shown black and white.", rich_help_panel=_READING),
+    ] = None,
+    out: OutOption = Path("fastsam-output"),
+    formats: Annotated[
+        str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv.", rich_help_panel=_WRITING)
+    ] = "overlay,labels,coco,csv",
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.", rich_help_panel=_READING)
+    ] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print one JSON line for each image on stdout.", rich_help_panel=_WRITING)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier results.", rich_help_panel=_WRITING)
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out images that have results.", rich_help_panel=_WRITING)
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Segment everything in images, or what prompts ask for, and write the results.
+
+    A file that cannot be read is reported and does not stop the others.
+    Exit code: 0 all fine, 1 some failed, 2 wrong usage.
+
+    fastsam segment photos/ --out masks
+
+    fastsam segment cells.tif --points "120,80;130,90,0" --format overlay,csv
+    """
+    from fastsam_core.cli._console import EXIT_FAILED, guarded
+
+    with guarded(debug=debug):
+        if overwrite and skip_existing:
+            raise InvalidParameterError("--overwrite and --skip-existing exclude each other")
+        reading: dict[str, Any] = {
+            "channels": read_channels(channels),
+            "axes": axes,
+            "plane": read_plane(plane),
+            "contrast": read_contrast(contrast),
+        }
+        loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
+        search = {"imgsz": imgsz, "conf": conf, "iou": iou, "max_det": max_det}
+        prompt_file = _prompt_file(prompts, points, boxes, polygon, text)
+        from fastsam_core.cli._batch import Existing, plan
+        from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.outputs import FORMATS, SUFFIXES
+
+        chosen = read_list(formats, FORMATS, "--format")
+        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
+        existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
+        planned = plan(sources, prompt_file.of, formats=chosen, out=out, existing=existing)
+        outcomes = _run(list(planned), model, loading, search, reading, jsonl=jsonl)
+        _summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
+        if any(outcome.status == "failed" for outcome in outcomes):
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _prompt_file(
+    path: Path | None,
+    points: list[str] | None,
+    boxes: list[str] | None,
+    polygons: list[str] | None,
+    text: list[str] | None,
+) -> PromptFile:
+    """Return the prompts of the file or those typed, whichever is there."""
+    from fastsam_core.cli._prompts import PromptFile, PromptSet
+
+    typed = PromptSet.typed(points or (), boxes or (), polygons or (), text or ())
+    if path is not None and typed:
+        raise InvalidParameterError("--prompts and prompts on the command line exclude each other")
+    prompts = PromptFile.load(path) if path is not None else PromptFile(typed, {})
+    if prompts.asks_text:
+        _require_text()
+    return prompts
+
+
+def _require_text() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("open_clip") is None:
+        raise MissingDependencyError(
+            "Text prompts need a text encoder", remedy="run: pip install 'fastsam-plugins[text]'"
+        )
+    raise InvalidParameterError("This version answers no text prompts yet", remedy="use --points, --boxes or --polygon")
+
+
+def _run(
+    planned: list[Job | Outcome],
+    model: str,
+    loading: dict[str, Any],
+    search: dict[str, Any],
+    reading: dict[str, Any],
+    *,
+    jsonl: bool,
+) -> list[Outcome]:
+    """Do the jobs; returns what became of each image, in order."""
+    from fastsam_core.cli._batch import Outcome, finish
+    from fastsam_core.cli._console import console
+    from fastsam_core.cli._progress import progress
+
+    results: list[Outcome | None] = [entry if isinstance(entry, Outcome) else None for entry in planned]
+    jobs = [(place, entry) for place, entry in enumerate(planned) if not isinstance(entry, Outcome)]
+    screen = console(stderr=True)
+    with progress("Loading the model", len(jobs), visible=screen.is_terminal or not jsonl) as bar:
+        for outcome in results:
+            if outcome is not None:
+                _report(outcome, bar, jsonl=jsonl)
+        if jobs:
+            from fastsam_core.images import read_image
+            from fastsam_core.model import FastSAM
+            from fastsam_core.pipeline import iter_segment
+
+            network = FastSAM.load(model, **loading)
+            bar.say("Segmenting")
+            reader = partial(read_image, **reading)
+            stepping = iter_segment([job.source for _, job in jobs], network, reader=reader, **search)
+            with closing(cast("Generator[Step, None, None]", stepping)) as steps:
+                for step in steps:
+                    place, job = jobs[step.index]
+                    results[place] = outcome = finish(job, step)
+                    _report(outcome, bar, jsonl=jsonl)
+                    bar.advance()
+    return [outcome for outcome in results if outcome is not None]
+
+
+def _report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
+    if jsonl:
+        typer.echo(json.dumps(outcome.to_json()))
+    if outcome.error is not None:
+        from rich.text import Text
+
+        bar.log(Text(f"{outcome.source}: ", style="bold red").append(str(outcome.error), style="not bold red"))
+
+
+def _summarise(outcomes: list[Outcome], out: Path, *, prompted: bool, jsonl: bool) -> None:
+    from fastsam_core.cli._batch import outcome_table
+    from fastsam_core.cli._console import console
+
+    screen = console(stderr=jsonl)
+    screen.print(outcome_table(outcomes, prompted=prompted))
+    counts = Counter(outcome.status for outcome in outcomes)
+    words = [f"{counts['ok']} segmented"]
+    words += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
+    screen.print(f"{', '.join(words)}; results in {os.fspath(out)}")

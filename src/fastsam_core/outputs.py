@@ -1,0 +1,320 @@
+"""Write results to disk: label map, COCO JSON, measurements, overlay; each file appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from fastsam_core._files import atomic_path
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.prompts import Prompt
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Format",
+    "measure",
+    "output_paths",
+    "unique_names",
+    "write_coco",
+    "write_image",
+    "write_label_map",
+    "write_measurements",
+    "write_outputs",
+]
+
+Format = Literal["overlay", "labels", "coco", "csv"]
+FORMATS: Final[tuple[Format, ...]] = ("overlay", "labels", "coco", "csv")
+SUFFIXES: Final[Mapping[Format, str]] = {
+    "overlay": "_overlay.png",
+    "labels": "_labels.tif",
+    "coco": "_coco.json",
+    "csv": "_measurements.csv",
+}
+
+_SHAPE_PROPERTIES: Final = (
+    "centroid",
+    "equivalent_diameter_area",
+    "axis_major_length",
+    "axis_minor_length",
+    "eccentricity",
+    "orientation",
+    "perimeter",
+    "solidity",
+)
+_MEASUREMENT_COLUMNS: Final = (
+    "label",
+    "score",
+    "area_px",
+    "y_start",
+    "x_start",
+    "y_stop",
+    "x_stop",
+    "centroid_y",
+    "centroid_x",
+    "equivalent_diameter_px",
+    "axis_major_px",
+    "axis_minor_px",
+    "eccentricity",
+    "orientation_rad",
+    "perimeter_px",
+    "solidity",
+)
+
+
+# ---- names ------------------------------------------------------------------------------------------------------
+
+
+def unique_names(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Give every source a file stem of its own, equal for equal sets of sources whatever their order.
+
+    A stem that only one source has is kept (``coins.png`` -> ``coins``). Sources that share a stem get their
+    extension (``coins_png``, ``coins_tif``), and where that is not enough the folders that tell them apart
+    (``left__coins_png``). Upper and lower case count as equal, as they do on many file systems.
+
+    Parameters
+    ----------
+    sources : sequence of str or path
+        The input files; the same file twice is an error.
+
+    Returns
+    -------
+    list of str
+        One stem for each source, in order.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the same path is given twice.
+    """
+    paths = [Path(os.path.abspath(source)) for source in sources]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise InvalidParameterError("The same input is given twice", actual=str(twice), remedy="name each file once")
+    names = [path.stem for path in paths]
+    extended = [f"{path.stem}_{path.suffix.lstrip('.')}" if path.suffix else path.stem for path in paths]
+    names = _replace_shared(names, extended)
+    if _shared(names):
+        depth = len(Path(os.path.commonpath([path.parent for path in paths])).parts)
+        qualified = ["__".join([*path.parts[depth:-1], name]) for path, name in zip(paths, extended, strict=True)]
+        names = _replace_shared(names, qualified)
+    taken = _shared(names)
+    for rank, index in enumerate(sorted(range(len(names)), key=lambda i: str(paths[i])), start=1):
+        if names[index].casefold() in taken:  # left: paths that differ in case, or that contain "__" themselves
+            names[index] = f"{names[index]}-{rank}"
+    return names
+
+
+def _shared(names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for name in names:
+        key = name.casefold()
+        (shared if key in seen else seen).add(key)
+    return shared
+
+
+def _replace_shared(names: list[str], replacements: list[str]) -> list[str]:
+    shared = _shared(names)
+    return [new if old.casefold() in shared else old for old, new in zip(names, replacements, strict=True)]
+
+
+def output_paths(folder: Path, name: str, formats: Iterable[Format]) -> dict[Format, Path]:
+    """Return where each format of one image goes: ``<folder>/<name><suffix>``."""
+    return {kind: folder / f"{name}{SUFFIXES[kind]}" for kind in formats}
+
+
+# ---- writing ----------------------------------------------------------------------------------------------------
+
+
+def write_image(path: str | os.PathLike[str], rgb8: npt.NDArray[np.uint8]) -> Path:
+    """Write a picture as PNG.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write.
+    rgb8 : uint8 ndarray of shape (H, W, 3)
+        The picture.
+    """
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(rgb8)).save(temporary, format="PNG", compress_level=3)
+    return Path(path)
+
+
+def write_label_map(path: str | os.PathLike[str], masks: Masks) -> Path:
+    """Write the label map as TIFF (zlib), 16 bit up to 65 535 masks and 32 bit above.
+
+    Pixel value 0 is background and i + 1 is mask i; where masks overlap the smaller is on top.
+    """
+    import tifffile
+
+    labels = masks.to_label_map()
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary, labels, compression="zlib", predictor=True, metadata={"axes": "YX"}, photometric="minisblack"
+        )
+    return Path(path)
+
+
+def write_coco(
+    path: str | os.PathLike[str], masks: Masks, *, file_name: str, extra: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a COCO data set of one image: ``info``, ``images``, ``categories`` and ``annotations`` with RLE masks.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write.
+    masks : Masks
+        The masks of the image.
+    file_name : str
+        The image's ``file_name`` in the data set.
+    extra : mapping, optional
+        JSON-able entries for ``info``, beside the masks' own metadata.
+    """
+    height, width = masks.image_hw
+    data = {
+        "info": {"description": "Masks by fastsam-plugins", **masks.metadata, **(extra or {})},
+        "images": [{"id": 1, "file_name": file_name, "height": height, "width": width}],
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": masks.to_coco(image_id=1, category_id=1),
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, separators=(",", ":"), default=_plain), encoding="utf-8")
+    return Path(path)
+
+
+def _plain(value: object) -> object:
+    """Turn NumPy scalars and arrays into what JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def write_measurements(path: str | os.PathLike[str], masks: Masks) -> Path:
+    """Write one CSV row for each mask; see :func:`measure` for the columns."""
+    table = measure(masks)
+    columns = [column.tolist() for column in table.values()]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+    return Path(path)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
+
+
+def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
+    """Measure the shape of every mask (overlaps do not matter: each is measured whole).
+
+    Parameters
+    ----------
+    masks : Masks
+        N masks.
+
+    Returns
+    -------
+    dict of str to ndarray of length N
+        ``label`` (as in the label map, from 1), ``score``, ``area_px``, the tight half-open box ``y_start``,
+        ``x_start``, ``y_stop``, ``x_stop``, then what ``skimage.measure.regionprops`` says of the shape, in pixels:
+        ``centroid_y``, ``centroid_x``, ``equivalent_diameter_px``, ``axis_major_px``, ``axis_minor_px``,
+        ``eccentricity``, ``orientation_rad``, ``perimeter_px``, ``solidity``, then the masks' own extra fields.
+        Shape columns are NaN for an empty mask.
+    """
+    from skimage.measure import regionprops_table
+
+    count = len(masks)
+    extents_xyxy = np.asarray(masks.extents_xyxy).reshape(count, 4)
+    shapes = np.full((count, len(_MEASUREMENT_COLUMNS) - 7), np.nan)
+    for index in range(count):
+        crop = masks.crop(index)
+        if not crop.any():
+            continue
+        # one pixel of margin: perimeter and hull are the same wherever the mask lies
+        table = regionprops_table(np.pad(crop, 1).astype(np.uint8), properties=_SHAPE_PROPERTIES)
+        shapes[index] = [column[0] for column in table.values()]
+        shapes[index, :2] += extents_xyxy[index, [1, 0]] - 1
+    first = [
+        np.arange(1, count + 1),
+        np.asarray(masks.scores, dtype=np.float64),
+        np.asarray(masks.areas_px),
+        *extents_xyxy[:, [1, 0, 3, 2]].T,
+    ]
+    table_columns = dict(zip(_MEASUREMENT_COLUMNS, [*first, *shapes.T], strict=True))
+    return table_columns | {
+        name: np.asarray(column) for name, column in masks.fields.items() if name not in table_columns
+    }
+
+
+def write_outputs(
+    folder: str | os.PathLike[str],
+    name: str,
+    masks: Masks,
+    rgb8: npt.NDArray[np.uint8],
+    *,
+    formats: Iterable[Format] = FORMATS,
+    file_name: str | None = None,
+    prompts: Sequence[Prompt] = (),
+) -> dict[Format, Path]:
+    """Write the chosen formats of one image.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where to write; made if missing.
+    name : str
+        Stem of the files.
+    masks : Masks
+        The masks.
+    rgb8 : uint8 ndarray of shape (H, W, 3)
+        The image the masks lie on, for the overlay.
+    formats : iterable of {"overlay", "labels", "coco", "csv"}
+        What to write.
+    file_name : str, optional
+        The image's name in the COCO file; the stem by default.
+    prompts : sequence of Points, Box, Polygon or Text
+        What the masks answer; drawn into the overlay.
+
+    Returns
+    -------
+    dict of str to Path
+        The files written.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    paths = output_paths(Path(folder), name, formats)
+    for kind, path in paths.items():
+        if kind == "overlay":
+            from fastsam_core.overlay import draw_answer, draw_overlay
+
+            write_image(path, draw_answer(rgb8, masks, prompts) if prompts else draw_overlay(rgb8, masks))
+        elif kind == "labels":
+            write_label_map(path, masks)
+        elif kind == "coco":
+            write_coco(path, masks, file_name=file_name or name)
+        else:
+            write_measurements(path, masks)
+    return paths

@@ -1,0 +1,316 @@
+"""Draw masks over images: coloured overlays and prompt answers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from PIL.ImageDraw import ImageDraw
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.prompts import Prompt
+
+__all__ = ["assign_colours", "display_scale", "draw_answer", "draw_overlay"]
+
+_HUES: Final = 14
+_FIRST_HUE_DEGREES: Final = 245  # azure: rare in photographs, so that a single mask stands out
+_SUPERSAMPLED_MAX_PX: Final = 2_000_000  # pictures up to this size are drawn at twice the size and averaged
+_STRIPE_ROWS: Final = 512
+_POSITIVE: Final = (46, 204, 113)
+_NEGATIVE: Final = (231, 60, 80)
+_REGION: Final = (255, 221, 51)
+
+
+# ---- colours ----------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _palette() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """Return the palette as CIELAB (P, 3) and as uint8 RGB (P, 3): evenly spaced hues at two lightnesses."""
+    from skimage.color import lab2rgb, rgb2lab
+
+    hue = np.radians(_FIRST_HUE_DEGREES) + np.arange(_HUES) * 2 * np.pi / _HUES
+    rings = [(72.0, 68.0, 0.0), (56.0, 74.0, np.pi / _HUES)]
+    lab = [
+        np.stack([np.full(_HUES, light), c * np.cos(hue + turn), c * np.sin(hue + turn)], 1) for light, c, turn in rings
+    ]
+    rgb = np.clip(lab2rgb(np.concatenate(lab)[None], channel_axis=-1), 0, 1)
+    return rgb2lab(rgb)[0], np.round(rgb[0] * 255).astype(np.uint8)
+
+
+def assign_colours(masks: Masks) -> npt.NDArray[np.uint8]:
+    """Give every mask a colour unlike the colours of the masks near it.
+
+    Masks are coloured from the largest to the smallest; each takes the palette's colour that is least like those of
+    the masks around it, the nearer the more it counts. The same masks always get the same colours.
+
+    Parameters
+    ----------
+    masks : Masks
+        N masks.
+
+    Returns
+    -------
+    uint8 ndarray of shape (N, 3)
+        RGB.
+    """
+    lab, rgb = _palette()
+    count = len(masks)
+    chosen = np.zeros(count, dtype=np.intp)
+    likeness = np.exp(-(np.linalg.norm(lab[:, None] - lab[None], axis=-1) ** 2) / (2 * 28.0**2))
+    boxes = np.asarray(masks.extents_xyxy, dtype=np.float64).reshape(count, 4)
+    unit = 0.04 * float(np.hypot(*masks.image_hw))
+    used = np.zeros(len(rgb))
+    order = np.argsort(-np.asarray(masks.areas_px), kind="stable")
+    for rank, index in enumerate(order):
+        done = order[:rank]
+        gap_xy = np.maximum(boxes[done, :2] - boxes[index, 2:], boxes[index, :2] - boxes[done, 2:]).clip(min=0)
+        weight = 1 / (1 + np.hypot(gap_xy[:, 0], gap_xy[:, 1]) / unit) ** 2
+        cost = weight @ likeness[chosen[done]] + 1e-3 * used
+        if rank == 0:
+            cost = cost + np.arange(len(rgb))
+        chosen[index] = int(np.argmin(cost))
+        used[chosen[index]] += 1
+    return rgb[chosen]
+
+
+# ---- drawing ----------------------------------------------------------------------------------------------------
+
+
+def display_scale(image_hw: tuple[int, int], side_px: int = 960) -> int:
+    """Return the whole-number factor that brings a small image's longer side to about ``side_px`` (at least 1)."""
+    return max(1, round(side_px / max(image_hw)))
+
+
+def draw_overlay(
+    rgb8: npt.NDArray[np.uint8],
+    masks: Masks,
+    *,
+    alpha: float = 0.38,
+    scale: int = 1,
+    colours: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Draw masks over an image: half-transparent fill, thin outline, small masks on top.
+
+    Parameters
+    ----------
+    rgb8 : uint8 ndarray of shape (H, W, 3)
+        The image.
+    masks : Masks
+        N masks on the image.
+    alpha : float
+        Opacity of the fill, in [0, 1].
+    scale : int
+        Enlargement of the picture; masks are smoothed, not pixelated.
+    colours : uint8 ndarray of shape (N, 3), optional
+        RGB of each mask; :func:`assign_colours` by default.
+
+    Returns
+    -------
+    uint8 ndarray of shape (H * scale, W * scale, 3)
+
+    Raises
+    ------
+    InvalidParameterError
+        If image, masks and colours do not fit together, or alpha or scale is out of range.
+    """
+    _check(rgb8, masks, alpha, scale)
+    colours = assign_colours(masks) if colours is None else colours
+    if colours.shape != (len(masks), 3):
+        raise InvalidParameterError(
+            "Colours do not fit the masks", expected=f"shape ({len(masks)}, 3)", actual=f"shape {colours.shape}"
+        )
+    factor = _drawing_factor(masks.image_hw, scale)
+    canvas = _paint(
+        _enlarge(rgb8, factor), _label_canvas(masks, factor), colours, alpha, _line_px(masks.image_hw, factor)
+    )
+    return _reduce(canvas, factor // scale)
+
+
+def draw_answer(
+    rgb8: npt.NDArray[np.uint8], masks: Masks, prompts: Sequence[Prompt], *, alpha: float = 0.38, scale: int = 1
+) -> npt.NDArray[np.uint8]:
+    """Draw the masks that answer prompts in colour over the dimmed image, and the prompts themselves.
+
+    Parameters
+    ----------
+    rgb8 : uint8 ndarray of shape (H, W, 3)
+        The image.
+    masks : Masks
+        The answer.
+    prompts : sequence of Points, Box, Polygon or Text
+        Positive points are drawn green, negative ones red, boxes and polygons yellow; a text is not drawn.
+    alpha : float
+        Opacity of the fill, in [0, 1].
+    scale : int
+        Enlargement of the picture.
+
+    Returns
+    -------
+    uint8 ndarray of shape (H * scale, W * scale, 3)
+
+    Raises
+    ------
+    InvalidParameterError
+        If image and masks do not fit together, or alpha or scale is out of range.
+    """
+    from PIL import Image
+    from PIL.ImageDraw import Draw
+
+    _check(rgb8, masks, alpha, scale)
+    factor = _drawing_factor(masks.image_hw, scale)
+    base = _enlarge(rgb8, factor)
+    labels = _label_canvas(masks, factor)
+    gray = base.mean(axis=-1, keepdims=True)
+    dimmed = (0.62 * (0.35 * base + 0.65 * gray)).astype(np.uint8)
+    line_px = _line_px(masks.image_hw, factor)
+    canvas = _paint(np.where(labels[..., None] > 0, base, dimmed), labels, assign_colours(masks), alpha, line_px)
+    picture = Image.fromarray(canvas)
+    for prompt in prompts:
+        _draw_prompt(Draw(picture), prompt, factor, mark_px=0.012 * max(picture.size), line_px=line_px)
+    return _reduce(np.asarray(picture), factor // scale)
+
+
+def _check(rgb8: npt.NDArray[np.uint8], masks: Masks, alpha: float, scale: int) -> None:
+    height, width = masks.image_hw
+    if rgb8.shape != (height, width, 3) or rgb8.dtype != np.uint8:
+        raise InvalidParameterError(
+            "The image does not fit the masks",
+            expected=f"uint8 of shape ({height}, {width}, 3)",
+            actual=f"{rgb8.dtype} of shape {rgb8.shape}",
+        )
+    if not 0 <= alpha <= 1:
+        raise InvalidParameterError("alpha is out of range", expected="0 to 1", actual=str(alpha))
+    if scale < 1:
+        raise InvalidParameterError("scale is out of range", expected="1 or more", actual=str(scale))
+
+
+def _drawing_factor(image_hw: tuple[int, int], scale: int) -> int:
+    """Return the factor to draw at: twice the scale where the picture is small enough, for smooth outlines."""
+    return scale * (2 if image_hw[0] * image_hw[1] * scale * scale <= _SUPERSAMPLED_MAX_PX else 1)
+
+
+def _line_px(image_hw: tuple[int, int], factor: int) -> int:
+    return max(1, round(factor * max(image_hw) / 640))
+
+
+def _enlarge(rgb8: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    if factor == 1:
+        return rgb8
+    from PIL import Image
+
+    height, width = rgb8.shape[:2]
+    size = (width * factor, height * factor)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb8)).resize(size, Image.Resampling.BICUBIC))
+
+
+def _reduce(canvas: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    if factor == 1:
+        return canvas
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(canvas).reduce(factor))
+
+
+def _label_canvas(masks: Masks, factor: int) -> npt.NDArray[Any]:
+    """Return the label map enlarged ``factor`` times, with each mask's outline smoothed at the new size."""
+    if factor == 1:
+        return masks.to_label_map()
+    from PIL import Image, ImageFilter
+
+    height, width = masks.image_hw
+    labels = np.zeros((height * factor, width * factor), dtype=np.int32)
+    extents = np.asarray(masks.extents_xyxy)
+    margin = 2
+    for index in np.argsort(-np.asarray(masks.areas_px), kind="stable"):
+        crop = masks.crop(int(index))
+        if crop.size == 0:
+            continue
+        x_start, y_start, x_stop, y_stop = (int(value) for value in extents[index])
+        soft = Image.fromarray(np.pad(crop.astype(np.uint8) * 255, margin, mode="edge" if crop.all() else "constant"))
+        size = (soft.width * factor, soft.height * factor)
+        soft = soft.resize(size, Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(0.45 * factor))
+        inner = np.asarray(soft)[margin * factor : -margin * factor, margin * factor : -margin * factor] > 127
+        window = labels[y_start * factor : y_stop * factor, x_start * factor : x_stop * factor]
+        window[inner] = index + 1
+    return labels
+
+
+def _edges(labels: npt.NDArray[Any], line_px: int) -> npt.NDArray[np.bool_]:
+    """Mark the pixels of masks that touch another label, ``line_px`` wide (odd widths exact, even ones rounded up)."""
+    edge = np.zeros(labels.shape, dtype=bool)
+    down = labels[1:] != labels[:-1]
+    right = labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= right
+    edge[:, :-1] |= right
+    for _ in range(line_px // 2):
+        grown = edge.copy()
+        grown[1:] |= edge[:-1]
+        grown[:-1] |= edge[1:]
+        grown[:, 1:] |= edge[:, :-1]
+        grown[:, :-1] |= edge[:, 1:]
+        edge = grown
+    return edge & (labels > 0)
+
+
+def _paint(
+    base: npt.NDArray[np.uint8],
+    labels: npt.NDArray[Any],
+    colours: npt.NDArray[np.uint8],
+    alpha: float,
+    line_px: int,
+) -> npt.NDArray[np.uint8]:
+    """Blend fill and outlines into a copy of ``base``, in stripes to keep memory low."""
+    fill = np.concatenate([np.zeros((1, 3)), colours]).astype(np.uint16)
+    line = np.round(0.7 * fill + 0.3 * 255).astype(np.uint8)
+    opacity = round(alpha * 256)
+    edge = _edges(labels, line_px)
+    canvas = np.array(base)
+    for top in range(0, labels.shape[0], _STRIPE_ROWS):
+        rows = slice(top, top + _STRIPE_ROWS)
+        inside = labels[rows] > 0
+        blend = canvas[rows][inside] * np.uint16(256 - opacity) + fill[labels[rows][inside]] * np.uint16(opacity)
+        canvas[rows][inside] = (blend >> 8).astype(np.uint8)
+        canvas[rows][edge[rows]] = line[labels[rows][edge[rows]]]
+    return canvas
+
+
+# ---- prompts ----------------------------------------------------------------------------------------------------
+
+
+def _draw_prompt(draw: ImageDraw, prompt: Prompt, factor: int, *, mark_px: float, line_px: int) -> None:
+    from fastsam_core.prompts import Box, Points, Polygon
+
+    width = max(2, round(1.4 * line_px))
+    if isinstance(prompt, Points):
+        for (y, x), sign in zip(prompt.points_yx * factor, prompt.labels, strict=True):
+            colour = _POSITIVE if sign else _NEGATIVE
+            for radius, ink in (
+                (mark_px * 1.35, (20, 20, 20)),
+                (mark_px * 1.2, (255, 255, 255)),
+                (mark_px * 0.82, colour),
+            ):
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
+    elif isinstance(prompt, Box):
+        for x_start, y_start, x_stop, y_stop in prompt.boxes_xyxy * factor:
+            corners = [(x_start, y_start), (x_stop, y_start), (x_stop, y_stop), (x_start, y_stop), (x_start, y_start)]
+            _draw_path(draw, corners, width)
+    elif isinstance(prompt, Polygon):
+        for vertices_yx in prompt.vertices_yx:
+            path = [(x, y) for y, x in (vertices_yx * factor).tolist()]
+            _draw_path(draw, path + path[: 2 if prompt.kind == "region" else 0], width)
+
+
+def _draw_path(draw: ImageDraw, path_xy: list[tuple[float, float]], width: int) -> None:
+    draw.line(path_xy, fill=(20, 20, 20), width=2 * width + 1, joint="curve")
+    draw.line(path_xy, fill=_REGION, width=width, joint="curve")
