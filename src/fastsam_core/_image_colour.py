@@ -22,7 +22,7 @@ from fastsam_core._image_contrast import (
 from fastsam_core.errors import ImageContentError, UnsupportedImageError
 
 if TYPE_CHECKING:
-    from fastsam_core._image_planes import AnyArray, Plane
+    from fastsam_core._image_planes import Alpha, AnyArray, Plane
 
 RGB8 = NDArray[np.uint8]
 Colour = tuple[float, float, float]
@@ -119,7 +119,7 @@ def _from_colour(plane: Plane, contrast: Contrast | None) -> tuple[RGB8, dict[st
         rgb8 = _interleave([to_uint8(colours[..., i], stretches[i].limits) for i in range(3)])
     facts = _contrast_facts(stretches)
     if plane.array.shape[2] == 4:
-        rgb8, facts["alpha"] = _over_black(rgb8, plane.array[..., 3], plane.associated_alpha)
+        rgb8, facts["alpha"] = _over_black(rgb8, plane.array[..., 3], plane.alpha)
     return rgb8, facts
 
 
@@ -178,15 +178,19 @@ def _percentiles(values: AnyArray, contrast: str) -> Stretch:
     return Stretch(percentile_limits(values), "percentile")
 
 
-def _over_black(rgb8: RGB8, alpha: AnyArray, associated: bool) -> tuple[RGB8, str]:
+def _over_black(rgb8: RGB8, alpha: AnyArray, kind: Alpha) -> tuple[RGB8, str]:
     """Draw colours over black, as image viewers do; an alpha of zero everywhere is taken as never filled in."""
+    if kind == "none":
+        return rgb8, "ignored (the file says that it is none)"
+    if kind == "associated":
+        return rgb8, "over black (as the file has it)"
     if alpha.dtype.kind == "f":
         top = 1.0 if np.nanmax(alpha, initial=0) <= 1 else 255.0
     else:
         top = 1.0 if alpha.dtype == np.bool_ else float(np.iinfo(alpha.dtype).max)
     opacity = to_uint8(alpha, (0.0, top))
-    if associated or opacity.min() == 255:
-        return rgb8, "colours already multiplied by alpha" if associated else "opaque"
+    if opacity.min() == 255:
+        return rgb8, "opaque"
     if opacity.max() == 0:
         return rgb8, "ignored (zero everywhere)"
     faded = rgb8.astype(np.uint16)

@@ -162,7 +162,10 @@ def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
 
 
 def _orientation(image: PillowImage) -> int:
-    value = image.getexif().get(_ORIENTATION, 1)
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _DAMAGED:  # the picture is good all the same
+        return 1
     return value if isinstance(value, int) else 1
 
 
@@ -178,7 +181,8 @@ def pillow_array(image: PillowImage) -> AnyArray:
 
 def _samples(image: PillowImage) -> int:
     """Return 1 for gray, 3 for RGB, 4 for RGBA: what `pillow_array` will give, known before decoding."""
-    if image.mode in _TO_RGBA | {"RGBA"} or "transparency" in image.info:
+    keyed = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    if keyed or image.mode in _TO_RGBA | {"RGBA"}:
         return 4
     if image.mode in _TO_RGB | {"RGB"}:
         return 3

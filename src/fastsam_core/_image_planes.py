@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import index as as_index
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from fastsam_core.errors import ImageContentError, ImageTooLargeError
 
 AnyArray = NDArray[Any]
 PlaneChoice = int | Mapping[str, int]
+Alpha = Literal["straight", "associated", "none"]
+"""Opacity, opacity that the colours are already multiplied by, or something else than opacity."""
 
 MAX_CHANNELS = 6
 """An unnamed leading axis of up to this length means channels; a longer one could be a stack, so it must be named."""
@@ -40,8 +42,8 @@ class Source:
     axes: str
     orientation: Callable[[], int] = lambda: 1
     """Returns the EXIF orientation still to be applied, 1 to 8; asked after decoding, for it can stand behind it."""
-    associated_alpha: bool = False
-    """Whether colours are already multiplied by alpha."""
+    alpha: Alpha = "straight"
+    """What a fourth colour sample is."""
     facts: dict[str, object] = field(default_factory=dict)
     """What the recipe should say about where the pixels come from."""
 
@@ -52,7 +54,7 @@ class Plane:
 
     array: AnyArray
     axes: str
-    associated_alpha: bool
+    alpha: Alpha
     facts: dict[str, object]
 
 
@@ -157,12 +159,11 @@ def take_plane(
     if array.ndim == 3 and kept == "CYX" and array.shape[0] == 1:
         array, kept = array[0], "YX"
     facts = dict(source.facts) | {"shape": list(shape), "axes": names, "dtype": str(array.dtype)}
-    if stack:
-        facts |= {"pages": math.prod(stack.values()), "plane": chosen}
+    facts |= {"pages": math.prod(stack.values()), "plane": chosen}
     if (orientation := source.orientation()) in range(2, 9):
         facts["orientation"] = orientation
         array = upright(array, orientation, kept)
-    return Plane(array, kept, source.associated_alpha, facts)
+    return Plane(array, kept, source.alpha, facts)
 
 
 def _settle_roles(names: str, shape: tuple[int, ...], channels_chosen: bool) -> str:

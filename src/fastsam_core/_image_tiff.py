@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import AnyArray, Source, upright
-from fastsam_core.errors import UnsupportedImageError
+from fastsam_core._image_planes import Alpha, AnyArray, Source, upright
+from fastsam_core.errors import ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CFA = 0, 1, 2, 3, 5, 6, 32803
 _LINEAR_RAW, _MASK = 34892, 4
 _ORIENTATION = 274
+_ASSOCIATED, _STRAIGHT = 1, 2  # kinds of alpha, tag 338
 
 
 @contextmanager
@@ -37,10 +38,9 @@ def open_tiff(stream: IO[bytes], path: str) -> Iterator[Source]:
         pages: TiffPages | _Unequal = first
         if len(series) > 1 and set(first.axes) <= set("YXS") and len({other.axes for other in series}) == 1:
             pages = _Unequal([first, *(TiffPages(other, stream) for other in series[1:])])
-        page = series[0].keyframe
-        orientation = _orientation(page)
+        orientation = _orientation(series[0].keyframe)
         facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(series[0].levels)}
-        yield Source(pages, pages.axes, lambda: orientation, 1 in page.extrasamples, facts)
+        yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts)
 
 
 def _orientation(page: Any) -> int:
@@ -73,7 +73,14 @@ class TiffPages:
                 actual=str(page.photometric.name),
                 remedy="convert the file to RGB first",
             )
-        elif "S" in self.axes and page.planarconfig == 2 and page.dtype != np.uint8 and page.samplesperpixel == 4:
+        extra = int(page.extrasamples[0]) if page.extrasamples else _STRAIGHT
+        self.alpha: Alpha = {_ASSOCIATED: "associated", _STRAIGHT: "straight"}.get(extra, "none")  # type: ignore[assignment]
+        gray = page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
+        self._gray_alpha = gray and "S" in self.axes and page.samplesperpixel == 2 and self.alpha != "none"
+        if self._gray_alpha:
+            at = self.axes.index("S")
+            self.shape = (*self.shape[:at], 4, *self.shape[at + 1 :])
+        elif gray or (page.planarconfig == 2 and page.dtype != np.uint8 and page.samplesperpixel == 4):
             # Four separate deep planes are microscopy channels that a writer has marked as colour and alpha.
             self.axes = self.axes.replace("S", "C")
 
@@ -111,6 +118,8 @@ class TiffPages:
                 raise ValueError(f"CMYK in {cmyk.shape[-1]} samples of {cmyk.dtype} is not handled")
             left = 255 - cmyk.astype(np.uint16)
             return np.moveaxis((left[..., :3] * left[..., 3:] // 255).astype(np.uint8), -1, at)
+        if self._gray_alpha:
+            return np.take(array, [0, 0, 0, 1], axis=page.axes.index("S"))
         if page.photometric == _MIN_IS_WHITE and array.dtype.kind in "bu":
             return ~array
         return array
@@ -123,28 +132,42 @@ class TiffPages:
         ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if max(ends) > end or (keyframe.photometric == _PALETTE and keyframe.colormap is None):
             raise ValueError("the file ends before its pixels do")
-        if keyframe.dtype in (np.uint8, np.bool_):
-            from PIL.TiffImagePlugin import TiffImageFile
-
-            from fastsam_core._image_files import pillow_array
-
-            image = TiffImageFile(self._stream)
-            image.seek(page.index)
-            turned = _orientation(keyframe)
-            # Pillow turns TIFF images upright; here that is done later, for all decoders alike.
-            pixels = upright(pillow_array(image), {6: 8, 8: 6}.get(turned, turned), "YXS")
-        else:
-            import cv2
-
-            data = np.frombuffer(self._stream.read(), np.uint8)
-            _, decoded = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
-            pixels = np.asarray(decoded[0]) if decoded else np.empty(0)
-            pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]] if pixels.ndim == 3 else pixels
-        if pixels.ndim == 3 and str(page.axes).startswith("S"):
-            pixels = np.moveaxis(pixels, -1, 0)
-        if pixels.shape != self.shape[self._leading :]:
-            raise ValueError(f"{keyframe.compression.name} compression: install imagecodecs to read it")
+        expected = self.shape[self._leading :]
+        try:
+            pixels = self._by_pillow(page) if keyframe.dtype in (np.uint8, np.bool_) else self._by_opencv(page)
+            if pixels.ndim == 3 and str(keyframe.axes).startswith("S"):
+                pixels = np.moveaxis(pixels, -1, 0)
+            if pixels.shape != expected:
+                raise ValueError(f"decoded to shape {pixels.shape} instead of {expected}")
+        except (OSError, ValueError) as error:
+            raise ImageReadError(
+                f"Page {page.index} of the TIFF file cannot be decoded",
+                expected=f"complete data in {keyframe.compression.name} compression",
+                actual=str(error),
+                remedy="pip install imagecodecs (it knows more compressions); if that does not help, the file is damaged",
+            ) from error
         return pixels
+
+    def _by_pillow(self, page: Any) -> AnyArray:
+        from PIL.TiffImagePlugin import TiffImageFile
+
+        from fastsam_core._image_files import pillow_array
+
+        image = TiffImageFile(self._stream)
+        image.seek(page.index)
+        turned = _orientation(self._series.keyframe)
+        # Pillow turns TIFF images upright; here that is done later, for all decoders alike.
+        return upright(pillow_array(image), {6: 8, 8: 6}.get(turned, turned), "YXS")
+
+    def _by_opencv(self, page: Any) -> AnyArray:
+        import cv2
+
+        data = np.frombuffer(self._stream.read(), np.uint8)
+        _, decoded = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
+        if not decoded:
+            raise ValueError("OpenCV cannot decode it either")
+        pixels = np.asarray(decoded[0])
+        return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]] if pixels.ndim == 3 else pixels
 
 
 class _Unequal:

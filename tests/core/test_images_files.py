@@ -214,6 +214,11 @@ def test_gray_with_alpha_and_transparent_palettes(colours: Array, tmp_path: Path
     assert np.array_equal(read_image(tmp_path / "la.png").rgb8[..., 1], np.where(alpha, gray, 0))
     cv2.imwrite(str(tmp_path / "rgba16.png"), np.dstack([colours[..., ::-1], both[..., 1]]).astype(np.uint16) * 257)
     assert np.array_equal(read_image(tmp_path / "rgba16.png").rgb8, np.where(alpha[:, None], colours, 0))
+    for mode, key in (("L", 200), ("1", 0), ("RGB", (200, 30, 60))):
+        Pillow.fromarray(colours if mode == "RGB" else gray).convert(mode).save(tmp_path / "key.png", transparency=key)
+        plain = np.asarray(Pillow.fromarray(colours if mode == "RGB" else gray).convert(mode).convert("RGB"))
+        hidden = (plain == key).all(2, keepdims=True)
+        assert np.array_equal(read_image(tmp_path / "key.png").rgb8, np.where(hidden, 0, plain))
     palette = Pillow.fromarray(colours).quantize(8)
     palette.save(tmp_path / "p.png", transparency=palette.getpixel((0, 0)))
     expected = np.where((colours == colours[0, 0]).all(2, keepdims=True), 0, colours)
@@ -313,6 +318,29 @@ def test_axes_given_by_the_caller_overrule_the_file(tmp_path: Path) -> None:
     assert np.array_equal(image.rgb8, np.dstack([values[..., 0], np.zeros((20, 30), np.uint8), values[..., 1]]))
     with pytest.raises(ImageContentError, match="axes='YX'"):
         read_image(tmp_path / "last.tif", axes="YX")
+
+
+def test_extra_samples_of_tiff_files(colours: Array, tmp_path: Path) -> None:
+    path, gray, half = tmp_path / "extra.tif", colours[..., 0], np.full((40, 64), 128, np.uint8)
+    faded = np.rint(colours * (128 / 255)).astype(np.uint8)
+    four, two = np.dstack([colours, half]), np.dstack([gray, half])
+    for kind, expected in {"unassalpha": faded, "assocalpha": colours, "unspecified": colours}.items():
+        tifffile.imwrite(path, four, photometric="rgb", extrasamples=[kind])
+        assert np.array_equal(read_image(path).rgb8, expected)
+    Pillow.fromarray(two).save(path)
+    assert np.array_equal(read_image(path).rgb8, np.dstack([faded[..., 0]] * 3))
+    Pillow.fromarray(two).save(path, compression="tiff_lzw")
+    assert np.array_equal(read_image(path).rgb8, np.dstack([faded[..., 0]] * 3))
+    tifffile.imwrite(path, two, photometric="minisblack", planarconfig="contig")  # two channels, no alpha
+    assert np.array_equal(read_image(path).rgb8, np.dstack([gray, half, gray]))
+    assert np.array_equal(read_image(path, channels=1).rgb8, np.dstack([half] * 3))
+    cv2.imwrite(str(path), np.dstack([colours[..., ::-1], half]).astype(np.uint16) * 257)
+    assert np.array_equal(read_image(path, channels=2, contrast=(0, 65535)).rgb8, np.dstack([colours[..., 2]] * 3))
+
+
+def test_damaged_exif_does_not_spoil_the_picture(colours: Array, tmp_path: Path) -> None:
+    Pillow.fromarray(colours).save(tmp_path / "exif.png", exif=b"Exif\0\0no exif at all")
+    assert np.array_equal(read_image(tmp_path / "exif.png").rgb8, colours)
 
 
 # ---- bad files --------------------------------------------------------------------------------------------------
