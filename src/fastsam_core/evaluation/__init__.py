@@ -1,0 +1,1 @@
+"""The paper's evaluations: what ``fastsam evaluate`` runs."""
