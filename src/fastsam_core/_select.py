@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsam_core._jit import njit
-from fastsam_core._runs import Offsets, Runs, contains, first_run_at, overlap
+from fastsam_core._runs import Offsets, Runs, contains, first_run_at, hits
 
 __all__ = ["LEVELS", "best_masks_for_boxes", "best_masks_for_groups", "box_overlaps", "nested_at"]
 
 LEVELS = ("part", "object", "group", "auto")
 _PART, _OBJECT, _GROUP = range(3)
 
+#: Points further out are outside of any image.
+_FAR_PX = 2.0**31
 #: Masks that agree more than this are the same answer.
 _DUPLICATE_IOU = 0.9
 #: Level "auto" passes over masks whose score is below this share of the candidates' highest.
@@ -26,30 +28,46 @@ Scores = NDArray[np.float32]
 
 
 @njit
-def _are_duplicates(runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, i: int, j: int) -> bool:
-    """Tell whether the IoU of two masks is above the limit; their areas and extents answer most pairs."""
-    small, large = min(areas[i], areas[j]), max(areas[i], areas[j])
-    if small <= _DUPLICATE_IOU * large:
-        return False
-    width = min(extents[i, 2], extents[j, 2]) - max(extents[i, 0], extents[j, 0])
-    height = min(extents[i, 3], extents[j, 3]) - max(extents[i, 1], extents[j, 1])
-    most = min(small, np.int64(width) * np.int64(height)) if width > 0 and height > 0 else 0
-    if most <= _DUPLICATE_IOU * (small + large - most):
-        return False
-    shared = overlap(runs, offsets[i], offsets[i + 1], runs, offsets[j], offsets[j + 1])
-    return bool(shared > _DUPLICATE_IOU * (small + large - shared))
+def _covers_all_but(runs: Runs, a_first: int, a_last: int, b_first: int, b_last: int, spare_px: float) -> bool:
+    """Tell whether at most ``spare_px`` pixels of mask ``a`` lie outside mask ``b``; ends at the first too many."""
+    j = b_first
+    missed = 0
+    for i in range(a_first, a_last):
+        y, start, stop = runs[i, 0], runs[i, 1], runs[i, 2]
+        missed += stop - start
+        while j < b_last and (runs[j, 0] < y or (runs[j, 0] == y and runs[j, 2] <= start)):
+            j += 1
+        k = j
+        while k < b_last and runs[k, 0] == y and runs[k, 1] < stop:
+            missed -= min(runs[k, 2], stop) - max(runs[k, 1], start)
+            k += 1
+        if missed > spare_px:
+            return False
+    return True
 
 
 @njit
-def _remembered_duplicates(
+def _are_duplicates(
     runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, i: int, j: int, memory: Indices
 ) -> bool:
-    """Answer :func:`_are_duplicates` from a direct-mapped cache of bounded size (a power of two)."""
-    pair = np.int64(min(i, j)) * areas.shape[0] + max(i, j)
+    """Tell whether the IoU of two masks is above the limit.
+
+    Their areas and extents answer most pairs; the others are remembered in ``memory``, a direct-mapped cache whose
+    size is a power of two. An IoU above t means that masks of s and l pixels share more than (s + l) t / (1 + t).
+    """
+    if areas[i] > areas[j]:
+        i, j = j, i
+    needed = (areas[i] + areas[j]) * (_DUPLICATE_IOU / (1.0 + _DUPLICATE_IOU))
+    width = min(extents[i, 2], extents[j, 2]) - max(extents[i, 0], extents[j, 0])
+    height = min(extents[i, 3], extents[j, 3]) - max(extents[i, 1], extents[j, 1])
+    if areas[i] <= needed or width <= 0 or height <= 0 or np.int64(width) * np.int64(height) <= needed:
+        return False
+    pair = np.int64(i) * areas.shape[0] + j
     slot = (pair ^ (pair >> 16)) & (memory.shape[0] - 1)
     if memory[slot] >> 1 == pair:
         return bool(memory[slot] & 1)
-    same = _are_duplicates(runs, offsets, extents, areas, i, j)
+    spare_px = np.ceil(areas[i] - needed) - 1.0  # so many may be missed that more than needed are shared
+    same = _covers_all_but(runs, offsets[i], offsets[i + 1], offsets[j], offsets[j + 1], spare_px)
     memory[slot] = 2 * pair + (1 if same else 0)
     return same
 
@@ -79,7 +97,10 @@ def _nest(
         i = candidates[k]
         unique = True
         for p in range(kept):
-            if _remembered_duplicates(runs, offsets, extents, areas, i, candidates[p], memory):
+            j = candidates[p]
+            if min(areas[i], areas[j]) <= _DUPLICATE_IOU * max(areas[i], areas[j]):  # most pairs: spare them the call
+                continue
+            if _are_duplicates(runs, offsets, extents, areas, i, j, memory):
                 unique = False
                 break
         if unique:
@@ -120,11 +141,28 @@ def _choose(nested: Indices, areas: Indices, scores: Scores, level: int, image_p
 
 
 @njit
-def _is_hit(runs: Runs, offsets: Offsets, extents: Extents, i: int, y: float, x: float) -> bool:
-    """Tell whether a point lies in mask ``i``; outside of the image it lies in none."""
-    if extents[i, 0] <= x < extents[i, 2] and extents[i, 1] <= y < extents[i, 3]:
-        return contains(runs, offsets[i], offsets[i + 1], int(y), int(x))
-    return False
+def _pixels_of(points_yx: NDArray[np.float64]) -> Indices:
+    """Return the pixel of each point; one above or left of the image, or too far out for an index, is (-1, -1)."""
+    pixels = np.full(points_yx.shape, -1, np.int64)
+    for k in range(points_yx.shape[0]):
+        y, x = points_yx[k, 0], points_yx[k, 1]
+        if 0.0 <= y < _FAR_PX and 0.0 <= x < _FAR_PX:
+            pixels[k, 0], pixels[k, 1] = int(y), int(x)
+    return pixels
+
+
+@njit
+def _contains(runs: Runs, first: int, last: int, y0: int, y1: int, y: int, x: int) -> bool:
+    """Tell whether the mask of rows [y0, y1) and runs [first, last) contains the pixel (y, x) of these rows.
+
+    Looks first where the pixel's run is if all rows have equally many, which saves the search in simple masks.
+    """
+    guess = first + (y - y0) * (last - first) // (y1 - y0)
+    if runs[guess, 0] < y or (runs[guess, 0] == y and runs[guess, 2] <= x):
+        return contains(runs, guess + 1, last, y, x)
+    if runs[guess, 0] > y or runs[guess, 1] > x:
+        return contains(runs, first, guess, y, x)
+    return True
 
 
 @njit
@@ -148,6 +186,7 @@ def best_masks_for_groups(
     n_groups = group_starts.shape[0] - 1
     index = np.full(n_groups, -1, np.int64)
     score = np.zeros(n_groups, np.float64)
+    pixels = _pixels_of(points_yx)
     candidates = np.empty(areas.shape[0], np.int64)
     memory = np.full(1 if n_groups < 8 else 1 << 16, -1, np.int64)
     for g in range(n_groups):
@@ -158,12 +197,17 @@ def best_masks_for_groups(
         most, count = 1, 0
         for i in range(areas.shape[0]):
             covered = 0
+            x0, y0, x1, y1 = extents[i, 0], extents[i, 1], extents[i, 2], extents[i, 3]
             for k in range(first, last):
-                if _is_hit(runs, offsets, extents, i, points_yx[k, 0], points_yx[k, 1]):
-                    if labels[k] == 0:
-                        covered = -1
-                        break
-                    covered += 1
+                y, x = pixels[k, 0], pixels[k, 1]
+                if not (x0 <= x < x1 and y0 <= y < y1):
+                    continue
+                if not _contains(runs, offsets[i], offsets[i + 1], y0, y1, y, x):
+                    continue
+                if labels[k] == 0:
+                    covered = -1
+                    break
+                covered += 1
             if covered > most:
                 most, count = covered, 0
             if covered == most:
@@ -180,16 +224,12 @@ def best_masks_for_groups(
 
 @njit
 def nested_at(
-    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, scores: Scores, y: float, x: float
+    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, scores: Scores, point_yx: NDArray[np.float64]
 ) -> Indices:
-    """Return the masks that contain a point, near-duplicates reduced to one, smallest first."""
-    candidates = np.empty(areas.shape[0], np.int64)
-    count = 0
-    for i in range(areas.shape[0]):
-        if _is_hit(runs, offsets, extents, i, y, x):
-            candidates[count] = i
-            count += 1
-    count = _nest(candidates[:count], runs, offsets, extents, areas, scores, np.full(1, -1, np.int64))
+    """Return the masks that contain a point, shape (1, 2), near-duplicates reduced to one, smallest first."""
+    under = hits(runs, offsets, extents, _pixels_of(point_yx))
+    candidates = np.flatnonzero(under[0])
+    count = _nest(candidates, runs, offsets, extents, areas, scores, np.full(1, -1, np.int64))
     return candidates[:count].copy()
 
 

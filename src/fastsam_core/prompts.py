@@ -143,9 +143,7 @@ def nesting(masks: Masks, point_yx: ArrayLike) -> NDArray[np.int64]:
     points = Points(point_yx).points_yx
     if len(points) != 1:
         raise InvalidPromptError("nesting needs one point", expected="(y, x)", actual=f"{len(points)} points")
-    return _select.nested_at(
-        masks.runs, masks.offsets, masks.extents_xyxy, masks.areas_px, masks.scores, points[0, 0], points[0, 1]
-    )
+    return _select.nested_at(masks.runs, masks.offsets, masks.extents_xyxy, masks.areas_px, masks.scores, points)
 
 
 def _one_each(index: NDArray[np.int64], score: NDArray[np.float64]) -> Matches:

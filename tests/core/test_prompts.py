@@ -86,6 +86,21 @@ def test_nesting_goes_from_part_to_group_without_near_duplicates(nested: Masks) 
         nesting(nested, [(1, 1), (2, 2)])
 
 
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 14), st.integers(0, 14))
+def test_nesting_joins_masks_from_an_iou_of_nine_tenths(seed: int, removed: int, added: int) -> None:
+    rng = np.random.default_rng(seed)
+    stack = np.zeros((2, HEIGHT, WIDTH), bool)
+    stack[:, 5:17, 6:20] = True
+    inner = [pixel for pixel in np.argwhere(stack[1]).tolist() if pixel != [10, 10]]
+    for y, x in rng.permutation(inner)[:removed]:
+        stack[1, y, x] = False
+    for y, x in rng.permutation(np.argwhere(~stack[0]))[:added]:
+        stack[1, y, x] = True
+    iou = (stack[0] & stack[1]).sum() / (stack[0] | stack[1]).sum()
+    assert len(nesting(Masks.from_dense(stack), (10, 10))) == (1 if iou > 0.9 else 2)
+
+
 def test_all_positives_are_covered_and_all_negatives_avoided(nested: Masks) -> None:
     assert match(nested, Points([(10, 10), (5, 5)])).index.tolist() == [1]
     not_the_object = Points([(10, 10), (5, 5)], labels=[1, 0], level="group")
