@@ -51,8 +51,9 @@ docs: $(TEST_STAMP)  ## Build the documentation in site/
 	$(BIN)/mkdocs build --strict
 
 .PHONY: train-smoke
-train-smoke: $(TEST_STAMP)  ## Train for one short epoch on made-up images
-	$(BIN)/fastsam train --smoke --out runs/smoke
+train-smoke: $(TEST_STAMP)  ## Train for two steps on the images in $FASTSAM_DATA
+	rm -rf runs/smoke
+	$(BIN)/python -m fastsam_core.training --data "$${FASTSAM_DATA:-../shared/data}" --run runs/smoke --scene-count 8 --steps 2
 
 .PHONY: pins
 pins: $(DEMO_STAMP)  ## Resolve newer versions into requirements/*.txt
