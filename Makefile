@@ -53,7 +53,7 @@ docs: $(TEST_STAMP)  ## Build the documentation in site/
 .PHONY: train-smoke
 train-smoke: $(TEST_STAMP)  ## Train for two steps on the images in $FASTSAM_DATA
 	rm -rf runs/smoke
-	$(BIN)/python -m fastsam_core.training --data "$${FASTSAM_DATA:-../shared/data}" --run runs/smoke --scene-count 8 --steps 2
+	$(BIN)/python -m fastsam_core.training --data "$${FASTSAM_DATA:-../shared/data}/train" --run runs/smoke --scene-count 8 --steps 2
 
 .PHONY: pins
 pins: $(DEMO_STAMP)  ## Resolve newer versions into requirements/*.txt
@@ -65,8 +65,8 @@ services: $(TEST_STAMP)  ## What the tests need beside Python: a display, a brow
 	tools/libssl1.1.sh
 
 .PHONY: clean
-clean:  ## Remove everything that was made here, the environment included
-	rm -rf $(VENV) .tools build dist demo site runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## Remove what was made here, the environment included; training runs stay
+	rm -rf $(VENV) .tools build dist demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(DEMO_STAMP):
 	tools/set-up.sh demo
