@@ -1,0 +1,212 @@
+"""Precision and recall of instance masks, by COCO's rules, one image at a time.
+
+The matching is that of ``pycocotools.cocoeval.COCOeval`` with ``useCats=0`` (detections by descending score, each to
+the best free truth above the threshold; crowds and truths of another size are ignored), and the figures are equal to
+it. Only scores and match flags are kept, so data sets of any size are scored without holding their masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastsam_core._jit import njit
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastsam_core.masks import Masks
+
+__all__ = ["COCO_IOUS", "COCO_SIZES", "InstanceScorer", "InstanceScores"]
+
+COCO_IOUS = np.linspace(0.5, 0.95, 10)
+"""The ten IoU thresholds that COCO averages over."""
+
+COCO_SIZES: Mapping[str, tuple[float, float]] = {
+    "all": (0, 1e10),
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e10),
+}
+"""COCO's ranges of the truth's area in pixels, both ends included."""
+
+
+@njit
+def _assign(
+    iou: NDArray[np.float64],
+    truth_ignored: NDArray[np.bool_],
+    crowd: NDArray[np.bool_],
+    thresholds: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Return (T, D): the truth (index into columns, ignored ones last) that each detection gets, or -1."""
+    n_detections, n_truths = iou.shape
+    out = np.full((thresholds.shape[0], n_detections), -1, np.int64)
+    for t in range(thresholds.shape[0]):
+        taken = np.zeros(n_truths, np.bool_)
+        for d in range(n_detections):
+            best, match = min(thresholds[t], 1 - 1e-10), -1
+            for g in range(n_truths):
+                if taken[g] and not crowd[g]:
+                    continue
+                if match > -1 and not truth_ignored[match] and truth_ignored[g]:
+                    break  # a real match is not given up for an ignored one
+                if iou[d, g] < best:
+                    continue
+                best, match = iou[d, g], g
+            if match >= 0:
+                taken[match] = True
+                out[t, d] = match
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceScores:
+    """Figures of one size range over all images.
+
+    Parameters
+    ----------
+    ap, ap50, ap75 : float
+        Average precision over ten IoU thresholds, and at 0.5 and 0.75; NaN without truths.
+    recall : mapping of int to float
+        Average recall over the IoU thresholds for each limit of detections per image.
+    n_truths : int
+        Truths that count.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    recall: Mapping[int, float]
+    n_truths: int
+
+
+@dataclass
+class InstanceScorer:
+    """Collects matches image by image and computes COCO's figures from them.
+
+    Parameters
+    ----------
+    limits : tuple of int
+        Most detections per image of the recall figures, ascending; precision uses the last one.
+    thresholds : ndarray
+        IoU thresholds.
+    sizes : mapping
+        Name to the range of areas in pixels.
+    """
+
+    limits: tuple[int, ...] = (10, 100, 1000)
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: COCO_IOUS.copy())
+    sizes: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(COCO_SIZES))
+    _parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], int]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _best_overlaps: list[NDArray[np.float64]] = field(default_factory=list, init=False, repr=False)
+
+    def add(self, predicted: Masks, truth: Masks, *, crowd: ArrayLike | None = None) -> None:
+        """Match the masks of one image.
+
+        Parameters
+        ----------
+        predicted : Masks
+            Detections; the ``limits[-1]`` best scores count.
+        truth : Masks
+            Annotated masks of the same image.
+        crowd : array of shape (len(truth),), bool, optional
+            Truths that stand for many objects: detections inside them count neither way.
+        """
+        is_crowd = np.zeros(len(truth), bool) if crowd is None else np.asarray(crowd, bool)
+        if len(is_crowd) != len(truth):
+            raise InvalidParameterError(
+                "Each truth needs a crowd flag", expected=str(len(truth)), actual=str(len(is_crowd))
+            )
+        order = np.argsort(-predicted.scores, kind="stable")[: self.limits[-1]]
+        predicted = predicted[order]
+        shared = predicted.overlaps(truth)
+        union = np.where(
+            is_crowd[None], predicted.areas_px[:, None], predicted.areas_px[:, None] + truth.areas_px - shared
+        )
+        iou = shared / np.maximum(union, 1)
+        self.add_overlaps(iou, predicted.scores, predicted.areas_px, truth.areas_px, is_crowd)
+
+    def add_overlaps(
+        self,
+        iou: NDArray[np.float64],
+        scores: ArrayLike,
+        predicted_areas: ArrayLike,
+        truth_areas: ArrayLike,
+        crowd: NDArray[np.bool_],
+    ) -> None:
+        """Match detections of one image whose overlaps are known (boxes, for instance).
+
+        Parameters
+        ----------
+        iou : ndarray of shape (D, G)
+            Rows in descending order of score; for crowds the overlap is divided by the detection's area.
+        scores, predicted_areas : array of shape (D,)
+        truth_areas : array of shape (G,)
+        crowd : ndarray of shape (G,), bool
+        """
+        score = np.asarray(scores, np.float64)
+        if np.any(np.diff(score) > 0):
+            raise InvalidParameterError("Detections are not sorted", expected="descending scores")
+        areas, predicted_area = np.asarray(truth_areas, np.float64), np.asarray(predicted_areas, np.float64)
+        if np.any(~crowd):
+            self._best_overlaps.append(iou[:, ~crowd].max(axis=0, initial=0.0))
+        for name, (low, high) in self.sizes.items():
+            ignored = crowd | (areas < low) | (areas > high)
+            columns = np.argsort(ignored, kind="stable")
+            assigned = _assign(np.ascontiguousarray(iou[:, columns]), ignored[columns], crowd[columns], self.thresholds)
+            matched = assigned >= 0
+            outside = (predicted_area < low) | (predicted_area > high)
+            skipped = np.where(matched, np.append(ignored[columns], False)[assigned], outside[None])
+            part = (score, matched, skipped, int(np.count_nonzero(~ignored)))
+            self._parts.setdefault(name, []).append(part)
+
+    def scores(self, size: str = "all") -> InstanceScores:
+        """Compute the figures over all images added so far, for one of the size ranges."""
+        parts = self._parts.get(size, [])
+        n_truths = sum(part[3] for part in parts)
+        if n_truths == 0:
+            nan = float("nan")
+            return InstanceScores(nan, nan, nan, dict.fromkeys(self.limits, nan), 0)
+        recall = {}
+        for limit in self.limits:
+            hits = sum(np.count_nonzero((m & ~skip)[:, :limit], axis=1) for _, m, skip, _ in parts)
+            recall[limit] = float(np.mean(hits / n_truths))
+        score = np.concatenate([part[0] for part in parts])
+        order = np.argsort(-score, kind="stable")
+        matched = np.concatenate([part[1] for part in parts], axis=1)[:, order]
+        skipped = np.concatenate([part[2] for part in parts], axis=1)[:, order]
+        precision = np.array(
+            [_average_precision(m & ~s, ~m & ~s, n_truths) for m, s in zip(matched, skipped, strict=True)]
+        )
+        return InstanceScores(
+            ap=float(precision.mean()),
+            ap50=self._at(precision, 0.5),
+            ap75=self._at(precision, 0.75),
+            recall=recall,
+            n_truths=n_truths,
+        )
+
+    def mean_best_overlap(self) -> float:
+        """Return the mean, over all truths but crowds, of the IoU with the best detection; NaN without truths."""
+        return float(np.concatenate(self._best_overlaps).mean()) if self._best_overlaps else float("nan")
+
+    def _at(self, precision: NDArray[np.float64], threshold: float) -> float:
+        index = np.flatnonzero(np.isclose(self.thresholds, threshold))
+        return float(precision[index[0]]) if len(index) else float("nan")
+
+
+def _average_precision(hit: NDArray[np.bool_], miss: NDArray[np.bool_], n_truths: int) -> float:
+    """Average the interpolated precision over 101 recalls, as COCO does."""
+    true, false = np.cumsum(hit), np.cumsum(miss)
+    recall = true / n_truths
+    precision = true / np.maximum(true + false, np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    index = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
+    return float(np.append(envelope, 0.0)[np.minimum(index, len(envelope))].mean())
