@@ -111,10 +111,14 @@ def unique_names(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
         depth = len(Path(os.path.commonpath([path.parent for path in paths])).parts)
         qualified = ["__".join([*path.parts[depth:-1], name]) for path, name in zip(paths, extended, strict=True)]
         names = _replace_shared(names, qualified)
-    taken = _shared(names)
+    shared = _shared(names)  # left: paths that differ in case, or that contain "__" themselves
+    taken = {name.casefold() for name in names} - shared
     for rank, index in enumerate(sorted(range(len(names)), key=lambda i: str(paths[i])), start=1):
-        if names[index].casefold() in taken:  # left: paths that differ in case, or that contain "__" themselves
-            names[index] = f"{names[index]}-{rank}"
+        if names[index].casefold() in shared:
+            names[index] += f"-{rank}"
+            while names[index].casefold() in taken:
+                names[index] += "-"
+            taken.add(names[index].casefold())
     return names
 
 

@@ -24,6 +24,8 @@ _HUES: Final = 14
 _FIRST_HUE_DEGREES: Final = 245  # azure: rare in photographs, so that a single mask stands out
 _SUPERSAMPLED_MAX_PX: Final = 2_000_000  # pictures up to this size are drawn at twice the size and averaged
 _STRIPE_ROWS: Final = 512
+_SMOOTHING_PX: Final = 0.55
+_MARGIN_PX: Final = 3
 _POSITIVE: Final = (46, 204, 113)
 _NEGATIVE: Final = (231, 60, 80)
 _REGION: Final = (255, 221, 51)
@@ -130,7 +132,11 @@ def draw_overlay(
         )
     factor = _drawing_factor(masks.image_hw, scale)
     canvas = _paint(
-        _enlarge(rgb8, factor), _label_canvas(masks, factor), colours, alpha, _line_px(masks.image_hw, factor)
+        _enlarge(rgb8, scale, factor),
+        _label_canvas(masks, scale, factor),
+        colours,
+        alpha,
+        _line_px(masks.image_hw, factor),
     )
     return _reduce(canvas, factor // scale)
 
@@ -167,8 +173,8 @@ def draw_answer(
 
     _check(rgb8, masks, alpha, scale)
     factor = _drawing_factor(masks.image_hw, scale)
-    base = _enlarge(rgb8, factor)
-    labels = _label_canvas(masks, factor)
+    base = _enlarge(rgb8, scale, factor)
+    labels = _label_canvas(masks, scale, factor)
     gray = base.mean(axis=-1, keepdims=True)
     dimmed = (0.62 * (0.35 * base + 0.65 * gray)).astype(np.uint8)
     line_px = _line_px(masks.image_hw, factor)
@@ -202,14 +208,16 @@ def _line_px(image_hw: tuple[int, int], factor: int) -> int:
     return max(1, round(factor * max(image_hw) / 640))
 
 
-def _enlarge(rgb8: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    if factor == 1:
-        return rgb8
-    from PIL import Image
+def _enlarge(rgb8: npt.NDArray[np.uint8], scale: int, factor: int) -> npt.NDArray[np.uint8]:
+    """Enlarge smoothly to ``scale`` and by repetition to ``factor``, so that averaging gives the former back."""
+    picture = np.ascontiguousarray(rgb8)
+    if scale > 1:
+        from PIL import Image
 
-    height, width = rgb8.shape[:2]
-    size = (width * factor, height * factor)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb8)).resize(size, Image.Resampling.BICUBIC))
+        size = (rgb8.shape[1] * scale, rgb8.shape[0] * scale)
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    times = factor // scale
+    return picture.repeat(times, axis=0).repeat(times, axis=1) if times > 1 else picture
 
 
 def _reduce(canvas: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
@@ -220,28 +228,34 @@ def _reduce(canvas: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]
     return np.asarray(Image.fromarray(canvas).reduce(factor))
 
 
-def _label_canvas(masks: Masks, factor: int) -> npt.NDArray[Any]:
-    """Return the label map enlarged ``factor`` times, with each mask's outline smoothed at the new size."""
-    if factor == 1:
-        return masks.to_label_map()
+def _label_canvas(masks: Masks, scale: int, factor: int) -> npt.NDArray[Any]:
+    """Return the label map enlarged ``factor`` times; at a ``scale`` above 1 with smooth outlines."""
+    if scale == 1:
+        labels = masks.to_label_map()
+        return labels.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else labels
     from PIL import Image, ImageFilter
 
     height, width = masks.image_hw
-    labels = np.zeros((height * factor, width * factor), dtype=np.int32)
+    canvas = np.zeros((height * factor, width * factor), dtype=np.int32)
     extents = np.asarray(masks.extents_xyxy)
-    margin = 2
     for index in np.argsort(-np.asarray(masks.areas_px), kind="stable"):
         crop = masks.crop(int(index))
         if crop.size == 0:
             continue
         x_start, y_start, x_stop, y_stop = (int(value) for value in extents[index])
-        soft = Image.fromarray(np.pad(crop.astype(np.uint8) * 255, margin, mode="edge" if crop.all() else "constant"))
-        size = (soft.width * factor, soft.height * factor)
-        soft = soft.resize(size, Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(0.45 * factor))
-        inner = np.asarray(soft)[margin * factor : -margin * factor, margin * factor : -margin * factor] > 127
-        window = labels[y_start * factor : y_stop * factor, x_start * factor : x_stop * factor]
+        # beyond the mask there is nothing, but beyond the image it goes on
+        beyond = ((y_start == 0, y_stop == height), (x_start == 0, x_stop == width))
+        soft = np.pad(crop.astype(np.uint8) * 255, [[0 if on else _MARGIN_PX for on in axis] for axis in beyond])
+        soft = np.pad(soft, [[_MARGIN_PX if on else 0 for on in axis] for axis in beyond], mode="edge")
+        picture = Image.fromarray(soft).filter(ImageFilter.GaussianBlur(_SMOOTHING_PX))
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+        inside = slice(_MARGIN_PX * factor, -_MARGIN_PX * factor)
+        inner = np.asarray(picture)[inside, inside] > 127
+        if not inner.any():  # too fine to smooth
+            inner = crop.repeat(factor, axis=0).repeat(factor, axis=1)
+        window = canvas[y_start * factor : y_stop * factor, x_start * factor : x_stop * factor]
         window[inner] = index + 1
-    return labels
+    return canvas
 
 
 def _edges(labels: npt.NDArray[Any], line_px: int) -> npt.NDArray[np.bool_]:
@@ -271,17 +285,19 @@ def _paint(
     line_px: int,
 ) -> npt.NDArray[np.uint8]:
     """Blend fill and outlines into a copy of ``base``, in stripes to keep memory low."""
-    fill = np.concatenate([np.zeros((1, 3)), colours]).astype(np.uint16)
-    line = np.round(0.7 * fill + 0.3 * 255).astype(np.uint8)
-    opacity = round(alpha * 256)
+    opacity = np.zeros(len(colours) + 1, dtype=np.uint16)
+    opacity[1:] = round(alpha * 256)
+    fill = np.concatenate([np.zeros((1, 3)), colours]).astype(np.uint16) * opacity[:, None]
+    line = np.concatenate([np.zeros((1, 3)), np.round(0.7 * colours + 0.3 * 255)]).astype(np.uint8)
     edge = _edges(labels, line_px)
-    canvas = np.array(base)
+    canvas = np.empty(base.shape, dtype=np.uint8)
     for top in range(0, labels.shape[0], _STRIPE_ROWS):
         rows = slice(top, top + _STRIPE_ROWS)
-        inside = labels[rows] > 0
-        blend = canvas[rows][inside] * np.uint16(256 - opacity) + fill[labels[rows][inside]] * np.uint16(opacity)
-        canvas[rows][inside] = (blend >> 8).astype(np.uint8)
-        canvas[rows][edge[rows]] = line[labels[rows][edge[rows]]]
+        ids = labels[rows]
+        rest = 256 - opacity[ids]
+        for channel in range(3):
+            blend = (base[rows, :, channel] * rest + fill[:, channel][ids]) >> 8
+            canvas[rows, :, channel] = np.where(edge[rows], line[:, channel][ids], blend)
     return canvas
 
 

@@ -52,7 +52,7 @@ def _ring(x: float, y: float, radius_px: float) -> str:
 
 
 SCENES: Final = (
-    DemoScene("coins", "coins.png", "Coins", ("335,44", "347,187"), ("187,168,238,218",), (_ring(46, 260, 30),)),
+    DemoScene("coins", "coins.png", "Coins", ("215,51", "276,53"), ("187,168,238,218",), (_ring(46, 260, 30),)),
     DemoScene(
         "coffee",
         "coffee.png",
@@ -81,7 +81,7 @@ SCENES: Final = (
         "hubble_deep_field",
         "hubble_deep_field.jpg",
         "Hubble deep field",
-        ("121,400", "726,473", "979,490"),
+        ("726,473", "754,578"),
         ("401,693,444,740",),
         ("385,74;392,62;408,58;424,70;422,86;402,91;388,84",),
     ),
@@ -100,7 +100,7 @@ SCENES: Final = (
     DemoScene(
         "two_channel_16bit",
         None,
-        "Generated, 16 bit, two channels",
+        "Two channels, 16 bit",
         ("264,174", "512,319;475,400,0"),
         ("330,138,410,217",),
         (_ring(476, 401, 42),),

@@ -1,0 +1,205 @@
+"""Output files: names, contents, and what happens when they cannot be written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools.coco import COCO
+from skimage.measure import regionprops
+
+from fastsam_core import Masks
+from fastsam_core.errors import InvalidParameterError, OutputError
+from fastsam_core.outputs import (
+    FORMATS,
+    measure,
+    output_paths,
+    unique_names,
+    write_coco,
+    write_image,
+    write_label_map,
+    write_measurements,
+    write_outputs,
+)
+from fastsam_core.testing import masks_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def masks() -> Masks:
+    stack = np.zeros((3, 40, 50), dtype=bool)
+    stack[0, 5:30, 5:35] = True
+    y, x = np.mgrid[:40, :50]
+    stack[1] = (y - 18) ** 2 + (x - 20) ** 2 < 49
+    stack[2, 32:38, 40:48] = True
+    return Masks.from_dense(stack, scores=[0.9, 0.8, 0.5])
+
+
+# ---- names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        (["a.png", "b.png"], ["a", "b"]),
+        (["a.png", "a.tif", "b.png"], ["a_png", "a_tif", "b"]),
+        (["left/a.png", "right/a.png", "b.png"], ["left__a_png", "right__a_png", "b"]),
+        (["a.png", "A.png"], ["a_png-2", "A_png-1"]),
+        (["a.png", "A.png", "A_png-1.png"], ["a_png-2", "A_png-1-", "A_png-1"]),
+        (["x/y.png", "x__y_png.png", "z/y.png"], ["x__y_png-1", "x__y_png-2", "z__y_png"]),
+        (["cells.ome.tif"], ["cells.ome"]),
+        ([], []),
+    ],
+)
+def test_names(sources: list[str], names: list[str]) -> None:
+    assert unique_names(sources) == names
+
+
+_PARTS = st.sampled_from(["a", "b", "A", "a_png", "b__a", "x.y", "A_png-1", "a-1"])
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda folders, stem, suffix: "/".join([*folders, stem + suffix]),
+            st.lists(_PARTS, max_size=3),
+            _PARTS,
+            st.sampled_from([".png", ".PNG", ".tif", ""]),
+        ),
+        unique=True,
+        max_size=9,
+    ),
+)
+def test_names_are_unique_and_do_not_depend_on_order(sources: list[str]) -> None:
+    names = unique_names(sources)
+    assert len({name.casefold() for name in names}) == len(sources)
+    assert not any("/" in name for name in names)
+    shuffled = sorted(sources, reverse=True)
+    assert dict(zip(shuffled, unique_names(shuffled), strict=True)) == dict(zip(sources, names, strict=True))
+
+
+def test_the_same_file_twice_is_refused() -> None:
+    with pytest.raises(InvalidParameterError, match=r"a\.png"):
+        unique_names(["a.png", "./x/../a.png"])
+
+
+# ---- contents ---------------------------------------------------------------------------------------------------
+
+
+def test_label_map_keeps_small_masks_on_top(masks: Masks, tmp_path: Path) -> None:
+    labels = tifffile.imread(write_label_map(tmp_path / "labels.tif", masks))
+    assert labels.dtype == np.uint16
+    np.testing.assert_array_equal(labels, masks.to_label_map())
+    assert labels[18, 20] == 2
+    assert labels[6, 6] == 1
+
+
+def test_label_map_of_many_masks_has_32_bits(tmp_path: Path) -> None:
+    many = Masks.from_label_map(np.arange(66_000).reshape(220, 300) + 1)
+    labels = tifffile.imread(write_label_map(tmp_path / "labels.tif", many))
+    assert labels.dtype == np.uint32
+    assert labels.max() == 66_000
+
+
+@given(masks_strategy())
+def test_coco_gives_the_masks_back(masks: Masks) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tagged = masks.with_fields(prompt_index=np.arange(len(masks))).with_metadata(conf=np.float32(0.5))
+        path = write_coco(Path(folder) / "masks.json", tagged, file_name="cells.png")
+        data = json.loads(path.read_text())
+    assert data["images"] == [
+        {"id": 1, "file_name": "cells.png", "height": masks.image_hw[0], "width": masks.image_hw[1]}
+    ]
+    assert data["info"]["conf"] == 0.5
+    back = Masks.from_coco(data["annotations"], masks.image_hw)
+    np.testing.assert_array_equal(back.to_dense(), masks.to_dense())
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_coco_is_read_by_pycocotools(masks: Masks, tmp_path: Path) -> None:
+    data = COCO(str(write_coco(tmp_path / "masks.json", masks, file_name="cells.png")))
+    annotations = data.loadAnns(data.getAnnIds(imgIds=[1]))
+    assert [data.annToMask(entry).sum() for entry in annotations] == masks.areas_px.tolist()
+    assert [entry["score"] for entry in annotations] == pytest.approx([0.9, 0.8, 0.5])
+
+
+def test_measurements_are_those_of_regionprops(masks: Masks) -> None:
+    table = measure(masks.with_fields(quality=[1, 2, 3]))
+    for index, mask in enumerate(masks.to_dense()):
+        [region] = regionprops(mask.astype(np.uint8))
+        assert table["label"][index] == index + 1
+        assert table["area_px"][index] == region.area
+        assert tuple(table[name][index] for name in ("y_start", "x_start", "y_stop", "x_stop")) == region.bbox
+        assert (table["centroid_y"][index], table["centroid_x"][index]) == pytest.approx(region.centroid)
+        assert table["axis_major_px"][index] == pytest.approx(region.axis_major_length)
+        assert table["eccentricity"][index] == pytest.approx(region.eccentricity, abs=1e-6)
+        assert table["solidity"][index] == pytest.approx(region.solidity)
+        assert table["quality"][index] == index + 1
+
+
+def test_measurements_as_csv(masks: Masks, tmp_path: Path) -> None:
+    with_empty = Masks.concatenate([masks, Masks.from_dense(np.zeros((1, 40, 50), bool))])
+    with write_measurements(tmp_path / "m.csv", with_empty).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["1", "2", "3", "4"]
+    assert rows[0]["area_px"] == "750"
+    assert float(rows[0]["score"]) == pytest.approx(0.9)
+    assert rows[3]["area_px"] == "0"
+    assert rows[3]["centroid_y"] == rows[3]["solidity"] == ""
+
+
+def test_all_formats_without_any_mask(tmp_path: Path) -> None:
+    image = np.full((20, 30, 3), 7, dtype=np.uint8)
+    paths = write_outputs(tmp_path / "new" / "folder", "blank", Masks.empty((20, 30)), image)
+    assert paths == output_paths(tmp_path / "new" / "folder", "blank", FORMATS)
+    np.testing.assert_array_equal(np.asarray(Image.open(paths["overlay"])), image)
+    assert not tifffile.imread(paths["labels"]).any()
+    assert json.loads(paths["coco"].read_text())["annotations"] == []
+    assert len(paths["csv"].read_text().splitlines()) == 1
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 4
+
+
+# ---- failures ---------------------------------------------------------------------------------------------------
+
+WRITERS: list[Callable[[Path, Masks], object]] = [
+    write_label_map,
+    write_measurements,
+    lambda path, masks: write_coco(path, masks, file_name="x"),
+    lambda path, masks: write_image(path, np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)),
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_no_space_leaves_the_earlier_file_and_nothing_else(
+    write: Callable[[Path, Masks], Path], masks: Masks, tmp_path: Path
+) -> None:
+    target = tmp_path / "result.bin"
+    target = target.with_suffix(".png" if write is WRITERS[-1] else ".tif")
+    target.write_bytes(b"earlier")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"result\.(png|tif)"):
+            write(target, masks)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert target.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_where_the_folder_should_be(masks: Masks, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("not a folder")
+    with pytest.raises(OutputError, match="folder"):
+        write_label_map(tmp_path / "out" / "labels.tif", masks)
