@@ -154,11 +154,9 @@ def take_plane(
     else:
         parts = [np.asarray(source.array[tuple((index | {"C": c}).values())]) for c in channels]
         array = np.stack([_ordered(part, names, "YX") for part in parts])
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
     if array.ndim == 3 and kept == "CYX" and array.shape[0] == 1:
         array, kept = array[0], "YX"
-    facts = dict(source.facts) | {"shape": list(shape), "axes": names, "dtype": str(array.dtype)}
+    facts = dict(source.facts) | {"shape": list(shape), "axes": names, "dtype": array.dtype.name}
     facts |= {"pages": math.prod(stack.values()), "plane": chosen}
     if (orientation := source.orientation()) in range(2, 9):
         facts["orientation"] = orientation

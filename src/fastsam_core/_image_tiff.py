@@ -144,7 +144,7 @@ class TiffPages:
                 f"Page {page.index} of the TIFF file cannot be decoded",
                 expected=f"complete data in {keyframe.compression.name} compression",
                 actual=str(error),
-                remedy="pip install imagecodecs (it knows more compressions); if that does not help, the file is damaged",
+                remedy="pip install imagecodecs (it knows more compressions); if that does not help, copy it again",
             ) from error
         return pixels
 

@@ -196,6 +196,14 @@ def test_dim_colour_images_are_stretched_and_keep_their_hue(dtype: str) -> None:
     assert np.abs(rgb8[25:, :, 2] / rgb8[25:, :, 0] - 0.25).max() < 0.02
 
 
+def test_dark_photos_stay_dark_but_twelve_bits_of_sixteen_do_not() -> None:
+    photo = np.random.default_rng(0).integers(0, 80, (30, 40, 3), dtype=np.uint8)
+    assert np.array_equal(read_image(photo / np.float32(255)).rgb8, photo)
+    camera = read_image(photo.astype(np.uint16) * 50)
+    assert camera.recipe["contrast"] == "percentile"
+    assert camera.rgb8.max() == 255
+
+
 def test_boolean_images() -> None:
     mask = np.eye(20, dtype=bool)
     assert np.array_equal(read_image(mask).rgb8[..., 0], mask * np.uint8(255))

@@ -199,7 +199,7 @@ def test_inverted_gray_tiff(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
 def test_transparent_pixels_are_drawn_over_black(suffix: str, colours: Array, tmp_path: Path) -> None:
     alpha = np.full(colours.shape[:2], 255, np.uint8)
-    alpha[:10], alpha[10:20] = 0, 51
+    alpha[:10], alpha[10:20] = 0, 77
     options: dict[str, Any] = {"lossless": True, "exact": True} if suffix == "webp" else {}
     Pillow.fromarray(np.dstack([colours, alpha])).save(tmp_path / f"faded.{suffix}", **options)
     image = read_image(tmp_path / f"faded.{suffix}")
@@ -356,6 +356,17 @@ def test_truncated_files_are_errors_never_gray(kind: str, kept: float, tmp_path:
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(ImageReadError, match="cut"):
         read_image(path)
+
+
+def test_lzw_data_behind_the_end_of_the_file(colours: Array, tmp_path: Path) -> None:
+    for deep in (False, True):
+        path = tmp_path / "behind.tif"
+        _opencv(deep=deep)(path, colours)
+        with tifffile.TiffFile(path, mode="r+") as tiff:
+            count = len(tiff.pages.first.dataoffsets)
+            tiff.pages.first.tags["StripOffsets"].overwrite([10**7] * count)
+        with pytest.raises(ImageReadError, match="ends before"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
