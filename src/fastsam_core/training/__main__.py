@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
-from fastsam_core.training.batches import BatchStream, Pool, StreamConfig
+from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.scene_bank import load_scene_bank
 from fastsam_core.training.sources import SOURCES, load_source
 from fastsam_core.training.trainer import TrainConfig, Trainer
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 LOGGER = logging.getLogger("fastsam_core.training")
-ANNEAL = {"sizes": (384, 512, 512, 640, 640, 640), "mosaic_share": 0.0, "scene_share": 0.18, "paste_share": 0.25}
-"""Stream settings of the decay phase: test sizes, no mosaics, fewer generated pictures."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -36,6 +39,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _stop_on_terminate(trainer: Trainer) -> None:
+    """On SIGTERM let the trainer finish its step and write a checkpoint; its helper processes just end."""
+    main_process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != main_process:
+            os._exit(0)
+        trainer.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def main() -> None:
     """Run the training that the command line asks for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -44,7 +59,7 @@ def main() -> None:
     deadline = None if arguments.minutes is None else time.time() + 60 * arguments.minutes
     stream_config = StreamConfig(seed=arguments.seed)
     if arguments.anneal_steps:
-        stream_config = replace(stream_config, **ANNEAL)
+        stream_config = for_decay(stream_config)
     trainer = Trainer(TrainConfig(learning_rate=arguments.learning_rate, stream=stream_config), arguments.run)
     checkpoint = arguments.resume or arguments.run / "last.pt"
     if arguments.resume or checkpoint.is_file():
@@ -52,6 +67,7 @@ def main() -> None:
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
     if arguments.anneal_steps and trainer.anneal_start is None:
         trainer.anneal(arguments.anneal_steps)
+    _stop_on_terminate(trainer)
     pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in SOURCES if spec.share > 0]
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
     scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +11,17 @@ from scipy import ndimage
 
 from fastsam_core.training.geometric import Cutout, crop_resize, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
-from fastsam_core.training.sources import LabelledImage, SourceSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from fastsam_core.training.sources import LabelledImage, SourceSpec
+
 MASK_STRIDE = 4
+MIN_IMAGES = 2
+"""Images of a shard at least, for batch normalisation's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,19 @@ class StreamConfig:
         Of the whole stream.
     """
 
-    sizes: tuple[int, ...] = (256, 320, 320, 384, 448, 512, 640, 640)
-    pixels: int = 16 * 320 * 320
+    sizes: tuple[int, ...] = (256, 320, 320, 384, 384, 448, 512, 640)
+    pixels: int = 12 * 320 * 320
     scene_share: float = 0.25
     mosaic_share: float = 0.22
     paste_share: float = 0.35
     max_instances: int = 160
     seed: int = 0
+
+
+def for_decay(config: StreamConfig) -> StreamConfig:
+    """Return the settings of the decay phase: test sizes, no mosaics, fewer generated pictures."""
+    sizes = (384, 512, 512, 640, 640, 640)
+    return replace(config, sizes=sizes, mosaic_share=0.0, scene_share=0.18, paste_share=0.25)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +108,7 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         step, shard = divmod(index, self.shards)
         size = int(np.random.default_rng((self.config.seed, step)).choice(self.config.sizes))
         rng = np.random.default_rng((self.config.seed, step, shard + 1))
-        count = max(round(self.config.pixels / self.shards / size**2), 1)
+        count = max(round(self.config.pixels / self.shards / size**2), MIN_IMAGES)
         return collate([self.sample(rng, size) for _ in range(count)], self.config.max_instances, rng)
 
     def sample(self, rng: np.random.Generator, size: int) -> LabelledImage:
@@ -121,7 +130,9 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             domain, partial = pool.spec.domain, pool.spec.partial
             quarter_turns = domain == "micro" or rng.random() < 0.1
         window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)
-        view = orient(crop_resize(source, window, size_hw), rng, quarter_turns=quarter_turns and size_hw[0] == size_hw[1])
+        view = orient(
+            crop_resize(source, window, size_hw), rng, quarter_turns=quarter_turns and size_hw[0] == size_hw[1]
+        )
         if rng.random() < 0.12:
             view = rotate(view, float(rng.uniform(-30, 30)))
         if self.objects and domain == "photo" and rng.random() < self.config.paste_share:
@@ -164,7 +175,8 @@ def instance_targets(
         if window is not None
     ]
     order = rng.permutation(len(found))
-    boxes, masks = [], []
+    boxes: list[tuple[int, int, int, int]] = []
+    masks: list[NDArray[np.uint8]] = []
     ignored = np.zeros((height, width), bool)
     for index in order:
         depth, number, (rows, columns) = found[index]
@@ -177,7 +189,10 @@ def instance_targets(
             continue
         cells = inside.reshape((bottom - top) // MASK_STRIDE, MASK_STRIDE, (right - left) // MASK_STRIDE, MASK_STRIDE)
         mask = np.zeros((height // MASK_STRIDE, width // MASK_STRIDE), np.uint8)
-        cell_window = (slice(top // MASK_STRIDE, bottom // MASK_STRIDE), slice(left // MASK_STRIDE, right // MASK_STRIDE))
+        cell_window = (
+            slice(top // MASK_STRIDE, bottom // MASK_STRIDE),
+            slice(left // MASK_STRIDE, right // MASK_STRIDE),
+        )
         mask[cell_window] = cells.sum((1, 3), dtype=np.uint8)
         boxes.append((columns.start, rows.start, columns.stop, rows.stop))
         masks.append(mask)

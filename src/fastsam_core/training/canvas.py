@@ -97,10 +97,12 @@ def _rasterise(
     local = (polygon_xy - (columns.start, rows.start)) * 2**SUBPIXEL_BITS
     drawn = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     cv2.fillPoly(drawn, [np.round(local).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=SUBPIXEL_BITS)
-    return drawn > 127, drawn.astype(np.float32) / 255
+    return drawn > 127, np.asarray(drawn / np.float32(255), np.float32)
 
 
-def noise_field(rng: np.random.Generator, size_hw: tuple[int, int], cell_px: float, octaves: int = 3) -> NDArray[np.float32]:
+def noise_field(
+    rng: np.random.Generator, size_hw: tuple[int, int], cell_px: float, octaves: int = 3
+) -> NDArray[np.float32]:
     """Smooth noise with zero mean and about unit spread.
 
     Parameters
@@ -132,9 +134,13 @@ def noise_field(rng: np.random.Generator, size_hw: tuple[int, int], cell_px: flo
 
 
 def outline(
-    rng: np.random.Generator, centre_xy: tuple[float, float], radius_px: float, roughness: float, elongation: float = 1.0
+    rng: np.random.Generator,
+    centre_xy: tuple[float, float],
+    radius_px: float,
+    roughness: float,
+    elongation: float = 1.0,
 ) -> NDArray[np.float64]:
-    """A closed curve: a circle with random low harmonics, stretched and turned.
+    """Return a closed curve: a circle with random low harmonics, stretched and turned.
 
     ``roughness`` 0 gives an ellipse, 0.3 a blob, 0.6 something amoeba-like.
     """
@@ -155,7 +161,7 @@ def turn(points_xy: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
 
 
 def corner_shape(rng: np.random.Generator, centre_xy: tuple[float, float], radius_px: float) -> NDArray[np.float64]:
-    """A shape with corners: rectangle, triangle, regular or irregular polygon, star, rounded box."""
+    """Return a shape with corners: rectangle, triangle, regular or irregular polygon, star, rounded box."""
     kind = rng.integers(5)
     if kind == 0:
         aspect = np.exp(rng.uniform(-0.9, 0.9))
@@ -190,7 +196,7 @@ def corner_shape(rng: np.random.Generator, centre_xy: tuple[float, float], radiu
 
 
 def ribbon(rng: np.random.Generator, size_hw: tuple[int, int], width_px: float, bend: float) -> NDArray[np.float64]:
-    """A curved band: the outline of a random walk of smooth curvature, thickened."""
+    """Return a curved band: the outline of a random walk of smooth curvature, thickened."""
     steps = int(rng.integers(16, 60))
     step_px = max(width_px * 0.8, 3.0)
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(np.cumsum(rng.normal(0, bend, steps)) * 0.3)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from fastsam_core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +29,19 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint written by `save_checkpoint` (tensors and plain containers only)."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Read a checkpoint written by `save_checkpoint` (tensors and plain containers only).
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or was not written by `save_checkpoint`.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path.name} cannot be read as a training checkpoint", actual=str(error)[:200]
+        ) from error
+    if not isinstance(state, dict) or not {"config", "network", "ema", "optimizer", "step"} <= state.keys():
+        raise CheckpointError(f"{path.name} is not a training checkpoint", remedy="give a last.pt of a training run")
     return state

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from ultralytics.utils.loss import v8SegmentationLoss
 
+from fastsam_core._ultralytics import import_ultralytics
+
+_BASE: Any = import_ultralytics("ultralytics.utils.loss").v8SegmentationLoss
 LOSS_NAMES = ("box", "seg", "cls", "dfl")
 GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=False)
 """Ultralytics' default gains; ``overlap_mask=False`` because instances may be nested."""
@@ -53,7 +55,7 @@ def anchor_weights(weight_map: torch.Tensor, feature_sizes_hw: list[tuple[int, i
     return torch.cat(grids, dim=1)
 
 
-class SegmentationLoss(v8SegmentationLoss):  # type: ignore[misc]
+class SegmentationLoss(_BASE):  # type: ignore[misc]
     """YOLOv8-seg loss for class-agnostic training on partly annotated images.
 
     Parameters

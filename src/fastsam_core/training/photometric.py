@@ -12,19 +12,21 @@ if TYPE_CHECKING:
     from fastsam_core.training.sources import Domain
 
 
-def stretch_contrast(image: NDArray[np.uint8], low_percent: float = 0.5, high_percent: float = 99.8) -> NDArray[np.uint8]:
+def stretch_contrast(
+    image: NDArray[np.uint8], low_percent: float = 0.5, high_percent: float = 99.8
+) -> NDArray[np.uint8]:
     """Map two percentiles of the gray values to 0 and 255, as the program does with microscope images."""
     sparse = image[::4, ::4]
     low, high = np.percentile(sparse, (low_percent, high_percent))
     table = np.clip((np.arange(256) - low) * (255 / max(high - low, 8)), 0, 255).astype(np.uint8)
-    return table[image]
+    return np.asarray(table[image], np.uint8)
 
 
 def _curve(rng: np.random.Generator, strength: float) -> NDArray[np.float32]:
-    """A random monotone tone curve over 0..255 from gamma, contrast and brightness."""
+    """Draw a monotone tone curve over 0..255 from gamma, contrast and brightness."""
     ramp = np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.35 * strength))
     gain, offset = np.exp(rng.normal(0, 0.2 * strength)), rng.normal(0, 0.08 * strength)
-    return np.clip(((ramp - 0.5) * gain + 0.5 + offset) * 255, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(((ramp - 0.5) * gain + 0.5 + offset) * 255, 0, 255), np.float32)
 
 
 def jitter(image: NDArray[np.uint8], rng: np.random.Generator, domain: Domain) -> NDArray[np.uint8]:
@@ -114,4 +116,4 @@ def _illuminate(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
 
     coarse = rng.uniform(0.5, 1.3, (3, 3)).astype(np.float32)
     field = cv2.resize(coarse, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.clip(image * field[..., None], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image * field[..., None], 0, 255), np.uint8)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastsam_core.training.canvas import MAX_DEPTH
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
 SIDES_PX = (384, 512, 640)
@@ -60,9 +63,9 @@ def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int 
         paths = list(pool.map(_draw, [folder] * count, seeds, chunksize=8))
     bank = []
     for path in paths:
-        image = np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
-        ids = cv2.imread(str(path.with_suffix(".ids.png")), cv2.IMREAD_UNCHANGED)
-        layers = np.ascontiguousarray(np.moveaxis(ids, -1, 0))
+        bgr = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
+        ids = np.asarray(cv2.imread(str(path.with_suffix(".ids.png")), cv2.IMREAD_UNCHANGED), np.uint16)
+        image, layers = np.ascontiguousarray(bgr[..., ::-1]), np.ascontiguousarray(np.moveaxis(ids, -1, 0))
         depth = max(1, sum(bool(layer.any()) for layer in layers))
         weight = np.full(image.shape[:2], FULL_WEIGHT, np.uint8)
         bank.append(LabelledImage(image, layers[:depth], weight, "scene", path.stem))

@@ -17,14 +17,14 @@ Size = tuple[int, int]
 
 
 def _colour(rng: np.random.Generator) -> NDArray[np.float32]:
-    """A colour: often muted, sometimes vivid or gray."""
+    """Draw a colour: often muted, sometimes vivid or gray."""
     base = rng.uniform(0.05, 0.95)
     spread = rng.choice([0.02, 0.15, 0.45], p=[0.3, 0.45, 0.25])
     return np.clip(base + rng.uniform(-spread, spread, 3), 0, 1).astype(np.float32)
 
 
 def texture(rng: np.random.Generator, size_hw: Size) -> NDArray[np.float32]:
-    """A textured RGB surface (H, W, 3): one or two colours mixed by noise, stripes, checks, speckle or a gradient."""
+    """Draw a textured RGB surface (H, W, 3): two colours mixed by noise, stripes, checks, speckle or a gradient."""
     height, width = size_hw
     kind = rng.choice(["noise", "fine", "stripes", "checks", "gradient", "flat", "marble"])
     first, second = _colour(rng), _colour(rng)
@@ -99,7 +99,7 @@ def _finish(canvas: Canvas, rng: np.random.Generator, blur_px: float, noise: flo
     import cv2
 
     if blur_px > 0.3:
-        canvas.rgb = cv2.GaussianBlur(canvas.rgb, (0, 0), blur_px)
+        canvas.rgb = np.asarray(cv2.GaussianBlur(canvas.rgb, (0, 0), blur_px), np.float32)
     if noise > 0:
         shape = canvas.rgb.shape if rng.random() < 0.5 else (*canvas.rgb.shape[:2], 1)
         canvas.rgb = canvas.rgb + rng.standard_normal(shape, dtype=np.float32) * np.float32(noise)
@@ -174,7 +174,7 @@ def objects(rng: np.random.Generator, size_hw: Size) -> Canvas:
 
 
 def regions(rng: np.random.Generator, size_hw: Size) -> Canvas:
-    """A picture divided wholly into large textured regions with irregular borders, some with objects in front."""
+    """Divide the picture wholly into large textured regions with irregular borders, some with objects in front."""
     height, width = size_hw
     canvas = Canvas(np.zeros((*size_hw, 3), np.float32))
     cells = int(rng.integers(2, 12))
@@ -395,7 +395,10 @@ def electron(rng: np.random.Generator, size_hw: Size) -> Canvas:
     canvas.count = cells
     for number in range(1, cells + 1):
         for _ in range(int(rng.integers(0, 4)) if rng.random() < 0.5 else 0):
-            centre = float(seeds[number - 1, 1] + rng.normal(0, warp)), float(seeds[number - 1, 0] + rng.normal(0, warp))
+            centre = (
+                float(seeds[number - 1, 1] + rng.normal(0, warp)),
+                float(seeds[number - 1, 0] + rng.normal(0, warp)),
+            )
             shape = outline(rng, centre, warp * float(rng.uniform(0.2, 0.9)), 0.15, float(np.exp(rng.normal(0, 0.4))))
             shade = np.full(3, np.clip(level + rng.normal(0, 0.25), 0.05, 0.95), np.float32)
             canvas.fill(shape, stain(shade, 0.8), 1, inside=number)

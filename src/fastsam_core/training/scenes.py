@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core.training import scene_kinds
-from fastsam_core.training.canvas import Canvas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from fastsam_core.training.canvas import Canvas
 
 KINDS: dict[str, tuple[float, Callable[[np.random.Generator, tuple[int, int]], Canvas]]] = {
     "objects": (0.26, scene_kinds.objects),
@@ -56,7 +57,7 @@ class Scene:
     @property
     def labels(self) -> NDArray[np.uint16]:
         """Label map of the wholes alone, shape (H, W)."""
-        return self.layers[0]
+        return np.asarray(self.layers[0])
 
     @property
     def ids(self) -> NDArray[np.uint16]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -116,7 +116,9 @@ def split_of(source: SourceSpec, stem: str, val_fraction: float = 0.12) -> Split
     return "val" if int.from_bytes(digest[:4], "big") / 2**32 < val_fraction else "train"
 
 
-def stack_layers(masks: Iterable[NDArray[np.bool_]], size_hw: tuple[int, int], slack: float = 0.1) -> NDArray[np.uint16]:
+def stack_layers(
+    masks: Iterable[NDArray[np.bool_]], size_hw: tuple[int, int], slack: float = 0.1
+) -> NDArray[np.uint16]:
     """Distribute possibly overlapping masks over as few label-map layers as needed, largest first.
 
     Parameters
@@ -205,7 +207,7 @@ def load_source(root: Path, spec: SourceSpec, split: Split) -> list[LabelledImag
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None:
             continue
-        image = np.ascontiguousarray(bgr[..., ::-1])
+        image = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
         size_hw = (image.shape[0], image.shape[1])
         mask_path = folder / "masks" / f"{path.stem}.png"
         if mask_path.is_file():

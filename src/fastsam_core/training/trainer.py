@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from fastsam_core._ultralytics import import_ultralytics
+from fastsam_core.errors import CheckpointError, FastSAMError
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
@@ -27,7 +29,7 @@ LONGEST_STEP_S = 20.0
 """Longer steps were paused; the excess does not count as training time."""
 
 
-class TrainingError(RuntimeError):
+class TrainingError(FastSAMError, RuntimeError):
     """Training cannot go on."""
 
 
@@ -70,9 +72,8 @@ class TrainConfig:
 
 def build_network(architecture: str) -> nn.Module:
     """Return an untrained one-class network, with batch-norm momentum for runs of some thousand steps."""
-    from ultralytics.nn.tasks import SegmentationModel
-
-    network: nn.Module = SegmentationModel(f"{architecture}.yaml", nc=1, verbose=False)
+    tasks = import_ultralytics("ultralytics.nn.tasks")
+    network: nn.Module = tasks.SegmentationModel(f"{architecture}.yaml", nc=1, verbose=False)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
@@ -119,6 +120,8 @@ class Trainer:
         self.train_seconds = 0.0
         self.anneal_start: int | None = None
         self.anneal_steps = 0
+        self.stopping = False
+        """Set to end training after the step under way, with a checkpoint."""
 
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
@@ -139,13 +142,15 @@ class Trainer:
 
         Raises
         ------
-        TrainingError
-            If it belongs to another network.
+        CheckpointError
+            If it belongs to another network or cannot be read.
         """
         state = load_checkpoint(path)
         saved = state["config"]["architecture"]
         if saved != self.config.architecture:
-            raise TrainingError(f"expected a checkpoint of {self.config.architecture}, got one of {saved}: {path}")
+            raise CheckpointError(
+                f"{path.name} belongs to another network", expected=self.config.architecture, actual=str(saved)
+            )
         self.network.load_state_dict(state["network"])
         self.ema = {name: value.clone() for name, value in state["ema"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
@@ -186,7 +191,11 @@ class Trainer:
         if helper is not None:
             parts = helper.join(parts)
         if not torch.isfinite(parts).all():
-            raise TrainingError(f"loss is {parts.tolist()} at step {self.step}; the last checkpoint is kept")
+            raise TrainingError(
+                f"The loss is not finite at step {self.step}",
+                actual=f"{dict(zip(LOSS_NAMES, parts.tolist(), strict=True))}",
+                remedy="resume from the last checkpoint, which is kept, with a lower learning rate",
+            )
         self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
         self.optimizer.step()
         self.step += 1
@@ -196,6 +205,11 @@ class Trainer:
 
     def _backward(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
         self.network.train()
+        if self.anneal_start is not None:
+            # Small batches of large images: learn with the statistics that the finished network will use.
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         self.loss.generator.manual_seed(self.config.stream.seed * 1_000_003 + step)
         images = (batch["img"].to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -253,7 +267,7 @@ class Trainer:
             if now - saved_at > self.config.save_every_s:
                 self.save()
                 saved_at = now
-            if deadline is not None and time.time() > deadline:
+            if self.stopping or (deadline is not None and time.time() > deadline):
                 break
         self.save()
 

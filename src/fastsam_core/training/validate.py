@@ -108,8 +108,9 @@ def predict_masks(
 
 def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Pairwise IoU of two mask stacks, shape (N, M)."""
-    a = first.reshape(len(first), -1).astype(np.float32)
-    b = second.reshape(len(second), -1).astype(np.float32)
+    pixels = first.shape[1] * first.shape[2]
+    a = first.reshape(len(first), pixels).astype(np.float32)
+    b = second.reshape(len(second), pixels).astype(np.float32)
     common = a @ b.T
     union = a.sum(1)[:, None] + b.sum(1)[None] - common
     return np.asarray(common / np.maximum(union, 1), np.float32)

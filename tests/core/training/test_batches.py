@@ -1,0 +1,161 @@
+"""From labelled images to network targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, collate, instance_targets
+from fastsam_core.training.geometric import crop_resize, cutouts, mosaic, orient, paste, random_window, rotate
+from fastsam_core.training.photometric import jitter
+from fastsam_core.training.sources import SOURCES, LabelledImage, SourceSpec, split_of, stack_layers
+
+SPEC = SourceSpec("generated", 1.0, 0.5, "photo", partial=True)
+
+
+def sample(side: int = 64, weight: int = 10) -> LabelledImage:
+    """Two squares side by side, one with a part inside."""
+    image = np.full((side, side, 3), 90, np.uint8)
+    layers = np.zeros((2, side, side), np.uint16)
+    layers[0, 8:24, 8:24] = 1
+    layers[0, 32:56, 32:56] = 2
+    layers[1, 36:44, 36:44] = 3
+    image[layers[0] > 0] = 200
+    return LabelledImage(image, layers, np.full((side, side), weight, np.uint8), "generated", "a")
+
+
+def test_targets_are_exact() -> None:
+    boxes, masks, ignored = instance_targets(sample().layers, 10, np.random.default_rng(0))
+    order = np.argsort(boxes[:, 0])
+    assert boxes[order].tolist() == [[8, 8, 24, 24], [32, 32, 56, 56], [36, 36, 44, 44]]
+    assert masks.shape == (3, 16, 16)
+    assert (masks[order].sum((1, 2), dtype=int) == [16 * 16, 24 * 24, 8 * 8]).all()
+    assert not ignored.any()
+
+
+def test_left_out_instances_are_ignored_not_background() -> None:
+    batch = collate([sample()], 1, np.random.default_rng(0))
+    assert len(batch["bboxes"]) == 1
+    weight = batch["weight"][0].numpy()
+    assert (weight == 0).any()
+    assert set(np.unique(weight).tolist()) <= {0, 10, 255}
+
+
+def test_small_remnants_are_ignored() -> None:
+    layers = np.zeros((1, 32, 32), np.uint16)
+    layers[0, 0, :3] = 1
+    boxes, _, ignored = instance_targets(layers, 10, np.random.default_rng(0))
+    assert len(boxes) == 0
+    assert ignored.sum() == 3
+
+
+def test_collate_shapes() -> None:
+    batch = collate([sample(), sample()], 10, np.random.default_rng(0))
+    assert batch["img"].shape == (2, 3, 64, 64)
+    assert batch["img"].dtype == torch.uint8
+    assert batch["batch_idx"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert batch["weight"].shape == (2, 16, 16)
+    assert bool(((batch["bboxes"] > 0) & (batch["bboxes"] < 1)).all())
+
+
+def test_collate_without_instances() -> None:
+    empty = LabelledImage(
+        np.zeros((32, 32, 3), np.uint8), np.zeros((1, 32, 32), np.uint16), np.ones((32, 32), np.uint8)
+    )
+    batch = collate([empty], 10, np.random.default_rng(0))
+    assert batch["bboxes"].shape == (0, 4)
+    assert batch["masks"].shape == (0, 8, 8)
+
+
+def stream(shards: int = 1) -> BatchStream:
+    images = [sample(), sample(96)]
+    config = StreamConfig(sizes=(64, 96), pixels=4 * 64 * 64, seed=3)
+    return BatchStream([Pool(SPEC, images)], images, cutouts(images, 8), config, shards)
+
+
+def test_stream_is_a_function_of_the_step() -> None:
+    first, again = stream()[7], stream()[7]
+    for name, value in first.items():
+        assert torch.equal(value, again[name])
+    assert not torch.equal(first["img"].float().mean((0, 2, 3)), stream()[8]["img"].float().mean((0, 2, 3)))
+
+
+def test_shards_of_a_step_share_the_size_only() -> None:
+    halves = stream(2)
+    for step in range(4):
+        left, right = halves[2 * step]["img"], halves[2 * step + 1]["img"]
+        assert left.shape[-1] == right.shape[-1]
+        assert left.shape != right.shape or not torch.equal(left, right)
+
+
+def test_crop_of_everything_changes_nothing() -> None:
+    whole = crop_resize(sample(), (0, 0, 64, 64), (64, 64))
+    assert np.array_equal(whole.image, sample().image)
+    assert np.array_equal(whole.layers, sample().layers)
+
+
+def test_outside_is_padding_and_surely_background() -> None:
+    wide = crop_resize(sample(), (-64, 0, 64, 64), (64, 128))
+    assert (wide.image[:, :64] == 114).all()
+    assert (wide.weight[:, :64] == 255).all()
+    assert np.array_equal(wide.layers[:, :, 64:], sample().layers)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_windows_and_turns_keep_shape_and_ids(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    window = random_window(sample(), rng, (64, 96), partial=True, whole_share=0.3)
+    assert window[2] > window[0]
+    assert window[3] > window[1]
+    view = rotate(orient(crop_resize(sample(), window, (64, 96)), rng, quarter_turns=False), 17.0)
+    assert view.image.shape == (64, 96, 3)
+    assert set(np.unique(view.layers).tolist()) <= {0, 1, 2, 3}
+
+
+def test_mosaic_keeps_instances_apart() -> None:
+    joined = mosaic([sample() for _ in range(4)])
+    assert joined.image.shape == (128, 128, 3)
+    assert len(np.unique(joined.layers)) == 1 + 4 * 3
+
+
+def test_paste_hides_what_is_below() -> None:
+    target = sample(128)
+    target.layers[0] = 1
+    objects = cutouts([sample()], 8)
+    assert len(objects) == 3
+    before = target.image.copy()
+    for seed in range(8):
+        paste(target, objects[0], np.random.default_rng(seed))
+    pasted = target.layers[0] > 1
+    assert pasted.any()
+    assert not (target.layers[1][pasted] > 0).any()
+    assert (target.image != before)[pasted].any()
+
+
+@pytest.mark.parametrize("domain", ["photo", "micro"])
+def test_jitter_keeps_shape(domain: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    for seed in range(30):
+        changed = jitter(image, np.random.default_rng(seed), "micro" if domain == "micro" else "photo")
+        assert changed.shape == image.shape
+        assert changed.dtype == np.uint8
+
+
+def test_nested_masks_get_their_own_layer() -> None:
+    whole, part, other = np.zeros((3, 20, 20), bool)
+    whole[2:12, 2:12] = part[4:8, 4:8] = other[2:12, 12:18] = True
+    layers = stack_layers([part, whole, other], (20, 20))
+    assert len(layers) == 2
+    assert sorted(np.bincount(layers.ravel())[1:].tolist()) == [16, 60, 100]
+
+
+def test_split_is_fixed_and_whole_sources_are_held_out() -> None:
+    by_name = {spec.name: spec for spec in SOURCES}
+    stems = [f"image{number}" for number in range(500)]
+    share = np.mean([split_of(by_name["dsb2018"], stem) == "val" for stem in stems])
+    assert 0.07 < share < 0.18
+    assert {split_of(by_name["fruits_nuts"], stem) for stem in stems} == {"val"}
+    assert [split_of(by_name["dsb2018"], stem) for stem in stems[:6]] == [
+        split_of(by_name["dsb2018"], stem) for stem in stems[:6]
+    ]

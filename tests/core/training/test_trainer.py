@@ -1,0 +1,153 @@
+"""The loop: loss weighting, falling loss, exact resume, failures that lose nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from fastsam_core.errors import CheckpointError
+from fastsam_core.training import checkpoint as checkpoint_module
+from fastsam_core.training.batches import BatchStream, StreamConfig
+from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
+from fastsam_core.training.export import export_weights
+from fastsam_core.training.loss import WeightedObjectness, anchor_weights
+from fastsam_core.training.scenes import generate_scene
+from fastsam_core.training.sources import LabelledImage
+from fastsam_core.training.trainer import TrainConfig, Trainer, TrainingError, learning_rate_factor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STREAM = StreamConfig(sizes=(64,), pixels=2 * 64 * 64, mosaic_share=0.0, paste_share=0.0)
+CONFIG = TrainConfig(stream=STREAM, processes=1, warmup_steps=4, log_every=2)
+
+
+@pytest.fixture(scope="module")
+def stream() -> BatchStream:
+    images = []
+    for seed in range(4):
+        scene = generate_scene(seed, (96, 96), "objects")
+        weight = torch.full((96, 96), 255, dtype=torch.uint8).numpy()
+        images.append(LabelledImage(scene.image, scene.layers, weight, "scene"))
+    return BatchStream([], images, [], STREAM)
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.network.state_dict().items()}
+
+
+def test_background_weight_scales_negatives_only() -> None:
+    loss = WeightedObjectness()
+    logits, targets = torch.zeros(1, 3, 1), torch.tensor([[[1.0], [0.0], [0.0]]])
+    loss.anchor_weight = torch.tensor([[0.0, 0.0, 0.5]])
+    assert torch.allclose(loss(logits, targets).flatten() / torch.log(torch.tensor(2.0)), torch.tensor([1.0, 0.0, 0.5]))
+
+
+def test_anchor_weights_follow_the_levels() -> None:
+    maps = torch.zeros(1, 16, 16)
+    maps[:, :8] = 1
+    values = anchor_weights(maps, [(8, 8), (4, 4), (2, 2)])
+    assert values.shape == (1, 64 + 16 + 4)
+    assert values[0, :32].eq(1).all()
+    assert values[0, 32:64].eq(0).all()
+
+
+def test_loss_falls_on_one_batch(tmp_path: Path, stream: BatchStream) -> None:
+    trainer = Trainer(CONFIG, tmp_path)
+    batch = stream[0]
+    losses = [float(trainer.train_step(batch).sum()) for _ in range(12)]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+def test_resume_gives_the_same_weights(tmp_path: Path, stream: BatchStream) -> None:
+    straight = Trainer(CONFIG, tmp_path / "straight")
+    for step in range(4):
+        straight.train_step(stream[step])
+    first = Trainer(CONFIG, tmp_path / "split")
+    for step in range(2):
+        first.train_step(stream[step])
+    first.save()
+    second = Trainer(CONFIG, tmp_path / "split")
+    second.restore(tmp_path / "split" / "last.pt")
+    for step in range(second.step, 4):
+        second.train_step(stream[step])
+    expected, found = weights(straight), weights(second)
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+    assert all(torch.equal(value, second.ema[name]) for name, value in straight.ema.items())
+
+
+def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> None:
+    config = replace(CONFIG, processes=2)
+    shared = BatchStream([], stream.scenes, [], STREAM, shards=2)
+    trainer = Trainer(config, tmp_path)
+    trainer.anneal(2)
+    trainer.fit(shared, last_step=10)
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 2
+    assert state["images"] == 2 * 2 * 2
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
+
+
+def test_not_finite_loss_stops_and_keeps_weights(tmp_path: Path, stream: BatchStream) -> None:
+    trainer = Trainer(CONFIG, tmp_path)
+    with torch.no_grad():
+        next(iter(trainer.network.parameters())).fill_(float("nan"))
+    before = trainer.ema["model.0.conv.weight"].clone()
+    with pytest.raises(TrainingError, match="not finite at step 0"):
+        trainer.train_step(stream[0])
+    assert torch.equal(trainer.ema["model.0.conv.weight"], before)
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(CONFIG, tmp_path)
+    trainer.save()
+    content = (tmp_path / "last.pt").read_bytes()
+
+    def full(state: Any, stream: Any) -> None:
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save()
+    assert (tmp_path / "last.pt").read_bytes() == content
+    assert list(tmp_path.iterdir()) == [tmp_path / "last.pt"]
+
+
+def test_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "noise.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match=r"noise\.pt cannot be read"):
+        load_checkpoint(tmp_path / "noise.pt")
+    save_checkpoint(tmp_path / "other.pt", {"step": 1})
+    with pytest.raises(CheckpointError, match="is not a training checkpoint"):
+        load_checkpoint(tmp_path / "other.pt")
+    trainer = Trainer(CONFIG, tmp_path)
+    save_checkpoint(tmp_path / "big.pt", {**trainer.state(), "config": {"architecture": "yolov8x-seg"}})
+    with pytest.raises(CheckpointError, match=r"big\.pt belongs to another network"):
+        trainer.restore(tmp_path / "big.pt")
+
+
+def test_schedule_warms_up_holds_and_decays() -> None:
+    assert learning_rate_factor(0, 10, None, 0) == pytest.approx(0.1)
+    assert learning_rate_factor(500, 10, None, 0) == 1.0
+    assert learning_rate_factor(500, 10, 500, 100) == 1.0
+    assert learning_rate_factor(525, 10, 500, 100) == pytest.approx(0.5)
+    assert learning_rate_factor(600, 10, 500, 100) == 0.0
+
+
+def test_export_loads_in_the_program(tmp_path: Path) -> None:
+    from fastsam_core.checkpoints import load_checkpoint as load_weights
+
+    trainer = Trainer(CONFIG, tmp_path)
+    trainer.save()
+    path = export_weights(
+        tmp_path / "last.pt", tmp_path / "w.safetensors", {"imgsz": "512", "conf": "0.3", "iou": "0.7"}
+    )
+    assert path.stat().st_size < 8_000_000
+    loaded = load_weights(path)
+    assert loaded.info.architecture == "yolov8n-seg"
+    assert (loaded.info.imgsz, loaded.info.conf, loaded.info.iou) == (512, 0.3, 0.7)
