@@ -1,11 +1,17 @@
 """Small validation of a network on held-back images: AP50, AR@100 and mean best overlap by source.
 
 For choosing thresholds during training; the project's evaluation package gives the full tables.
+``python -m fastsam_core.training.validate --data FOLDER --weights FILE`` writes a JSON table.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +19,7 @@ import torch
 
 from fastsam_core.training.geometric import PAD_VALUE
 from fastsam_core.training.photometric import stretch_contrast
+from fastsam_core.training.sources import SOURCES, load_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.training.sources import LabelledImage
 
+LOGGER = logging.getLogger("fastsam_core.training.validate")
 IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 
 
@@ -194,3 +202,51 @@ def evaluate(
         len(overlaps),
         instances,
     )
+
+
+def load_network(path: Path) -> nn.Module:
+    """Return the network of a training checkpoint (averaged weights) or of an exported weights file."""
+    from fastsam_core.training.checkpoint import load_checkpoint
+    from fastsam_core.training.trainer import build_network
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights = {name: value.float() for name, value in load_file(path).items()}
+    else:
+        weights = load_checkpoint(path)["ema"]
+    network = build_network("yolov8n-seg")
+    network.load_state_dict(weights, strict=False)
+    return network.eval()
+
+
+def main() -> None:
+    """Measure every source at every size and write the table."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.validate", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of labelled sources")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint or weights file")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[640])
+    parser.add_argument("--iou", type=float, default=0.7)
+    parser.add_argument("--most", type=int, default=10**6, help="images a source at most")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    arguments = parser.parse_args()
+    network = load_network(arguments.weights)
+    table = []
+    for spec in SOURCES:
+        samples = load_source(arguments.data, spec, "val")[: arguments.most]
+        for imgsz in arguments.sizes:
+            began = time.perf_counter()
+            scores = evaluate(network, samples, imgsz, iou=arguments.iou)
+            LOGGER.info(
+                "%-20s %4d: AP50 %.3f AR100 %.3f overlap %.3f, %d images, %d instances, %.1f s",
+                *(spec.name, imgsz, scores.ap50, scores.ar100, scores.best_overlap, scores.images, scores.instances),
+                time.perf_counter() - began,
+            )
+            table.append({"source": spec.name, "imgsz": imgsz, "iou": arguments.iou, **asdict(scores)})
+    if arguments.out:
+        arguments.out.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

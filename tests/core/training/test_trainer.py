@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from fastsam_core.errors import CheckpointError
-from fastsam_core.training import checkpoint as checkpoint_module
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.export import export_weights
@@ -111,7 +110,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: py
         stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
         trainer.save()
     assert (tmp_path / "last.pt").read_bytes() == content
