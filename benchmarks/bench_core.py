@@ -16,12 +16,13 @@ from benchmarks.harness import Benchmark, Row, Scale, median_ms
 from benchmarks.memory import extra_mb
 from benchmarks.sides import CONF, IOU, Peer, head_for, make_ours, make_photo, network_module
 from fastsam_core.decode import decode
-from fastsam_core.masks import Masks
 from fastsam_core.network import suppress
 from fastsam_core.prompts import Box, Points, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fastsam_core.masks import Masks
 
 __all__ = ["BENCHMARKS"]
 
