@@ -1,1 +1,1 @@
-"""FastSAM in napari: turns Points and Shapes layers into prompts."""
+"""FastSAM in napari: candidates from one pass of the network, picked by points, shapes and the mouse."""

@@ -1,0 +1,216 @@
+"""The two light layers the widget draws into: outlines of all candidates, and the one under the cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fastsam._convert import Plane, layer_shape, placed_like
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_fastsam.controllers.session import Session
+    from napari_fastsam.models.candidates import Candidates
+
+__all__ = ["HOVER_NAME", "OUTLINE_NAME", "OutlineCanvas", "add_quietly", "region_transform"]
+
+OUTLINE_NAME = "FastSAM candidates"
+HOVER_NAME = "FastSAM hover"
+
+_CANDIDATE, _PICKED, _PICKED_INSIDE, _DONE = 1, 2, 3, 4
+_COLOURS = {
+    None: (0.0, 0.0, 0.0, 0.0),
+    0: (0.0, 0.0, 0.0, 0.0),
+    _CANDIDATE: (0.25, 0.85, 1.0, 0.85),
+    _PICKED: (1.0, 0.85, 0.1, 1.0),
+    _PICKED_INSIDE: (1.0, 0.85, 0.1, 0.3),
+    _DONE: (0.35, 0.8, 0.4, 0.6),
+}
+_HOVER_COLOURS = {
+    None: (0.0, 0.0, 0.0, 0.0),
+    0: (0.0, 0.0, 0.0, 0.0),
+    1: (1.0, 1.0, 1.0, 0.25),
+    2: (1.0, 1.0, 1.0, 1.0),
+}
+_HOVER_SIDE_PX = 512
+
+
+def add_quietly(viewer: Any, layer: Any, above: Any = None) -> None:
+    """Add a layer (right above another one, or on top) without making it the active one."""
+    layers = viewer.layers
+    chosen, active = set(layers.selection), layers.selection.active
+    place = next(
+        (k for k, other in enumerate(layers) if above is not None and other.unique_id == above.unique_id), None
+    )
+    if place is None:
+        viewer.add_layer(layer)
+    else:
+        layers.insert(place + 1, layer)
+    if chosen:
+        layers.selection.clear()
+        layers.selection.update(chosen)
+        layers.selection.active = active
+
+
+def contains(viewer: Any, layer: Any) -> bool:
+    """Tell whether a layer is still in the viewer."""
+    return layer is not None and any(layer.unique_id == other.unique_id for other in viewer.layers)
+
+
+def region_transform(image: Any, plane: Plane, offset_yx: tuple[float, float], step: int) -> dict[str, Any]:
+    """Return what places a small layer at a part of a plane (see :func:`placed_like`), across all channels."""
+    shape = layer_shape(image)
+    offset, steps = np.zeros(image.ndim), np.ones(image.ndim)
+    for axis, place in enumerate(plane.index):
+        if axis in plane.axes_yx:
+            offset[axis], steps[axis] = offset_yx[plane.axes_yx.index(axis)], step
+        elif place is None:
+            steps[axis] = shape[axis]
+        else:
+            offset[axis] = place
+    return placed_like(image, offset, steps)
+
+
+def _expanded(pixels: NDArray[np.uint8], plane: Plane) -> NDArray[np.uint8]:
+    """Give an image (h, w) axes of length one where the plane has its place."""
+    shape = [1] * len(plane.index)
+    for axis, size in zip(plane.axes_yx, pixels.shape, strict=True):
+        shape[axis] = size
+    return pixels.reshape(shape)
+
+
+def _place(layer: Any, transform: dict[str, Any]) -> None:
+    for name in ("scale", "translate", "rotate", "shear", "affine"):
+        new = np.asarray(transform[name])
+        old = np.asarray(layer.affine.affine_matrix if name == "affine" else getattr(layer, name))
+        if old.shape != new.shape or not np.allclose(old, new, rtol=1e-12, atol=0):
+            setattr(layer, name, transform[name])
+
+
+def _overlay(pixels: NDArray[np.uint8], name: str, colours: dict[Any, Any], transform: dict[str, Any]) -> Labels:
+    from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
+
+    layer = Labels(pixels, name=name, colormap=DirectLabelColormap(color_dict=colours), opacity=1.0, **transform)
+    layer.editable = False
+    return layer
+
+
+class OutlineCanvas:
+    """Shows candidates as outlines: blue when shown, yellow when picked, green when committed; white under the cursor.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.outlines: Any = None
+        self.hover: Any = None
+        self.visible = True
+        self._shown: tuple[Candidates | None, Plane | None] = (None, None)
+        session.candidates_changed.connect(self.draw)
+        session.selection_changed.connect(self.draw)
+        session.hovered.connect(self.draw_hover)
+
+    def close(self) -> None:
+        """Take the own layers out of the viewer."""
+        for layer in (self.outlines, self.hover):
+            self._remove(layer)
+        self.outlines = self.hover = None
+
+    def _remove(self, layer: Any) -> None:
+        if contains(self.session.viewer, layer):
+            self.session.viewer.layers.remove(layer)
+
+    def owns(self, layer: Any) -> bool:
+        """Tell whether a layer is one of the two."""
+        return any(own is not None and own.unique_id == layer.unique_id for own in (self.outlines, self.hover))
+
+    # ---- all candidates -----------------------------------------------------------------------------------------
+
+    def draw(self) -> None:
+        """Draw the outlines of the shown candidates anew."""
+        session = self.session
+        candidates, plane = session.candidates, session.plane
+        if candidates is None or plane is None or session.image is None:
+            if self.outlines is not None:
+                self._remove(self.outlines)
+                self.outlines = None
+            self.draw_hover(-1)
+            return
+        pixels = self._paint(candidates)
+        transform = region_transform(session.image, plane, (0, 0), candidates.outlines.step)
+        data = _expanded(pixels, plane)
+        if not contains(session.viewer, self.outlines) or self.outlines.ndim != data.ndim:
+            self._remove(self.outlines)
+            self.outlines = _overlay(data, OUTLINE_NAME, _COLOURS, transform)
+            add_quietly(session.viewer, self.outlines, session.image)
+        else:
+            self.outlines.data = data
+            _place(self.outlines, transform)
+
+    def _paint(self, candidates: Candidates) -> NDArray[np.uint8]:
+        session, outlines = self.session, candidates.outlines
+        pixels = np.zeros(outlines.image_hw, np.uint8)
+        picked, done = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+        picked[session.selected] = True
+        done[list(session.committed)] = True
+        if picked.any():
+            _fill(pixels, candidates, picked)
+        outlines.paint(pixels, session.shown & ~picked & ~done, _CANDIDATE)
+        outlines.paint(pixels, done, _DONE)
+        outlines.paint(pixels, picked, _PICKED)
+        return pixels
+
+    # ---- the candidate under the cursor -------------------------------------------------------------------------
+
+    def draw_hover(self, index: int) -> None:
+        """Show one candidate, or none (-1), as a small layer that moves under the cursor."""
+        session = self.session
+        candidates, plane = session.candidates, session.plane
+        if index < 0 or candidates is None or plane is None or session.image is None:
+            if contains(session.viewer, self.hover):
+                self.hover.visible = False
+            return
+        pixels, offset_yx, step = hover_pixels(candidates, index)
+        transform = region_transform(session.image, plane, offset_yx, step)
+        data = _expanded(pixels, plane)
+        if not contains(session.viewer, self.hover) or self.hover.ndim != data.ndim:
+            self._remove(self.hover)
+            self.hover = _overlay(data, HOVER_NAME, _HOVER_COLOURS, transform)
+            add_quietly(session.viewer, self.hover)
+            return
+        self.hover.visible = False
+        self.hover.data = data
+        _place(self.hover, transform)
+        self.hover.visible = True
+
+
+def hover_pixels(candidates: Candidates, index: int) -> tuple[NDArray[np.uint8], tuple[float, float], int]:
+    """Return a small picture of one candidate (inside 1, border 2), where it begins, and how reduced it is."""
+    x0, y0, _, _ = candidates.masks.extents_xyxy[index].tolist()
+    mask = np.pad(candidates.masks.crop(index), 1)
+    step = -(-max(mask.shape) // _HOVER_SIDE_PX)
+    mask = mask[::step, ::step]
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return np.where(inner, 1, 2 * mask).astype(np.uint8), (y0 - 1, x0 - 1), step
+
+
+def _fill(pixels: NDArray[np.uint8], candidates: Candidates, chosen: NDArray[np.bool_]) -> None:
+    step = candidates.outlines.step
+    part = candidates.masks[chosen]
+    for k in range(len(part)):
+        x0, y0, _, _ = part.extents_xyxy[k].tolist()
+        top, left = -y0 % step, -x0 % step
+        crop = part.crop(k)[top::step, left::step]
+        row, column = (y0 + top) // step, (x0 + left) // step
+        pixels[row : row + crop.shape[0], column : column + crop.shape[1]][crop] = _PICKED_INSIDE

@@ -1,0 +1,177 @@
+"""The hover tool: the candidate under the cursor, click to commit, drag to sweep, Shift + wheel for part and group."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from fastsam_core.prompts import nesting
+from napari_fastsam._convert import layer_map, pixels_of_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_fastsam.controllers.session import Session
+
+__all__ = ["HoverController"]
+
+_MIN_INTERVAL_S = 1 / 30
+_FREE_MODES = {"pan_zoom", "none", ""}
+
+
+class HoverController:
+    """Follows the mouse over the canvas while it is switched on.
+
+    Parameters
+    ----------
+    session : Session
+    commit : callable
+        Called with the candidates that were clicked or swept.
+    """
+
+    enabled_changed = Signal(bool)
+
+    def __init__(self, session: Session, commit: Callable[[list[int]], object]) -> None:
+        self.session = session
+        self.commit = commit
+        self.enabled = False
+        self.index = -1
+        self.point_yx: NDArray[np.float64] | None = None
+        self._depth = 0
+        self._nested: tuple[int, ...] = ()
+        self._last_look_s = 0.0
+        viewer = session.viewer
+        viewer.mouse_move_callbacks.append(self._on_move)
+        viewer.mouse_wheel_callbacks.append(self._on_wheel)
+        viewer.mouse_drag_callbacks.append(self._on_press)
+        session.candidates_changed.connect(self._reset)
+        session.shown_changed.connect(self._reset)
+
+    def close(self) -> None:
+        """Leave the mouse alone."""
+        viewer = self.session.viewer
+        for callbacks, own in (
+            (viewer.mouse_move_callbacks, self._on_move),
+            (viewer.mouse_wheel_callbacks, self._on_wheel),
+            (viewer.mouse_drag_callbacks, self._on_press),
+        ):
+            if own in callbacks:
+                callbacks.remove(own)
+        self.set_enabled(False)
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Switch the tool on or off."""
+        if enabled != self.enabled:
+            self.enabled = enabled
+            self._reset()
+            self.enabled_changed.emit(enabled)
+
+    def _reset(self) -> None:
+        self._nested, self._depth = (), 0
+        self._set_index(-1)
+
+    def _set_index(self, index: int) -> None:
+        if index != self.index:
+            self.index = index
+            self.session.hovered.emit(index)
+
+    # ---- looking up ---------------------------------------------------------------------------------------------
+
+    def locate(self, world: Any) -> NDArray[np.float64] | None:
+        """Return a world position in pixels of the plane."""
+        session = self.session
+        if session.image is None or session.plane is None:
+            return None
+        position = np.asarray(world, np.float64)[-session.image.ndim :]
+        data = layer_map(session.image).inverse()(position[None])
+        points_yx, _ = pixels_of_data(data, session.plane)
+        point: NDArray[np.float64] = points_yx[0]
+        return point
+
+    def look(self, point_yx: NDArray[np.float64]) -> int:
+        """Return the candidate under a pixel at the chosen depth of nesting, -1 for none: a look-up."""
+        session = self.session
+        candidates = session.candidates
+        if candidates is None or not np.isfinite(point_yx).all():
+            return -1
+        shown = session.shown
+        nested = tuple(int(i) for i in nesting(candidates.masks, point_yx) if shown[i])
+        if nested != self._nested:
+            self._nested = nested
+            self._depth = self._object_level(nested)
+        return nested[self._depth] if nested else -1
+
+    def _object_level(self, nested: tuple[int, ...]) -> int:
+        """Return where to begin: at the most confident one that is not most of the image."""
+        candidates = self.session.candidates
+        if candidates is None or not nested:
+            return 0
+        plane_px = candidates.masks.image_hw[0] * candidates.masks.image_hw[1]
+        places = list(nested)
+        scores = np.where(
+            candidates.masks.areas_px[places] > plane_px / 2, -1.0, candidates.masks.scores[places].astype(np.float64)
+        )
+        return int(scores.argmax())
+
+    @property
+    def level(self) -> str:
+        """Where the candidate stands among those that lie in each other: "1/3" is the smallest of three."""
+        return f"{self._depth + 1}/{len(self._nested)}" if self._nested else ""
+
+    def walk(self, steps: int) -> None:
+        """Go outwards (+1) to the object or group, or inwards (-1) to the part."""
+        if self._nested:
+            self._depth = int(np.clip(self._depth + steps, 0, len(self._nested) - 1))
+            self._set_index(self._nested[self._depth])
+
+    # ---- mouse --------------------------------------------------------------------------------------------------
+
+    def _on_move(self, viewer: Any, event: Any) -> None:
+        self.point_yx = self.locate(event.position)
+        now = time.monotonic()
+        if not self.enabled or now - self._last_look_s < _MIN_INTERVAL_S or self.point_yx is None:
+            return
+        self._last_look_s = now
+        self._set_index(self.look(self.point_yx))
+
+    def _on_wheel(self, viewer: Any, event: Any) -> None:
+        if self.enabled and "Shift" in event.modifiers:
+            turn = float(event.delta[1]) or float(event.delta[0])
+            self.walk(1 if turn > 0 else -1)
+            event.handled = True
+
+    def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
+        if not self._is_free(event):
+            return
+        event.handled = True  # or the camera would pan
+        swept = self._collect({}, event)
+        yield
+        while event.type == "mouse_move":
+            event.handled = True
+            swept = self._collect(swept, event)
+            yield
+        if "Shift" in event.modifiers:
+            for index in swept:
+                self.session.toggle_by_hand(index)
+        elif swept:
+            self.commit(list(swept))
+
+    def _is_free(self, event: Any) -> bool:
+        """Tell whether a press is meant for this tool and not for painting, drawing or moving."""
+        if not self.enabled or event.button != 1 or self.session.candidates is None:
+            return False
+        active = self.session.viewer.layers.selection.active
+        return active is None or str(getattr(active, "mode", "")) in _FREE_MODES
+
+    def _collect(self, swept: dict[int, None], event: Any) -> dict[int, None]:
+        self.point_yx = self.locate(event.position)
+        if self.point_yx is None:
+            return swept
+        index = self.look(self.point_yx)
+        self._set_index(index)
+        return swept if index < 0 or index in self.session.committed else {**swept, index: None}

@@ -1,0 +1,239 @@
+"""Points and Shapes layers as prompts: whichever the user has, wherever they lie, followed live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core.errors import FastSAMError
+from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data, placed_like
+from napari_fastsam._notify import describe, notices, warn
+from napari_fastsam.controllers.canvas import contains
+from napari_fastsam.models.picks import PromptSet
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Points, Shapes
+    from numpy.typing import NDArray
+
+    from napari_fastsam.controllers.session import Session
+
+__all__ = ["PromptController", "prompts_of", "read_polarity"]
+
+_EVENTS = ("data", "set_data", "features", "scale", "translate", "rotate", "shear", "affine")
+_POSITIVE_COLOUR, _NEGATIVE_COLOUR = "#2ca02c", "#ff4040"
+_POINT_SIZE_PX = 10
+_ARC_STEPS = 48
+_NEGATIVE_WORDS = {"negative", "neg", "-", "−", "background", "false", "0", "-1", "off", "no"}
+
+
+def read_polarity(layer: Points) -> NDArray[np.bool_]:
+    """Return which points of a layer are positive: by its ``polarity`` or ``label`` feature; all without one."""
+    count = len(layer.data)
+    for name in ("polarity", "label"):
+        if name in layer.features:
+            return np.array([str(value).strip().lower() not in _NEGATIVE_WORDS for value in layer.features[name]], bool)
+    return np.ones(count, bool)
+
+
+def read_groups(layer: Points) -> NDArray[np.int64]:
+    """Return the object each point belongs to: by its ``group`` feature (any values); one for all without one."""
+    if "group" not in layer.features:
+        return np.ones(len(layer.data), np.int64)
+    _, groups = np.unique(layer.features["group"].astype(str), return_inverse=True)
+    return groups.astype(np.int64)
+
+
+def _outline(kind: str, vertices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the outline of an ellipse from the corners of its box; other shapes have theirs already."""
+    if kind != "ellipse":
+        return vertices
+    centre = vertices.mean(axis=0)
+    first, second = (vertices[1] - vertices[0]) / 2, (vertices[3] - vertices[0]) / 2
+    angles = np.linspace(0, 2 * np.pi, _ARC_STEPS, endpoint=False)[:, None]
+    outline: NDArray[np.float64] = centre + np.cos(angles) * first + np.sin(angles) * second
+    return outline
+
+
+def _is_upright(corners_yx: NDArray[np.float64]) -> bool:
+    """Tell whether four corners are a box along the image's axes."""
+    sides = np.abs(np.diff(corners_yx, axis=0))
+    return bool((sides.min(axis=1) <= 1e-3 * sides.max(axis=1)).all())
+
+
+def prompts_of(image: Image, plane: Plane, world_point: Any, points: Points | None, shapes: Shapes | None) -> PromptSet:
+    """Return the prompts that lie on a plane, in its pixels.
+
+    Parameters
+    ----------
+    image : Image layer
+    plane : Plane
+    world_point : sequence of float
+        ``viewer.dims.point``.
+    points, shapes : layers, optional
+        At any transforms, of any number of axes.
+    """
+    parts: dict[str, Any] = {}
+    if points is not None and len(points.data):
+        yx, here = pixels_of_data(layer_to_layer(points, image, points.data, world_point), plane)
+        parts |= {"points_yx": yx[here], "positive": read_polarity(points)[here], "groups": read_groups(points)[here]}
+    boxes, regions, scribbles = [], [], []
+    for kind, vertices in zip(shapes.shape_type, shapes.data, strict=False) if shapes is not None else ():
+        outline = _outline(str(kind), np.asarray(vertices, np.float64))
+        yx, here = pixels_of_data(layer_to_layer(shapes, image, outline, world_point), plane)
+        if not here.all() or not np.isfinite(yx).all():
+            continue
+        if kind == "rectangle" and _is_upright(yx):
+            (top, left), (bottom, right) = yx.min(axis=0), yx.max(axis=0)
+            boxes.append((left, top, right, bottom))
+        elif kind in ("line", "path", "polyline"):
+            scribbles.append(yx)
+        elif len(yx) >= 3:
+            regions.append(yx)
+    return PromptSet(
+        boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
+        regions_yx=tuple(regions),
+        scribbles_yx=tuple(scribbles),
+        **parts,
+    )
+
+
+class PromptController:
+    """Follows a Points and a Shapes layer and tells the session what they say.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.points: Points | None = None
+        self.shapes: Shapes | None = None
+        session.plane_changed.connect(self.update)
+
+    def close(self) -> None:
+        """Let go of the layers; they stay as they are."""
+        self.set_points(None)
+        self.set_shapes(None)
+
+    def set_points(self, layer: Points | None) -> None:
+        """Follow this Points layer, the user's own or one of :meth:`add_points`."""
+        self._follow(self.points, layer)
+        self.points = layer
+        self.update()
+
+    def set_shapes(self, layer: Shapes | None) -> None:
+        """Follow this Shapes layer."""
+        self._follow(self.shapes, layer)
+        self.shapes = layer
+        self.update()
+
+    def _follow(self, old: Any, new: Any) -> None:
+        for name in _EVENTS:
+            if old is not None and hasattr(old.events, name):
+                getattr(old.events, name).disconnect(self.update)
+            if new is not None and hasattr(new.events, name):
+                getattr(new.events, name).connect(self.update)
+
+    def update(self, event: object = None) -> None:
+        """Read the layers anew; a few hundred microseconds."""
+        session = self.session
+        if session.image is None or session.plane is None:
+            return
+        try:
+            prompts = prompts_of(session.image, session.plane, session.viewer.dims.point, self.points, self.shapes)
+            session.set_prompts(prompts)
+        except FastSAMError as error:
+            warn(describe(error))
+
+    # ---- own layers ---------------------------------------------------------------------------------------------
+
+    def add_points(self) -> Points | None:
+        """Add a Points layer on the image, ready to click, and follow it."""
+        from napari.layers import Points
+
+        image = self.session.image
+        if image is None:
+            return None
+        layer = Points(
+            np.empty((0, image.ndim)),
+            features={"polarity": np.empty(0, str), "group": np.empty(0, int)},
+            feature_defaults={"polarity": "positive", "group": 1},
+            border_color="polarity",
+            border_color_cycle={"positive": _POSITIVE_COLOUR, "negative": _NEGATIVE_COLOUR},
+            face_color="transparent",
+            border_width=0.25,
+            size=_POINT_SIZE_PX,
+            name="FastSAM points",
+            **_like(image),
+        )
+        self.session.viewer.add_layer(layer)
+        layer.mode = "add"
+        self.set_points(layer)
+        return layer
+
+    def add_shapes(self) -> Shapes | None:
+        """Add a Shapes layer on the image, ready to draw rectangles, and follow it."""
+        from napari.layers import Shapes
+
+        image = self.session.image
+        if image is None:
+            return None
+        layer = Shapes(
+            ndim=image.ndim,
+            edge_color="#ff9f1c",
+            face_color="transparent",
+            edge_width=2,
+            name="FastSAM shapes",
+            **_like(image),
+        )
+        self.session.viewer.add_layer(layer)
+        layer.mode = "add_rectangle"
+        self.set_shapes(layer)
+        return layer
+
+    def toggle_polarity(self) -> str:
+        """Switch the next and the selected points between on and off the object; return the new polarity."""
+        points = self.points
+        if points is None or not contains(self.session.viewer, points):
+            warn("There is no Points layer to switch. Remedy: choose or add one under 'Prompts'.")
+            return ""
+        current = str(points.feature_defaults["polarity"].iloc[0]) if "polarity" in points.feature_defaults else ""
+        new = "negative" if current.lower() not in _NEGATIVE_WORDS else "positive"
+        self._set_feature(points, "polarity", new)
+        return new
+
+    def next_group(self) -> int:
+        """Let the next points describe another object; return its number."""
+        points = self.points
+        if points is None or not contains(self.session.viewer, points):
+            warn("There is no Points layer. Remedy: choose or add one under 'Prompts'.")
+            return 0
+        groups = points.features["group"] if "group" in points.features else np.ones(len(points.data))
+        numbers = [int(value) for value in groups if str(value).lstrip("-").isdigit()]
+        new = max(numbers, default=0) + 1
+        points.selected_data = set()
+        self._set_feature(points, "group", new)
+        return new
+
+    def _set_feature(self, points: Points, name: str, value: str | int) -> None:
+        with notices():
+            if name not in points.features:
+                raise FastSAMError(
+                    f"The layer '{points.name}' has no '{name}' feature",
+                    remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
+                )
+            defaults = points.feature_defaults
+            defaults[name] = [value]
+            points.feature_defaults = defaults
+            if points.selected_data:
+                features = points.features.copy()
+                features.loc[sorted(points.selected_data), name] = value
+                points.features = features
+            points.refresh_colors()
+            self.update()
+
+
+def _like(image: Any) -> dict[str, Any]:
+    return placed_like(image, np.zeros(image.ndim), np.ones(image.ndim))

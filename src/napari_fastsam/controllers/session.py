@@ -1,0 +1,265 @@
+"""The state of the widget in one place: which image, which plane, which candidates are shown, picked, committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from fastsam_core.errors import ImageContentError
+from napari_fastsam._convert import Plane, pixel_area, shown_plane
+from napari_fastsam._planes import PlaneSource, blendable
+from napari_fastsam._settings import Settings, read_settings
+from napari_fastsam.models.candidates import CandidatePool, Candidates
+from napari_fastsam.models.filters import Filters
+from napari_fastsam.models.picks import Pick, PickOptions, PromptSet, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from napari.layers import Image
+    from numpy.typing import NDArray
+
+__all__ = ["Session"]
+
+_NOTHING = np.empty(0, bool)
+_PLACING_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
+
+
+class Session:
+    """What the controllers share. It changes nothing in the viewer.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+        Or the proxy of it that plugins get.
+
+    Notes
+    -----
+    Every signal says that something is different now; the values are read from the session.
+    """
+
+    image_changed = Signal()
+    """Another image layer, or another way to take its channels."""
+    plane_changed = Signal()
+    """The viewer shows another plane of it (or none)."""
+    candidates_changed = Signal()
+    """The plane has other candidates."""
+    shown_changed = Signal()
+    """The filters let other candidates pass."""
+    selection_changed = Signal()
+    """Others are picked by prompts or by hand, or were committed."""
+    hovered = Signal(int)
+    """The candidate under the cursor; -1 for none."""
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer
+        self.settings: Settings = read_settings()
+        self.image: Image | None = None
+        self.channel_axis: int | None = None
+        self.blend = False
+        self.plane: Plane | None = None
+        self.filters = Filters()
+        self.options = PickOptions()
+        self.prompts = PromptSet()
+        self.picks: tuple[Pick, ...] = ()
+        self.links: dict[Plane, NDArray[np.int64]] = {}
+        self._by_hand: set[int] = set()
+        self._pools: dict[Hashable, CandidatePool] = {}
+        self._committed: dict[tuple[Hashable, Plane], dict[int, int]] = {}
+        self._shown = _NOTHING
+        dims = viewer.dims.events
+        for event in (dims.current_step, dims.order, dims.ndisplay):
+            event.connect(self.update_plane)
+
+    def close(self) -> None:
+        """Let go of the viewer and the image."""
+        dims = self.viewer.dims.events
+        for event in (dims.current_step, dims.order, dims.ndisplay):
+            event.disconnect(self.update_plane)
+        self.set_image(None)
+
+    # ---- image and plane ----------------------------------------------------------------------------------------
+
+    def set_image(self, image: Image | None, *, channel_axis: int | None = None, blend: bool = False) -> None:
+        """Work on this layer from now on; the candidates of others are kept."""
+        if self.image is not None:
+            for name in _PLACING_EVENTS:
+                getattr(self.image.events, name).disconnect(self.update_plane)
+        self.image, self.channel_axis, self.blend = image, channel_axis, blend
+        if image is not None:
+            for name in _PLACING_EVENTS:
+                getattr(image.events, name).connect(self.update_plane)
+        self.plane = None
+        self.links = {}
+        self.image_changed.emit()
+        self.update_plane(force=True)
+
+    def update_plane(self, event: object = None, *, force: bool = False) -> None:
+        """Look which plane the viewer shows."""
+        plane = self._find_plane()
+        if plane != self.plane or force or event is None or getattr(event, "type", "") in _PLACING_EVENTS:
+            self.plane = plane
+            self.plane_changed.emit()
+            self._new_candidates()
+
+    def _find_plane(self) -> Plane | None:
+        if self.image is None:
+            return None
+        free = () if self.channel_axis is None else (self.channel_axis,)
+        dims = self.viewer.dims
+        return shown_plane(self.image, dims.point, dims.displayed, free)
+
+    def source(self) -> PlaneSource:
+        """Return where the image's planes come from, as it is shown now.
+
+        Raises
+        ------
+        ImageContentError
+            No image is chosen, or it is empty.
+        """
+        if self.image is None:
+            raise ImageContentError("No image is chosen", remedy="open an image and choose it under 'Image'")
+        others = [layer for layer in self.viewer.layers if hasattr(layer, "rgb")]
+        blended = blendable(self.image, others) if self.blend and not self.image.rgb else ()
+        return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended if len(blended) > 1 else ())
+
+    def pixel_area(self) -> tuple[float, str]:
+        """Return the area of a pixel and its unit."""
+        if self.image is None or self.plane is None:
+            return 1.0, "px²"
+        return pixel_area(self.image, self.plane)
+
+    # ---- candidates ---------------------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> CandidatePool:
+        """Candidates of the image by plane."""
+        return self.pool_of(self.image.unique_id if self.image is not None else None)
+
+    def pool_of(self, image_id: Hashable) -> CandidatePool:
+        """Return the candidates of any image of this session."""
+        return self._pools.setdefault(image_id, CandidatePool(self.settings.cache_mb * 2**20))
+
+    @property
+    def candidates(self) -> Candidates | None:
+        """Candidates of the plane; None if it was not segmented."""
+        return self.pool.get(self.plane)
+
+    def put(self, image_id: Hashable, plane: Plane, candidates: Candidates, *, add: bool = False) -> None:
+        """Take in candidates of a plane: instead of those that are there, or (`add`) in addition to them."""
+        pool = self.pool_of(image_id)
+        old = pool.get(plane)
+        if add and old is not None:
+            candidates = old.extended(candidates)
+        else:
+            self._committed.pop((image_id, plane), None)
+            self.links.pop(plane, None)
+        pool.put(plane, candidates)
+        if self.image is not None and self.image.unique_id == image_id and plane == self.plane:
+            self._new_candidates(keep_hand=add)
+
+    def forget(self) -> None:
+        """Drop all candidates of the image; labels that were committed stay."""
+        self.pool.clear()
+        self.links.clear()
+        self._committed.clear()
+        self._new_candidates()
+
+    def _new_candidates(self, *, keep_hand: bool = False) -> None:
+        if not keep_hand:
+            self._by_hand.clear()
+        self._filter()
+        self.candidates_changed.emit()
+        self.resolve_prompts()
+
+    def set_filters(self, filters: Filters) -> None:
+        """Show the candidates inside these limits."""
+        self.filters = filters
+        self._filter()
+        self.shown_changed.emit()
+        self.resolve_prompts()
+
+    def _filter(self) -> None:
+        candidates = self.candidates
+        self._shown = _NOTHING if candidates is None else self.filters.keep(candidates.columns)
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """Which candidates of the plane pass the filters, bool (N,)."""
+        return self._shown
+
+    # ---- picked and committed -----------------------------------------------------------------------------------
+
+    def set_prompts(self, prompts: PromptSet) -> None:
+        """Answer these prompts from now on."""
+        self.prompts = prompts
+        self.resolve_prompts()
+
+    def set_options(self, options: PickOptions) -> None:
+        """Answer prompts in another way."""
+        self.options = options
+        self.resolve_prompts()
+
+    def resolve_prompts(self) -> None:
+        """Answer the prompts anew: a look-up."""
+        candidates = self.candidates
+        self.picks = () if candidates is None else resolve(candidates.masks, self._shown, self.prompts, self.options)
+        self.selection_changed.emit()
+
+    @property
+    def selected(self) -> list[int]:
+        """Picked candidates that are not committed yet: by prompts in their order, then by hand."""
+        done = self.committed
+        chosen = [pick.candidate for pick in self.picks] + sorted(self._by_hand)
+        return [index for index in dict.fromkeys(chosen) if index not in done]
+
+    def causes(self, indices: Iterable[int]) -> list[dict[str, object]]:
+        """Return what picked each of these candidates, fit for JSON."""
+        by_prompt = {pick.candidate: dict(pick.cause) for pick in self.picks}
+        candidates = self.candidates
+        causes = []
+        for index in indices:
+            cause = by_prompt.get(index, {"by": "hand"})
+            if cause["by"] == "hand" and candidates is not None:
+                y, x = candidates.columns["y"][index], candidates.columns["x"][index]
+                cause["box_xyxy"] = candidates.masks.boxes_xyxy[index].round(1).tolist()
+                cause["at_yx"] = [float(y), float(x)]
+            causes.append(cause)
+        return causes
+
+    def select_by_hand(self, indices: Iterable[int]) -> None:
+        """Pick exactly these besides what prompts pick."""
+        prompted = {pick.candidate for pick in self.picks}
+        wanted = {index for index in indices if index not in prompted}
+        if wanted != self._by_hand:
+            self._by_hand = wanted
+            self.selection_changed.emit()
+
+    def toggle_by_hand(self, index: int) -> None:
+        """Pick one more candidate, or no longer."""
+        self._by_hand ^= {index}
+        self.selection_changed.emit()
+
+    @property
+    def committed(self) -> dict[int, int]:
+        """Candidates of the plane that were committed, and their labels."""
+        if self.image is None or self.plane is None:
+            return {}
+        return self._committed.get((self.image.unique_id, self.plane), {})
+
+    def mark_committed(self, plane: Plane, labels: dict[int, int]) -> None:
+        """Remember which candidates of a plane became which labels."""
+        if self.image is not None:
+            self._committed.setdefault((self.image.unique_id, plane), {}).update(labels)
+            self._by_hand -= set(labels)
+            self.selection_changed.emit()
+
+    def unmark_committed(self, plane: Plane, indices: Iterable[int]) -> None:
+        """Make candidates available again (their commit was undone)."""
+        if self.image is not None:
+            known = self._committed.get((self.image.unique_id, plane), {})
+            for index in indices:
+                known.pop(index, None)
+            self.selection_changed.emit()

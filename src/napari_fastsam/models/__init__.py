@@ -1,0 +1,1 @@
+"""What the widget knows, without Qt and without napari: candidates, filters, picks, edits of labels."""

@@ -1,0 +1,182 @@
+"""Candidates: everything the network found on a plane, measured once, kept for every plane that was segmented."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from fastsam_core.masks import Masks
+from napari_fastsam.models._kernels import hull_areas, outline_pixels, run_means
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_fastsam._convert import Plane
+
+__all__ = ["CandidatePool", "Candidates", "Outlines"]
+
+_OUTLINE_SIDE_PX = 2048
+"""Outlines of larger planes are drawn at reduced resolution, so that drawing them stays light."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlines:
+    """Border pixels of all candidates, ready to be painted into one small image.
+
+    Attributes
+    ----------
+    image_hw : tuple of int
+        Size of that image.
+    step : int
+        How many pixels of the plane one of its pixels is wide.
+    pixels : int64 ndarray
+        Flat indices; candidate ``i`` owns ``pixels[starts[i]:starts[i + 1]]``.
+    starts : int64 ndarray of shape (N + 1,)
+    """
+
+    image_hw: tuple[int, int]
+    step: int
+    pixels: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, masks: Masks) -> Self:
+        """Trace the borders of all masks."""
+        height, width = masks.image_hw
+        step = -(-max(height, width) // _OUTLINE_SIDE_PX)
+        reduced = (-(-height // step), -(-width // step))
+        pixels, starts = outline_pixels(masks.runs, masks.offsets, masks.extents_xyxy, step, reduced[1])
+        return cls(reduced, step, pixels, starts)
+
+    def joined(self, other: Outlines) -> Outlines:
+        """Return the outlines of both, for the same plane."""
+        starts = np.concatenate([self.starts, other.starts[1:] + self.starts[-1]])
+        return Outlines(self.image_hw, self.step, np.concatenate([self.pixels, other.pixels]), starts)
+
+    def paint(self, out: NDArray[np.uint8], chosen: NDArray[np.bool_], value: int) -> None:
+        """Set the borders of the chosen candidates in `out` (of size `image_hw`) to `value`."""
+        flat = out.reshape(-1)
+        flat[self.pixels[np.repeat(chosen, np.diff(self.starts))]] = value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """The candidates of one plane, with what is measured of each.
+
+    Attributes
+    ----------
+    masks : Masks
+        In pixels of the whole plane.
+    columns : mapping of str to ndarray of length N
+        ``confidence`` (0 to 1), ``area_px``, ``solidity`` (0 to 1), ``intensity`` (mean of the image's own values),
+        ``y``, ``x`` (centre of the box, pixels).
+    outlines : Outlines
+    """
+
+    masks: Masks
+    columns: Mapping[str, NDArray[np.float64]]
+    outlines: Outlines
+
+    @classmethod
+    def measure(cls, masks: Masks, values: NDArray[Any] | None = None, offset_yx: tuple[int, int] = (0, 0)) -> Self:
+        """Measure masks.
+
+        Parameters
+        ----------
+        masks : Masks
+            In pixels of the whole plane.
+        values : ndarray of shape (h, w), optional
+            The image's own values, of the whole plane or a part of it; ``intensity`` is NaN without them.
+        offset_yx : tuple of int
+            Where `values` begins in the plane.
+        """
+        hulls = hull_areas(masks.runs, masks.offsets)
+        boxes = masks.extents_xyxy
+        if values is None:
+            intensity = np.full(len(masks), np.nan)
+        else:
+            part = masks.placed((-offset_yx[0], -offset_yx[1]), (values.shape[0], values.shape[1]))
+            intensity = run_means(part.runs, part.offsets, np.ascontiguousarray(values))
+        columns = {
+            "confidence": masks.scores.astype(np.float64),
+            "area_px": masks.areas_px.astype(np.float64),
+            "solidity": masks.areas_px / np.maximum(hulls, 1),
+            "intensity": intensity,
+            "y": (boxes[:, 1] + boxes[:, 3]) / 2,
+            "x": (boxes[:, 0] + boxes[:, 2]) / 2,
+        }
+        return cls(masks, MappingProxyType(columns), Outlines.of(masks))
+
+    def extended(self, found: Candidates, max_iou: float = 0.7) -> Candidates:
+        """Return these candidates and, behind them, those of `found` that are none of them again.
+
+        The places of these candidates stay the same.
+        """
+        new = np.ones(len(found), bool)
+        if len(self) and len(found):
+            new = found.masks.iou(self.masks).max(axis=1) <= max_iou
+        added = found.masks[new]
+        outlines = found.outlines if new.all() else Outlines.of(added)
+        columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}
+        masks = Masks.concatenate([self.masks, added])
+        return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines))
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return len(self.masks)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken, bytes."""
+        return self.masks.runs.nbytes + self.outlines.pixels.nbytes + 200 * len(self)
+
+
+@dataclass(slots=True)
+class CandidatePool:
+    """Candidates by plane; those of planes unused for longest go when memory is short.
+
+    Parameters
+    ----------
+    max_bytes : int
+        The newest plane stays even when it alone takes more.
+    """
+
+    max_bytes: int = 2**30
+    generation: int = 0
+    _planes: OrderedDict[Plane, Candidates] = field(default_factory=OrderedDict)
+
+    def get(self, plane: Plane | None) -> Candidates | None:
+        """Return the candidates of a plane, or None if it was not segmented (or they were dropped)."""
+        if plane is None or plane not in self._planes:
+            return None
+        self._planes.move_to_end(plane)
+        return self._planes[plane]
+
+    def put(self, plane: Plane, candidates: Candidates) -> list[Plane]:
+        """Keep candidates; return the planes whose candidates had to go."""
+        self._planes[plane] = candidates
+        self._planes.move_to_end(plane)
+        self.generation += 1
+        dropped = []
+        while len(self._planes) > 1 and sum(c.nbytes for c in self._planes.values()) > self.max_bytes:
+            dropped.append(self._planes.popitem(last=False)[0])
+        return dropped
+
+    def clear(self) -> None:
+        """Forget everything; results that are still being computed become stale."""
+        self._planes.clear()
+        self.generation += 1
+
+    def __iter__(self) -> Iterator[Plane]:
+        """Iterate over the planes."""
+        return iter(list(self._planes))
+
+    def __len__(self) -> int:
+        """Return the number of planes."""
+        return len(self._planes)

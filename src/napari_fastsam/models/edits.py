@@ -1,0 +1,226 @@
+"""Edits of a label image, planned before anything is written: commit, merge, split, delete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastsam_core.masks import Masks
+
+__all__ = ["Edit", "Overlap", "check_ids", "plan_commit", "plan_delete", "plan_merge", "plan_split"]
+
+Overlap = Literal["keep", "steal", "fill"]
+Labels2D = NDArray[Any]
+
+_TAKEN_SHARE = 0.1
+"""With "keep", a candidate is left out if existing labels cover more than this share of it."""
+
+_MOSTLY = 0.5
+"""Merge and delete take the labels that lie in the candidates with more than this share of their pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """New values for some pixels of a label plane.
+
+    Attributes
+    ----------
+    rows, columns : int64 ndarray
+        The pixels that change.
+    values : int64 ndarray
+        What they become.
+    labels : tuple of int
+        The label ids that are written, one a candidate; 0 for a candidate that is left out.
+    conflicts : mapping of int to int
+        Existing labels that the candidates overlap, and by how many pixels.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    values: NDArray[np.int64]
+    labels: tuple[int, ...] = ()
+    conflicts: Mapping[int, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of pixels that change."""
+        return len(self.rows)
+
+
+def check_ids(dtype: np.dtype[Any], highest: int) -> None:
+    """Raise if a label id does not fit the label image.
+
+    Raises
+    ------
+    InvalidParameterError
+        It would wrap around.
+    """
+    limit = np.iinfo(dtype).max if dtype.kind in "iu" else 1
+    if highest > limit:
+        raise InvalidParameterError(
+            f"Label {highest} does not fit this Labels layer",
+            expected=f"ids up to {limit} ({dtype})",
+            actual=str(highest),
+            remedy="commit into a new layer, or convert this one: right-click it and choose a larger data type",
+        )
+
+
+def _window(masks: Masks) -> tuple[int, int, int, int]:
+    """Return the box (y0, y1, x0, x1) around all masks."""
+    boxes = masks.extents_xyxy[masks.areas_px > 0]
+    if not len(boxes):
+        return 0, 0, 0, 0
+    return int(boxes[:, 1].min()), int(boxes[:, 3].max()), int(boxes[:, 0].min()), int(boxes[:, 2].max())
+
+
+def _difference(old: Labels2D, new: Labels2D, y0: int, x0: int, **facts: Any) -> Edit:
+    rows, columns = np.nonzero(old != new)
+    return Edit(rows + y0, columns + x0, new[rows, columns].astype(np.int64), **facts)
+
+
+def _counts(values: Labels2D) -> dict[int, int]:
+    ids, counts = np.unique(values[values != 0], return_counts=True)
+    return {int(i): int(n) for i, n in zip(ids, counts, strict=True)}
+
+
+def plan_commit(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Overlap) -> Edit:
+    """Plan to write candidates into a label plane.
+
+    Parameters
+    ----------
+    plane : integer ndarray of shape (H, W)
+        The labels that are there; not changed.
+    masks : Masks
+        N candidates of an image of that size.
+    ids : sequence of int, length N
+        Their labels.
+    overlap : {"keep", "steal", "fill"}
+        What happens to pixels that have a label already. ``"keep"``: existing objects stay whole; a candidate that
+        lies on them with more than a tenth of its area is left out. ``"fill"``: only empty pixels are written.
+        ``"steal"``: the candidates take the pixels. Among the candidates themselves the more confident wins with
+        ``"keep"``, and the smaller one otherwise.
+
+    Returns
+    -------
+    Edit
+    """
+    y0, y1, x0, x1 = _window(masks)
+    old = np.asarray(plane[y0:y1, x0:x1])
+    new = old.astype(np.int64)
+    orders: dict[str, NDArray[Any]] = {"keep": -masks.scores, "fill": masks.areas_px, "steal": -masks.areas_px}
+    written = [0] * len(masks)
+    conflicts: dict[int, int] = {}
+    for i in np.argsort(orders[overlap], kind="stable"):
+        left, top, right, bottom = masks.extents_xyxy[i].tolist()
+        mask = masks.crop(int(i))
+        target = new[top - y0 : bottom - y0, left - x0 : right - x0]
+        before = old[top - y0 : bottom - y0, left - x0 : right - x0]
+        for label, count in _counts(before[mask & (before != ids[i])]).items():
+            conflicts[label] = conflicts.get(label, 0) + count
+        taken = mask & (target != 0) & (target != ids[i])
+        if overlap == "keep" and taken.sum() > _TAKEN_SHARE * mask.sum():
+            continue
+        if overlap != "steal":
+            mask &= ~taken
+        if mask.any():
+            target[mask] = ids[i]
+            written[i] = int(ids[i])
+    return _difference(old, new, y0, x0, labels=tuple(written), conflicts=conflicts)
+
+
+def _covered(plane: Labels2D, masks: Masks) -> tuple[Labels2D, NDArray[np.bool_], list[int], tuple[int, int]]:
+    """Return the labels around the masks, where the masks are, and the labels that lie mostly in them."""
+    union = masks.union()
+    y0, y1, x0, x1 = _window(union)
+    old = np.asarray(plane[y0:y1, x0:x1])
+    inside = union.crop(0) if len(union) and union.areas_px[0] else np.zeros(old.shape, bool)
+    touched = _counts(old[inside])
+    whole = _counts(plane[np.isin(plane, list(touched))])
+    mostly = [label for label, count in touched.items() if count > _MOSTLY * whole[label]]
+    return old, inside, mostly, (y0, x0)
+
+
+def plan_merge(plane: Labels2D, masks: Masks) -> Edit:
+    """Plan to give all labels that lie mostly in the candidates the lowest of their ids.
+
+    Raises
+    ------
+    InvalidParameterError
+        Fewer than two labels lie there.
+    """
+    _, _, labels, _ = _covered(plane, masks)
+    if len(labels) < 2:
+        raise InvalidParameterError(
+            "There is nothing to merge here",
+            expected="two or more labels that lie mostly inside the picked candidates",
+            actual=f"{len(labels)}",
+            remedy="pick a larger candidate (Shift + wheel walks to the group), or several",
+        )
+    keep = min(labels)
+    rows, columns = np.nonzero(np.isin(plane, [label for label in labels if label != keep]))
+    return Edit(rows, columns, np.full(len(rows), keep, np.int64), labels=(keep,))
+
+
+def plan_delete(plane: Labels2D, masks: Masks) -> Edit:
+    """Plan to erase all labels that lie mostly in the candidates.
+
+    Raises
+    ------
+    InvalidParameterError
+        No label lies there.
+    """
+    _, _, labels, _ = _covered(plane, masks)
+    if not labels:
+        raise InvalidParameterError(
+            "There is nothing to delete here",
+            expected="a label that lies mostly inside the picked candidates",
+            actual="none",
+            remedy="pick the candidate that covers the object",
+        )
+    rows, columns = np.nonzero(np.isin(plane, labels))
+    return Edit(rows, columns, np.zeros(len(rows), np.int64), labels=tuple(labels))
+
+
+def plan_split(plane: Labels2D, masks: Masks, first_id: int) -> Edit:
+    """Plan to cut the label that the candidates share into one part for each of them.
+
+    The label's pixels go to the candidate that covers them (the smaller one where several do), the rest to the nearest
+    candidate. The first part keeps the id; the others get `first_id`, `first_id` + 1, …
+
+    Raises
+    ------
+    InvalidParameterError
+        Fewer than two candidates, or no label that they share.
+    """
+    from scipy import ndimage
+
+    shared: dict[int, list[int]] = {}
+    for i in range(len(masks)):
+        left, top, right, bottom = masks.extents_xyxy[i].tolist()
+        touched = _counts(np.asarray(plane[top:bottom, left:right])[masks.crop(i)])
+        if touched:
+            shared.setdefault(max(touched, key=lambda label: touched[label]), []).append(i)
+    label, parts = max(shared.items(), key=lambda item: len(item[1]), default=(0, []))
+    if len(parts) < 2:
+        raise InvalidParameterError(
+            "There is nothing to split here",
+            expected="two or more picked candidates on the same label",
+            actual=f"{len(parts)}",
+            remedy="pick the parts, for instance with one point on each and the level 'part'",
+        )
+    rows, columns = np.nonzero(plane == label)
+    y0, y1, x0, x1 = int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+    seeds = masks[parts].placed((-y0, -x0), (y1 - y0, x1 - x0)).to_label_map()
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    part = seeds[tuple(nearest)].astype(np.int64)
+    ids = np.concatenate([[0, label], first_id + np.arange(len(parts) - 1)])
+    old = np.asarray(plane[y0:y1, x0:x1])
+    new = np.where(old == label, ids[part], old)
+    return _difference(old, new, y0, x0, labels=tuple(int(i) for i in ids[1:]))

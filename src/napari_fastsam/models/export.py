@@ -1,0 +1,121 @@
+"""Write committed labels to files: label image, COCO annotations, measurements."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core._files import atomic_path
+from fastsam_core.errors import ImageContentError
+from fastsam_core.masks import Masks
+from fastsam_core.outputs import write_coco
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_fastsam._convert import Plane
+
+__all__ = ["require_labels", "write_labels"]
+
+_PROPERTIES_2D = (
+    "label",
+    "area",
+    "centroid",
+    "bbox",
+    "equivalent_diameter_area",
+    "axis_major_length",
+    "axis_minor_length",
+    "eccentricity",
+    "perimeter",
+    "solidity",
+)
+_PROPERTIES_3D = ("label", "area", "centroid", "bbox", "equivalent_diameter_area")
+_INTENSITIES = ("intensity_mean", "intensity_min", "intensity_max")
+
+
+def require_labels(layer: Any) -> Any:
+    """Return the layer if it has labels.
+
+    Raises
+    ------
+    ImageContentError
+        There is none, or it is empty.
+    """
+    if layer is None or not np.any(np.asarray(layer.data)):
+        raise ImageContentError("There are no labels to export", remedy="commit some candidates first")
+    return layer
+
+
+def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane | None) -> Path:
+    """Write the labels of a layer.
+
+    Parameters
+    ----------
+    path : Path
+    suffix : {"tif", "json", "csv"}
+        Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects.
+    labels : Labels layer
+    image : Image layer or None
+        For intensities, if it is gray and has the same shape.
+    plane : Plane or None
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    data = np.asarray(labels.data)
+    if suffix == "tif":
+        return _write_tiff(path, data)
+    if suffix == "json":
+        index: list[Any] = [0] * data.ndim
+        for axis, place in enumerate(plane.index if plane is not None else ()):
+            index[axis] = slice(None) if plane is not None and axis in plane.axes_yx else place or 0
+        flat = data[tuple(index)] if data.ndim > 2 else data
+        return write_coco(
+            path,
+            Masks.from_label_map(np.ascontiguousarray(flat)),
+            file_name=image.name if image is not None else labels.name,
+        )
+    return _write_table(path, np.squeeze(data), _values(image, data), _spacing(labels, data))
+
+
+def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
+    import tifffile
+
+    dtype = np.uint16 if data.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, data.astype(dtype), compression="zlib")
+    return path
+
+
+def _values(image: Any, data: NDArray[Any]) -> NDArray[Any] | None:
+    if image is None or image.rgb or image.multiscale or tuple(image.data.shape) != data.shape:
+        return None
+    return np.squeeze(np.asarray(image.data))
+
+
+def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
+    return tuple(abs(float(s)) for s, size in zip(labels.scale, data.shape, strict=True) if size > 1)
+
+
+def _write_table(path: Path, data: NDArray[Any], values: NDArray[Any] | None, spacing: tuple[float, ...]) -> Path:
+    from skimage.measure import regionprops_table
+
+    properties: tuple[str, ...] = _PROPERTIES_2D if data.ndim == 2 else _PROPERTIES_3D
+    if values is not None and values.shape == data.shape:
+        properties = (*properties, *_INTENSITIES)
+    isotropic = len(set(spacing)) == 1
+    if not isotropic:  # scikit-image measures perimeters of square pixels only
+        properties = tuple(name for name in properties if name != "perimeter")
+    table = regionprops_table(data, values, properties=properties, spacing=spacing)
+    columns = [column.tolist() for column in table.values()]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        writer.writerows(zip(*columns, strict=True))
+    return path

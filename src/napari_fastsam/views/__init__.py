@@ -1,0 +1,1 @@
+"""What the user sees: Qt widgets that show the session and call the controllers."""

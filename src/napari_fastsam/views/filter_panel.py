@@ -1,0 +1,144 @@
+"""Histogram sliders that hide candidates at once, and the candidates' file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
+
+from fastsam_core.errors import ImageContentError
+from fastsam_core.masks import Masks
+from napari_fastsam._notify import notices
+from napari_fastsam.models.candidates import Candidates
+from napari_fastsam.models.filters import FILTERED, Filters
+from napari_fastsam.views.histogram import HistogramSlider
+from napari_fastsam.views.parts import button, row_of
+
+if TYPE_CHECKING:
+    from napari_fastsam.controllers.session import Session
+
+__all__ = ["FilterPanel"]
+
+_TITLES = {
+    "confidence": ("Confidence", "How sure the network is, 0 to 1", False, 2),
+    "area_px": ("Area", "Area of a candidate; the scale is logarithmic", True, 1),
+    "solidity": (
+        "Solidity",
+        "Area divided by the area of the convex hull: 1 is round or square, less is ragged",
+        False,
+        2,
+    ),
+    "intensity": ("Mean intensity", "Mean of the image's own values inside a candidate", False, 0),
+}
+
+
+class FilterPanel(QWidget):
+    """Limits of what is shown; nothing is computed again.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.count = QLabel("No candidates yet")
+        self.sliders: dict[str, HistogramSlider] = {}
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.count)
+        for column in FILTERED:
+            title, tip, logarithmic, decimals = _TITLES[column]
+            slider = HistogramSlider(title, tip, logarithmic=logarithmic, decimals=decimals)
+            slider.limits_changed.connect(lambda low, high, name=column: self._limit(name, low, high))
+            self.sliders[column] = slider
+            layout.addWidget(slider)
+        layout.addWidget(
+            row_of(
+                button("All", "Take all limits back", self.reset),
+                button("Save …", "Save the candidates of this plane, to go on later without the network", self.save),
+                button("Load …", "Load candidates saved before", self.load),
+                button("Forget", "Drop all candidates of this image; labels stay", session.forget),
+            )
+        )
+        session.candidates_changed.connect(self.refresh)
+        session.shown_changed.connect(self._show_count)
+
+    def _limit(self, column: str, low: float, high: float) -> None:
+        filters = self.session.filters
+        if np.isinf(low) and np.isinf(high):
+            self.session.set_filters(filters.without(column))
+        else:
+            self.session.set_filters(filters.with_limits(column, low, high))
+
+    def reset(self) -> None:
+        """Let all candidates pass."""
+        for slider in self.sliders.values():
+            slider.blockSignals(True)
+            slider.set_limits(-np.inf, np.inf)
+            slider.blockSignals(False)
+        self.session.set_filters(Filters())
+
+    def refresh(self) -> None:
+        """Show the histograms of the plane's candidates."""
+        candidates = self.session.candidates
+        if candidates is not None and len(candidates):
+            pixel, unit = self.session.pixel_area()
+            for column, slider in self.sliders.items():
+                slider.set_values(candidates.columns[column], pixel if column == "area_px" else 1.0)
+            self.sliders["area_px"].set_title(f"Area ({unit})")
+            self.sliders["intensity"].setVisible(bool(np.isfinite(candidates.columns["intensity"]).any()))
+        self._show_count()
+
+    def _show_count(self) -> None:
+        candidates = self.session.candidates
+        if candidates is None:
+            self.count.setText("No candidates on this plane yet")
+        elif not len(candidates):
+            self.count.setText("Nothing was found on this plane")
+        else:
+            self.count.setText(f"<b>{int(self.session.shown.sum())}</b> of {len(candidates)} candidates shown")
+
+    # ---- files --------------------------------------------------------------------------------------------------
+
+    def save(self, path: str = "") -> None:
+        """Write the candidates of the plane to a file."""
+        with notices():
+            candidates, image = self.session.candidates, self.session.image
+            if candidates is None or image is None:
+                raise ImageContentError("There are no candidates to save", remedy="run 'Segment everything' first")
+            path = (
+                path
+                or QFileDialog.getSaveFileName(
+                    self, "Save candidates", f"{image.name}_candidates.npz", "Candidates (*.npz *.json)"
+                )[0]
+            )
+            if path:
+                named = Path(path) if Path(path).suffix in (".npz", ".json") else Path(f"{path}.npz")
+                candidates.masks.with_metadata(image=image.name).save(named)
+
+    def load(self, path: str = "") -> None:
+        """Read candidates of the plane from a file."""
+        with notices():
+            session = self.session
+            if session.image is None or session.plane is None:
+                raise ImageContentError(
+                    "No image is chosen", remedy="open the image that the candidates belong to first"
+                )
+            path = path or QFileDialog.getOpenFileName(self, "Load candidates", "", "Candidates (*.npz *.json)")[0]
+            if not path:
+                return
+            masks = Masks.load(path)
+            values = session.source().read(session.plane)
+            if masks.image_hw != values.plane_hw:
+                raise ImageContentError(
+                    "These candidates belong to another image",
+                    expected=f"{values.plane_hw[0]} × {values.plane_hw[1]} px",
+                    actual=f"{masks.image_hw[0]} × {masks.image_hw[1]} px",
+                    remedy="choose the image they were made from",
+                )
+            session.put(session.image.unique_id, session.plane, Candidates.measure(masks, values.values))

@@ -1,0 +1,157 @@
+"""A range slider under the histogram of what it limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QRectF, Qt
+from qtpy.QtGui import QColor, QPainter, QPaintEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QDoubleRangeSlider
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+from napari_fastsam.views._qt import QtSignal
+
+__all__ = ["HistogramSlider"]
+
+_BINS = 48
+_BARS_HEIGHT_PX = 22
+_IN, _OUT = QColor(64, 217, 255), QColor(120, 120, 120, 120)
+
+
+class _Bars(QWidget):
+    """The histogram; bars outside the limits are gray."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFixedHeight(_BARS_HEIGHT_PX)
+        self.counts = np.zeros(_BINS)
+        self.inside = (0.0, 1.0)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        painter = QPainter(self)
+        painter.setPen(Qt.PenStyle.NoPen)
+        width = self.width() / _BINS
+        highest = max(float(np.sqrt(self.counts).max(initial=0)), 1.0)
+        for k, count in enumerate(self.counts):
+            height = self.height() * float(np.sqrt(count)) / highest
+            middle = (k + 0.5) / _BINS
+            painter.setBrush(_IN if self.inside[0] <= middle <= self.inside[1] else _OUT)
+            painter.drawRect(QRectF(k * width, self.height() - height, max(width - 1, 1), height))
+        painter.end()
+
+
+class HistogramSlider(QWidget):
+    """Limits of one column.
+
+    Parameters
+    ----------
+    title : str
+    tip : str
+        Tool tip.
+    logarithmic : bool
+        Give small values as much room as large ones.
+    decimals : int
+        Of the numbers that are shown.
+    """
+
+    limits_changed = QtSignal(float, float)
+    """New limits, in the column's unit; infinite at an end that lets everything pass."""
+
+    def __init__(self, title: str, tip: str, *, logarithmic: bool = False, decimals: int = 2) -> None:
+        super().__init__()
+        self._logarithmic, self._decimals = logarithmic, decimals
+        self._span = (0.0, 1.0)
+        self._factor = 1.0
+        self._title = QLabel(title)
+        self._numbers = QLabel("")
+        self._numbers.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._bars = _Bars()
+        self.slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0.0, 1.0)
+        self.slider.setValue((0.0, 1.0))
+        self.slider.valueChanged.connect(self._on_value)
+        top = QHBoxLayout()
+        top.addWidget(self._title)
+        top.addWidget(self._numbers, 1)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addLayout(top)
+        box.addWidget(self._bars)
+        box.addWidget(self.slider)
+        self.setToolTip(tip)
+
+    def set_title(self, title: str) -> None:
+        """Change what is written above."""
+        self._title.setText(title)
+
+    def set_values(self, values: NDArray[np.float64], factor: float = 1.0) -> None:
+        """Show the histogram of these values; limits stay where they are unless there is nothing on one side.
+
+        Parameters
+        ----------
+        values : float64 (N,)
+            NaN is left out.
+        factor : float
+            What a value is multiplied by to be shown in another unit.
+        """
+        old = self.limits()
+        finite = self._scale(values[np.isfinite(values)])
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        if high - low < 1e-9:
+            low, high = low - 0.5, high + 0.5
+        self._span, self._factor = (low, high), factor
+        self._bars.counts = np.histogram(finite, bins=_BINS, range=(low, high))[0].astype(float)
+        self.slider.blockSignals(True)
+        position = tuple(
+            end if np.isinf(limit) else float(np.clip(self._place(limit), 0, 1))
+            for limit, end in zip(old, (0.0, 1.0), strict=True)
+        )
+        self.slider.setValue(position)
+        self.slider.blockSignals(False)
+        self._show()
+
+    def limits(self) -> tuple[float, float]:
+        """Return the limits; infinite at the ends of the slider."""
+        low, high = self._positions()
+        return (
+            -np.inf if low <= 0 else self._unscale(self._span[0] + low * (self._span[1] - self._span[0])),
+            np.inf if high >= 1 else self._unscale(self._span[0] + high * (self._span[1] - self._span[0])),
+        )
+
+    def _positions(self) -> tuple[float, float]:
+        values: Any = self.slider.value()
+        return float(values[0]), float(values[1])
+
+    def set_limits(self, low: float, high: float) -> None:
+        """Move the slider."""
+        self.slider.setValue((0.0 if np.isinf(low) else self._place(low), 1.0 if np.isinf(high) else self._place(high)))
+
+    def _place(self, value: float) -> float:
+        scaled = float(self._scale(np.array([value]))[0])
+        return float(np.clip((scaled - self._span[0]) / (self._span[1] - self._span[0]), 0, 1))
+
+    def _scale(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.log10(np.maximum(values, 1e-6)) if self._logarithmic else values
+
+    def _unscale(self, value: float) -> float:
+        return float(10**value) if self._logarithmic else value
+
+    def _on_value(self, value: Any) -> None:
+        self._show()
+        self.limits_changed.emit(*self.limits())
+
+    def _show(self) -> None:
+        self._bars.inside = self._positions()
+        self._bars.update()
+        ends = [self._unscale(self._span[0] + p * (self._span[1] - self._span[0])) for p in self._bars.inside]
+        low, high = (_short(end * self._factor, self._decimals) for end in ends)
+        self._numbers.setText(f"{low} – {high}")
+
+
+def _short(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", " ")

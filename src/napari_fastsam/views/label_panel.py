@@ -1,0 +1,166 @@
+"""Commit picks into a Labels layer: where to, under which id, what happens on overlap; edit and export labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QSpinBox, QVBoxLayout, QWidget
+
+from napari_fastsam._notify import notices
+from napari_fastsam.models import export
+from napari_fastsam.views.layer_combo import LayerCombo
+from napari_fastsam.views.parts import button, form, hint, row_of
+
+if TYPE_CHECKING:
+    from napari_fastsam.controllers.canvas import OutlineCanvas
+    from napari_fastsam.controllers.labelling import LabelController
+    from napari_fastsam.controllers.session import Session
+    from napari_fastsam.models.edits import Overlap
+
+__all__ = ["LabelPanel"]
+
+_OVERLAPS: dict[Overlap, tuple[str, str]] = {
+    "keep": (
+        "Keep objects",
+        "existing objects stay whole; a candidate that lies on them by more than 10 % is left out",
+    ),
+    "steal": ("Steal pixels", "the candidate takes the pixels from existing objects"),
+    "fill": ("Fill empty", "only pixels without a label are written"),
+}
+_EXPORTS = (
+    ("Label image (TIFF) …", "tif", "Label image (*.tif *.tiff)"),
+    ("COCO annotations (JSON) …", "json", "COCO JSON (*.json)"),
+    ("Measurements (CSV) …", "csv", "Table (*.csv)"),
+)
+_MAX_ID = 2**31 - 1
+
+
+class LabelPanel(QWidget):
+    """Commit, edit, export.
+
+    Parameters
+    ----------
+    session, labels, canvas
+        What the panel shows and controls.
+    """
+
+    def __init__(self, session: Session, labels: LabelController, canvas: OutlineCanvas) -> None:
+        super().__init__()
+        self.session, self.labels = session, labels
+        self.target = LayerCombo(
+            session.viewer, lambda layer: _is_labels(layer) and not canvas.owns(layer), "New layer"
+        )
+        self.target.setToolTip("Where labels go: a new layer, or any Labels layer with the image's pixels")
+        self.overlap = QComboBox()
+        self.overlap.setToolTip("On overlap:\n" + "\n".join(f"{name}: {tip}" for name, tip in _OVERLAPS.values()))
+        for key, (text, _) in _OVERLAPS.items():
+            self.overlap.addItem(text, key)
+        self.label_id = QSpinBox()
+        self.label_id.setRange(0, _MAX_ID)
+        self.label_id.setSpecialValueText("next free")
+        self.label_id.setToolTip("The label of what is committed; all of it gets this one id unless it is 'next free'")
+        self.whole = QCheckBox("Whole linked objects (all planes)")
+        self.whole.setToolTip("Commit the picked objects in every plane of the stack, by the links between planes")
+        self.whole.hide()
+        self.preview = hint()
+        self.commit_button = button("Commit picked  [K]", "Write the picked candidates as labels", self.commit_picked)
+        self.all_button = button("Commit all shown", "Write every candidate that is shown as labels", self.commit_shown)
+        export_button = button("Export ▾", "Save the labels as TIFF, COCO JSON or a table of measurements")
+        menu = QMenu(export_button)
+        for text, suffix, pattern in _EXPORTS:
+            menu.addAction(text).triggered.connect(  # type: ignore[union-attr]
+                lambda _=False, s=suffix, p=pattern: self.export(s, p)
+            )
+        export_button.setMenu(menu)
+        fields = form()
+        fields.addRow("Into", self.target)
+        fields.addRow("Overlap", self.overlap)
+        fields.addRow("Label", self.label_id)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(fields)
+        layout.addWidget(self.whole)
+        layout.addWidget(self.preview)
+        layout.addWidget(row_of(self.commit_button, self.all_button))
+        layout.addWidget(
+            row_of(
+                button("Merge", "One label of those that lie in the picked candidates", lambda: self._edit("merge")),
+                button("Split", "Cut the label that the picked candidates share", lambda: self._edit("split")),
+                button("Delete", "Erase the labels under the picked candidates", lambda: self._edit("delete")),
+            )
+        )
+        layout.addWidget(row_of(button("Undo", "Ctrl+Z in the Labels layer", labels.undo), export_button))
+        self.target.chosen.connect(labels.set_target)
+        self.overlap.currentIndexChanged.connect(self._on_options)
+        self.label_id.valueChanged.connect(self._on_options)
+        self.whole.toggled.connect(self._on_options)
+        session.selection_changed.connect(self.show_preview)
+        session.candidates_changed.connect(self._on_candidates)
+        labels.target_changed.connect(self._on_target)
+
+    def _on_options(self, value: object = None) -> None:
+        self.labels.overlap = cast("Overlap", self.overlap.currentData())
+        self.labels.chosen_id = self.label_id.value() or None
+        self.labels.whole_objects = self.whole.isChecked()
+        self.show_preview()
+
+    def _on_target(self) -> None:
+        self.target.refresh()
+        self.target.set_layer(self.labels.target)
+        self.show_preview()
+
+    def _on_candidates(self) -> None:
+        self.whole.setVisible(len(self.session.links) > 1)
+
+    def show_preview(self) -> None:
+        """Say what a commit would do."""
+        picked = self.session.selected
+        self.commit_button.setText(f"Commit {len(picked)}  [K]" if picked else "Commit picked  [K]")
+        target = self.labels.target
+        if target is not None and (reason := self.labels.usable(target)):
+            self.preview.setText(f"'{target.name}' cannot be used: {reason}.")
+            return
+        plan = self.labels.preview(picked)
+        if plan is None:
+            self.preview.setText("Nothing is picked.")
+            return
+        left_out = sum(1 for label in plan.labels if not label)
+        text = f"{len(picked) - left_out} to commit"
+        if plan.conflicts:
+            ids = ", ".join(str(label) for label in sorted(plan.conflicts)[:4]) + (
+                " …" if len(plan.conflicts) > 4 else ""
+            )
+            text += f"; overlap with label {ids} ({sum(plan.conflicts.values())} px)"
+            if left_out:
+                text += f", {left_out} left out"
+        self.preview.setText(text + ".")
+
+    def commit_picked(self) -> None:
+        """Commit what is picked."""
+        self.labels.commit(self.session.selected)
+
+    def commit_shown(self) -> None:
+        """Commit everything that is shown and not committed yet."""
+        done = self.session.committed
+        self.labels.commit([int(i) for i in self.session.shown.nonzero()[0] if int(i) not in done])
+
+    def _edit(self, name: str) -> None:
+        picked = self.session.selected or [pick.candidate for pick in self.session.picks]
+        getattr(self.labels, name)(picked)
+
+    def export(self, suffix: str, pattern: str = "", path: str = "") -> None:
+        """Write the labels of the target layer to a file."""
+        with notices():
+            target, image = export.require_labels(self.labels.target), self.session.image
+            path = path or QFileDialog.getSaveFileName(self, "Export", f"{target.name}.{suffix}", pattern)[0]
+            if path:
+                named = Path(path) if Path(path).suffix else Path(f"{path}.{suffix}")
+                export.write_labels(named, suffix, target, image, self.session.plane)
+
+
+def _is_labels(layer: Any) -> bool:
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels)

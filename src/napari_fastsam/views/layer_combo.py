@@ -1,0 +1,92 @@
+"""A drop-down list of the viewer's layers of one kind; follows adding, removing and renaming."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+from napari_fastsam.views._qt import QtSignal
+
+__all__ = ["LayerCombo"]
+
+
+class LayerCombo(QComboBox):
+    """Choose a layer.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    wanted : callable
+        Tells which layers are offered.
+    empty : str
+        Text of the first entry, which means no layer; "" for a list without such an entry.
+    """
+
+    chosen = QtSignal(object)
+    """The layer that was chosen (by the user or because another one went away), or None."""
+
+    def __init__(
+        self, viewer: Any, wanted: Callable[[Any], bool], empty: str = "", parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._wanted, self._empty = viewer, wanted, empty
+        self._current: Any = None
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setMinimumContentsLength(6)
+        events = viewer.layers.events
+        self._connected = (events.inserted, events.removed, events.reordered, events.renamed)
+        for event in self._connected:
+            event.connect(self.refresh)
+        self.currentIndexChanged.connect(self._on_index)
+        self.refresh()
+
+    def disconnect_viewer(self) -> None:
+        """Stop following the viewer."""
+        for event in self._connected:
+            event.disconnect(self.refresh)
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer or None."""
+        return self._current
+
+    def set_layer(self, layer: Any) -> None:
+        """Choose a layer (None for no layer)."""
+        wanted = None if layer is None else layer.unique_id
+        for index in range(self.count()):
+            if self.itemData(index) == wanted:
+                self.setCurrentIndex(index)
+                return
+
+    def refresh(self, event: object = None) -> None:
+        """Read the viewer's layers anew; the chosen one stays, whatever its name is now."""
+        layers = [layer for layer in self._viewer.layers if self._wanted(layer)]
+        known = None if self._current is None else self._current.unique_id
+        self.blockSignals(True)
+        self.clear()
+        if self._empty:
+            self.addItem(self._empty, None)
+        for layer in reversed(layers):
+            self.addItem(layer.name, layer.unique_id)
+        place = next((k for k in range(self.count()) if self.itemData(k) == known), 0 if self.count() else -1)
+        self.setCurrentIndex(place)
+        self.blockSignals(False)
+        self._on_index(place)
+
+    def _on_index(self, index: int) -> None:
+        wanted = self.itemData(index) if index >= 0 else None
+        layer = next((one for one in self._viewer.layers if one.unique_id == wanted), None) if wanted else None
+        same = (layer is None and self._current is None) or (
+            layer is not None and self._current is not None and layer.unique_id == self._current.unique_id
+        )
+        self._current = layer
+        self.setToolTip(self._tip(layer))
+        if not same:
+            self.chosen.emit(layer)
+
+    def _tip(self, layer: Any) -> str:
+        return layer.name if layer is not None else self.toolTip()

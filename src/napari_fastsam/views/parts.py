@@ -1,0 +1,79 @@
+"""Small helpers to build compact panels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["button", "form", "hint", "row_of", "section"]
+
+_SPACING_PX = 4
+
+
+def button(text: str, tip: str, clicked: Callable[[], object] | None = None, *, checkable: bool = False) -> QPushButton:
+    """Return a button that may be narrow."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.setCheckable(checkable)
+    made.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
+    if clicked is not None:
+        made.clicked.connect(lambda *_: clicked())
+    return made
+
+
+def form() -> QFormLayout:
+    """Return a layout of labelled fields without margins."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(_SPACING_PX)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return layout
+
+
+def row_of(*widgets: QWidget) -> QWidget:
+    """Return widgets side by side, of equal width."""
+    holder = QWidget()
+    layout = QGridLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(_SPACING_PX)
+    for column, widget in enumerate(widgets):
+        layout.addWidget(widget, 0, column)
+        layout.setColumnStretch(column, 1)
+    return holder
+
+
+def hint(text: str = "") -> QLabel:
+    """Return small gray text that wraps."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setStyleSheet("color: #9aa3ad; font-size: 11px;")
+    return label
+
+
+def section(title: str, content: QWidget, *, expanded: bool = True) -> QCollapsible:
+    """Return a part of the widget that can be folded."""
+    part = QCollapsible(title)
+    part.setDuration(0)
+    inner = part.content()
+    layout = inner.layout()
+    if layout is not None:
+        layout.setContentsMargins(_SPACING_PX, 0, 0, 2 * _SPACING_PX)
+        layout.setSpacing(_SPACING_PX)
+    part.addWidget(content)
+    if expanded:
+        part.expand(animate=False)
+    return part
+
+
+def column() -> tuple[QWidget, QVBoxLayout]:
+    """Return an empty panel and its layout."""
+    holder = QWidget()
+    layout = QVBoxLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(_SPACING_PX)
+    return holder, layout

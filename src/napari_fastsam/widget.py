@@ -1,0 +1,134 @@
+"""The dock widget: builds models, controllers and views, and binds keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_fastsam._napari import camera_of
+from napari_fastsam.controllers.canvas import OutlineCanvas
+from napari_fastsam.controllers.hover import HoverController
+from napari_fastsam.controllers.labelling import LabelController
+from napari_fastsam.controllers.prompts import PromptController
+from napari_fastsam.controllers.segmentation import SegmentationController
+from napari_fastsam.controllers.session import Session
+from napari_fastsam.controllers.status import StatusLine
+from napari_fastsam.views.filter_panel import FilterPanel
+from napari_fastsam.views.guide import Guide
+from napari_fastsam.views.label_panel import LabelPanel
+from napari_fastsam.views.parts import section
+from napari_fastsam.views.pick_panel import PickPanel
+from napari_fastsam.views.segment_panel import SegmentPanel
+from napari_fastsam.views.table import CandidateTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FastSAMWidget"]
+
+_MIN_WIDTH_PX = 300
+
+
+class FastSAMWidget(QWidget):
+    """Segment everything once, then pick.
+
+    Parameters
+    ----------
+    napari_viewer : napari Viewer
+        The viewer it works in.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.session = Session(napari_viewer)
+        self.segmentation = SegmentationController(self.session)
+        self.prompts = PromptController(self.session)
+        self.labels = LabelController(self.session)
+        self.hover = HoverController(self.session, self.labels.commit)
+        self.canvas = OutlineCanvas(self.session)
+        self.status = StatusLine(self.session, self.hover)
+        self.filter_panel = FilterPanel(self.session)
+        self.pick_panel = PickPanel(self.session, self.prompts, self.hover, self.segmentation)
+        self.label_panel = LabelPanel(self.session, self.labels, self.canvas)
+        self.table = CandidateTable(self.session)
+        self.segment_panel = SegmentPanel(self.session, self.segmentation)
+        self.table.activated_candidate.connect(self.go_to)
+        self._lay_out()
+        self._keys: dict[str, Callable[[Any], object]] = {
+            "H": lambda _: self.hover.set_enabled(not self.hover.enabled),
+            "K": lambda _: self.label_panel.commit_picked(),
+            "N": lambda _: self.pick_panel.look_here(),
+            "Q": lambda _: self.pick_panel.polarity.click(),
+            "G": lambda _: self.pick_panel.group.click(),
+            "Control-Z": lambda _: self.labels.undo(),
+        }
+        for key, action in self._keys.items():
+            napari_viewer.bind_key(key, action, overwrite=True)
+
+    def _lay_out(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(6, 4, 6, 4)
+        column.setSpacing(2)
+        if self.session.settings.walkthrough:
+            column.addWidget(Guide(self.viewer))
+        column.addWidget(section("1 · Segment", self.segment_panel))
+        column.addWidget(section("2 · Filter", self.filter_panel))
+        column.addWidget(section("3 · Pick", self.pick_panel))
+        column.addWidget(section("4 · Labels", self.label_panel))
+        column.addWidget(section("Table", self.table))
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(content)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(_MIN_WIDTH_PX)
+
+    def go_to(self, index: int) -> None:
+        """Bring a candidate into the middle of the canvas."""
+        candidates, image, plane = self.session.candidates, self.session.image, self.session.plane
+        if candidates is None or image is None or plane is None:
+            return
+        position = np.zeros(image.ndim)
+        for axis, place in plane.fixed.items():
+            position[axis] = place
+        position[list(plane.axes_yx)] = candidates.columns["y"][index] - 0.5, candidates.columns["x"][index] - 0.5
+        world = np.asarray(image.data_to_world(position))
+        missing = self.viewer.dims.ndim - image.ndim
+        shown = [axis - missing for axis in self.viewer.dims.displayed]
+        camera_of(self.viewer).center = tuple(world[shown])
+
+    def closeEvent(self, event: Any) -> None:
+        """Leave the viewer as it was: no callbacks, no own overlay layers; labels and prompts stay."""
+        self.shut_down()
+        super().closeEvent(event)
+
+    def shut_down(self) -> None:
+        """Stop work and let go of the viewer; safe to call twice."""
+        if self._keys:
+            for key in self._keys:
+                self.viewer.bind_key(key, None, overwrite=True)
+            self._keys = {}
+            self.segmentation.cancel()
+            self.hover.close()
+            self.status.close()
+            self.prompts.close()
+            self.labels.close()
+            for combo in (
+                self.segment_panel.image,
+                self.pick_panel.points,
+                self.pick_panel.shapes,
+                self.label_panel.target,
+            ):
+                combo.disconnect_viewer()
+            self.table.close_session()
+            self.canvas.close()
+            self.session.close()

@@ -1,0 +1,126 @@
+"""A viewer with the widget in it, and a stand-in for the network where its quality does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastsam_core.errors import FastSAMError
+from fastsam_core.masks import Masks
+from fastsam_core.model import FastSAM
+from fastsam_core.pipeline import Step
+from napari_fastsam.widget import FastSAMWidget
+
+Make = Callable[..., FastSAMWidget]
+
+
+def find_blobs(rgb8: NDArray[np.uint8]) -> Masks:
+    """Find bright objects: what the stand-in does instead of a network."""
+    from skimage.measure import label
+
+    masks = Masks.from_label_map(label(rgb8.mean(axis=2) > 100))
+    scores = np.linspace(0.95, 0.35, len(masks)) if len(masks) else None
+    return Masks(
+        masks.image_hw, masks.boxes_xyxy, masks.scores if scores is None else scores, masks.runs, masks.offsets
+    )
+
+
+class BlobModel:
+    """Counts its images; waits for `gate` before each if there is one."""
+
+    def __init__(self) -> None:
+        self.seen: list[NDArray[np.uint8]] = []
+        self.gate: Callable[[], None] | None = None
+        self.options: dict[str, Any] = {}
+
+    def steps(self, sources: Iterable[object], model: object, *, reader: Any, **options: Any) -> Iterator[Step]:
+        """Stand in for iter_segment."""
+        self.options = options
+        for index, source in enumerate(sources):
+            if self.gate is not None:
+                self.gate()
+            try:
+                image = reader(source)
+            except FastSAMError as error:
+                yield Step(index, source, None, error, None, 0.0)
+                continue
+            self.seen.append(image.rgb8)
+            yield Step(index, source, find_blobs(image.rgb8), None, image, 0.0)
+
+
+@pytest.fixture
+def blob_model(monkeypatch: pytest.MonkeyPatch) -> BlobModel:
+    """Replace the network by a threshold."""
+    model = BlobModel()
+    monkeypatch.setattr("fastsam_core.pipeline.iter_segment", model.steps)
+    monkeypatch.setattr(FastSAM, "load", classmethod(lambda cls, *args, **kwargs: model))
+    return model
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a viewer that is not shown, whose plugin writes into a temporary folder."""
+    monkeypatch.setenv("FASTSAM_JOURNALS", str(tmp_path / "journals"))
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def make_widget(qtbot: Any) -> Iterator[Make]:
+    """Return a function that puts the plugin's widget into a viewer, as its menu entry does."""
+    made: list[FastSAMWidget] = []
+
+    def make(viewer: Any) -> FastSAMWidget:
+        _, widget = viewer.window.add_plugin_dock_widget("fastsam-plugins", "FastSAM")
+        made.append(widget)
+        return widget  # type: ignore[no-any-return]
+
+    yield make
+    for widget in made:
+        widget.shut_down()
+
+
+def discs(height: int, width: int, *places: tuple[float, float, float], value: float = 200) -> NDArray[np.uint8]:
+    """Draw bright discs (y, x, radius) on black."""
+    yy, xx = np.ogrid[:height, :width]
+    image = np.zeros((height, width), np.uint8)
+    for y, x, radius in places:
+        image[(yy - y) ** 2 + (xx - x) ** 2 <= radius**2] = value
+    return image
+
+
+THREE = ((18, 20, 8), (20, 60, 10), (60, 40, 12))
+
+
+def run(qtbot: Any, widget: FastSAMWidget) -> None:
+    """Press the button and wait for the result."""
+    with qtbot.waitSignal(_relay(qtbot, widget.segmentation.finished), timeout=20_000):
+        widget.segment_panel.run_button.click()
+
+
+def _relay(qtbot: Any, signal: Any) -> Any:
+    """Wrap a psygnal signal so that pytest-qt can wait for it."""
+    from qtpy.QtCore import QObject
+
+    from napari_fastsam.views._qt import QtSignal
+
+    class Relay(QObject):
+        fired = QtSignal()
+
+    relay = Relay()
+    signal.connect(lambda *_: relay.fired.emit(), check_nargs=False)
+    relay.setParent(None)
+    _RELAYS.append(relay)
+    return relay.fired
+
+
+_RELAYS: list[Any] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pass over a warning that napari's own label colours cause in scikit-image, depending on rounding."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB"))

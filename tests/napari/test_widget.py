@@ -1,0 +1,215 @@
+"""The widget in a real viewer: segment, filter, pick, commit, undo, as a user does."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Points, Shapes
+
+from .conftest import THREE, BlobModel, Make, discs, run
+
+
+def started(viewer: Any, make_widget: Make, qtbot: Any, data: Any = None, **options: Any) -> Any:
+    """Open an image (three discs by default), the widget, and segment."""
+    viewer.add_layer(Image(discs(80, 90, *THREE) if data is None else data, **options))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    return widget
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_segment_everything_shows_candidates_and_a_table(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    assert len(widget.session.candidates) == 3
+    outlines = viewer.layers["FastSAM candidates"]
+    assert set(np.unique(outlines.data)) == {0, 1}
+    assert outlines.data[18, 12] == 1
+    assert outlines.data[18, 20] == 0
+    assert widget.table.table.rowCount() == 3
+    assert viewer.layers.selection.active.name == "Image", "own layers do not take the focus"
+    assert "3</b> of 3" in widget.filter_panel.count.text()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_filters_hide_without_inference(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    slider = widget.filter_panel.sliders["area_px"]
+    slider.set_limits(300, np.inf)
+    assert widget.session.shown.tolist() == [False, True, True]
+    assert widget.table.table.rowCount() == 2
+    assert viewer.layers["FastSAM candidates"].data[18, 12] == 0
+    widget.filter_panel.reset()
+    assert widget.session.shown.all()
+    assert len(blob_model.seen) == 1
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_points_pick_live(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.pick_panel.add_points()
+    points = widget.prompts.points
+    assert widget.session.selected == []
+    points.add([[20, 20]])
+    assert widget.session.selected == [0]
+    points.add([[60, 40]])
+    assert widget.session.selected == [0, 2]
+    moved = points.data.copy()
+    moved[0] = [20, 60]
+    points.data = moved
+    assert widget.session.selected == [1, 2]
+    points.selected_data = {0}
+    points.remove_selected()
+    assert widget.session.selected == [2]
+    assert viewer.layers["FastSAM candidates"].data[60, 28] == 2
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_keys_switch_polarity_and_group(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.pick_panel.add_points()
+    points = widget.prompts.points
+    points.add([[20, 20]])
+    widget.pick_panel.polarity.click()
+    points.selected_data = set()
+    points.add([[20, 60]])
+    assert points.features["polarity"].tolist() == ["negative", "negative"] or points.features["polarity"].tolist() == [
+        "positive",
+        "negative",
+    ]
+    assert len({tuple(colour) for colour in points.border_color}) == len(set(points.features["polarity"]))
+    widget.pick_panel.group.click()
+    points.add([[60, 40]])
+    assert points.features["group"].tolist()[-1] == 2
+    assert not widget.pick_panel.each.isChecked()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_shapes_pick(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.pick_panel.add_shapes()
+    shapes = widget.prompts.shapes
+    shapes.add_rectangles([[11, 11], [29, 29]])
+    assert widget.session.selected == [0]
+    shapes.add_ellipses([[10, 50], [10, 70], [30, 70], [30, 50]])
+    assert widget.session.selected == [0, 1]
+    shapes.add_paths([[60, 32], [61, 48]])
+    assert widget.session.selected == [0, 1, 2]
+    shapes.data = []
+    assert widget.session.selected == []
+    widget.pick_panel.inside.setChecked(True)
+    shapes.add_polygons([[0, 0], [79, 0], [79, 89], [0, 89]])
+    assert widget.session.selected == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_layers_of_the_user_are_prompts_too_and_are_not_changed(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot, scale=(0.5, 0.5), rotate=30, translate=(3, 4))
+    image = viewer.layers["Image"]
+    world = np.array([image.data_to_world((20, 60)), image.data_to_world((60, 40))])
+    mine = Points(world / 2 - 7, scale=(2, 2), translate=(14, 14), name="mine")
+    before = mine.data.copy()
+    viewer.add_layer(mine)
+    widget.pick_panel.points.set_layer(mine)
+    assert widget.session.selected == [1, 2]
+    widget.pick_panel.polarity.click()
+    np.testing.assert_array_equal(mine.data, before)
+    assert list(mine.features.columns) == []
+    mine.translate = (1000, 0)
+    assert widget.session.selected == []
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_commit_and_undo(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["Image labels"]
+    assert sorted(np.unique(labels.data)) == [0, 1, 2, 3]
+    assert widget.session.selected == []
+    assert len(widget.session.committed) == 3
+    viewer.layers.selection.active = labels
+    labels.keymap["Ctrl+Z"](labels) if "Ctrl+Z" in labels.keymap else widget.labels.undo()
+    assert not labels.data.any()
+    assert widget.session.committed == {}
+    widget.labels.redo()
+    assert len(widget.session.committed) == 3
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_commit_into_the_user_s_labels_follows_the_overlap_rule(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    mine = np.zeros((80, 90), np.uint16)
+    mine[:, :20] = 7
+    viewer.add_layer(Labels(mine.copy(), name="mine"))
+    layer = viewer.layers["mine"]
+    widget.label_panel.target.set_layer(layer)
+    widget.session.select_by_hand([0, 1])
+    assert "overlap with label 7" in widget.label_panel.preview.text()
+    assert "1 left out" in widget.label_panel.preview.text()
+    widget.label_panel.commit_picked()
+    assert sorted(np.unique(layer.data)) == [0, 7, 8]
+    widget.label_panel.overlap.setCurrentIndex(1)
+    widget.label_panel.label_id.setValue(42)
+    widget.session.select_by_hand([0])
+    widget.label_panel.commit_picked()
+    assert layer.data[20, 16] == 42
+    widget.labels.undo()
+    assert layer.data[20, 16] == 7
+    widget.labels.undo()
+    np.testing.assert_array_equal(layer.data, mine)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_table_and_selection_follow_each_other(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.table.sortByColumn(1, widget.table.horizontalHeader().sortIndicatorOrder().DescendingOrder)
+    assert widget.table.table.rows.tolist() == [2, 1, 0]
+    widget.table.selectRow(0)
+    assert widget.session.selected == [2]
+    widget.session.select_by_hand([0])
+    assert [index.row() for index in widget.table.selectionModel().selectedRows()] == [2]
+    widget.go_to(2)
+    assert viewer.scene.camera.center[-2:] == pytest.approx((60, 40), abs=0.6)
+
+
+def test_cancel_gives_the_widget_back_at_once_and_drops_what_comes_later(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    gate, reached = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        reached.set()
+        gate.wait(10)
+
+    blob_model.gate = wait
+    viewer.add_layer(Image(discs(80, 90, *THREE)))
+    widget = make_widget(viewer)
+    widget.segment_panel.run_button.click()
+    assert widget.segmentation.running
+    assert widget.segment_panel.run_button.text() == "Cancel"
+    qtbot.waitUntil(reached.is_set, timeout=10_000)
+    widget.segment_panel.run_button.click()
+    assert not widget.segmentation.running
+    assert widget.segment_panel.run_button.text() == "Segment everything"
+    gate.set()
+    qtbot.waitUntil(lambda: bool(blob_model.seen), timeout=10_000)
+    qtbot.wait(200)
+    assert widget.session.candidates is None
+    blob_model.gate = None
+    run(qtbot, widget)
+    assert len(widget.session.candidates) == 3
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_closing_the_widget_leaves_the_viewer_clean(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.label_panel.commit_shown()
+    widget.pick_panel.add_shapes()
+    widget.shut_down()
+    assert [layer.name for layer in viewer.layers] == ["Image", "Image labels", "FastSAM shapes"]
+    assert not viewer.mouse_move_callbacks
+    assert isinstance(viewer.layers[2], Shapes)
+    viewer.dims.ndisplay = 3
+    viewer.layers[1].data_setitem((np.array([0]), np.array([0])), 5)
