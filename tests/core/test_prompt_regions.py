@@ -51,6 +51,11 @@ def test_polygon_fill_agrees_with_scikit_image(corners: list[tuple[int, int]]) -
     np.testing.assert_array_equal(_dense(polygon_runs(vertices, HEIGHT, WIDTH)), expected)
 
 
+def test_corners_on_pixel_centres_count_once() -> None:
+    diamond = np.array([(4.5, 8.5), (8.5, 12.5), (12.5, 8.5), (8.5, 4.5)])
+    assert _dense(polygon_runs(diamond, HEIGHT, WIDTH)).sum(axis=1)[3:14].tolist() == [0, 0, 2, 4, 6, 8, 6, 4, 2, 0, 0]
+
+
 def test_polygons_that_share_an_edge_share_no_pixel() -> None:
     fan = np.array([(2.5, 3.5), (20.5, 5.5), (18.5, 29.5), (1.5, 20.5)])
     one, other = polygon_runs(fan[[0, 1, 2]], HEIGHT, WIDTH), polygon_runs(fan[[0, 2, 3]], HEIGHT, WIDTH)
@@ -96,6 +101,10 @@ def test_a_lasso_selects_all_masks_inside(nested: Masks) -> None:
 def test_a_scribble_finds_the_smallest_mask_that_covers_it(nested: Masks) -> None:
     in_part, in_object = [(9, 9), (12, 12)], [(6, 6), (16, 18)]
     assert match(nested, Polygon([in_part, in_object], "scribble", width_px=1)).index.tolist() == [2, 4]
+    a_little_beyond = [(10.5, 8.5), (10.5, 13.5)]  # one of 6 pixels off the part
+    assert match(nested, Polygon(a_little_beyond, "scribble", width_px=1)).index.tolist() == [4]
+    longer = _rectangles((0, 4, 28, 14), (2, 5, 21, 13), scores=[0.9, 0.9])
+    assert match(longer, Polygon([(10.5, 2.5), (10.5, 21.5)], "scribble", width_px=1)).index.tolist() == [1]  # 19 of 20
     across = Polygon([(10, 1), (10, 31)], "scribble", threshold=0.1, many=True)
     assert match(nested, across).index.tolist() == [0, 1, 2, 3, 4]
 

@@ -254,6 +254,12 @@ def test_min_iou_decides_what_is_no_match() -> None:
     assert match(masks, Box((0, 0, 20, 3), mode="upstream")).index.tolist() == [0]
 
 
+def test_equal_ious_go_to_the_higher_score() -> None:
+    masks = _rectangles((4, 4, 9, 9), (4, 4, 9, 9), (4, 4, 9, 9), scores=[0.3, 0.7, 0.7])
+    assert match(masks, Box((4, 4, 9, 9))).index.tolist() == [1]
+    assert match(masks, Box((4, 4, 9, 9), mode="upstream")).index.tolist() == [0]
+
+
 def test_many_selects_all_masks_inside_a_rectangle(nested: Masks) -> None:
     found = match(nested, Box([(3, 3, 20, 17), (21, 0, 32, 24)], many=True))
     assert list(zip(found.prompt_index.tolist(), found.index.tolist(), strict=True)) == [(0, 1), (0, 2), (0, 4), (1, 3)]
@@ -329,7 +335,7 @@ def test_no_masks_answer_nothing(prompt: Prompt, entries: int) -> None:
 )
 def test_empty_prompts_have_empty_answers(nested: Masks, prompt: Prompt) -> None:
     for masks in (nested, Masks.empty((HEIGHT, WIDTH))):
-        assert len(match(masks, prompt)) == 0 or not len(prompt.points_yx)  # type: ignore[union-attr]
+        assert len(match(masks, prompt)) == 0
         assert len(select(masks, prompt)) == 0
 
 
