@@ -75,8 +75,16 @@ class Letterbox:
         return clip_boxes((np.asarray(boxes_xyxy, dtype=np.float32) - pad) / scale, self.source_hw)
 
     def _box_terms(self) -> tuple[Float32Array, Float32Array]:
-        scale_y, scale_x = self.scale_yx
-        pad_y, pad_x = self.pad_yx
+        """Return scale and offset of boxes as Ultralytics' ``scale_boxes`` has them.
+
+        It recovers them from the two sizes alone. For about one image size in a hundred (the rounded side is a
+        multiple of the stride, so that nothing was padded) this differs from `scale_yx` by up to a pixel. Masks are
+        decoded with the same rule, so that boxes and masks stay together.
+        """
+        resized_h, resized_w = (max(round(side * self.scale), 1) for side in self.source_hw)
+        scale_y, scale_x = resized_h / self.source_hw[0], resized_w / self.source_hw[1]
+        pad_y = round((self.network_hw[0] - resized_h) / 2 - 0.1)
+        pad_x = round((self.network_hw[1] - resized_w) / 2 - 0.1)
         return (
             np.array((scale_x, scale_y, scale_x, scale_y), dtype=np.float32),
             np.array((pad_x, pad_y, pad_x, pad_y), dtype=np.float32),

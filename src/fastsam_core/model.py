@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
@@ -157,7 +158,8 @@ class FastSAM:
             If one is out of range.
         """
         info = self.info
-        sizes = (info.imgsz,) if imgsz is None else (imgsz,) if isinstance(imgsz, Integral) else tuple(imgsz)  # type: ignore[arg-type]
+        wanted: Any = info.imgsz if imgsz is None else imgsz
+        sizes = tuple(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else (wanted,)
         if not sizes:
             raise InvalidParameterError("No imgsz is given", expected="one size or more")
         return Settings(

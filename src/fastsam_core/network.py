@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core._suppression import keep_best
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -93,8 +95,8 @@ def suppress(
 ) -> list[Prediction]:
     """Drop weak and duplicate boxes and move the rest to image pixels.
 
-    Greedy non-maximum suppression on the device, equal to Ultralytics' ``non_max_suppression`` for one class. Only
-    what is kept is copied to the CPU.
+    Greedy non-maximum suppression, equal to Ultralytics' ``non_max_suppression`` for one class. Of the boxes only
+    those above ``conf`` are copied to the CPU.
 
     Parameters
     ----------
@@ -127,21 +129,20 @@ def _suppress_one(
     columns: torch.Tensor, prototypes: torch.Tensor, letterbox: Letterbox, conf: float, iou: float, max_det: int
 ) -> Prediction:
     import torch
-    from torchvision.ops import nms
 
-    candidates = columns[:, columns[4] > conf].T
+    candidates = columns[:, columns[4] > conf].T.float()
     if len(candidates) > _MAX_CANDIDATES:
         candidates = candidates[candidates[:, 4].argsort(descending=True)[:_MAX_CANDIDATES]]
     centres, half_sides = candidates[:, :2], candidates[:, 2:4] / 2
-    boxes = torch.cat((centres - half_sides, centres + half_sides), dim=1).float()
-    kept = nms(boxes, candidates[:, 4].float(), iou)[:max_det]
-    rows = candidates[kept].float().cpu().numpy()
-    boxes_network = boxes[kept].cpu().numpy()
+    boxes = torch.cat((centres - half_sides, centres + half_sides), dim=1).cpu().numpy()
+    rows = candidates.cpu().numpy()
+    kept = keep_best(boxes, rows[:, 4], iou, max_det)
+    boxes_network = boxes[kept]
     return Prediction(
         boxes_xyxy=letterbox.to_image(boxes_network),
-        scores=np.ascontiguousarray(rows[:, 4]),
+        scores=rows[kept, 4],
         boxes_network_xyxy=boxes_network,
-        coefficients=np.ascontiguousarray(rows[:, 5:]),
+        coefficients=rows[kept, 5:],
         prototypes=np.ascontiguousarray(prototypes.float().cpu().numpy()),
         letterbox=letterbox,
     )

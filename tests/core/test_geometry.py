@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -55,6 +55,7 @@ def test_letterbox_of_extreme_images(hw: tuple[int, int]) -> None:
     assert plan.network_hw[0] % 32 == plan.network_hw[1] % 32 == 0
 
 
+@example(hw=(126, 418), imgsz=320, boxes=np.array([[230, 10, 300, 90]], np.float32))
 @given(hw=image_sizes, imgsz=st.sampled_from((64, 640, 1024)), boxes=boxes_in(-50, 1100))
 def test_boxes_come_back_as_scale_boxes_brings_them(
     hw: tuple[int, int], imgsz: int, boxes: npt.NDArray[np.float32]

@@ -29,7 +29,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
-    def do_GET(self) -> None:  # noqa: N802 (the library's name)
+    def do_GET(self) -> None:
         self.server.requests += 1
         self.send_response(404 if "absent" in self.path else 200)
         self.send_header("Content-Length", str(self.server.claimed_length))

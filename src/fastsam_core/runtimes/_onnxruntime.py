@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +23,8 @@ class OnnxRuntimeNetwork:
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
+        # read when the package is imported; without it, it writes a device id and sends usage data
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         onnxruntime = import_optional("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
