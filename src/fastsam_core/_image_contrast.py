@@ -20,6 +20,10 @@ PERCENTILES = (0.1, 99.9)
 SAMPLE_VALUES = 4_000_000
 """Percentiles of larger planes are taken from every n-th row and column, at most about this many values."""
 
+FAINT_SPAN = 100
+"""8-bit images whose percentiles lie closer together than this are stretched: they use under 40 % of the range."""
+
+_FAINT_SAMPLE_VALUES = 300_000
 _CHUNK_VALUES = 1 << 20
 
 
@@ -57,7 +61,7 @@ def given_limits(contrast: Contrast, count: int) -> list[Limits]:
     return [(float(low), float(high)) for low, high in values]
 
 
-def percentile_limits(values: AnyArray) -> Limits:
+def percentile_limits(values: AnyArray, sample_values: int = SAMPLE_VALUES) -> Limits:
     """Return robust limits of a plane: its 0.1 and 99.9 percentiles over finite values.
 
     The percentiles are taken inwards to real values, so that in small images too the highest and the lowest pixel (hot
@@ -66,8 +70,10 @@ def percentile_limits(values: AnyArray) -> Limits:
     Parameters
     ----------
     values : ndarray of shape (H, W) or (H, W, S)
+    sample_values : int
+        About how many values of a larger plane are looked at.
     """
-    step = max(1, math.ceil(math.sqrt(values.size / SAMPLE_VALUES)))
+    step = max(1, math.ceil(math.sqrt(values.size / sample_values)))
     low, high = _inner_percentiles(_finite(values[::step, ::step]))
     if low >= high:
         finite = _finite(values)
@@ -90,9 +96,15 @@ def colour_stretch(rgb: AnyArray) -> Stretch:
 
 
 def plane_stretch(values: AnyArray) -> Stretch:
-    """Choose the limits of one gray plane or channel: untouched for 8-bit and boolean, otherwise percentiles."""
+    """Choose the limits of one gray plane or channel, or of 8-bit colour.
+
+    8-bit values stay as they are, unless they are faint: a dark fluorescence image saved as 8-bit shows a network
+    hardly more than it shows the eye. Everything else gets percentiles.
+    """
     if values.dtype == np.uint8:
-        return Stretch((0.0, 255.0), "untouched")
+        low, high = percentile_limits(values, _FAINT_SAMPLE_VALUES)
+        faint = 0 < high - low < FAINT_SPAN
+        return Stretch((low, high), "percentile") if faint else Stretch((0.0, 255.0), "untouched")
     if values.dtype == np.bool_:
         return Stretch((0.0, 1.0), "range")
     return Stretch(percentile_limits(values), "percentile")

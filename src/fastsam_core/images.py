@@ -3,8 +3,9 @@
 What goes in: files (PNG, JPEG, TIFF, BMP, WebP, GIF, PPM), NumPy arrays, Pillow images, torch tensors, zarr and dask
 arrays. What comes out is always `Image`: uint8, (H, W, 3), red first.
 
-- 8-bit values pass untouched. 16-bit, float and other values are scaled: gray planes and microscopy channels by their
-  0.1 and 99.9 percentiles, each by itself; colour by its natural range, or by joint percentiles (hues stay).
+- 8-bit values pass untouched, unless they are faint (their percentiles lie less than 100 apart). Those, 16-bit, float
+  and other values are scaled: gray planes and microscopy channels by their 0.1 and 99.9 percentiles, each by itself;
+  colour by its natural range, or by joint percentiles (hues stay).
 - Transparent pixels are drawn over black.
 - Two channels are shown in magenta and green, three in red, green and blue, more in red, green, blue, cyan, magenta and
   yellow in turn, added up. `channels` chooses others.
@@ -117,9 +118,9 @@ def read_image(
         One letter for each axis, such as ``"TCZYX"``: ``Y``, ``X``, ``S`` for RGB(A) samples, ``C`` for channels,
         others for stacks. Overrules what a file says.
     contrast : pair of float, one pair for each channel, or "percentile", optional
-        The values that become black and white. By default 8-bit values stay, colour is scaled by its natural range, and
-        all else by percentiles 0.1 and 99.9 over finite pixels (over a sample of about 4 million pixels of larger
-        ones). NaN becomes black.
+        The values that become black and white. By default 8-bit values stay unless they are faint, colour is scaled by
+        its natural range, and all else by percentiles 0.1 and 99.9 over finite pixels (over a sample of about 4 million
+        pixels of larger ones). NaN becomes black.
     plane : int or mapping from axis letter to int, default 0
         Which plane of a stack or animation: its number (counted row by row over all stack axes) or an index by axis.
     max_pixels : int or None, default 2**28

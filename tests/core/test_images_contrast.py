@@ -204,6 +204,18 @@ def test_dark_photos_stay_dark_but_twelve_bits_of_sixteen_do_not() -> None:
     assert camera.rgb8.max() == 255
 
 
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 3)])
+def test_faint_8_bit_images_are_stretched(shape: tuple[int, ...]) -> None:
+    faint = 10 + np.random.default_rng(0).integers(0, 60, shape, dtype=np.uint8)
+    image = read_image(faint)
+    assert image.recipe["contrast"] == "percentile"
+    assert (image.rgb8.min(), image.rgb8.max()) == (0, 255)
+    assert read_image(faint, contrast=(0, 255)).rgb8.max() == 69
+    assert read_image(faint + np.arange(80, dtype=np.uint8).reshape((80,) + (1,) * (len(shape) - 2))).rgb8.max() < 150
+    constant = np.full(shape, 40, np.uint8)
+    assert np.unique(read_image(constant).rgb8).tolist() == [40]
+
+
 def test_boolean_images() -> None:
     mask = np.eye(20, dtype=bool)
     assert np.array_equal(read_image(mask).rgb8[..., 0], mask * np.uint8(255))
@@ -231,7 +243,7 @@ def test_channels_have_contrast_of_their_own() -> None:
 
 @given(hnp.arrays(np.uint8, (4, 6, 7)), st.permutations(range(4)))
 def test_the_order_of_chosen_channels_is_kept(values: Array, order: list[int]) -> None:
-    image = read_image(values, channels=order[:3])
+    image = read_image(values, channels=order[:3], contrast=(0, 255))
     assert np.array_equal(image.rgb8, np.dstack([values[c] for c in order[:3]]))
     assert image.recipe["channels"] == order[:3]
 
