@@ -126,7 +126,7 @@ def to_polygons(masks: Masks, tolerance_px: float) -> list[list[NDArray[np.float
 
     out: list[list[NDArray[np.float64]]] = []
     for i, crop in enumerate(masks.crops()):
-        corner = masks.extents_xyxy[i, 1::-1] - 1  # of the padded crop, (y, x)
+        corner = masks.extents_xyxy[i, 1::-1] - 0.5  # centre of the padded crop's first pixel, (y, x)
         rings = find_contours(np.pad(crop, 1).astype(np.float32), 0.5) if crop.size else []
         if tolerance_px > 0:
             rings = [approximate_polygon(ring, tolerance_px) for ring in rings]

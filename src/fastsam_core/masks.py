@@ -453,8 +453,9 @@ class Masks:
     def to_polygons(self, tolerance_px: float = 0.0) -> list[list[NDArray[np.float64]]]:
         """Return the outlines of each mask, holes included, as closed rings (P, 2) of (y, x).
 
-        Coordinates are pixel indices (a pixel's centre is at whole numbers); an outline runs half-way between inner
-        and outer pixels, so that filling the rings gives back the mask. ``tolerance_px`` > 0 simplifies them.
+        Coordinates are those of points and boxes: pixel (0, 0) covers [0, 1) x [0, 1), its centre is at 0.5. An outline
+        runs along the edges of pixels, cutting corners, so that filling the rings (even-odd, by pixel centres) gives
+        back the mask. ``tolerance_px`` > 0 simplifies them.
         """
         from fastsam_core import _mask_formats
 

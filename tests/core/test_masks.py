@@ -154,6 +154,11 @@ def test_label_map_with_negative_and_sparse_ids() -> None:
         Masks.from_label_map(np.zeros((3, 3)))
 
 
+def test_outlines_are_in_the_coordinates_of_points() -> None:
+    (ring,) = Masks.from_crops([np.ones((2, 3), bool)], [(4, 7)], (10, 12)).to_polygons()[0]
+    assert (ring.min(axis=0).tolist(), ring.max(axis=0).tolist()) == ([4, 7], [6, 10])
+
+
 @given(stacks)
 def test_polygons_fill_back_to_the_mask(stack: Stack) -> None:
     from skimage.draw import polygon
@@ -162,7 +167,7 @@ def test_polygons_fill_back_to_the_mask(stack: Stack) -> None:
         filled = np.zeros_like(mask)
         for ring in rings:
             inside = np.zeros_like(mask)
-            inside[polygon(ring[:, 0], ring[:, 1], mask.shape)] = True
+            inside[polygon(ring[:, 0] - 0.5, ring[:, 1] - 0.5, mask.shape)] = True  # its pixels are points
             filled ^= inside
         np.testing.assert_array_equal(filled, mask)
 
