@@ -57,7 +57,7 @@ def masks() -> Masks:
         (["a.png", "a.tif", "b.png"], ["a_png", "a_tif", "b"]),
         (["left/a.png", "right/a.png", "b.png"], ["left__a_png", "right__a_png", "b"]),
         (["a.png", "A.png"], ["a_png-2", "A_png-1"]),
-        (["a.png", "A.png", "A_png-1.png"], ["a_png-2", "A_png-1-", "A_png-1"]),
+        (["a.png", "A.png", "A_png-1.png"], ["a_png-3", "A_png-1-", "A_png-1"]),
         (["x/y.png", "x__y_png.png", "z/y.png"], ["x__y_png-1", "x__y_png-2", "z__y_png"]),
         (["cells.ome.tif"], ["cells.ome"]),
         ([], []),
@@ -164,7 +164,8 @@ def test_all_formats_without_any_mask(tmp_path: Path) -> None:
     image = np.full((20, 30, 3), 7, dtype=np.uint8)
     paths = write_outputs(tmp_path / "new" / "folder", "blank", Masks.empty((20, 30)), image)
     assert paths == output_paths(tmp_path / "new" / "folder", "blank", FORMATS)
-    np.testing.assert_array_equal(np.asarray(Image.open(paths["overlay"])), image)
+    with Image.open(paths["overlay"]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), image)
     assert not tifffile.imread(paths["labels"]).any()
     assert json.loads(paths["coco"].read_text())["annotations"] == []
     assert len(paths["csv"].read_text().splitlines()) == 1

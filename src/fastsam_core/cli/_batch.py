@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fastsam_core.cli._console import printable
 from fastsam_core.cli._prompts import PromptSet
 from fastsam_core.errors import FastSAMError, OutputError
 from fastsam_core.outputs import Format, output_paths, unique_names, write_outputs
@@ -145,7 +146,7 @@ def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
         size = f"{outcome.image_hw[1]} × {outcome.image_hw[0]}" if outcome.image_hw else ""
         count = str(outcome.masks) if outcome.status == "ok" else outcome.status
         seconds = "" if outcome.seconds is None else f"{outcome.seconds:.2f}"
-        cells = [os.fspath(outcome.source), size, count]
+        cells = [printable(outcome.source), size, count]
         cells += [str(outcome.unmatched) if outcome.status == "ok" else ""] if prompted else []
         table.add_row(*cells, seconds, style="red" if outcome.status == "failed" else None)
     if left_out:

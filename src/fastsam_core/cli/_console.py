@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.errors import FastSAMError
 
-__all__ = ["EXIT_BROKEN_PIPE", "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "console", "error_text", "guarded"]
+__all__ = ["EXIT_BROKEN_PIPE", "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "console", "guarded", "printable"]
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -41,12 +41,17 @@ def console(*, stderr: bool = False) -> Console:
     return _Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
 
 
+def printable(text: object) -> str:
+    """Return a text or path with what no terminal can show replaced: file names may hold any bytes."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
 def error_text(error: FastSAMError) -> Text:
     """Lay out an error: the problem, then expected, actual and remedy on lines of their own."""
-    text = Text(error.problem)
+    text = Text(printable(error.problem))
     for title, value in (("Expected", error.expected), ("Actual", error.actual), ("Remedy", error.remedy)):
         if value:
-            text.append(f"\n{title}: ", style="bold").append(value)
+            text.append(f"\n{title}: ", style="bold").append(printable(value))
     return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from contextlib import closing
 from functools import partial
@@ -227,16 +226,19 @@ def _report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
     if outcome.error is not None:
         from rich.text import Text
 
-        bar.log(Text(f"{outcome.source}: ", style="bold red").append(str(outcome.error), style="not bold red"))
+        from fastsam_core.cli._console import printable
+
+        name, problem = printable(f"{outcome.source}: "), printable(outcome.error)
+        bar.log(Text(name, style="bold red").append(problem, style="not bold red"))
 
 
 def _summarise(outcomes: list[Outcome], out: Path, *, prompted: bool, jsonl: bool) -> None:
     from fastsam_core.cli._batch import outcome_table
-    from fastsam_core.cli._console import console
+    from fastsam_core.cli._console import console, printable
 
     screen = console(stderr=jsonl)
     screen.print(outcome_table(outcomes, prompted=prompted))
     counts = Counter(outcome.status for outcome in outcomes)
     words = [f"{counts['ok']} segmented"]
     words += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
-    screen.print(f"{', '.join(words)}; results in {os.fspath(out)}")
+    screen.print(f"{', '.join(words)}; results in {printable(out)}")

@@ -1,0 +1,344 @@
+"""``fastsam segment`` with a made-up network that always finds the same three rectangles."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from fastsam_core import FastSAM, Masks
+from fastsam_core.checkpoints import ModelInfo
+from fastsam_core.cli import app
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from typer.testing import Result
+
+IMAGE_HW = (64, 96)
+BOXES_XYXY = ((4, 4, 40, 60), (50, 8, 90, 56), (60, 16, 72, 28))
+SCORES = (0.9, 0.8, 0.7)
+
+
+class RectangleNetwork:
+    """Finds :data:`BOXES_XYXY` in every image of 64 x 96 px; each mask fills its box."""
+
+    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+        count, height, width, _ = batch_bhwc.shape
+        boxes = torch.tensor(BOXES_XYXY, dtype=torch.float32)
+        found = torch.zeros(37, len(boxes))
+        found[:2] = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+        found[2:4] = (boxes[:, 2:] - boxes[:, :2]).T
+        found[4] = torch.tensor(SCORES)
+        found[5] = 8
+        prototypes = torch.zeros(count, 32, height // 4, width // 4)
+        prototypes[:, 0] = 1
+        return found.expand(count, -1, -1).clone(), prototypes
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace the loading of models; returns what was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, **options: Any) -> FastSAM:
+        asked.append({"name": name, **options})
+        return FastSAM(RectangleNetwork(), ModelInfo(name="rectangles", imgsz=96))
+
+    monkeypatch.setattr(FastSAM, "load", load)
+    return asked
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with images in ``photos`` and below it."""
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    (photos / "deep" / "er").mkdir(parents=True)
+    save(photos / "b.png")
+    save(photos / "a.jpg")
+    save(photos / "deep" / "er" / "c.tif")
+    (photos / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def save(path: Path, value: int = 90) -> None:
+    Image.fromarray(np.full((*IMAGE_HW, 3), value, dtype=np.uint8)).save(path)
+
+
+def read_png(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["segment", *arguments])
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+# ---- which images -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["photos"], ["a.jpg", "b.png"]),
+        (["photos", "--recursive"], ["a.jpg", "b.png", "c.tif"]),
+        (["photos/*.png"], ["b.png"]),
+        (["photos/**/*.tif"], ["c.tif"]),
+        (["photos/b.png", "photos", "photos/../photos/a.jpg"], ["b.png", "a.jpg"]),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_files_folders_and_patterns(arguments: list[str], names: list[str]) -> None:
+    result = run(*arguments, "--jsonl", "--format", "labels")
+    assert result.exit_code == 0, result.output
+    assert [Path(line["source"]).name for line in lines(result)] == names
+
+
+@pytest.mark.parametrize("out", ["photos", "photos/results"])
+@pytest.mark.usefixtures("folder")
+def test_results_are_not_taken_for_images(out: str) -> None:
+    for _ in range(2):
+        result = run("photos", "-r", "--out", out, "--jsonl", "--overwrite")
+        assert result.exit_code == 0
+        assert len(lines(result)) == 3
+
+
+@pytest.mark.parametrize("path", ["photos/*.webp", "empty"])
+def test_a_pattern_or_folder_without_images(path: str, folder: Path) -> None:
+    (folder / "empty").mkdir()
+    result = run(path)
+    assert result.exit_code == 2
+    assert f"No images in {path}" in result.stderr
+
+
+# ---- results ----------------------------------------------------------------------------------------------------
+
+
+def test_all_formats(folder: Path) -> None:
+    result = run("photos/b.png", "--out", "results", "--jsonl")
+    assert result.exit_code == 0, result.output
+    [line] = lines(result)
+    assert line["status"] == "ok"
+    assert line["image_hw"] == list(IMAGE_HW)
+    assert line["masks"] == 3
+    out = folder / "results"
+    assert {kind: Path(path) for kind, path in line["outputs"].items()} == {
+        "overlay": Path("results/b_overlay.png"),
+        "labels": Path("results/b_labels.tif"),
+        "coco": Path("results/b_coco.json"),
+        "csv": Path("results/b_measurements.csv"),
+    }
+    labels = tifffile.imread(out / "b_labels.tif")
+    expected = np.zeros(IMAGE_HW, dtype=np.uint16)
+    for label, (x_start, y_start, x_stop, y_stop) in enumerate(BOXES_XYXY, start=1):
+        expected[y_start:y_stop, x_start:x_stop] = label
+    np.testing.assert_array_equal(labels, expected)
+    coco = json.loads((out / "b_coco.json").read_text())
+    assert coco["images"][0]["file_name"] == "b.png"
+    assert [entry["score"] for entry in coco["annotations"]] == pytest.approx(SCORES)
+    assert read_png(out / "b_overlay.png").shape == (*IMAGE_HW, 3)
+    with (out / "b_measurements.csv").open(newline="") as file:
+        assert [int(row["area_px"]) for row in csv.DictReader(file)] == [36 * 56, 40 * 48, 144]
+
+
+def test_chosen_formats_alone(folder: Path) -> None:
+    assert run("photos/b.png", "--format", "csv,labels").exit_code == 0
+    assert sorted(path.name for path in (folder / "fastsam-output").iterdir()) == ["b_labels.tif", "b_measurements.csv"]
+
+
+def test_images_that_share_a_name_do_not_overwrite_each_other(folder: Path) -> None:
+    save(folder / "photos" / "b.tif")
+    (folder / "more").mkdir()
+    save(folder / "more" / "b.png")
+    assert run("photos", "more", "--format", "labels").exit_code == 0
+    names = sorted(path.name for path in (folder / "fastsam-output").iterdir())
+    assert names == ["a_labels.tif", "b_tif_labels.tif", "more__b_png_labels.tif", "photos__b_png_labels.tif"]
+
+
+def test_options_reach_model_and_search(loaded: list[dict[str, Any]], folder: Path) -> None:
+    result = run(
+        *("photos/b.png", "--model", "FastSAM-x", "--device", "cpu", "--runtime", "torch", "--precision", "bf16"),
+        *("--conf", "0.75", "--iou", "0.6", "--max-det", "7", "--imgsz", "96", "--format", "coco", "--trust"),
+    )
+    assert result.exit_code == 0, result.output
+    assert loaded == [{"name": "FastSAM-x", "device": "cpu", "runtime": "torch", "precision": "bf16", "trust": True}]
+    info = json.loads((folder / "fastsam-output" / "b_coco.json").read_text())["info"]
+    assert (info["conf"], info["iou"], info["max_det"], info["imgsz"]) == (0.75, 0.6, 7, [96])
+    assert info["source"] == "photos/b.png"
+
+
+def test_reading_options_reach_the_reader(folder: Path) -> None:
+    stack = np.zeros((3, 2, *IMAGE_HW), dtype=np.uint16)
+    stack[2, 1] = 500
+    tifffile.imwrite(folder / "stack.tif", stack)
+    arguments = ("--axes", "TCYX", "--plane", "T=2", "--channels", "1:red", "--contrast", "0,1000", "--conf", "0.95")
+    result = run("stack.tif", *arguments, "--format", "overlay")
+    assert result.exit_code == 0, result.output
+    overlay = read_png(folder / "fastsam-output" / "stack_overlay.png")
+    np.testing.assert_allclose(overlay, np.broadcast_to((127, 0, 0), overlay.shape), atol=1)
+
+
+# ---- failures and repeats ---------------------------------------------------------------------------------------
+
+
+def test_one_bad_file_does_not_stop_the_rest(folder: Path) -> None:
+    (folder / "photos" / "aa.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    result = run("photos", "missing.png", "--jsonl", "--format", "labels")
+    assert result.exit_code == 1
+    by_name = {Path(line["source"]).name: line for line in lines(result)}
+    assert {name: line["status"] for name, line in by_name.items()} == {
+        "a.jpg": "ok",
+        "aa.png": "failed",
+        "b.png": "ok",
+        "missing.png": "failed",
+    }
+    assert by_name["aa.png"]["error"]["type"] == "ImageReadError"
+    assert by_name["missing.png"]["error"]["type"] == "ImageNotFoundError"
+    assert "aa.png: " in result.stderr
+    assert "2 segmented, 2 failed" in result.stderr
+
+
+def test_table_names_every_image(folder: Path) -> None:
+    (folder / "photos" / "bad.png").write_bytes(b"")
+    result = run("photos", "--format", "labels")
+    assert result.exit_code == 1
+    cells = [[cell.strip() for cell in row.split("│")] for row in result.stdout.splitlines() if "photos/" in row]
+    rows = {row[1]: row[2:5] for row in cells}
+    assert rows["photos/a.jpg"][:2] == ["96 × 64", "3"]
+    assert float(rows["photos/a.jpg"][2]) >= 0
+    assert rows["photos/bad.png"][1] == "failed"
+    assert "2 segmented, 1 failed; results in fastsam-output" in result.stdout
+
+
+def test_earlier_results_are_kept_unless_told_otherwise(folder: Path, loaded: list[dict[str, Any]]) -> None:
+    assert run("photos/a.jpg", "--format", "labels").exit_code == 0
+    path = folder / "fastsam-output" / "a_labels.tif"
+    path.write_bytes(b"mine")
+    refused = run("photos", "--format", "labels", "--jsonl")
+    assert refused.exit_code == 1
+    assert [line["status"] for line in lines(refused)] == ["failed", "ok"]
+    assert "--overwrite" in lines(refused)[0]["error"]["message"]
+    loaded.clear()
+    skipped = run("photos", "--format", "labels", "--jsonl", "--skip-existing")
+    assert skipped.exit_code == 0
+    assert [line["status"] for line in lines(skipped)] == ["skipped", "skipped"]
+    assert loaded == []
+    assert path.read_bytes() == b"mine"
+    assert run("photos", "--format", "labels", "--overwrite").exit_code == 0
+    assert tifffile.imread(path).max() == 3
+
+
+def test_skip_existing_completes_what_is_partly_there(folder: Path) -> None:
+    assert run("photos/a.jpg", "--format", "labels").exit_code == 0
+    result = run("photos/a.jpg", "--format", "labels,csv", "--skip-existing", "--jsonl")
+    assert [line["status"] for line in lines(result)] == ["ok"]
+
+
+def test_an_output_folder_that_cannot_be_made(folder: Path) -> None:
+    (folder / "taken").write_text("a file")
+    result = run("photos", "--out", "taken/results", "--jsonl")
+    assert result.exit_code == 1
+    assert [line["error"]["type"] for line in lines(result)] == ["OutputError", "OutputError"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--format", "overlay,png"], "--format"),
+        (["--format", ""], "--format"),
+        (["--contrast", "1"], "--contrast"),
+        (["--channels", "red"], "--channels"),
+        (["--plane", "T"], "--plane"),
+        (["--overwrite", "--skip-existing"], "exclude"),
+        (["--points", "1,2,3,4"], "prompt"),
+        (["--points", "1,2", "--prompts", "p.json"], "exclude"),
+        (["--prompts", "p.json"], "p.json"),
+        (["--conf", "2"], "conf"),
+        (["--imgsz", "1"], "imgsz"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_wrong_usage(arguments: list[str], problem: str, loaded: list[dict[str, Any]]) -> None:
+    result = run("photos", *arguments)
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert result.stdout == ""
+    assert loaded == []
+
+
+def test_markup_in_file_names_is_printed_as_it_is(folder: Path) -> None:
+    name = "[/red] [bold]x[link=y].png"
+    (folder / "[").mkdir()
+    save(folder / name)
+    (folder / "[red].png").write_bytes(b"")
+    result = run(name, "[red].png", "--format", "labels")
+    assert result.exit_code == 1
+    assert name in result.stdout
+    assert "[red].png: " in result.stderr
+
+
+# ---- prompts ----------------------------------------------------------------------------------------------------
+
+
+def test_points_boxes_and_polygons(folder: Path) -> None:
+    result = run(
+        *("photos/b.png", "--jsonl", "--format", "coco,overlay,csv"),
+        *("--points", "65,20", "--points", "52,10;10,10,0"),
+        *("--boxes", "4,4,40,60; 0,0,3,3", "--polygon", "50,8;90,8;90,56;50,56"),
+    )
+    [line] = lines(result)
+    assert result.exit_code == 0, result.output
+    assert (line["masks"], line["unmatched_prompts"]) == (4, 1)
+    coco = json.loads(Path(line["outputs"]["coco"]).read_text())
+    masks = Masks.from_coco(coco["annotations"])
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in BOXES_XYXY]
+    indices = [entry["attributes"]["prompt_index"] for entry in coco["annotations"]]
+    assert dict(zip(indices, masks.areas_px.tolist(), strict=True)) == {
+        0: areas[2],
+        1: areas[1],
+        2: areas[0],
+        4: areas[1],
+    }
+
+
+def test_prompt_file_with_an_entry_for_each_image(folder: Path) -> None:
+    entries = {
+        "points": [[10, 10]],
+        "images": {"b.png": {"boxes": [[50, 8, 90, 56]]}, "deep/er/c.tif": {"points": [[[65, 20]], [[10, 10]]]}},
+    }
+    (folder / "prompts.json").write_text(json.dumps(entries))
+    result = run("photos", "-r", "--prompts", "prompts.json", "--jsonl", "--format", "coco")
+    assert result.exit_code == 0, result.output
+    areas = {}
+    for line in lines(result):
+        coco = json.loads(Path(line["outputs"]["coco"]).read_text())
+        areas[Path(line["source"]).name] = [entry["area"] for entry in coco["annotations"]]
+    assert areas == {"a.jpg": [36 * 56], "b.png": [40 * 48], "c.tif": [144, 36 * 56]}
+
+
+def test_an_image_that_the_prompt_file_leaves_out_is_reported(folder: Path) -> None:
+    (folder / "prompts.json").write_text(json.dumps({"images": {"b.png": {"points": [[10, 10]]}}}))
+    result = run("photos", "--prompts", "prompts.json", "--jsonl")
+    assert result.exit_code == 1
+    assert [line["status"] for line in lines(result)] == ["failed", "ok"]
+
+
+def test_text_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = run("photos", "--text", "a cup")
+    assert result.exit_code == 1
+    assert "pip install 'fastsam-plugins[text]'" in result.stderr
