@@ -78,7 +78,8 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
 
     Two masks of different windows are one object when they agree (IoU of at least 0.5) inside the region the windows
     share; each mask has at most one partner in another window, the best first. Of the masks of one object, whole ones
-    beat those cut by the edge of their window: the best whole one stays, or, when all are cut, their union.
+    beat those cut by the edge of their window: the best whole one stays, or, when all are cut, their union. What is
+    left of cut masks goes where a neighbouring window sees all of it as part of a larger mask.
 
     Parameters
     ----------
@@ -89,24 +90,35 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
     Returns
     -------
     Masks
-        Best score first.
+        Best score first, without empty ones.
     """
+    parts = [part.filter(min_area_px=1) for part in parts]
     joined = Masks.concatenate(parts)
     starts = np.cumsum([0, *(len(part) for part in parts)])
     cut = np.concatenate([_is_cut(part, window) for window, part in zip(windows, parts, strict=True)])
+    sliver = np.zeros(len(joined), dtype=bool)
     group = np.arange(len(joined))
     for first in range(len(parts)):
         for second in range(first + 1, len(parts)):
             region = windows[first].intersection(windows[second])
             if region is None or not len(parts[first]) or not len(parts[second]):
                 continue
-            for i, j in _partners(parts[first], parts[second], region):
+            inside, inside_other = (
+                parts[index].placed((-region.y0, -region.x0), region.hw) for index in (first, second)
+            )
+            shared = inside.overlaps(inside_other)
+            for i, j in _partners(inside, inside_other, shared):
                 _unite(group, starts[first] + i, starts[second] + j)
+            here, there = slice(starts[first], starts[first + 1]), slice(starts[second], starts[second + 1])
+            sliver[here] |= cut[here] & _are_parts(parts[first], inside, parts[second], shared)
+            sliver[there] |= cut[there] & _are_parts(parts[second], inside_other, parts[first], shared.T)
     roots = np.array([_root(group, index) for index in range(len(group))], dtype=np.int64)
     kept: list[int] = []
     unions: list[Masks] = []
     order = np.argsort(roots, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1):
+        if sliver[members].all():
+            continue
         whole = members[~cut[members]]
         if len(members) == 1 or len(whole):
             candidates = whole if len(whole) else members
@@ -138,23 +150,29 @@ def _is_cut(masks: Masks, window: Window) -> npt.NDArray[np.bool_]:
     )
 
 
-def _partners(first: Masks, second: Masks, region: Window) -> list[tuple[int, int]]:
-    inside = [masks.placed((-region.y0, -region.x0), region.hw) for masks in (first, second)]
-    near = [np.flatnonzero(masks.areas_px) for masks in inside]
-    agreement = inside[0][near[0]].iou(inside[1][near[1]])
-    pairs: list[tuple[int, int]] = []
+def _partners(first: Masks, second: Masks, shared_px: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pair masks, cut to the region their windows share, one to one, best agreement first."""
+    union = first.areas_px[:, None] + second.areas_px[None, :] - shared_px
+    agreement = shared_px / np.maximum(union, 1)
+    rows, columns = np.nonzero(agreement >= _AGREEMENT)
     # equal agreement (both cover all of the region, for example): the masks of more equal score belong together
-    difference = np.abs(first.scores[near[0]][:, None] - second.scores[near[1]][None, :])
-    ranking = np.lexsort((difference.ravel(), -agreement.ravel()))
-    free = [np.ones(len(near[0]), dtype=bool), np.ones(len(near[1]), dtype=bool)]
-    for flat in ranking:
-        i, j = divmod(int(flat), len(near[1]))
-        if agreement[i, j] < _AGREEMENT:
-            break
-        if free[0][i] and free[1][j]:
-            free[0][i] = free[1][j] = False
-            pairs.append((int(near[0][i]), int(near[1][j])))
+    difference = np.abs(first.scores[rows] - second.scores[columns])
+    free_first, free_second = np.ones(len(first), dtype=bool), np.ones(len(second), dtype=bool)
+    pairs: list[tuple[int, int]] = []
+    for rank in np.lexsort((difference, -agreement[rows, columns])):
+        i, j = int(rows[rank]), int(columns[rank])
+        if free_first[i] and free_second[j]:
+            free_first[i] = free_second[j] = False
+            pairs.append((i, j))
     return pairs
+
+
+def _are_parts(masks: Masks, inside: Masks, others: Masks, shared_px: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which masks lie inside the shared region altogether, and mostly in a larger mask of the other window."""
+    larger = others.areas_px[None, :] > masks.areas_px[:, None]
+    covered = np.where(larger, shared_px, 0).max(axis=1) >= _AGREEMENT * masks.areas_px
+    contained: npt.NDArray[np.bool_] = (inside.areas_px == masks.areas_px) & covered
+    return contained
 
 
 def _root(group: npt.NDArray[np.int64], index: int) -> int:

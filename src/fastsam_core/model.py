@@ -202,7 +202,7 @@ class FastSAM:
         Returns
         -------
         Masks
-            At the image's own resolution, best score first.
+            At the image's own resolution, best score first; boxes in which no pixel passes are left out.
 
         Raises
         ------
@@ -233,7 +233,7 @@ class FastSAM:
         masks = by_size[0]
         if len(by_size) > 1:
             masks = drop_duplicates(Masks.concatenate(by_size), _ACROSS_SIZES_IOU)
-        return self.annotate(masks[: settings.max_det], image, settings)
+        return self.finish(masks, image, settings)
 
     def predict(
         self,
@@ -281,8 +281,12 @@ class FastSAM:
             found.update(zip(indices, kept, strict=True))
         return [found[index] for index in range(len(prepared))]
 
-    def annotate(self, masks: Masks, image: Image, settings: Settings) -> Masks:
-        """Record in the metadata how masks were made."""
+    def finish(self, masks: Masks, image: Image, settings: Settings) -> Masks:
+        """Leave out empty masks and those beyond ``max_det``, and record in the metadata how the rest was made."""
+        if not masks.areas_px.all():
+            masks = masks.filter(min_area_px=1)
+        if len(masks) > settings.max_det:
+            masks = masks[: settings.max_det]
         return masks.with_metadata(
             source=image.source,
             model=self.name,

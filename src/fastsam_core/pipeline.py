@@ -19,7 +19,7 @@ from fastsam_core.images import Image, read_image
 from fastsam_core.model import FastSAM, Settings, windows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -88,7 +88,7 @@ def iter_segment(
     max_det: int = 300,
     imgsz: int | Sequence[int] | None = None,
     snap_px: float = 0,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Segment many images, giving one step for each, in order.
 
     Images are read and letterboxed by threads, at most ``prefetch`` ahead; one forward pass runs at a time. With a
@@ -139,7 +139,7 @@ def _steps(
     batch_size: int,
     reader: Callable[[object], Image],
     overlap_decoding: bool,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     readers = ThreadPoolExecutor(max_workers=max(min(ahead, 2), 1), thread_name_prefix="fastsam-read")
     decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastsam-decode")
     waiting: deque[Future[_Job]] = deque()
@@ -212,7 +212,7 @@ def _decode(job: _Job, model: FastSAM, settings: Settings) -> _Job:
     start = time.perf_counter()
     if job.prediction is not None and job.image is not None:
         with _errors_recorded([job]):
-            job.masks = model.annotate(decode(job.prediction, snap_px=settings.snap_px), job.image, settings)
+            job.masks = model.finish(decode(job.prediction, snap_px=settings.snap_px), job.image, settings)
             job.prediction = None
     job.seconds += time.perf_counter() - start
     return job

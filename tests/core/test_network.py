@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastsam_core._suppression import keep_best
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import build_module
 from fastsam_core.geometry import Letterbox, letterbox, plan_letterbox
@@ -81,6 +83,18 @@ def test_more_candidates_than_suppression_takes() -> None:
     raw[:, :2] *= 5000
     raw[:, 2:4] *= 100
     check_against_ultralytics(raw, torch.zeros(1, 1, 8, 8), plan_letterbox((32, 32), 32), 0.0, 0.5, 30_000)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), iou=st.floats(0, 1), count=st.integers(0, 200))
+def test_suppression_is_torchvisions(seed: int, iou: float, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 60, (count, 2))
+    boxes = np.hstack((corners, corners + rng.uniform(-2, 40, (count, 2)))).astype(np.float32)
+    scores = (rng.integers(0, 12, count) / 12).astype(np.float32)
+    expected = torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), iou).numpy()
+    np.testing.assert_array_equal(keep_best(boxes, scores, iou, max(count, 1)), expected)
+    np.testing.assert_array_equal(keep_best(boxes, scores, iou, 3), expected[:3])
 
 
 def test_nothing_found() -> None:

@@ -150,7 +150,7 @@ def test_sources_are_read_only_as_far_as_needed(network: BrightnessNetwork) -> N
     steps = iter_segment((gray(next(taken)) for _ in range(10**9)), FastSAM(network), imgsz=64, prefetch=2)
     next(steps)
     next(steps)
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()
     assert next(taken) <= 4
 
 
@@ -163,7 +163,7 @@ def test_closing_early_stops_the_readers(network: BrightnessNetwork) -> None:
 
     steps = iter_segment(range(100), FastSAM(network), imgsz=64, reader=reader, prefetch=8)
     next(steps)
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()
     assert len(started) <= 9
 
 

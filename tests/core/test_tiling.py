@@ -1,0 +1,214 @@
+"""Windows and tiles: a scene cut up gives the masks of the whole."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
+from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParameterError
+from fastsam_core.images import Image, read_image
+from fastsam_core.masks import Masks
+from fastsam_core.model import FastSAM
+from fastsam_core.tiling import segment_tiles
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class BlobNetwork:
+    """Finds each bright blob of a letterboxed image (which is not scaled in these tests)."""
+
+    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+        from skimage.measure import label, regionprops
+
+        count, height, width, _ = batch_bhwc.shape
+        raw = np.zeros((count, 6, 80), np.float32)
+        bright = (batch_bhwc[..., 0] > 150).astype(np.float32)
+        prototypes = bright.reshape(count, height // 4, 4, width // 4, 4).mean((2, 4))[:, None] - 0.5
+        for index in range(count):
+            for column, region in enumerate(regionprops(label(bright[index] > 0))):
+                y0, x0, y1, x1 = region.bbox
+                raw[index, :, column] = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, 0.8, 1)
+        return torch.from_numpy(raw), torch.from_numpy(prototypes.astype(np.float32))
+
+
+def discs(image_hw: tuple[int, int], spacing: int, radius: int, seed: int) -> list[tuple[int, int]]:
+    rng = np.random.default_rng(seed)
+    jitter = spacing // 2 - radius - 3
+    return [
+        (y + int(rng.integers(-jitter, jitter + 1)), x + int(rng.integers(-jitter, jitter + 1)))
+        for y in range(spacing // 2, image_hw[0] - spacing // 2, spacing)
+        for x in range(spacing // 2, image_hw[1] - spacing // 2, spacing)
+    ]
+
+
+def draw(image_hw: tuple[int, int], centres_yx: list[tuple[int, int]], radius: int) -> npt.NDArray[np.bool_]:
+    y, x = np.indices(image_hw)
+    stack = [(y - cy) ** 2 + (x - cx) ** 2 <= radius**2 for cy, cx in centres_yx]
+    return np.array(stack).reshape(-1, *image_hw)
+
+
+@given(
+    hw=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    window_hw=st.tuples(st.integers(10, 200), st.integers(10, 200)),
+    overlap=st.integers(0, 9),
+)
+def test_windows_cover_the_image(hw: tuple[int, int], window_hw: tuple[int, int], overlap: int) -> None:
+    windows = plan_windows(hw, window_hw, overlap)
+    covered = np.zeros(hw, bool)
+    for window in windows:
+        assert window.hw == (min(window_hw[0], hw[0]), min(window_hw[1], hw[1]))
+        covered[window.y0 : window.y1, window.x0 : window.x1] = True
+    assert covered.all()
+    for axis in (0, 1):
+        starts = sorted({(window.y0, window.x0)[axis] for window in windows})
+        assert all(b - a <= window_hw[axis] - overlap for a, b in itertools.pairwise(starts))
+
+
+@pytest.mark.parametrize(("window_hw", "overlap"), [((10, 10), 10), ((10, 10), -1), ((0, 10), 0)])
+def test_windows_that_do_not_cover(window_hw: tuple[int, int], overlap: int) -> None:
+    with pytest.raises(InvalidParameterError, match="cover"):
+        plan_windows((50, 50), window_hw, overlap)
+
+
+def test_intersection_of_windows() -> None:
+    assert Window(0, 0, 10, 20).intersection(Window(5, 15, 30, 30)) == Window(5, 15, 10, 20)
+    assert Window(0, 0, 10, 20).intersection(Window(10, 0, 30, 30)) is None
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 1000), window=st.integers(90, 160), overlap=st.integers(45, 60))
+def test_joined_windows_give_the_whole_scene(seed: int, window: int, overlap: int) -> None:
+    hw = (230, 290)
+    truth = draw(hw, discs(hw, 60, 18, seed), 18)
+    windows = plan_windows(hw, (window, window), overlap)
+    parts = []
+    for part in windows:
+        crop = truth[:, part.y0 : part.y1, part.x0 : part.x1]
+        crop = crop[crop.any((1, 2))]
+        scores = np.random.default_rng(seed).uniform(0.5, 0.9, len(crop))
+        parts.append(Masks.from_dense(crop.reshape(-1, *part.hw), scores).placed((part.y0, part.x0), hw))
+    joined = join_windows(windows, parts)
+    iou = Masks.from_dense(truth).iou(joined)
+    assert len(joined) == len(truth)
+    assert np.all(iou.max(axis=1) == 1)
+    assert np.all(np.diff(joined.scores) <= 0)
+
+
+def test_a_whole_mask_beats_a_cut_one_and_two_cut_ones_are_united() -> None:
+    windows = [Window(0, 0, 20, 60), Window(0, 40, 20, 100)]
+    bar: npt.NDArray[np.bool_] = np.zeros((3, 20, 100), bool)
+    bar[0, 2:5, 30:58] = True  # whole in the first window, cut in the second
+    bar[1, 8:11, 10:90] = True  # cut in both
+    bar[2, 14:17, 70:95] = True  # in the second only
+    first, second = bar.copy(), bar.copy()
+    first[:, :, 60:] = False
+    second[:, :, :40] = False
+    joined = join_windows(
+        windows,
+        [Masks.from_dense(first[:2], [0.6, 0.7]), Masks.from_dense(second, [0.9, 0.5, 0.4])],
+    )
+    np.testing.assert_array_equal(joined.to_dense(), bar[[1, 0, 2]])
+    assert joined.scores.tolist() == pytest.approx([0.7, 0.6, 0.4])
+
+
+def test_nested_masks_stay_apart_across_a_border() -> None:
+    windows = [Window(0, 0, 40, 60), Window(0, 40, 40, 100)]
+    truth = np.zeros((2, 40, 100), bool)
+    truth[0, 2:38, 5:95] = True
+    truth[1, 15:25, 30:70] = True
+    parts = []
+    for window in windows:
+        inside = np.zeros_like(truth)
+        inside[:, :, window.x0 : window.x1] = truth[:, :, window.x0 : window.x1]
+        parts.append(Masks.from_dense(inside, [0.9, 0.8]))
+    np.testing.assert_array_equal(join_windows(windows, parts).to_dense(), truth)
+
+
+def test_nothing_to_join() -> None:
+    windows = plan_windows((30, 50), (30, 30), 5)
+    assert len(join_windows(windows, [Masks.empty((30, 50))] * len(windows))) == 0
+    assert len(drop_duplicates(Masks.empty((30, 50)), 0.5)) == 0
+
+
+def test_duplicates_are_dropped_best_first() -> None:
+    stack = np.zeros((4, 10, 10), bool)
+    stack[0, :, :5] = stack[1, :, :6] = stack[2, :, :9] = stack[3, :, 5:] = True
+    kept = drop_duplicates(Masks.from_dense(stack, [0.5, 0.9, 0.8, 0.1]), 0.7)
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.8, 0.1])
+
+
+def scene(hw: tuple[int, int] = (300, 420)) -> tuple[npt.NDArray[np.uint8], Masks]:
+    stack = draw(hw, discs(hw, 70, 20, 3), 20)
+    foreground = stack.any(axis=0).astype(np.uint8)
+    image = np.dstack([foreground * 180 + 40] * 3)
+    return image, Masks.from_dense(stack)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_tiles_give_about_the_masks_of_the_whole(batch_size: int) -> None:
+    image, truth = scene()
+    model = FastSAM(BlobNetwork())
+    steps = list(segment_tiles(image, model, tile_px=160, overlap_px=60, imgsz=160, batch_size=batch_size))
+    assert [step.index for step in steps] == list(range(steps[0].count))
+    assert [step.result is None for step in steps] == [True] * (len(steps) - 1) + [False]
+    result = steps[-1].result
+    assert result is not None
+    assert len(result) == len(truth)
+    assert truth.iou(result).max(axis=1).min() > 0.9
+    assert result.metadata["tiles"] == len(steps)
+    whole = model.segment(image, imgsz=448)
+    assert whole.iou(result).max(axis=1).min() > 0.9
+
+
+def test_lazy_arrays_are_read_tile_by_tile() -> None:
+    image, truth = scene()
+    largest = [0]
+
+    class Lazy:
+        shape = image.shape
+        dtype = image.dtype
+
+        def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
+            part: npt.NDArray[np.uint8] = image[key]
+            largest[0] = max(largest[0], part.size)
+            return part
+
+    *_, last = segment_tiles(Lazy(), FastSAM(BlobNetwork()), tile_px=160, overlap_px=60, imgsz=160)
+    assert last.result is not None
+    assert len(last.result) == len(truth)
+    assert largest[0] == 160 * 160 * 3
+
+
+def test_an_image_smaller_than_a_tile() -> None:
+    image, truth = scene((140, 140))
+    [step] = segment_tiles(read_image(image), FastSAM(BlobNetwork()), tile_px=160, overlap_px=20, imgsz=160)
+    assert step.result is not None
+    assert len(step.result) == len(truth)
+
+
+@pytest.mark.parametrize("options", [{"tile_px": 0}, {"overlap_px": 1024}, {"overlap_px": -1}, {"conf": 3}])
+def test_wrong_settings(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameterError):
+        segment_tiles(np.zeros((9, 9), np.uint8), FastSAM(BlobNetwork()), **options)
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 60), (5,), (2, 3, 4, 5), (0, 4)])
+def test_arrays_of_other_axes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageContentError, match="tiles"):
+        segment_tiles(np.zeros(shape, np.uint8), FastSAM(BlobNetwork()))
+
+
+def test_a_tile_that_cannot_be_read() -> None:
+    def reader(source: object) -> Image:
+        raise ImageReadError("broken chunk")
+
+    with pytest.raises(ImageReadError, match="broken chunk"):
+        list(segment_tiles(np.zeros((9, 9), np.uint8), FastSAM(BlobNetwork()), reader=reader))
