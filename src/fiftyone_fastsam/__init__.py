@@ -1,1 +1,35 @@
-"""FastSAM in FiftyOne: writes masks onto whole datasets."""
+"""FastSAM in FiftyOne: writes masks onto whole datasets.
+
+>>> from fiftyone_fastsam import enrich
+>>> report = enrich(dataset, "masks")  # doctest: +SKIP
+
+Public names are loaded on first use; importing this package loads neither FiftyOne nor torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fiftyone_fastsam._convert import masks_from_detections, to_detections, to_segmentation
+
+_HOME = {
+    "masks_from_detections": "_convert",
+    "to_detections": "_convert",
+    "to_segmentation": "_convert",
+}
+
+__all__ = ["masks_from_detections", "to_detections", "to_segmentation"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

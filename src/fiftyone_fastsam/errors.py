@@ -1,0 +1,38 @@
+"""Errors that only FiftyOne's side can raise; in the style of :mod:`fastsam_core.errors`."""
+
+from __future__ import annotations
+
+from fastsam_core.errors import FastSAMError
+
+__all__ = [
+    "DatabaseUnavailableError",
+    "DatabaseWriteError",
+    "DocumentTooLargeError",
+    "InvalidTargetError",
+    "LabelFieldError",
+    "NonPersistentDatasetWarning",
+]
+
+
+class InvalidTargetError(FastSAMError, ValueError):
+    """A dataset or view that cannot be enriched: no samples, wrong media type, not flat."""
+
+
+class LabelFieldError(FastSAMError, ValueError):
+    """A field that is missing, reserved, of another type, or holds somebody else's labels."""
+
+
+class DocumentTooLargeError(FastSAMError, ValueError):
+    """Masks that do not fit into a sample's document (MongoDB allows 16 MiB)."""
+
+
+class DatabaseUnavailableError(FastSAMError, ConnectionError):
+    """The database went away and did not come back in time."""
+
+
+class DatabaseWriteError(FastSAMError, PermissionError):
+    """The database refuses to write (read-only user, dataset or disk)."""
+
+
+class NonPersistentDatasetWarning(UserWarning):
+    """The dataset will be deleted when the program ends."""
