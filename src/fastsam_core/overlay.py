@@ -181,7 +181,7 @@ def draw_answer(
     canvas = _paint(np.where(labels[..., None] > 0, base, dimmed), labels, assign_colours(masks), alpha, line_px)
     picture = Image.fromarray(canvas)
     for prompt in prompts:
-        _draw_prompt(Draw(picture), prompt, factor, mark_px=0.012 * max(picture.size), line_px=line_px)
+        _draw_prompt(Draw(picture), prompt, factor, mark_px=0.008 * max(picture.size), line_px=line_px)
     return _reduce(np.asarray(picture), factor // scale)
 
 

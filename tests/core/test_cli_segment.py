@@ -19,6 +19,8 @@ from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
     from typer.testing import Result
 
@@ -48,7 +50,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replace the loading of models; returns what was asked for."""
     asked: list[dict[str, Any]] = []
 
-    def load(name: str, **options: Any) -> FastSAM:
+    def load(name: str, *, progress: Callable[[int, int], None], **options: Any) -> FastSAM:
+        progress(1, 0)
+        progress(1, 2)
         asked.append({"name": name, **options})
         return FastSAM(RectangleNetwork(), ModelInfo(name="rectangles", imgsz=96))
 
@@ -342,3 +346,11 @@ def test_text_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch
     result = run("photos", "--text", "a cup")
     assert result.exit_code == 1
     assert "pip install 'fastsam-plugins[text]'" in result.stderr
+
+
+def test_the_first_run_says_that_it_compiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastsam_core.cli._model._PACKAGE", folder)
+    assert "Compiling" in run("photos/b.png", "--format", "labels").stderr
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "kernel.nbi").touch()
+    assert "Compiling" not in run("photos/b.png", "--format", "labels", "--overwrite").stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,6 +15,9 @@ from fastsam_core.contact_sheet import Card, Picture, contact_sheet
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.overlay import assign_colours, display_scale, draw_answer, draw_overlay
 from fastsam_core.testing import masks_strategy
+
+if TYPE_CHECKING:
+    from fastsam_core.prompts import Prompt
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -103,7 +108,7 @@ def test_colours_are_repeatable() -> None:
 def test_answer_dims_the_rest_and_shows_the_prompts() -> None:
     image = np.full((100, 120, 3), 200, dtype=np.uint8)
     masks = rectangles((100, 120), (20, 20, 60, 60))
-    prompts = [
+    prompts: list[Prompt] = [
         Points([(40.5, 40.5), (80.5, 90.5)], labels=[1, 0]),
         Box([(70, 10, 110, 50)]),
         Polygon([(70, 10), (95, 10), (95, 40)]),

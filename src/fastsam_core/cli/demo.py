@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,8 +19,6 @@ from fastsam_core.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     import numpy as np
     import numpy.typing as npt
 
@@ -89,12 +87,12 @@ def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
     cards: list[Card] = []
     with progress("Loading the model", len(SCENES) + 1, visible=True) as bar:
         paths = [scene_path(scene, out / "inputs") for scene in SCENES]
-        from fastsam_core.model import FastSAM
+        from fastsam_core.cli._model import load_model
         from fastsam_core.pipeline import iter_segment
 
-        network = FastSAM.load(model, **loading)
+        network = load_model(model, loading, bar)
         bar.say(f"Segmenting {SCENES[0].title}")
-        with closing(cast("Generator[Step, None, None]", iter_segment(paths, network))) as steps:
+        with closing(iter_segment(paths, network)) as steps:
             for step, scene in zip(steps, SCENES, strict=True):
                 row, card = _show(step, scene, out)
                 rows.append(row)

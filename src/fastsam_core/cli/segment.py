@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,12 +27,9 @@ from fastsam_core.cli._options import (
 from fastsam_core.errors import InvalidParameterError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from fastsam_core.cli._batch import Job, Outcome
     from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._prompts import PromptFile
-    from fastsam_core.pipeline import Step
 
 __all__ = ["segment"]
 
@@ -203,15 +200,15 @@ def _run(
             if outcome is not None:
                 _report(outcome, bar, jsonl=jsonl)
         if jobs:
+            from fastsam_core.cli._model import load_model
             from fastsam_core.images import read_image
-            from fastsam_core.model import FastSAM
             from fastsam_core.pipeline import iter_segment
 
-            network = FastSAM.load(model, **loading)
+            network = load_model(model, loading, bar)
             bar.say("Segmenting")
             reader = partial(read_image, **reading)
             stepping = iter_segment([job.source for _, job in jobs], network, reader=reader, **search)
-            with closing(cast("Generator[Step, None, None]", stepping)) as steps:
+            with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]
                     results[place] = outcome = finish(job, step)
