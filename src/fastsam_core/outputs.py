@@ -26,7 +26,6 @@ __all__ = [
     "FORMATS",
     "SUFFIXES",
     "Format",
-    "measure",
     "output_paths",
     "unique_names",
     "write_coco",
@@ -44,35 +43,6 @@ SUFFIXES: Final[Mapping[Format, str]] = {
     "coco": "_coco.json",
     "csv": "_measurements.csv",
 }
-
-_SHAPE_PROPERTIES: Final = (
-    "centroid",
-    "equivalent_diameter_area",
-    "axis_major_length",
-    "axis_minor_length",
-    "eccentricity",
-    "orientation",
-    "perimeter",
-    "solidity",
-)
-_MEASUREMENT_COLUMNS: Final = (
-    "label",
-    "score",
-    "area_px",
-    "y_start",
-    "x_start",
-    "y_stop",
-    "x_stop",
-    "centroid_y",
-    "centroid_x",
-    "equivalent_diameter_px",
-    "axis_major_px",
-    "axis_minor_px",
-    "eccentricity",
-    "orientation_rad",
-    "perimeter_px",
-    "solidity",
-)
 
 
 # ---- names ------------------------------------------------------------------------------------------------------
@@ -212,7 +182,9 @@ def _plain(value: object) -> object:
 
 
 def write_measurements(path: str | os.PathLike[str], masks: Masks) -> Path:
-    """Write one CSV row for each mask; see :func:`measure` for the columns."""
+    """Write one CSV row for each mask; see :func:`fastsam_core.measurements.measure`."""
+    from fastsam_core.measurements import measure
+
     table = measure(masks)
     columns = [column.tolist() for column in table.values()]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -226,48 +198,6 @@ def _cell(value: object) -> object:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return value
-
-
-def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
-    """Measure the shape of every mask (overlaps do not matter: each is measured whole).
-
-    Parameters
-    ----------
-    masks : Masks
-        N masks.
-
-    Returns
-    -------
-    dict of str to ndarray of length N
-        ``label`` (as in the label map, from 1), ``score``, ``area_px``, the tight half-open box ``y_start``,
-        ``x_start``, ``y_stop``, ``x_stop``, then what ``skimage.measure.regionprops`` says of the shape, in pixels:
-        ``centroid_y``, ``centroid_x``, ``equivalent_diameter_px``, ``axis_major_px``, ``axis_minor_px``,
-        ``eccentricity``, ``orientation_rad``, ``perimeter_px``, ``solidity``, then the masks' own extra fields.
-        Shape columns are NaN for an empty mask.
-    """
-    from skimage.measure import regionprops_table
-
-    count = len(masks)
-    extents_xyxy = np.asarray(masks.extents_xyxy).reshape(count, 4)
-    shapes = np.full((count, len(_MEASUREMENT_COLUMNS) - 7), np.nan)
-    for index in range(count):
-        crop = masks.crop(index)
-        if not crop.any():
-            continue
-        # one pixel of margin: perimeter and hull are the same wherever the mask lies
-        table = regionprops_table(np.pad(crop, 1).astype(np.uint8), properties=_SHAPE_PROPERTIES)
-        shapes[index] = [column[0] for column in table.values()]
-        shapes[index, :2] += extents_xyxy[index, [1, 0]] - 1
-    first = [
-        np.arange(1, count + 1),
-        np.asarray(masks.scores, dtype=np.float64),
-        np.asarray(masks.areas_px),
-        *extents_xyxy[:, [1, 0, 3, 2]].T,
-    ]
-    table_columns = dict(zip(_MEASUREMENT_COLUMNS, [*first, *shapes.T], strict=True))
-    return table_columns | {
-        name: np.asarray(column) for name, column in masks.fields.items() if name not in table_columns
-    }
 
 
 def write_outputs(

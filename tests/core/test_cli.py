@@ -28,13 +28,9 @@ if TYPE_CHECKING:
 COMMAND = (sys.executable, "-m", "fastsam_core.cli")
 
 
-def start(arguments: Sequence[str], **options: object) -> subprocess.Popen[str]:
+def start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,  # type: ignore[call-overload]
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder
     )
 
 
@@ -207,7 +203,7 @@ def test_ctrl_c_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_interrupt_signal_ends_the_program_quietly(tmp_path: Path) -> None:
     fifo = tmp_path / "prompts.json"
     os.mkfifo(fifo)
-    process = start(["segment", str(tmp_path / "x.png"), "--prompts", str(fifo)])
+    process = start(["segment", str(tmp_path / "x.png"), "--prompts", str(fifo)], tmp_path)
     with fifo.open("w"):  # blocks until the program reads its prompts
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
@@ -222,7 +218,7 @@ def test_a_closed_pipe_ends_the_program_quietly(arguments: list[str], tmp_path: 
         path = tmp_path / "fastsam-output" / f"nothing{suffix}"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    process = start(arguments, cwd=tmp_path)
+    process = start(arguments, tmp_path)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()

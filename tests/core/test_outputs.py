@@ -16,13 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
-from skimage.measure import regionprops
 
 from fastsam_core import Masks
 from fastsam_core.errors import InvalidParameterError, OutputError
 from fastsam_core.outputs import (
     FORMATS,
-    measure,
     output_paths,
     unique_names,
     write_coco,
@@ -133,20 +131,6 @@ def test_coco_is_read_by_pycocotools(masks: Masks, tmp_path: Path) -> None:
     annotations = data.loadAnns(data.getAnnIds(imgIds=[1]))
     assert [data.annToMask(entry).sum() for entry in annotations] == masks.areas_px.tolist()
     assert [entry["score"] for entry in annotations] == pytest.approx([0.9, 0.8, 0.5])
-
-
-def test_measurements_are_those_of_regionprops(masks: Masks) -> None:
-    table = measure(masks.with_fields(quality=[1, 2, 3]))
-    for index, mask in enumerate(masks.to_dense()):
-        [region] = regionprops(mask.astype(np.uint8))
-        assert table["label"][index] == index + 1
-        assert table["area_px"][index] == region.area
-        assert tuple(table[name][index] for name in ("y_start", "x_start", "y_stop", "x_stop")) == region.bbox
-        assert (table["centroid_y"][index], table["centroid_x"][index]) == pytest.approx(region.centroid)
-        assert table["axis_major_px"][index] == pytest.approx(region.axis_major_length)
-        assert table["eccentricity"][index] == pytest.approx(region.eccentricity, abs=1e-6)
-        assert table["solidity"][index] == pytest.approx(region.solidity)
-        assert table["quality"][index] == index + 1
 
 
 def test_measurements_as_csv(masks: Masks, tmp_path: Path) -> None:

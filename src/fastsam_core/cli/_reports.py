@@ -1,0 +1,91 @@
+"""Showing and writing what an evaluation found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastsam_core.cli._console import console, printable
+from fastsam_core.cli._progress import progress
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fastsam_core.evaluation.reports import Report
+    from fastsam_core.evaluation.truth import TruthSet
+    from fastsam_core.model import FastSAM, Settings
+
+__all__ = ["choose", "described", "present", "shown", "tracked"]
+
+
+def present(report: Report, *, json: Path | None, markdown: Path | None, plots: Path | None) -> None:
+    """Show the tables on screen and write the files that were asked for."""
+    from rich.table import Table
+
+    from fastsam_core._files import atomic_path
+    from fastsam_core.evaluation.reports import format_cell
+
+    screen = console()
+    for table in report.tables:
+        grid = Table(*table.columns, title=printable(table.title), title_justify="left")
+        for place, column in enumerate(grid.columns):
+            if all(isinstance(row[place], int | float | None) for row in table.rows):
+                column.justify = "right"
+        for row in table.rows:
+            grid.add_row(*(printable(format_cell(cell)) for cell in row))
+        screen.print(grid)
+    for note in report.notes:
+        screen.print(printable(note))
+    written: list[Path] = []
+    if json is not None:
+        written.append(report.save(json))
+    if markdown is not None:
+        with atomic_path(markdown) as temporary:
+            temporary.write_text(report.to_markdown(), encoding="utf-8")
+        written.append(markdown)
+    if plots is not None:
+        from fastsam_core.evaluation.plots import draw_curves
+
+        written += draw_curves(report.curves, plots)
+    if written:
+        screen.print("written: " + ", ".join(printable(path) for path in written))
+
+
+def described(report: Report, model: FastSAM, settings: Settings, **more: object) -> Report:
+    """Add how and where the figures were measured."""
+    from fastsam_core.evaluation._machine import describe_machine
+
+    how: dict[str, object] = {"model": model.name}
+    if model.info.sha256:
+        how["weights_sha256"] = model.info.sha256[:16]
+    how |= {"imgsz": "+".join(map(str, settings.imgsz)), "conf": settings.conf, "iou": settings.iou}
+    how |= {"max_det": settings.max_det, "runtime": model.runtime, "precision": model.precision}
+    return replace(report, settings={**how, **more}, machine=describe_machine(model.device))
+
+
+def choose(truths: TruthSet, limit: int | None, only: Path | None) -> list[int]:
+    """Choose images by ``--limit`` and ``--only``."""
+    from fastsam_core.evaluation.truth import choose_images
+
+    names = None
+    if only is not None:
+        try:
+            names = [line.strip() for line in only.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidParameterError(f"Cannot read {only}", expected="names of images, one a line") from error
+    return choose_images(truths, limit=limit, only=names)
+
+
+def shown(path: Path) -> str:
+    """Name a data set by its last two folders, so that reports tell nothing of a machine."""
+    return "/".join(path.resolve().parts[-2:])
+
+
+def tracked(steps: Iterable[Any], total: int, text: str) -> Iterator[Any]:
+    """Show a bar while stepping."""
+    with progress(text, total) as bar:
+        for step in steps:
+            yield step
+            bar.advance()

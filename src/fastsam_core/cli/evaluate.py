@@ -1,0 +1,155 @@
+"""``fastsam evaluate``: the figures of the paper, each one command on the user's data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from fastsam_core.cli._options import (
+    DebugOption,
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+    RuntimeOption,
+    TrustOption,
+    read_list,
+)
+from fastsam_core.errors import InvalidParameterError
+
+__all__ = ["app"]
+
+app = typer.Typer(name="evaluate", help="Measure a model: the figures of the paper on your data.", no_args_is_help=True)
+
+_SEARCH: Final = "Search"
+_OUTPUT: Final = "Results"
+_ALL_CONF: Final = 0.001
+"""Precision and recall look at the whole ranking, so nearly every mask is kept (as COCO evaluations do)."""
+
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder with images/ and masks/, or images/ and annotations.json.")
+]
+ImgszOption = Annotated[
+    int | None, typer.Option(min=32, help="Longer side of the network's input, px.", rich_help_panel=_SEARCH)
+]
+ConfOption = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_SEARCH)]
+IouOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH),
+]
+MaxDetOption = Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="As many images as this, spread over the set.", rich_help_panel=_SEARCH)
+]
+OnlyOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Names of the images to take, one a line.", rich_help_panel=_SEARCH)
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything here.", rich_help_panel=_OUTPUT)]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", help="Write the tables here.", rich_help_panel=_OUTPUT)
+]
+PlotsOption = Annotated[Path | None, typer.Option("--plots", help="Folder for the plots.", rich_help_panel=_OUTPUT)]
+
+
+@app.command()
+def microscopy(
+    data: DataArgument,
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: ImgszOption = None,
+    conf: ConfOption = None,
+    iou: IouOption = None,
+    max_det: MaxDetOption = 1000,
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    plots: PlotsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Compare with label maps: AP, F1, the Data Science Bowl's score, counts."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._reports import choose, described, present, shown, tracked
+        from fastsam_core.evaluation.microscopy import MicroscopyScorer
+        from fastsam_core.evaluation.truth import LabelFolder, iter_predictions
+        from fastsam_core.model import FastSAM
+
+        truths = LabelFolder(data)
+        chosen = choose(truths, limit, only)
+        network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
+        settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+        scorer = MicroscopyScorer(settings.conf, max_detections=max_det)
+        search: dict[str, Any] = {"conf": min(_ALL_CONF, settings.conf), "iou": settings.iou}
+        search |= {"max_det": max_det, "imgsz": settings.imgsz}
+        for index, masks, truth in tracked(
+            iter_predictions(truths, network, chosen, **search), len(chosen), "Segmenting"
+        ):
+            scorer.add(truths.images[index].name, masks, truth.masks)
+        report = described(scorer.report(), network, settings, conf_for_ap=search["conf"], data=shown(data))
+        present(report, json=json, markdown=markdown, plots=plots)
+
+
+@app.command()
+def proposals(
+    annotations: Annotated[Path, typer.Option("--annotations", "-a", help="COCO or LVIS annotation file.")],
+    images: Annotated[Path | None, typer.Option("--images", "-i", help="Their images, to run the model on.")] = None,
+    results: Annotated[Path | None, typer.Option("--results", help="COCO results file to score instead.")] = None,
+    kind: Annotated[str, typer.Option("--kind", help="Some of box,mask.")] = "box,mask",
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: ImgszOption = None,
+    conf: ConfOption = _ALL_CONF,
+    iou: IouOption = None,
+    max_det: MaxDetOption = 1000,
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    plots: PlotsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Average recall of boxes and masks of any class, on COCO or LVIS annotations."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._reports import choose, described, present, shown, tracked
+        from fastsam_core.evaluation.coco_data import CocoData
+        from fastsam_core.evaluation.proposals import Kind, ProposalScorer, add_results
+        from fastsam_core.evaluation.truth import iter_predictions
+        from fastsam_core.model import FastSAM
+
+        kinds: tuple[Kind, ...] = ("box", "mask")
+        scorer = ProposalScorer(read_list(kind, kinds, "--kind"))
+        if (images is None) == (results is None):
+            raise InvalidParameterError("Proposals come from a model or from a file", expected="--images or --results")
+        data = CocoData(annotations, images)
+        if results is not None:
+            from fastsam_core.evaluation.coco_results import CocoResults
+
+            found = CocoResults(results)
+            for _ in tracked(add_results(scorer, data, found), len(data.image_ids), "Matching"):
+                pass
+            report = replace(scorer.report(), settings={"data": shown(annotations), "results": results.name})
+        else:
+            chosen = choose(data, limit, only)
+            network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
+            settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+            steps = iter_predictions(data, network, chosen, conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+            for _, masks, truth in tracked(steps, len(chosen), "Segmenting"):
+                scorer.add(masks, truth)
+            report = described(scorer.report(), network, settings, data=shown(annotations))
+        present(report, json=json, markdown=markdown, plots=plots)
+
+
+def _loading(device: str, runtime: str, precision: str, trust: bool) -> dict[str, Any]:
+    return {"device": device, "runtime": runtime, "precision": precision, "trust": trust}
