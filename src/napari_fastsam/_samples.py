@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["cell", "coins", "ihc", "make_mosaic", "make_nuclei", "mosaic", "nucl
 LayerData = tuple[Any, dict[str, Any], str]
 
 _TILE = 512
+_TILES = 4
 
 
 def coins() -> list[LayerData]:
@@ -65,22 +67,25 @@ def make_nuclei(
     depth, height, width = shape_zyx
     labels = np.zeros(shape_zyx, np.uint16)
     image = np.zeros(shape_zyx, np.float32)
-    z, y, x = np.ogrid[:depth, :height, :width]
     label = 0
     for _ in range(count):
         centre = rng.uniform([0, 12, 12], [depth, max(13, height - 12), max(13, width - 12)])
         radii = rng.uniform([3, 9, 9], [5, 16, 16])
         turn = rng.uniform(0, np.pi)
-        dy, dx = y - centre[1], x - centre[2]
-        along = (dy * np.cos(turn) + dx * np.sin(turn)) / radii[1]
-        across = (dx * np.cos(turn) - dy * np.sin(turn)) / radii[2]
-        distance = ((z - centre[0]) / radii[0]) ** 2 + along**2 + across**2
-        if (labels[distance <= 1.25] > 0).any():
+        around = tuple(
+            slice(max(0, int(at - reach)), min(size, int(at + reach) + 2))
+            for at, reach, size in zip(centre, (6.0, 19.0, 19.0), shape_zyx, strict=True)
+        )
+        z, y, x = (axis - at for axis, at in zip(np.ogrid[around], centre, strict=True))
+        along = (y * np.cos(turn) + x * np.sin(turn)) / radii[1]
+        across = (x * np.cos(turn) - y * np.sin(turn)) / radii[2]
+        distance = (z / radii[0]) ** 2 + along**2 + across**2
+        if (labels[around][distance <= 1.25] > 0).any():
             continue
         label += 1
         inside = distance <= 1
-        labels[inside] = label
-        image[inside] = rng.uniform(2000, 5000)
+        labels[around][inside] = label
+        image[around][inside] = rng.uniform(2000, 5000)
     texture = ndimage.gaussian_filter(rng.normal(0, 1, shape_zyx).astype(np.float32), (0.7, 2, 2))
     image *= 1 + 0.8 * texture
     image = ndimage.gaussian_filter(image, (0.7, 1.2, 1.2)) + 400
@@ -118,31 +123,47 @@ def two_channels() -> list[LayerData]:
     return [(image, options, "image")]
 
 
-def make_mosaic(height: int = 8192, width: int = 8192) -> da.Array:
+@cache
+def _mosaic_tile(variant: int) -> NDArray[np.uint16]:
+    image: NDArray[np.uint16] = make_nuclei((1, _TILE, _TILE), 120, seed=variant)[0][0]
+    return image
+
+
+def make_mosaic(height: int = 8192, width: int = 8192, step: int = 1) -> da.Array:
     """Make a large field of nuclei whose tiles are computed when they are looked at.
+
+    Parameters
+    ----------
+    height, width : int
+        Size in pixels, before it is reduced.
+    step : int
+        Take every n-th pixel.
 
     Returns
     -------
-    dask array of shape (height, width), uint16
-        In chunks of 512 × 512, the same in every session.
+    dask array of shape (height // step, width // step), uint16
+        Four tiles of 512 × 512, turned and mirrored in a fixed order.
     """
     import dask.array as da
 
     def block(block_info: Any = None) -> NDArray[np.uint16]:
-        place = block_info[None]
-        row, column = place["chunk-location"]
-        rows, columns = place["chunk-shape"]
-        image: NDArray[np.uint16] = make_nuclei((1, rows, columns), 90, seed=1000 * row + column)[0][0]
-        return image
+        row, column = block_info[None]["chunk-location"]
+        rows, columns = block_info[None]["chunk-shape"]
+        number = 7 * row + 3 * column + row * column
+        tile = np.rot90(_mosaic_tile(number % _TILES), number // _TILES % 4)
+        tile = tile[:, ::-1] if number % 3 == 0 else tile
+        return np.ascontiguousarray(tile[::step, ::step][:rows, :columns])
 
-    chunks = tuple(tuple(min(_TILE, size - start) for start in range(0, size, _TILE)) for size in (height, width))
+    side = _TILE // step
+    chunks = tuple(
+        tuple(min(side, size // step - start) for start in range(0, size // step, side)) for size in (height, width)
+    )
     lazy: da.Array = da.map_blocks(block, dtype=np.uint16, chunks=chunks, meta=np.empty((0, 0), np.uint16))
     return lazy
 
 
 def mosaic() -> list[LayerData]:
     """Return 8192 × 8192 pixels of nuclei as a lazy pyramid of four levels."""
-    full = make_mosaic()
-    levels = [full, full[::2, ::2], full[::4, ::4], full[::8, ::8]]
+    levels = [make_mosaic(step=step) for step in (1, 2, 4, 8)]
     options = {"name": "mosaic", "contrast_limits": (300, 6000), "multiscale": True, "scale": (0.3, 0.3)}
     return [(levels, options, "image")]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_fastsam._napari import camera_of
 from napari_fastsam.controllers.canvas import OutlineCanvas
 from napari_fastsam.controllers.hover import HoverController
+from napari_fastsam.controllers.journal import JournalController
 from napari_fastsam.controllers.labelling import LabelController
 from napari_fastsam.controllers.prompts import PromptController
 from napari_fastsam.controllers.segmentation import SegmentationController
@@ -21,6 +22,7 @@ from napari_fastsam.views.guide import Guide
 from napari_fastsam.views.label_panel import LabelPanel
 from napari_fastsam.views.parts import section
 from napari_fastsam.views.pick_panel import PickPanel
+from napari_fastsam.views.restore_bar import RestoreBar
 from napari_fastsam.views.segment_panel import SegmentPanel
 from napari_fastsam.views.table import CandidateTable
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["FastSAMWidget"]
 
 _MIN_WIDTH_PX = 300
+_AUTOSAVE_MS = 800
 
 
 class FastSAMWidget(QWidget):
@@ -50,6 +53,7 @@ class FastSAMWidget(QWidget):
         self.labels = LabelController(self.session)
         self.hover = HoverController(self.session, self.labels.commit)
         self.canvas = OutlineCanvas(self.session)
+        self.journal = JournalController(self.session, self.segmentation, self.prompts, self.labels)
         self.status = StatusLine(self.session, self.hover)
         self.filter_panel = FilterPanel(self.session)
         self.pick_panel = PickPanel(self.session, self.prompts, self.hover, self.segmentation)
@@ -57,6 +61,11 @@ class FastSAMWidget(QWidget):
         self.table = CandidateTable(self.session)
         self.segment_panel = SegmentPanel(self.session, self.segmentation)
         self.table.activated_candidate.connect(self.go_to)
+        self._autosave = QTimer(self)
+        self._autosave.setSingleShot(True)
+        self._autosave.setInterval(_AUTOSAVE_MS)
+        self._autosave.timeout.connect(self.journal.save_prompts)
+        self.session.selection_changed.connect(self._save_soon)
         self._lay_out()
         self._keys: dict[str, Callable[[Any], object]] = {
             "H": lambda _: self.hover.set_enabled(not self.hover.enabled),
@@ -76,6 +85,7 @@ class FastSAMWidget(QWidget):
         column.setSpacing(2)
         if self.session.settings.walkthrough:
             column.addWidget(Guide(self.viewer))
+        column.addWidget(RestoreBar(self.journal))
         column.addWidget(section("1 · Segment", self.segment_panel))
         column.addWidget(section("2 · Filter", self.filter_panel))
         column.addWidget(section("3 · Pick", self.pick_panel))
@@ -91,6 +101,9 @@ class FastSAMWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         self.setMinimumWidth(_MIN_WIDTH_PX)
+
+    def _save_soon(self) -> None:
+        self._autosave.start()
 
     def go_to(self, index: int) -> None:
         """Bring a candidate into the middle of the canvas."""
@@ -118,6 +131,10 @@ class FastSAMWidget(QWidget):
                 self.viewer.bind_key(key, None, overwrite=True)
             self._keys = {}
             self.segmentation.cancel()
+            self._autosave.stop()
+            self.session.selection_changed.disconnect(self._save_soon)
+            self.journal.save_prompts()
+            self.journal.close()
             self.hover.close()
             self.status.close()
             self.prompts.close()

@@ -50,7 +50,7 @@ def test_the_threshold_decides() -> None:
 def test_wrong_settings_are_refused() -> None:
     for settings_ in ({"min_iou": 0.0}, {"min_iou": 1.5}, {"max_gap": -1}):
         with pytest.raises(InvalidParameterError):
-            StackLinker(**settings_)  # type: ignore[arg-type]
+            StackLinker(**settings_)
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=4), max_size=5))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from fastsam_core.errors import FastSAMError
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import Step
 from napari_fastsam.widget import FastSAMWidget
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Make = Callable[..., FastSAMWidget]
 
@@ -23,10 +25,8 @@ def find_blobs(rgb8: NDArray[np.uint8]) -> Masks:
     from skimage.measure import label
 
     masks = Masks.from_label_map(label(rgb8.mean(axis=2) > 100))
-    scores = np.linspace(0.95, 0.35, len(masks)) if len(masks) else None
-    return Masks(
-        masks.image_hw, masks.boxes_xyxy, masks.scores if scores is None else scores, masks.runs, masks.offsets
-    )
+    scores = np.linspace(0.95, 0.35, len(masks)).astype(np.float32)
+    return Masks(masks.image_hw, masks.boxes_xyxy, scores, masks.runs, masks.offsets)
 
 
 class BlobModel:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane
-from napari_fastsam.models import edits
-from napari_fastsam.models._kernels import hull_areas, run_means
 from napari_fastsam.models.candidates import CandidatePool, Candidates, Outlines
 from napari_fastsam.models.filters import Filters
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
@@ -39,25 +35,6 @@ def test_outlines_are_the_pixels_with_a_neighbour_outside(stack: Stack) -> None:
         out = np.zeros(mask.shape, np.uint8)
         outlines.paint(out, np.arange(len(stack)) == i, 1)
         np.testing.assert_array_equal(out == 1, mask & ~binary_erosion(mask))
-
-
-@given(stacks())
-@settings(max_examples=40)
-def test_hulls_and_means_agree_with_other_libraries(stack: Stack) -> None:
-    from scipy.spatial import ConvexHull
-
-    masks = Masks.from_dense(stack)
-    values = np.arange(stack[0].size, dtype=np.float32).reshape(stack[0].shape)
-    means = run_means(masks.runs, masks.offsets, values)
-    hulls = hull_areas(masks.runs, masks.offsets)
-    for i, mask in enumerate(stack):
-        if not mask.any():
-            assert np.isnan(means[i])
-            assert hulls[i] == 0
-            continue
-        corners = np.argwhere(mask)[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-        assert hulls[i] == pytest.approx(ConvexHull(corners.reshape(-1, 2)).volume)
-        assert means[i] == pytest.approx(values[mask].mean())
 
 
 def disc(height: int, width: int, y: float, x: float, radius: float) -> Stack:
@@ -167,67 +144,3 @@ def test_shapes_pick_the_best_or_everything_inside() -> None:
     assert sorted(p.candidate for p in everything) == [1, 2, 3]
     assert {p.cause["by"] for p in everything} == {"box", "scribble"}
     json.dumps([dict(p.cause) for p in everything])
-
-
-# ---- edits --------------------------------------------------------------------------------------------------------
-
-
-def applied(plane: NDArray[np.int64], edit: edits.Edit) -> NDArray[np.int64]:
-    out = plane.copy()
-    out[edit.rows, edit.columns] = edit.values
-    return out
-
-
-@pytest.mark.parametrize(
-    ("overlap", "left", "right", "labels"),
-    [("keep", 9, 9, (0,)), ("fill", 9, 5, (5,)), ("steal", 5, 5, (5,))],
-)
-def test_what_happens_to_labels_that_are_there(
-    overlap: edits.Overlap, left: int, right: int, labels: tuple[int, ...]
-) -> None:
-    """A candidate half of which is taken by label 9, beside the other label 9."""
-    plane = np.zeros((60, 90), np.int64)
-    plane[:, :32] = 9
-    if overlap == "keep":
-        plane[:, 32:] = 9
-    edit = edits.plan_commit(plane, nested()[[1]], [5], overlap)
-    after = applied(plane, edit)
-    assert edit.labels == labels
-    assert (after[30, 30], after[30, 34]) == (left, right)
-    assert edit.conflicts[9] > 100
-    assert (after[0] == plane[0]).all()
-
-
-def test_keep_prefers_the_confident_and_the_others_the_small() -> None:
-    plane = np.zeros((60, 90), np.int64)
-    kept = edits.plan_commit(plane, nested(), [1, 2, 3, 4], "keep")
-    assert kept.labels == (0, 2, 0, 4)
-    stolen = applied(plane, edits.plan_commit(plane, nested(), [1, 2, 3, 4], "steal"))
-    filled = applied(plane, edits.plan_commit(plane, nested(), [1, 2, 3, 4], "fill"))
-    np.testing.assert_array_equal(stolen, nested().to_label_map())
-    np.testing.assert_array_equal(filled, stolen)
-    assert len(edits.plan_commit(plane, Masks.empty((60, 90)), [], "keep")) == 0
-
-
-def test_merge_split_and_delete() -> None:
-    masks = nested()
-    plane = masks[[1, 3]].to_label_map([7, 4]).astype(np.int64)
-    merged = applied(plane, edits.plan_merge(plane, masks[[0]]))
-    assert sorted(np.unique(merged)) == [0, 4]
-    split = applied(merged, edits.plan_split(merged, masks[[1, 3]], 8))
-    assert (split[30, 32], split[30, 58]) == (4, 8)
-    assert ((split > 0) == (merged > 0)).all()
-    deleted = applied(split, edits.plan_delete(split, masks[[3]]))
-    assert sorted(np.unique(deleted)) == [0, 4]
-
-
-def test_edits_that_mean_nothing_say_what_to_do() -> None:
-    plane = np.zeros((60, 90), np.int64)
-    for plan in (edits.plan_merge, edits.plan_delete):
-        with pytest.raises(InvalidParameterError, match="Remedy"):
-            plan(plane, nested()[[1]])
-    with pytest.raises(InvalidParameterError, match="nothing to split"):
-        edits.plan_split(plane, nested()[[1, 3]], 8)
-    with pytest.raises(InvalidParameterError, match="up to 255"):
-        edits.check_ids(np.dtype(np.uint8), 256)
-    edits.check_ids(np.dtype(np.uint16), 256)

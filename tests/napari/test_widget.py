@@ -14,7 +14,7 @@ from .conftest import THREE, BlobModel, Make, discs, run
 
 def started(viewer: Any, make_widget: Make, qtbot: Any, data: Any = None, **options: Any) -> Any:
     """Open an image (three discs by default), the widget, and segment."""
-    viewer.add_layer(Image(discs(80, 90, *THREE) if data is None else data, **options))
+    viewer.add_layer(Image(discs(80, 90, *THREE) if data is None else data, name="Image", **options))
     widget = make_widget(viewer)
     run(qtbot, widget)
     return widget
@@ -184,7 +184,7 @@ def test_cancel_gives_the_widget_back_at_once_and_drops_what_comes_later(
         gate.wait(10)
 
     blob_model.gate = wait
-    viewer.add_layer(Image(discs(80, 90, *THREE)))
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
     widget = make_widget(viewer)
     widget.segment_panel.run_button.click()
     assert widget.segmentation.running

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
 
+from fastsam_core import label_edits as edits
 from fastsam_core.errors import FastSAMError, ImageContentError, InvalidParameterError
+from fastsam_core.label_edits import Edit, Overlap
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape, placed_like, same_pixels
 from napari_fastsam._notify import notices
 from napari_fastsam.controllers.canvas import add_quietly, contains
-from napari_fastsam.models import edits
-from napari_fastsam.models.edits import Edit, Overlap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_fastsam.controllers.session import Session
+
+Scope = Literal["picked", "shown"]
+"""What a commit takes: what is picked, or everything that is shown."""
 
 __all__ = ["Committed", "LabelController", "label_geometry"]
 
@@ -187,13 +190,13 @@ class LabelController:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def commit(self, indices: Sequence[int]) -> int:
+    def commit(self, indices: Sequence[int], *, scope: Scope = "picked") -> int:
         """Write candidates of the plane as labels, one undo step; return how many were written."""
         with notices():
-            return self._commit(list(indices))
+            return self._commit(list(indices), scope)
         return 0
 
-    def _commit(self, indices: list[int]) -> int:
+    def _commit(self, indices: list[int], scope: Scope) -> int:
         session = self.session
         candidates, plane = session.candidates, session.plane
         if candidates is None or plane is None or not indices:
@@ -207,25 +210,16 @@ class LabelController:
         ids = self._ids(len(indices))
         masks = candidates.masks[indices]
         edit = edits.plan_commit(self._labels_of(target, plane), masks, ids, self.overlap)
-        edit, ids = self._compact(edit, ids)
+        if self.chosen_id is None:
+            edit = edits.without_gaps(edit)
         labels = {i: label for i, label in zip(indices, edit.labels, strict=True) if label}
         self._write(target, [(plane, edit)], labels)
-        facts = {"labels": list(edit.labels), "overlap": self.overlap, "causes": session.causes(indices)}
+        facts: dict[str, object] = {"labels": list(edit.labels), "overlap": self.overlap, "scope": scope}
+        if scope == "picked":
+            facts["causes"] = session.causes(indices)
         self.written.emit("commit", masks, facts)
         session.mark_committed(plane, labels)
         return len(labels)
-
-    def _compact(self, edit: Edit, ids: list[int]) -> tuple[Edit, list[int]]:
-        """Close the gaps in the labels that candidates left out would leave."""
-        if self.chosen_id is not None or 0 not in edit.labels:
-            return edit, ids
-        written = [label for label in edit.labels if label]
-        renamed = dict(zip(written, range(ids[0], ids[0] + len(written)), strict=True))
-        values = edit.values.copy()
-        for old, new in renamed.items():
-            values[edit.values == old] = new
-        labels = tuple(renamed.get(label, 0) for label in edit.labels)
-        return Edit(edit.rows, edit.columns, values, labels, edit.conflicts), ids
 
     def _commit_objects(self, target: Labels, plane: Plane, indices: list[int]) -> int:
         """Write the linked objects of these candidates in all planes of the stack."""
@@ -233,6 +227,7 @@ class LabelController:
         objects = [int(session.links[plane][i]) for i in indices if i < len(session.links[plane])]
         label_of = dict(zip(dict.fromkeys(objects), self._ids(len(objects)), strict=False))
         parts: list[tuple[Plane, Edit]] = []
+        written: list[tuple[Plane, Masks, tuple[int, ...]]] = []
         for other, links in session.links.items():
             candidates = session.pool.get(other)
             if candidates is None:
@@ -245,11 +240,12 @@ class LabelController:
             masks = candidates.masks[chosen]
             edit = edits.plan_commit(self._labels_of(target, other), masks, ids, self.overlap)
             parts.append((other, edit))
+            written.append((other, masks, edit.labels))
             session.mark_committed(other, {i: n for i, n in zip(chosen, edit.labels, strict=True) if n})
         self._write(target, parts, {})
         here = session.candidates
         masks = here.masks[indices] if here is not None else Masks.empty((1, 1))
-        facts = {"labels": [label_of[o] for o in objects], "overlap": self.overlap, "whole_objects": True}
+        facts = {"labels": [label_of[o] for o in objects], "overlap": self.overlap, "parts": written}
         self.written.emit("commit", masks, {**facts, "causes": session.causes(indices)})
         return len(label_of)
 
@@ -279,6 +275,10 @@ class LabelController:
         """Cut the label that the candidates share."""
         first = self.next_id() if self.chosen_id is None else self.chosen_id
         self._edit("split", indices, lambda labels, masks: edits.plan_split(labels, masks, first))
+
+    def labels_of(self, plane: Plane) -> NDArray[Any]:
+        """Return the labels of a plane in the target, which is made if there is none."""
+        return self._labels_of(self._require_target(), plane)
 
     def write_edit(self, plane: Plane, edit: Edit) -> None:
         """Write a prepared edit (the journal's)."""

@@ -141,6 +141,8 @@ class SegmentationController:
     """What is done, how many planes are ready, of how many."""
     finished = Signal(int)
     """Number of candidates found in all."""
+    started = Signal(object)
+    """The Task."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -230,6 +232,7 @@ class SegmentationController:
         worker.finished.connect(lambda: self._on_finished(run))
         self.progress.emit("Loading the model …" if not self._models else "Segmenting …", 0, total)
         self.running_changed.emit(True)
+        self.started.emit(task)
         worker.start()
 
     def _take(self, task: Task, done: Done, *, add: bool) -> None:

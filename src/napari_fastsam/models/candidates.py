@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastsam_core.candidates import measure_columns
 from fastsam_core.masks import Masks
-from napari_fastsam.models._kernels import hull_areas, outline_pixels, run_means
+from napari_fastsam.models._kernels import outline_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,21 +97,7 @@ class Candidates:
         offset_yx : tuple of int
             Where `values` begins in the plane.
         """
-        hulls = hull_areas(masks.runs, masks.offsets)
-        boxes = masks.extents_xyxy
-        if values is None:
-            intensity = np.full(len(masks), np.nan)
-        else:
-            part = masks.placed((-offset_yx[0], -offset_yx[1]), (values.shape[0], values.shape[1]))
-            intensity = run_means(part.runs, part.offsets, np.ascontiguousarray(values))
-        columns = {
-            "confidence": masks.scores.astype(np.float64),
-            "area_px": masks.areas_px.astype(np.float64),
-            "solidity": masks.areas_px / np.maximum(hulls, 1),
-            "intensity": intensity,
-            "y": (boxes[:, 1] + boxes[:, 3]) / 2,
-            "x": (boxes[:, 0] + boxes[:, 2]) / 2,
-        }
+        columns = measure_columns(masks, values, offset_yx)
         return cls(masks, MappingProxyType(columns), Outlines.of(masks))
 
     def extended(self, found: Candidates, max_iou: float = 0.7) -> Candidates:

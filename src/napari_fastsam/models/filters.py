@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
+from fastsam_core.candidates import inside_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["FILTERED", "Filters"]
@@ -37,8 +38,4 @@ class Filters:
 
     def keep(self, columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
         """Tell which rows pass, as bool array of length N."""
-        count = len(next(iter(columns.values())))
-        passed = np.ones(count, bool)
-        for name, (low, high) in self.limits.items():
-            passed &= ~((columns[name] < low) | (columns[name] > high))
-        return passed
+        return inside_limits(columns, self.limits)

@@ -1,4 +1,4 @@
-"""Qt's signal class, whichever binding there is (qtpy does not tell type checkers about it)."""
+"""Qt's signal class, whichever binding there is (qtpy's types do not tell which)."""
 
 from typing import Any
 
@@ -6,4 +6,4 @@ from qtpy import QtCore
 
 __all__ = ["QtSignal"]
 
-QtSignal: Any = QtCore.Signal  # type: ignore[attr-defined]
+QtSignal: Any = vars(QtCore)["Signal"]

@@ -13,10 +13,10 @@ from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, row_of
 
 if TYPE_CHECKING:
+    from fastsam_core.label_edits import Overlap
     from napari_fastsam.controllers.canvas import OutlineCanvas
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.session import Session
-    from napari_fastsam.models.edits import Overlap
 
 __all__ = ["LabelPanel"]
 
@@ -144,7 +144,7 @@ class LabelPanel(QWidget):
     def commit_shown(self) -> None:
         """Commit everything that is shown and not committed yet."""
         done = self.session.committed
-        self.labels.commit([int(i) for i in self.session.shown.nonzero()[0] if int(i) not in done])
+        self.labels.commit([int(i) for i in self.session.shown.nonzero()[0] if int(i) not in done], scope="shown")
 
     def _edit(self, name: str) -> None:
         picked = self.session.selected or [pick.candidate for pick in self.session.picks]

@@ -139,7 +139,7 @@ class CandidateTable(QTableView):
         else:
             pixel, unit = self.session.pixel_area()
             columns = candidates.columns
-            decimals = 0 if pixel * float(np.median(columns["area_px"])) >= 100 else 2
+            decimals = 0 if pixel * float(columns["area_px"].max(initial=0)) >= 1000 else 2
             self.table.set_columns(
                 [
                     ("id", "Number of the candidate", np.arange(1, len(candidates) + 1, dtype=np.float64), 0),

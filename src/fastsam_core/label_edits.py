@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["Edit", "Overlap", "check_ids", "plan_commit", "plan_delete", "plan_merge", "plan_split"]
+__all__ = ["Edit", "Overlap", "check_ids", "plan_commit", "plan_delete", "plan_merge", "plan_split", "without_gaps"]
 
 Overlap = Literal["keep", "steal", "fill"]
 Labels2D = NDArray[Any]
@@ -133,6 +133,20 @@ def plan_commit(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Over
             target[mask] = ids[i]
             written[i] = int(ids[i])
     return _difference(old, new, y0, x0, labels=tuple(written), conflicts=conflicts)
+
+
+def without_gaps(edit: Edit) -> Edit:
+    """Close the gaps in the labels of a commit that candidates left out would leave."""
+    written = [label for label in edit.labels if label]
+    if len(written) == len(edit.labels) or not written:
+        return edit
+    first = written[0] - next(k for k, label in enumerate(edit.labels) if label)
+    renamed = dict(zip(written, range(first, first + len(written)), strict=True))
+    values = edit.values.copy()
+    for old, new in renamed.items():
+        values[edit.values == old] = new
+    labels = tuple(renamed.get(label, 0) for label in edit.labels)
+    return Edit(edit.rows, edit.columns, values, labels, edit.conflicts)
 
 
 def _covered(plane: Labels2D, masks: Masks) -> tuple[Labels2D, NDArray[np.bool_], list[int], tuple[int, int]]:

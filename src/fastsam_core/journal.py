@@ -1,0 +1,169 @@
+"""A journal of a labelling session: one JSON line a step, written at once, so that a crash loses nothing.
+
+The first line of a session is ``{"do": "open", …}`` with what is known of the image; then come ``segment``, ``filter``,
+``prompts``, ``commit``, ``merge``, ``split``, ``delete``, ``undo`` and ``redo``, and ``close`` when the session ended
+in order. A step that wrote labels holds the masks (COCO RLE), so that the same image needs no network to get its labels
+back, and what picked them (`causes`), so that the same can be picked on other images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fastsam_core.errors import ImageReadError, OutputError
+
+__all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "read_journal"]
+
+VERSION: Final = 1
+LABEL_STEPS: Final = ("commit", "merge", "split", "delete")
+"""Steps that wrote labels."""
+
+_Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFile:
+    """What a journal says.
+
+    Attributes
+    ----------
+    path : Path
+    header : dict
+        Of the first line.
+    entries : tuple of dict
+        All further lines.
+    complete : bool
+        The session was closed in order; False after a crash.
+    """
+
+    path: Path
+    header: _Entry
+    entries: tuple[_Entry, ...]
+    complete: bool
+
+    def effective(self) -> tuple[_Entry, ...]:
+        """Return the steps without those that were undone and without the undoing itself."""
+        kept: list[_Entry] = []
+        undone: list[_Entry] = []
+        for entry in self.entries:
+            if entry["do"] == "undo":
+                place = next((k for k in reversed(range(len(kept))) if kept[k]["do"] in LABEL_STEPS), None)
+                if place is not None:
+                    undone.append(kept.pop(place))
+            elif entry["do"] == "redo":
+                if undone:
+                    kept.append(undone.pop())
+            elif entry["do"] != "close":
+                if entry["do"] in LABEL_STEPS:
+                    undone.clear()
+                kept.append(entry)
+        return tuple(kept)
+
+    @property
+    def label_steps(self) -> tuple[_Entry, ...]:
+        """The effective steps that wrote labels."""
+        return tuple(entry for entry in self.effective() if entry["do"] in LABEL_STEPS)
+
+
+class Journal:
+    """Appends to a journal; every step is on disk when :meth:`append` returns.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder is made if it is missing. An existing one is continued.
+    header : mapping
+        Goes into the first line of a new file.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], header: Mapping[str, object]) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            self.append("open", version=VERSION, **header)
+
+    def append(self, do: str, **facts: object) -> None:
+        """Write one step.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or the folder is gone or not writable.
+        """
+        entry = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
+        line = json.dumps(entry, separators=(",", ":"), default=_plain) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"The journal {self.path} cannot be written",
+                actual=error.strerror or str(error),
+                remedy="free some space or make the folder writable; work goes on without a journal until then",
+            ) from error
+
+
+def read_journal(path: str | os.PathLike[str]) -> JournalFile:
+    """Read a journal; a last line that a crash cut off is left out.
+
+    Raises
+    ------
+    ImageReadError
+        The file is missing, empty or no journal.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise ImageReadError(
+            f"The journal {path} cannot be read", actual=error.strerror or str(error), remedy="check the path"
+        ) from error
+    entries: list[_Entry] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            if number == len(lines):
+                break
+            raise _no_journal(path, f"line {number} is no JSON") from None
+        if not isinstance(entry, dict) or "do" not in entry:
+            raise _no_journal(path, f"line {number} is no step")
+        entries.append(entry)
+    if not entries or entries[0]["do"] != "open":
+        raise _no_journal(path, "it does not begin with a header")
+    if entries[0].get("version") != VERSION:
+        raise _no_journal(path, f"version {entries[0].get('version')}")
+    return JournalFile(path, entries[0], tuple(entries[1:]), complete=entries[-1]["do"] == "close")
+
+
+def _no_journal(path: Path, actual: str) -> ImageReadError:
+    return ImageReadError(
+        f"{path.name} is not a journal of this program",
+        expected=f"JSON lines of version {VERSION} that begin with a header",
+        actual=actual,
+        remedy="choose a file that ends in .fastsam.jsonl",
+    )
+
+
+def _plain(value: object) -> object:
+    """Turn NumPy values and other objects into what JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence | set) else str(value)

@@ -1,0 +1,253 @@
+"""Keeps the journal of the image, and gives the labels of an interrupted session back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from fastsam_core import label_edits
+from fastsam_core.errors import ImageContentError, OutputError
+from fastsam_core.journal import Journal, JournalFile, read_journal
+from fastsam_core.masks import Masks
+from napari_fastsam._convert import Plane, layer_shape
+from napari_fastsam._notify import describe, notices, warn
+
+if TYPE_CHECKING:
+    from napari_fastsam.controllers.labelling import LabelController
+    from napari_fastsam.controllers.prompts import PromptController
+    from napari_fastsam.controllers.segmentation import SegmentationController, Task
+    from napari_fastsam.controllers.session import Session
+
+__all__ = ["SUFFIX", "JournalController", "journal_path"]
+
+SUFFIX = ".fastsam.jsonl"
+
+
+def journal_path(image: Any) -> Path:
+    """Return where the journal of an image layer goes.
+
+    Beside the image's file if there is one in a folder that can be written; else in the user's data folder (or the
+    folder that the environment variable ``FASTSAM_JOURNALS`` names), by name and shape of the layer.
+    """
+    folder = os.environ.get("FASTSAM_JOURNALS")
+    source = getattr(image.source, "path", None)
+    if not folder and source and Path(source).is_file() and os.access(Path(source).parent, os.W_OK):
+        return Path(source).with_name(Path(source).name + SUFFIX)
+    from platformdirs import user_data_path
+
+    base = Path(folder) if folder else user_data_path("fastsam-plugins", appauthor=False) / "journals"
+    identity = f"{source or image.name} {layer_shape(image)}"
+    name = re.sub(r"[^\w.-]+", "_", image.name)[:60]
+    return base / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{SUFFIX}"
+
+
+class JournalController:
+    """Writes every step of the session, and offers what an interrupted one left.
+
+    Parameters
+    ----------
+    session, segmentation, prompts, labels
+        What is recorded.
+    """
+
+    found = Signal(object)
+    """A JournalFile whose session did not end in order, or None if there is none for this image."""
+
+    def __init__(
+        self,
+        session: Session,
+        segmentation: SegmentationController,
+        prompts: PromptController,
+        labels: LabelController,
+    ) -> None:
+        self.session, self.prompts, self.labels = session, prompts, labels
+        self.interrupted: JournalFile | None = None
+        self._journal: Journal | None = None
+        self._failed = False
+        self._last: dict[str, object] = {}
+        session.image_changed.connect(self._on_image)
+        session.shown_changed.connect(self._on_filters)
+        segmentation.started.connect(self._on_segment)
+        labels.written.connect(self._on_written)
+        labels.undone.connect(self._on_undone)
+
+    def close(self) -> None:
+        """End the journal in order."""
+        self._end()
+
+    @property
+    def path(self) -> Path | None:
+        """The journal that is written, None as long as there was nothing to write."""
+        return None if self._journal is None else self._journal.path
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def _on_image(self) -> None:
+        self._end()
+        image = self.session.image
+        found = None
+        if image is not None and self.session.settings.journal:
+            path = journal_path(image)
+            if path.exists():
+                found = self._read_interrupted(path)
+        self.interrupted = found
+        self.found.emit(found)
+
+    def _read_interrupted(self, path: Path) -> JournalFile | None:
+        try:
+            journal = read_journal(path)
+        except OSError:
+            return None  # not ours, or damaged: it is moved aside when a new one begins
+        return journal if journal.label_steps and not journal.complete else None
+
+    def _write(self, do: str, **facts: object) -> None:
+        image = self.session.image
+        if image is None or not self.session.settings.journal or self._failed:
+            return
+        try:
+            if self._journal is None:
+                self._journal = self._begin(image)
+            self._journal.append(do, **facts)
+        except OutputError as error:
+            self._failed = True
+            warn(describe(error))
+
+    def _begin(self, image: Any) -> Journal:
+        path = journal_path(image)
+        if path.exists() and self.interrupted is None:
+            path.replace(path.with_name(path.name.removesuffix(SUFFIX) + ".old" + SUFFIX))
+        elif self.interrupted is not None:  # the user went on without answering: keep the old one, too
+            path.replace(path.with_name(path.name.removesuffix(SUFFIX) + ".interrupted" + SUFFIX))
+            self.interrupted = None
+            self.found.emit(None)
+        source = getattr(image.source, "path", None)
+        facts = {"name": image.name, "path": str(source) if source else None, "shape": list(layer_shape(image))}
+        return Journal(path, {"image": facts})
+
+    def _end(self) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.append("close")
+            except OutputError as error:
+                warn(describe(error))
+        self._journal, self._failed, self._last = None, False, {}
+
+    def _plane(self, plane: Plane | None) -> dict[str, object] | None:
+        return None if plane is None else {"axes_yx": list(plane.axes_yx), "index": list(plane.index)}
+
+    def _on_segment(self, task: Task) -> None:
+        self._write(
+            "segment",
+            plane=self._plane(task.planes[0]),
+            planes=len(task.planes),
+            region=task.region,
+            model=task.model,
+            conf=task.conf,
+            max_det=task.max_det,
+        )
+
+    def _on_filters(self) -> None:
+        self._last["filter"] = {
+            name: [end if np.isfinite(end) else None for end in pair]
+            for name, pair in self.session.filters.limits.items()
+        }
+
+    def _on_written(self, name: str, masks: Masks, facts: dict[str, object]) -> None:
+        if "filter" in self._last:
+            self._write("filter", limits=self._last.pop("filter"))
+        parts = facts.pop("parts", None)
+        if isinstance(parts, list):
+            facts["parts"] = [
+                {"plane": self._plane(plane), "masks": part.to_rle(), "labels": list(labels)}
+                for plane, part, labels in parts
+            ]
+        self._write(
+            name, plane=self._plane(self.session.plane), image_hw=list(masks.image_hw), masks=masks.to_rle(), **facts
+        )
+
+    def _on_undone(self, what: str) -> None:
+        self._write(what)
+
+    def save_prompts(self) -> None:
+        """Record the prompts that are there now, if they are others than last time."""
+        prompts = self.session.prompts
+        facts: dict[str, object] = {
+            "points_yx": prompts.points_yx.round(2).tolist(),
+            "positive": prompts.positive.tolist(),
+            "groups": prompts.groups.tolist(),
+            "boxes_xyxy": prompts.boxes_xyxy.round(2).tolist(),
+            "regions_yx": [vertices.round(2).tolist() for vertices in prompts.regions_yx],
+            "scribbles_yx": [vertices.round(2).tolist() for vertices in prompts.scribbles_yx],
+        }
+        if facts != self._last.get("prompts", None) and (len(prompts) or "prompts" in self._last):
+            self._last["prompts"] = facts
+            self._write("prompts", plane=self._plane(self.session.plane), **facts)
+
+    # ---- giving back --------------------------------------------------------------------------------------------
+
+    def dismiss(self) -> None:
+        """Leave the interrupted session alone; its journal is kept beside the new one."""
+        journal, self.interrupted = self.interrupted, None
+        if journal is not None:
+            with notices():
+                try:
+                    journal.path.replace(
+                        journal.path.with_name(journal.path.name.removesuffix(SUFFIX) + ".old" + SUFFIX)
+                    )
+                except OSError as error:
+                    raise OutputError(
+                        f"{journal.path} cannot be moved aside", actual=str(error), remedy="remove it by hand"
+                    ) from error
+        self.found.emit(None)
+
+    def restore(self, journal: JournalFile | None = None) -> int:
+        """Write the labels of a journal again; return how many steps were done. The journal is continued."""
+        journal = journal or self.interrupted
+        if journal is None:
+            return 0
+        with notices():
+            return self._restore(journal)
+        return 0
+
+    def _restore(self, journal: JournalFile) -> int:
+        image = self.session.image
+        shape = tuple(journal.header.get("image", {}).get("shape", ()))
+        if image is None or shape != layer_shape(image):
+            raise ImageContentError(
+                "This journal belongs to another image",
+                expected=f"shape {shape}",
+                actual="no image" if image is None else f"shape {layer_shape(image)}",
+                remedy="open the image it was made with, and choose it under 'Image'",
+            )
+        if self.interrupted is not None and journal.path == self.interrupted.path:
+            self._journal = Journal(journal.path, {})
+            self.interrupted = None
+            self.found.emit(None)
+        count = 0
+        for entry in journal.label_steps:
+            for part in entry.get("parts") or (entry,):
+                self._restore_part(entry, part)
+            count += 1
+        return count
+
+    def _restore_part(self, entry: dict[str, Any], part: dict[str, Any]) -> None:
+        first, second = part["plane"]["axes_yx"]
+        plane = Plane((first, second), tuple(part["plane"]["index"]))
+        masks = Masks.from_coco(part["masks"], tuple(entry["image_hw"]))
+        labels = self.labels.labels_of(plane)
+        if entry["do"] == "commit":
+            pairs = [(k, label) for k, label in enumerate(part["labels"]) if label]
+            chosen = masks[[k for k, _ in pairs]]
+            overlap: label_edits.Overlap = "steal" if entry["overlap"] == "steal" else "fill"
+            edit = label_edits.plan_commit(labels, chosen, [label for _, label in pairs], overlap)
+        elif entry["do"] == "split":
+            edit = label_edits.plan_split(labels, masks, entry["labels"][1])
+        else:
+            edit = (label_edits.plan_merge if entry["do"] == "merge" else label_edits.plan_delete)(labels, masks)
+        self.labels.write_edit(plane, edit)

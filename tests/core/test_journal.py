@@ -1,0 +1,120 @@
+"""The journal and its replay on other images."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fastsam_core.errors import ImageReadError, InvalidParameterError, OutputError
+from fastsam_core.images import read_image
+from fastsam_core.journal import Journal, read_journal
+from fastsam_core.masks import Masks
+from fastsam_core.replay import replay, replay_labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def squares(*corners: int) -> Masks:
+    stack = np.zeros((len(corners), 20, 60), bool)
+    for mask, corner in zip(stack, corners, strict=True):
+        mask[5:15, corner : corner + 10] = True
+    return Masks.from_dense(stack, np.linspace(0.9, 0.4, len(corners)))
+
+
+def steps_of(path: Path) -> list[str]:
+    return [entry["do"] for entry in read_journal(path).effective()]
+
+
+def test_steps_are_on_disk_at_once_and_survive_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.fastsam.jsonl"
+    journal = Journal(path, {"image": {"name": "a", "shape": (20, 60)}})
+    journal.append("commit", labels=[np.int64(1)], causes=[{"by": "hand"}])
+    journal.append("filter", limits={"area_px": (1.0, None)})
+    with path.open("a") as file:
+        file.write('{"do":"com')
+    read = read_journal(path)
+    assert read.header["image"] == {"name": "a", "shape": [20, 60]}
+    assert [entry["do"] for entry in read.entries] == ["commit", "filter"]
+    assert not read.complete
+    assert [entry["labels"] for entry in read.label_steps] == [[1]]
+
+
+def test_an_existing_journal_is_continued(tmp_path: Path) -> None:
+    for _ in range(2):
+        Journal(tmp_path / "a.jsonl", {"image": {}}).append("commit", labels=[1])
+    Journal(tmp_path / "a.jsonl", {}).append("close")
+    assert steps_of(tmp_path / "a.jsonl") == ["commit", "commit"]
+    assert read_journal(tmp_path / "a.jsonl").complete
+
+
+def test_undo_and_redo_take_steps_out_and_in(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {})
+    for do in ("filter", "commit", "merge", "undo", "undo", "redo", "delete", "redo", "undo", "undo", "undo"):
+        journal.append(do)
+        if do == "delete":
+            assert steps_of(journal.path) == ["filter", "commit", "delete"]
+    assert steps_of(journal.path) == ["filter"]
+
+
+@pytest.mark.parametrize("text", ["", "not json\n{}", '{"do":"commit"}', '{"do":"open","version":99}', "[1]\n[2]\n"])
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(ImageReadError, match="not a journal"):
+        read_journal(tmp_path / "a.jsonl")
+    with pytest.raises(ImageReadError, match="cannot be read"):
+        read_journal(tmp_path / "b.jsonl")
+
+
+def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Journal(tmp_path / "file" / "a.jsonl", {})
+
+
+def entry(do: str, *causes: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    return {"do": do, "causes": list(causes), **facts}
+
+
+POINT = {"by": "points", "points_yx": [[10, 12]], "labels": [1], "level": "auto"}
+BOX = {"by": "box", "box_xyxy": [19, 4, 31, 16], "many": False}
+REGION = {"by": "region", "vertices_yx": [[4, 38], [16, 38], [16, 52], [4, 52]], "many": False}
+SCRIBBLE = {"by": "scribble", "vertices_yx": [[10, 42], [10, 47]]}
+HAND = {"by": "hand", "box_xyxy": [40, 5, 50, 15], "at_yx": [10, 45]}
+
+
+def labels_after(*steps: dict[str, Any]) -> tuple[list[int], int]:
+    masks = squares(10, 20, 40)
+    image = read_image(np.zeros((20, 60), np.uint8))
+    labels, unanswered = replay_labels([json.loads(json.dumps(step)) for step in steps], masks, image)
+    return [int(labels[10, x]) for x in (15, 25, 45)], unanswered
+
+
+def test_recorded_prompts_pick_again() -> None:
+    assert labels_after(entry("commit", POINT, BOX, REGION)) == ([1, 2, 3], 0)
+    assert labels_after(entry("commit", SCRIBBLE), entry("commit", HAND, POINT, overlap="keep")) == ([2, 0, 1], 0)
+    missed = {**POINT, "points_yx": [[1, 1]]}
+    assert labels_after(entry("commit", missed, BOX)) == ([0, 1, 0], 1)
+
+
+def test_everything_shown_follows_the_filter() -> None:
+    limit = {"do": "filter", "limits": {"confidence": [0.5, None]}}
+    assert labels_after(limit, entry("commit", scope="shown"))[0] == [1, 2, 0]
+
+
+def test_edits_are_repeated_where_they_mean_something() -> None:
+    commit = entry("commit", POINT, BOX, REGION)
+    assert labels_after(commit, entry("merge", POINT, BOX))[0] == [1, 1, 3]
+    assert labels_after(commit, entry("delete", POINT))[0] == [0, 2, 3]
+    assert labels_after(commit, entry("merge", POINT), entry("split", POINT))[0] == [1, 2, 3]
+
+
+def test_unknown_prompts_and_empty_journals_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameterError, match="unknown kind"):
+        labels_after(entry("commit", {"by": "magic"}))
+    Journal(tmp_path / "a.jsonl", {}).append("segment", conf=0.3)
+    with pytest.raises(InvalidParameterError, match="writes no labels"):
+        replay(read_journal(tmp_path / "a.jsonl"), [], None)  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""Edits of label images, planned from masks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fastsam_core import label_edits as edits
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def disc(height: int, width: int, y: float, x: float, radius: float) -> NDArray[np.bool_]:
+    yy, xx = np.ogrid[:height, :width]
+    return (yy - y) ** 2 + (xx - x) ** 2 <= radius**2
+
+
+def nested() -> Masks:
+    """Return a part in an object in a group, and another object in the group."""
+    return Masks.from_dense(
+        [disc(60, 90, 30, 45, 28), disc(60, 90, 30, 32, 10), disc(60, 90, 30, 32, 4), disc(60, 90, 30, 58, 10)],
+        [0.5, 0.9, 0.6, 0.8],
+    )
+
+
+def applied(plane: NDArray[np.int64], edit: edits.Edit) -> NDArray[np.int64]:
+    out = plane.copy()
+    out[edit.rows, edit.columns] = edit.values
+    return out
+
+
+@pytest.mark.parametrize(
+    ("overlap", "left", "right", "labels"),
+    [("keep", 9, 9, (0,)), ("fill", 9, 5, (5,)), ("steal", 5, 5, (5,))],
+)
+def test_what_happens_to_labels_that_are_there(
+    overlap: edits.Overlap, left: int, right: int, labels: tuple[int, ...]
+) -> None:
+    """A candidate half of which is taken by label 9, beside the other label 9."""
+    plane = np.zeros((60, 90), np.int64)
+    plane[:, :32] = 9
+    if overlap == "keep":
+        plane[:, 32:] = 9
+    edit = edits.plan_commit(plane, nested()[[1]], [5], overlap)
+    after = applied(plane, edit)
+    assert edit.labels == labels
+    assert (after[30, 30], after[30, 34]) == (left, right)
+    assert edit.conflicts[9] > 100
+    assert (after[0] == plane[0]).all()
+
+
+def test_keep_prefers_the_confident_and_the_others_the_small() -> None:
+    plane = np.zeros((60, 90), np.int64)
+    kept = edits.plan_commit(plane, nested(), [1, 2, 3, 4], "keep")
+    assert kept.labels == (0, 2, 0, 4)
+    stolen = applied(plane, edits.plan_commit(plane, nested(), [1, 2, 3, 4], "steal"))
+    filled = applied(plane, edits.plan_commit(plane, nested(), [1, 2, 3, 4], "fill"))
+    np.testing.assert_array_equal(stolen, nested().to_label_map())
+    np.testing.assert_array_equal(filled, stolen)
+    assert len(edits.plan_commit(plane, Masks.empty((60, 90)), [], "keep")) == 0
+
+
+def test_merge_split_and_delete() -> None:
+    masks = nested()
+    plane = masks[[1, 3]].to_label_map([7, 4]).astype(np.int64)
+    merged = applied(plane, edits.plan_merge(plane, masks[[0]]))
+    assert sorted(np.unique(merged)) == [0, 4]
+    split = applied(merged, edits.plan_split(merged, masks[[1, 3]], 8))
+    assert (split[30, 32], split[30, 58]) == (4, 8)
+    assert ((split > 0) == (merged > 0)).all()
+    deleted = applied(split, edits.plan_delete(split, masks[[3]]))
+    assert sorted(np.unique(deleted)) == [0, 4]
+
+
+def test_edits_that_mean_nothing_say_what_to_do() -> None:
+    plane = np.zeros((60, 90), np.int64)
+    for plan in (edits.plan_merge, edits.plan_delete):
+        with pytest.raises(InvalidParameterError, match="Remedy"):
+            plan(plane, nested()[[1]])
+    with pytest.raises(InvalidParameterError, match="nothing to split"):
+        edits.plan_split(plane, nested()[[1, 3]], 8)
+    with pytest.raises(InvalidParameterError, match="up to 255"):
+        edits.check_ids(np.dtype(np.uint8), 256)
+    edits.check_ids(np.dtype(np.uint16), 256)
+
+
+def test_labels_are_numbered_without_gaps() -> None:
+    plane = np.zeros((60, 90), np.int64)
+    edit = edits.without_gaps(edits.plan_commit(plane, nested(), [5, 6, 7, 8], "keep"))
+    assert edit.labels == (0, 5, 0, 6)
+    after = applied(plane, edit)
+    assert (after[30, 32], after[30, 58]) == (5, 6)

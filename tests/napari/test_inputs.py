@@ -1,0 +1,244 @@
+"""Images of every kind: bit depths, colour, channels, stacks, pyramids, transforms; and what cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari.utils.notifications import notification_manager
+
+from .conftest import THREE, BlobModel, Make, discs, run
+
+
+def open_image(viewer: Any, make_widget: Make, data: Any, **options: Any) -> Any:
+    viewer.add_layer(Image(data, **{"name": "Image", **options}))
+    return make_widget(viewer)
+
+
+def last_notice() -> str:
+    return str(notification_manager.records[-1].message) if notification_manager.records else ""
+
+
+def stack_of_discs(planes: int = 3) -> np.ndarray[Any, Any]:
+    return np.stack([discs(80, 90, *((y + z, x, r) for y, x, r in THREE)) for z in range(planes)])
+
+
+def test_contrast_limits_decide_what_the_network_sees(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    data = np.full((60, 60), 1000, np.uint16)
+    data[20:40, 20:40] = 1500
+    data[0, 0] = 65535
+    widget = open_image(viewer, make_widget, data, contrast_limits=(1000, 1500))
+    run(qtbot, widget)
+    assert blob_model.seen[0][30, 30].tolist() == [255, 255, 255]
+    assert blob_model.seen[0][50, 50].tolist() == [0, 0, 0]
+    assert widget.session.candidates.columns["intensity"].max() == 1500 or len(widget.session.candidates) == 2
+
+
+def test_rgb_channels_and_blended_layers(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
+    red = np.zeros((80, 90, 3), np.uint8)
+    red[..., 0] = discs(80, 90, *THREE)
+    red[..., 1] = red[..., 0]
+    widget = open_image(viewer, make_widget, red, rgb=True, name="rgb")
+    run(qtbot, widget)
+    assert blob_model.seen[-1][20, 60].tolist() == [200, 200, 0]
+    assert widget.canvas.outlines.data.shape == (80, 90)
+
+    channels = np.stack([discs(80, 90, THREE[0]), discs(80, 90, *THREE[1:])]).astype(np.uint16) * 10
+    viewer.add_layer(Image(channels, name="cyx", scale=(1, 0.5, 0.5)))
+    widget.segment_panel.image.set_layer(viewer.layers["cyx"])
+    widget.segment_panel.channels.setCurrentIndex(1)
+    run(qtbot, widget)
+    assert blob_model.seen[-1][18, 20].tolist() == [255, 0, 255], "two channels are magenta and green"
+    assert blob_model.seen[-1][20, 60].tolist() == [0, 255, 0]
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["cyx labels"]
+    assert labels.data.shape == (1, 80, 90)
+    for channel in (0, 1):
+        assert labels.get_value((channel, 9, 10), world=True) > 0, "labels show on every channel"
+
+    options = {"scale": (0.5, 0.5), "blending": "additive", "contrast_limits": (0, 2000)}
+    viewer.add_layer(Image(channels[0], name="dapi", colormap="blue", **options))
+    viewer.add_layer(Image(channels[1], name="gfp", colormap="green", **options))
+    viewer.layers["rgb"].visible = viewer.layers["cyx"].visible = False
+    widget.segment_panel.image.set_layer(viewer.layers["dapi"])
+    widget.segment_panel.channels.setCurrentIndex(widget.segment_panel.channels.count() - 1)
+    run(qtbot, widget)
+    assert blob_model.seen[-1][18, 20].tolist() == [0, 0, 255]
+    assert blob_model.seen[-1][20, 60].tolist() == [0, 255, 0]
+
+
+def test_a_stack_is_linked_plane_by_plane(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
+    stack = stack_of_discs()
+    read: list[int] = []
+
+    def block(block: Any, block_info: Any = None) -> Any:
+        read.append(block_info[0]["chunk-location"][0])
+        return block
+
+    lazy = da.from_array(stack, chunks=(1, 80, 90)).map_blocks(block, dtype=stack.dtype, meta=stack[:0])
+    widget = open_image(viewer, make_widget, lazy, contrast_limits=(0, 255), scale=(3, 1, 1))
+    read.clear()
+    run(qtbot, widget)
+    assert set(read) <= {0, 1, 2}
+    assert len(widget.session.pool) == 1, "without the tick only the plane that is shown"
+    widget.segment_panel.stack.setChecked(True)
+    run(qtbot, widget)
+    assert len(widget.session.pool) == 3
+    assert [links.tolist() for links in widget.session.links.values()] == [[1, 2, 3]] * 3
+    viewer.dims.set_current_step(0, 2)
+    assert widget.session.plane.index == (2, None, None)
+    assert len(widget.session.candidates) == 3
+    widget.label_panel.whole.setChecked(True)
+    widget.session.select_by_hand([0])
+    widget.label_panel.commit_picked()
+    labels = viewer.layers["Image labels"]
+    assert labels.data.shape == (3, 80, 90)
+    assert all((plane == 1).sum() > 100 for plane in labels.data)
+    widget.labels.undo()
+    assert not labels.data.any(), "one step for all planes"
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_planes_across_the_other_axes(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = open_image(viewer, make_widget, np.repeat(discs(40, 50, (20, 25, 8))[:, None], 6, axis=1))
+    viewer.dims.order = (1, 0, 2)
+    run(qtbot, widget)
+    assert widget.session.plane.axes_yx == (0, 2)
+    assert len(widget.session.candidates) == 1
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["Image labels"].data
+    place = widget.session.plane.index[1]
+    assert (labels[:, place] > 0).sum() == widget.session.candidates.columns["area_px"][0]
+
+
+def test_field_of_view_and_rectangle_at_full_resolution(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    full = da.from_array(discs(2048, 2048, (300, 300, 20), (1500, 1500, 30)), chunks=512)
+    widget = open_image(
+        viewer, make_widget, [full, full[::2, ::2], full[::4, ::4]], multiscale=True, contrast_limits=(0, 255)
+    )
+    widget.pick_panel.add_shapes()
+    widget.prompts.shapes.add_rectangles([[1400, 1400], [1600, 1600]])
+    widget.segment_panel.region.setCurrentIndex(2)
+    run(qtbot, widget)
+    assert blob_model.seen[-1].shape[0] in range(200, 230)
+    assert len(widget.session.candidates) == 1
+    assert widget.session.candidates.columns["y"][0] == pytest.approx(1500.5)
+    widget.prompts.shapes.selected_data = set()
+    widget.prompts.shapes.data = [np.array([[250, 250], [250, 350], [350, 350], [350, 250]])]
+    run(qtbot, widget)
+    assert sorted(widget.session.candidates.columns["y"]) == pytest.approx([300.5, 1500.5]), "found in addition"
+    widget.label_panel.commit_shown()
+    assert viewer.layers["Image labels"].data[300, 300] > 0
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_a_committed_mask_lies_on_the_object_under_any_transform(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    affine = np.array([[1.1, 0.3, -4], [-0.2, 0.9, 7], [0, 0, 1]])
+    options = {"scale": (0.3, 0.5), "rotate": 25, "shear": [0.2], "translate": (5, -8), "affine": affine}
+    widget = open_image(viewer, make_widget, discs(80, 90, *THREE), **options, units=("um", "um"))
+    run(qtbot, widget)
+    widget.label_panel.commit_shown()
+    image, labels = viewer.layers["Image"], viewer.layers["Image labels"]
+    assert labels.units == image.units
+    for y, x, _ in THREE:
+        world = image.data_to_world((y, x))
+        assert labels.get_value(world, world=True) > 0
+        assert widget.canvas.outlines.get_value(world, world=True) == 0
+    index = 2
+    widget.session.hovered.emit(index)
+    hover = viewer.layers["FastSAM hover"]
+    assert hover.get_value(image.data_to_world(THREE[2][:2]), world=True) == 1
+    assert hover.get_value(image.data_to_world(THREE[0][:2]), world=True) in (None, 0)
+
+
+def test_an_image_without_objects(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
+    widget = open_image(viewer, make_widget, np.zeros((40, 40), np.uint8))
+    run(qtbot, widget)
+    assert len(widget.session.candidates) == 0
+    assert "Nothing was found" in widget.filter_panel.count.text()
+    widget.label_panel.commit_shown()
+    assert "Nothing is picked" in last_notice()
+    nan = np.where(discs(80, 90, *THREE) > 0, 1.0, np.nan).astype(np.float32)
+    viewer.add_layer(Image(nan, name="nan", contrast_limits=(0, 1)))
+    widget.segment_panel.image.set_layer(viewer.layers["nan"])
+    run(qtbot, widget)
+    assert len(widget.session.candidates) == 3
+    assert len(blob_model.seen) == 2
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_what_cannot_be_done_is_said_with_its_remedy(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = make_widget(viewer)
+    widget.segment_panel.run_button.click()
+    assert "open an image" in last_notice()
+    viewer.add_layer(Image(stack_of_discs()))
+    viewer.dims.ndisplay = 3
+    widget.segment_panel.run_button.click()
+    assert "switch to 2-D" in last_notice()
+    viewer.dims.ndisplay = 2
+    widget.segment_panel.region.setCurrentIndex(2)
+    widget.segment_panel.run_button.click()
+    assert "No rectangle is selected" in last_notice()
+    widget.segment_panel.region.setCurrentIndex(0)
+    run(qtbot, widget)
+    mine = Labels(np.zeros((5, 5), int), name="mine")
+    viewer.add_layer(mine)
+    widget.label_panel.target.set_layer(mine)
+    assert "its shape is" in widget.label_panel.preview.text()
+    widget.label_panel.commit_shown()
+    assert "choose 'New layer'" in last_notice()
+    assert not mine.data.any()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_a_label_that_does_not_fit_is_refused_before_anything_is_written(
+    viewer: Any, make_widget: Make, qtbot: Any
+) -> None:
+    widget = open_image(viewer, make_widget, discs(80, 90, *THREE))
+    run(qtbot, widget)
+    mine = Labels(np.full((80, 90), 254, np.uint8), name="mine")
+    viewer.add_layer(mine)
+    widget.label_panel.target.set_layer(mine)
+    widget.label_panel.overlap.setCurrentIndex(1)
+    widget.label_panel.commit_shown()
+    assert "does not fit" in last_notice()
+    assert (mine.data == 254).all()
+
+
+def test_a_file_that_goes_away_and_a_model_that_is_missing(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = [False]
+
+    def block(block: Any) -> Any:
+        if gone[0]:
+            raise OSError("Stale file handle")
+        return block
+
+    lazy = da.from_array(discs(80, 90, *THREE), chunks=90).map_blocks(block, dtype=np.uint8)
+    widget = open_image(viewer, make_widget, lazy, contrast_limits=(0, 255))
+    gone[0] = True
+    widget.segment_panel.run_button.click()
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=10_000)
+    assert "Stale file handle" in last_notice()
+    assert "network drive" in last_notice()
+    gone[0] = False
+    from fastsam_core.errors import UnknownModelError
+    from fastsam_core.model import FastSAM
+
+    def load(cls: type[FastSAM], /, name: str, **options: object) -> None:
+        raise UnknownModelError(f"No model {name}", remedy="choose one of the list")
+
+    monkeypatch.setattr(FastSAM, "load", classmethod(load))
+    widget.segment_panel.model.setCurrentText("FastSAM-x")
+    widget.segment_panel.run_button.click()
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=10_000)
+    assert "No model FastSAM-x" in last_notice()
+    assert widget.segment_panel.run_button.text() == "Segment everything"
