@@ -59,6 +59,7 @@ def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -
     temporary = target.with_name(f"{target.name}.tmp")
     try:
         save_file(weights, temporary, metadata)
+        temporary.chmod(0o644)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

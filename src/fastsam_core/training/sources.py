@@ -167,7 +167,7 @@ def _decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> NDArray
     return canvas.astype(bool)
 
 
-def load_source(root: Path, spec: SourceSpec, split: Split) -> list[LabelledImage]:
+def load_source(root: Path, spec: SourceSpec, split: Split, most: int | None = None) -> list[LabelledImage]:
     """Decode one split of a source into memory.
 
     Parameters
@@ -178,6 +178,8 @@ def load_source(root: Path, spec: SourceSpec, split: Split) -> list[LabelledImag
         Which source.
     split : {"train", "val"}
         Which images of it.
+    most : int, optional
+        Decode no more than the first so many.
 
     Returns
     -------
@@ -200,10 +202,12 @@ def load_source(root: Path, spec: SourceSpec, split: Split) -> list[LabelledImag
         names = {image["id"]: image["file_name"] for image in document["images"]}
         for annotation in document["annotations"]:
             annotations.setdefault(names[annotation["image_id"]], []).append(annotation["segmentation"])
-    loaded = []
+    loaded: list[LabelledImage] = []
     for path in sorted((folder / "images").iterdir()):
         if split_of(spec, path.stem) != split:
             continue
+        if len(loaded) == most:
+            break
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None:
             continue

@@ -228,13 +228,13 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint or weights file")
     parser.add_argument("--sizes", type=int, nargs="+", default=[640])
     parser.add_argument("--iou", type=float, default=0.7)
-    parser.add_argument("--most", type=int, default=10**6, help="images a source at most")
+    parser.add_argument("--most", type=int, help="images a source at most")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     network = load_network(arguments.weights)
     table = []
     for spec in SOURCES:
-        samples = load_source(arguments.data, spec, "val")[: arguments.most]
+        samples = load_source(arguments.data, spec, "val", arguments.most)
         for imgsz in arguments.sizes:
             began = time.perf_counter()
             scores = evaluate(network, samples, imgsz, iou=arguments.iou)
