@@ -46,7 +46,7 @@ def _peer(scale: Scale, *, retina_masks: bool) -> Callable[[], object]:
     from benchmarks.sides import Peer, head_for, make_photo
 
     small = make_photo((90, 130))
-    peer = Peer("yolov8n-seg", 128)
+    peer = Peer("yolov8n-seg", 128, tuned=True)
     peer.use(head_for(2, (90, 130), 128))
     peer.segment(small, retina_masks=retina_masks)
     peer.use(head_for(scale.many, scale.image_hw, scale.imgsz))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core._threads import available_cores
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import ModelInfo, build_module
 from fastsam_core.model import FastSAM
 from fastsam_core.testing import SyntheticHead, synthetic_head
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
     from fastsam_core.network import Network
@@ -97,6 +101,18 @@ def make_ours(network: Network | None, head: SyntheticHead, imgsz: int) -> FastS
     return FastSAM(SyntheticNetwork(network, head), ModelInfo(name="benchmark", imgsz=imgsz, conf=CONF, iou=IOU))
 
 
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Peer:
     """``ultralytics.FastSAM`` as a user would call it.
 
@@ -106,11 +122,12 @@ class Peer:
         Network; loaded from a checkpoint file as Ultralytics does.
     imgsz : int
         Longer side of the network's input.
-    channels_last : bool, optional
-        Its memory layout option; None leaves the choice to Ultralytics.
+    tuned : bool
+        Set its ``channels_last=True`` and give it all cores. Without, it has its defaults: it chooses the memory layout
+        itself and takes one core less than there are.
     """
 
-    def __init__(self, architecture: str, imgsz: int, *, channels_last: bool | None = None) -> None:
+    def __init__(self, architecture: str, imgsz: int, *, tuned: bool) -> None:
         import torch
 
         with tempfile.TemporaryDirectory() as folder:
@@ -123,9 +140,11 @@ class Peer:
             "imgsz": imgsz,
             "max_det": 300,
             "device": "cpu",
-            "channels_last": channels_last,
+            "channels_last": True if tuned else None,
             "verbose": False,
         }
+        self._tuned = tuned
+        self._threads = available_cores()
         self._head: SyntheticHead | None = None
         self._wrapped: Any = None
 
@@ -135,10 +154,15 @@ class Peer:
 
     def segment(self, photo: UInt8Array, *, retina_masks: bool) -> Any:
         """Run everything mode on an RGB photo; returns Ultralytics' result."""
+        import torch
+
         bgr = photo[..., ::-1]
         if self._wrapped is None:
             # the first call makes the predictor; its network runs on a small image
-            self._model.predict(np.zeros((32, 32, 3), dtype=np.uint8), **{**self._settings, "imgsz": 32})
+            with _torch_threads(self._threads):
+                self._model.predict(np.zeros((32, 32, 3), dtype=np.uint8), **{**self._settings, "imgsz": 32})
+                if not self._tuned:
+                    self._threads = torch.get_num_threads()  # as Ultralytics has just set it
             self._wrapped = self.predictor.inference
 
             def inference(batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -146,7 +170,8 @@ class Peer:
                 return self.raw_output()
 
             self.predictor.inference = inference
-        return self._model.predict(np.ascontiguousarray(bgr), retina_masks=retina_masks, **self._settings)[0]
+        with _torch_threads(self._threads):
+            return self._model.predict(np.ascontiguousarray(bgr), retina_masks=retina_masks, **self._settings)[0]
 
     def raw_output(self) -> Any:
         """Return the head as Ultralytics' network does; a copy, because its suppression step writes into it."""
@@ -164,7 +189,7 @@ class Peer:
             raise RuntimeError("use() comes first")
         self.predictor.args.retina_masks = retina_masks
         image = torch.empty(1, 3, *self._head.letterbox.network_hw)
-        with torch.inference_mode():
+        with torch.inference_mode(), _torch_threads(self._threads):
             return self.predictor.postprocess(self.raw_output(), image, [photo])[0]
 
     @property
