@@ -6,6 +6,7 @@ Every leaf is also the builtin exception it stands for, so ``except ValueError``
 from __future__ import annotations
 
 __all__ = [
+    "AnnotationError",
     "BackendUnavailableError",
     "CheckpointError",
     "FastSAMError",
@@ -133,6 +134,13 @@ class BackendUnavailableError(FastSAMError, RuntimeError):
 
 class MissingDependencyError(FastSAMError, ImportError):
     """An optional package is needed; the message names the pip command."""
+
+
+# ---- evaluation -------------------------------------------------------------------------------------------------
+
+
+class AnnotationError(FastSAMError, ValueError):
+    """Ground truth or results that are missing, damaged, or do not belong to the images; names file and entry."""
 
 
 # ---- output -----------------------------------------------------------------------------------------------------

@@ -85,6 +85,17 @@ class InstanceScores:
     n_truths: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What is kept of one image in one size range: D detections, T IoU thresholds, L limits."""
+
+    score: NDArray[np.float64]
+    matched: NDArray[np.bool_]  # (T, D)
+    skipped: NDArray[np.bool_]  # (T, D)
+    hits: NDArray[np.int64]  # (L, T)
+    n_truths: int
+
+
 @dataclass
 class InstanceScorer:
     """Collects matches image by image and computes COCO's figures from them.
@@ -97,17 +108,30 @@ class InstanceScorer:
         IoU thresholds.
     sizes : mapping
         Name to the range of areas in pixels.
+    precision : bool
+        Whether precision is wanted; without it only counts are kept, a few hundred bytes an image.
     """
 
     limits: tuple[int, ...] = (10, 100, 1000)
     thresholds: NDArray[np.float64] = field(default_factory=lambda: COCO_IOUS.copy())
     sizes: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(COCO_SIZES))
-    _parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], int]]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    precision: bool = True
+    _parts: dict[str, list[_Part]] = field(default_factory=dict, init=False, repr=False)
     _best_overlaps: list[NDArray[np.float64]] = field(default_factory=list, init=False, repr=False)
 
-    def add(self, predicted: Masks, truth: Masks, *, crowd: ArrayLike | None = None) -> None:
+    def __len__(self) -> int:
+        """Return the number of images added so far."""
+        return len(self._best_overlaps)
+
+    def add(
+        self,
+        predicted: Masks,
+        truth: Masks,
+        *,
+        crowd: ArrayLike | None = None,
+        truth_areas: ArrayLike | None = None,
+        scores: ArrayLike | None = None,
+    ) -> None:
         """Match the masks of one image.
 
         Parameters
@@ -118,20 +142,26 @@ class InstanceScorer:
             Annotated masks of the same image.
         crowd : array of shape (len(truth),), bool, optional
             Truths that stand for many objects: detections inside them count neither way.
+        truth_areas : array of shape (len(truth),), optional
+            Areas that decide about the size range; the masks' own by default.
+        scores : array of shape (len(predicted),), optional
+            Scores in any range to rank by; those of the masks by default.
         """
         is_crowd = np.zeros(len(truth), bool) if crowd is None else np.asarray(crowd, bool)
         if len(is_crowd) != len(truth):
             raise InvalidParameterError(
                 "Each truth needs a crowd flag", expected=str(len(truth)), actual=str(len(is_crowd))
             )
-        order = np.argsort(-predicted.scores, kind="stable")[: self.limits[-1]]
+        score = np.asarray(predicted.scores if scores is None else scores, np.float64)
+        order = np.argsort(-score, kind="stable")[: self.limits[-1]]
         predicted = predicted[order]
         shared = predicted.overlaps(truth)
         union = np.where(
             is_crowd[None], predicted.areas_px[:, None], predicted.areas_px[:, None] + truth.areas_px - shared
         )
         iou = shared / np.maximum(union, 1)
-        self.add_overlaps(iou, predicted.scores, predicted.areas_px, truth.areas_px, is_crowd)
+        areas = truth.areas_px if truth_areas is None else truth_areas
+        self.add_overlaps(iou, score[order], predicted.areas_px, areas, is_crowd)
 
     def add_overlaps(
         self,
@@ -155,8 +185,7 @@ class InstanceScorer:
         if np.any(np.diff(score) > 0):
             raise InvalidParameterError("Detections are not sorted", expected="descending scores")
         areas, predicted_area = np.asarray(truth_areas, np.float64), np.asarray(predicted_areas, np.float64)
-        if np.any(~crowd):
-            self._best_overlaps.append(iou[:, ~crowd].max(axis=0, initial=0.0))
+        self._best_overlaps.append(iou[:, ~crowd].max(axis=0, initial=0.0))
         for name, (low, high) in self.sizes.items():
             ignored = crowd | (areas < low) | (areas > high)
             columns = np.argsort(ignored, kind="stable")
@@ -164,24 +193,41 @@ class InstanceScorer:
             matched = assigned >= 0
             outside = (predicted_area < low) | (predicted_area > high)
             skipped = np.where(matched, np.append(ignored[columns], False)[assigned], outside[None])
-            part = (score, matched, skipped, int(np.count_nonzero(~ignored)))
+            found = np.cumsum(matched & ~skipped, axis=1)
+            last = np.minimum(self.limits, len(score)) - 1
+            hits = np.zeros((len(self.limits), len(self.thresholds)), np.int64)
+            if len(score):
+                hits[:] = found[:, last].T
+            kept = slice(None if self.precision else 0)
+            part = _Part(score[kept], matched[:, kept], skipped[:, kept], hits, int(np.count_nonzero(~ignored)))
             self._parts.setdefault(name, []).append(part)
 
-    def scores(self, size: str = "all") -> InstanceScores:
-        """Compute the figures over all images added so far, for one of the size ranges."""
+    def scores(self, size: str = "all", images: ArrayLike | None = None) -> InstanceScores:
+        """Compute the figures of one of the size ranges.
+
+        Parameters
+        ----------
+        size : str
+            Name of the range.
+        images : array of int, optional
+            Which images, in the order they were added, repeated ones counting as often (for bootstrap samples); all of
+            them by default.
+        """
         parts = self._parts.get(size, [])
-        n_truths = sum(part[3] for part in parts)
+        if images is not None:
+            parts = [parts[index] for index in np.asarray(images, np.int64)]
+        n_truths = sum(part.n_truths for part in parts)
+        nan = float("nan")
         if n_truths == 0:
-            nan = float("nan")
             return InstanceScores(nan, nan, nan, dict.fromkeys(self.limits, nan), 0)
-        recall = {}
-        for limit in self.limits:
-            hits = sum(np.count_nonzero((m & ~skip)[:, :limit], axis=1) for _, m, skip, _ in parts)
-            recall[limit] = float(np.mean(hits / n_truths))
-        score = np.concatenate([part[0] for part in parts])
+        hits = np.sum([part.hits for part in parts], axis=0).mean(axis=1)
+        recall = {limit: float(value / n_truths) for limit, value in zip(self.limits, hits, strict=True)}
+        if not self.precision:
+            return InstanceScores(nan, nan, nan, recall, n_truths)
+        score = np.concatenate([part.score for part in parts])
         order = np.argsort(-score, kind="stable")
-        matched = np.concatenate([part[1] for part in parts], axis=1)[:, order]
-        skipped = np.concatenate([part[2] for part in parts], axis=1)[:, order]
+        matched = np.concatenate([part.matched for part in parts], axis=1)[:, order]
+        skipped = np.concatenate([part.skipped for part in parts], axis=1)[:, order]
         precision = np.array(
             [_average_precision(m & ~s, ~m & ~s, n_truths) for m, s in zip(matched, skipped, strict=True)]
         )
@@ -193,9 +239,11 @@ class InstanceScorer:
             n_truths=n_truths,
         )
 
-    def mean_best_overlap(self) -> float:
+    def mean_best_overlap(self, images: ArrayLike | None = None) -> float:
         """Return the mean, over all truths but crowds, of the IoU with the best detection; NaN without truths."""
-        return float(np.concatenate(self._best_overlaps).mean()) if self._best_overlaps else float("nan")
+        chosen = range(len(self)) if images is None else np.asarray(images, np.int64)
+        overlaps = [self._best_overlaps[index] for index in chosen]
+        return float(np.concatenate(overlaps).mean()) if any(map(len, overlaps)) else float("nan")
 
     def _at(self, precision: NDArray[np.float64], threshold: float) -> float:
         index = np.flatnonzero(np.isclose(self.thresholds, threshold))

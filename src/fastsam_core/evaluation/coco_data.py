@@ -1,0 +1,186 @@
+"""COCO and LVIS annotation files: one JSON with all images, masks decoded one image at a time."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core.errors import AnnotationError, InvalidMasksError
+from fastsam_core.evaluation.truth import Truth
+from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["CocoData", "masks_of_entries"]
+
+
+class CocoData:
+    """The images and objects of a COCO or LVIS file, all classes taken for one.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file. LVIS names images by ``coco_url`` instead of ``file_name``.
+    folder : Path, optional
+        Where the images are; with sub-folders as in the file, or without. Not needed when only results are scored.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is damaged, an image occurs twice, or an annotation belongs to no image; names file and entry.
+
+    Notes
+    -----
+    As in ``pycocotools``: crowds are ignored, images without objects count, and sizes are judged by ``area``.
+    """
+
+    def __init__(self, path: Path, folder: Path | None = None) -> None:
+        self.path = path
+        document = _read(path)
+        self._images: list[dict[str, Any]] = sorted(document["images"], key=lambda image: image["id"])
+        self._places = {image["id"]: place for place, image in enumerate(self._images)}
+        if len(self._places) < len(self._images):
+            ids = [image["id"] for image in self._images]
+            twice = next(a for a, b in pairwise(ids) if a == b)
+            raise AnnotationError(f"Image id {twice} occurs twice in {path}", expected="one entry for each image")
+        self._objects: list[list[dict[str, Any]]] = [[] for _ in self._images]
+        for annotation in document["annotations"]:
+            place = self._places.get(annotation.get("image_id"))
+            if place is None:
+                raise AnnotationError(
+                    f"{_name(annotation)} of {path} belongs to no image",
+                    expected="the id of an entry in images",
+                    actual=f"image_id {annotation.get('image_id')}",
+                )
+            self._objects[place].append(annotation)
+        self._folder = folder
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Ids of the images, ascending."""
+        return [image["id"] for image in self._images]
+
+    @property
+    def images(self) -> list[Path]:
+        """The image files by ascending id."""
+        folder = self._folder or Path()
+        paths = []
+        for image in self._images:
+            name = image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
+            if not name:
+                raise AnnotationError(f"Image {image['id']} of {self.path} has no file_name and no coco_url")
+            path = folder / name
+            paths.append(path if path.exists() else folder / Path(name).name)
+        return paths
+
+    def image_hw(self, index: int) -> tuple[int, int]:
+        """Return the height and width that the file gives for an image."""
+        image = self._images[index]
+        try:
+            return int(image["height"]), int(image["width"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise AnnotationError(f"Image {image['id']} of {self.path} has no height and width") from error
+
+    def boxes(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return boxes (N, 4) as x, y, width, height, areas (N,) and crowd flags (N,) of an image, without masks.
+
+        Where an annotation has no area, that of its box is taken.
+        """
+        objects = self._objects[index]
+        boxes = np.array([self._box(annotation) for annotation in objects], np.float64).reshape(-1, 4)
+        areas = [float(a["area"]) if "area" in a else box[2] * box[3] for a, box in zip(objects, boxes, strict=True)]
+        crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in objects], bool)
+        return boxes, np.array(areas, np.float64), crowd
+
+    def truth(self, index: int, image_hw: tuple[int, int] | None = None) -> Truth:
+        """Decode the objects of an image.
+
+        Raises
+        ------
+        AnnotationError
+            If a segmentation cannot be read or belongs to an image of another size; names file and entry.
+        """
+        hw = self.image_hw(index)
+        if image_hw is not None and image_hw != hw:
+            raise AnnotationError(
+                f"Image {self._images[index]['id']} of {self.path} has another size than its file",
+                expected=f"{image_hw[0]} x {image_hw[1]}",
+                actual=f"{hw[0]} x {hw[1]} in the annotations",
+            )
+        masks = masks_of_entries(self._objects[index], hw, self.path)
+        return Truth(masks, *self.boxes(index))
+
+    def _box(self, annotation: dict[str, Any]) -> NDArray[np.float64]:
+        try:
+            box = np.array(annotation["bbox"], np.float64)
+        except (KeyError, TypeError, ValueError):
+            box = np.empty(0)
+        if box.shape != (4,) or not np.isfinite(box).all() or np.any(box[2:] < 0):
+            raise AnnotationError(
+                f"{_name(annotation)} of {self.path} has no proper box",
+                expected="bbox: [x, y, width, height]",
+                actual=str(annotation.get("bbox")),
+            )
+        return box
+
+
+def masks_of_entries(entries: Sequence[dict[str, Any]], image_hw: tuple[int, int], path: Path) -> Masks:
+    """Decode the segmentations (polygons, compressed or plain RLE, also mixed) of entries of one image.
+
+    Raises
+    ------
+    AnnotationError
+        If one cannot be read or is of another size; names file and entry.
+    """
+    parts = []
+    for entry in entries:
+        segmentation = entry.get("segmentation")
+        try:
+            if not segmentation:
+                raise InvalidMasksError("There is no segmentation")
+            if isinstance(segmentation, list) and not all(map(_is_ring, segmentation)):
+                raise InvalidMasksError("A polygon needs three points or more, as one list of x and y")
+            parts.append(Masks.from_coco([{"segmentation": segmentation}], image_hw))
+        except InvalidMasksError as error:
+            raise AnnotationError(
+                f"{_name(entry)} of {path} has no readable segmentation",
+                expected=f"polygons or RLE of an image of {image_hw[0]} x {image_hw[1]}",
+                actual=str(error),
+            ) from error
+    return Masks.concatenate(parts) if parts else Masks.empty(image_hw)
+
+
+def _is_ring(ring: object) -> bool:
+    if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
+        return False
+    return all(isinstance(value, int | float) for value in ring)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return f"Annotation {entry['id']}" if "id" in entry else f"An entry for image {entry.get('image_id')}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        if not (isinstance(document["images"], list) and isinstance(document["annotations"], list)):
+            raise TypeError("images and annotations are no lists")
+        for entry in (*document["images"], *document["annotations"]):
+            if not isinstance(entry, dict):
+                raise TypeError(f"an entry is no object: {str(entry)[:40]}")
+        if any("id" not in image for image in document["images"]):
+            raise KeyError("an image has no id")
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read", actual=error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise AnnotationError(
+            f"{path} is no COCO annotation file", expected="JSON with images and annotations", actual=str(error)
+        ) from error
+    return document

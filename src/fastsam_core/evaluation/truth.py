@@ -1,0 +1,244 @@
+"""Annotated images, whatever file format they come in, one image in memory at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fastsam_core.errors import AnnotationError, InvalidParameterError
+from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from fastsam_core.model import FastSAM
+
+__all__ = ["LabelFolder", "Truth", "TruthSet", "choose_images", "iter_predictions", "open_truth"]
+
+_LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """The annotated objects of one image.
+
+    Parameters
+    ----------
+    masks : Masks
+    boxes_xywh : ndarray of shape (N, 4), float64
+        Boxes as annotated, pixels.
+    areas_px : ndarray of shape (N,), float64
+        Areas as annotated: what sizes are judged by.
+    crowd : ndarray of shape (N,), bool
+        Regions that stand for many objects.
+    """
+
+    masks: Masks
+    boxes_xywh: NDArray[np.float64]
+    areas_px: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Return the number of objects, crowds included."""
+        return len(self.crowd)
+
+    @classmethod
+    def of_masks(cls, masks: Masks) -> Truth:
+        """Take boxes and areas from the masks; nothing is a crowd."""
+        boxes = masks.extents_xyxy.astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        return cls(masks, boxes, masks.areas_px.astype(np.float64), np.zeros(len(masks), bool))
+
+
+class TruthSet(Protocol):
+    """A set of annotated images."""
+
+    @property
+    def images(self) -> Sequence[Path]:
+        """The image files, in a fixed order."""
+        ...
+
+    def truth(self, index: int, image_hw: tuple[int, int] | None = None) -> Truth:
+        """Read the objects of one image; raises AnnotationError if they do not fit ``image_hw``."""
+        ...
+
+
+class LabelFolder:
+    """Images with label maps: ``images/<stem>.*`` and ``masks/<stem>.png`` or ``.tif``; 0 is background.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``images`` and ``masks``.
+
+    Raises
+    ------
+    AnnotationError
+        If a folder is missing or empty, or if an image has no label map or the other way round.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from fastsam_core.images import is_image_path
+
+        for name in ("images", "masks"):
+            if not (folder / name).is_dir():
+                raise AnnotationError(
+                    f"There is no folder {name} in {folder}", expected="images/ and masks/<stem>.png or .tif"
+                )
+        images = {path.stem: path for path in sorted((folder / "images").iterdir()) if is_image_path(path)}
+        labels = {path.stem: path for path in sorted((folder / "masks").iterdir()) if path.suffix in _LABEL_SUFFIXES}
+        lonely = sorted(images.keys() ^ labels.keys())
+        if lonely or not images:
+            has = "no images at all" if not images else f"{lonely[0]} has {_what(lonely[0], images, labels)}"
+            raise AnnotationError(
+                f"Images and label maps of {folder} do not belong together",
+                expected="one label map masks/<stem>.png or .tif for each image",
+                actual=f"{has}; {len(lonely)} in all" if lonely else has,
+            )
+        self._pairs = [(path, labels[stem]) for stem, path in images.items()]
+
+    @property
+    def images(self) -> list[Path]:
+        """The images by name."""
+        return [image for image, _ in self._pairs]
+
+    def truth(self, index: int, image_hw: tuple[int, int] | None = None) -> Truth:
+        """Read one label map."""
+        path = self._pairs[index][1]
+        labels = _read_label_map(path)
+        if image_hw is not None and labels.shape != image_hw:
+            raise AnnotationError(
+                f"The label map {path} has another size than its image",
+                expected=f"{image_hw[0]} x {image_hw[1]}",
+                actual=f"{labels.shape[0]} x {labels.shape[1]}",
+            )
+        return Truth.of_masks(Masks.from_label_map(labels))
+
+
+def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
+    return "no label map" if stem in images else "no image" if stem in labels else "neither"
+
+
+def _read_label_map(path: Path) -> NDArray[np.integer]:
+    try:
+        if path.suffix == ".png":
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                labels = np.asarray(picture)
+        else:
+            import tifffile
+
+            labels = np.asarray(tifffile.imread(path))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise AnnotationError(f"The label map {path} cannot be read", actual=str(error)) from error
+    if labels.ndim != 2 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
+        raise AnnotationError(
+            f"{path} is no label map",
+            expected="one channel of whole numbers: 0 background, 1 … N objects",
+            actual=f"{labels.dtype} of shape {labels.shape}",
+        )
+    return labels.astype(np.int64) if labels.dtype == bool else labels
+
+
+def open_truth(folder: Path) -> TruthSet:
+    """Open a folder of annotated images: ``images/`` with ``masks/``, or with a COCO ``annotations.json``.
+
+    Raises
+    ------
+    AnnotationError
+        If it holds neither, or what it holds does not fit together.
+    """
+    if (folder / "masks").is_dir():
+        return LabelFolder(folder)
+    if (folder / "annotations.json").is_file():
+        from fastsam_core.evaluation.coco_data import CocoData
+
+        return CocoData(folder / "annotations.json", folder / "images")
+    raise AnnotationError(
+        f"{folder} holds no annotated images", expected="images/ and masks/, or images/ and annotations.json"
+    )
+
+
+def choose_images(truths: TruthSet, *, limit: int | None = None, only: Iterable[str] | None = None) -> list[int]:
+    """Choose images to evaluate.
+
+    Parameters
+    ----------
+    truths : TruthSet
+    limit : int, optional
+        Take as many as this, spread evenly over the set.
+    only : iterable of str, optional
+        Names or stems of the images to take.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a name is not in the set, or nothing is left.
+    """
+    chosen = list(range(len(truths.images)))
+    if only is not None:
+        places = {name: index for index in chosen for name in (truths.images[index].name, truths.images[index].stem)}
+        names = list(only)
+        unknown = [name for name in names if name not in places]
+        if unknown:
+            raise InvalidParameterError(f"There is no image {unknown[0]} in this data set")
+        chosen = sorted({places[name] for name in names})
+    if limit is not None and limit < len(chosen):
+        chosen = [chosen[round((i + 0.5) * len(chosen) / limit - 0.5)] for i in range(limit)]
+    if not chosen:
+        raise InvalidParameterError("No image is left to evaluate", expected="at least one")
+    return chosen
+
+
+def iter_predictions(
+    truths: TruthSet,
+    model: FastSAM,
+    chosen: Sequence[int],
+    *,
+    conf: float | None = None,
+    iou: float | None = None,
+    max_det: int = 300,
+    imgsz: int | Sequence[int] | None = None,
+) -> Generator[tuple[int, Masks, Truth], None, None]:
+    """Segment images and read what is annotated in them, one image at a time.
+
+    Parameters
+    ----------
+    truths, model
+    chosen : sequence of int
+        Which images.
+    conf, iou, max_det, imgsz
+        As in `fastsam_core.FastSAM.segment`.
+
+    Yields
+    ------
+    index : int
+        Which image.
+    masks : Masks
+        What the model found.
+    truth : Truth
+
+    Raises
+    ------
+    ImageReadError
+        If an image cannot be read: figures without it would not be those of the data set.
+    AnnotationError
+        If its annotation cannot be read or is of another size.
+    """
+    from contextlib import closing
+
+    from fastsam_core.pipeline import iter_segment
+
+    sources = [truths.images[index] for index in chosen]
+    with closing(iter_segment(sources, model, conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)) as steps:
+        for step in steps:
+            if step.masks is None:
+                raise step.error or AnnotationError(f"{step.source} was not segmented")
+            index = chosen[step.index]
+            yield index, step.masks, truths.truth(index, step.masks.image_hw)

@@ -1,0 +1,168 @@
+"""F1, the Data Science Bowl's score and counts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from PIL import Image
+from typer.testing import CliRunner
+
+from fastsam_core.cli import app
+from fastsam_core.errors import AnnotationError, InvalidParameterError
+from fastsam_core.evaluation.microscopy import MicroscopyScorer, without_overlap
+from fastsam_core.evaluation.truth import LabelFolder, choose_images, open_truth
+from fastsam_core.masks import Masks
+from fastsam_core.testing import masks_strategy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def rows(*spans: tuple[int, int], scores: list[float] | None = None) -> Masks:
+    """Make masks that are spans of one row of 100 pixels."""
+    stack = np.zeros((len(spans), 1, 100), bool)
+    for mask, (start, stop) in zip(stack, spans, strict=True):
+        mask[:, start:stop] = True
+    return Masks.from_dense(stack, scores) if len(spans) else Masks.empty((1, 100))
+
+
+def test_scores_by_hand() -> None:
+    scorer = MicroscopyScorer(conf=0.5)
+    truth = rows((0, 10), (20, 30))
+    # IoU 1 with the first, 0.6 with the second, one that is nothing, and one below the confidence limit
+    scorer.add("a", rows((0, 10), (20, 26), (50, 60), (70, 80), scores=[0.9, 0.8, 0.7, 0.3]), truth)
+    scorer.add("b", Masks.empty((1, 100)), Masks.empty((1, 100)))
+    report = scorer.report()
+    # two hits of 3 found and 2 true below IoU 0.6 (0.5, 0.55), one hit from there on: "above", as in the contest
+    expected = np.mean([2 / 3] * 2 + [1 / 4] * 8)
+    assert scorer.dsb_scores() == pytest.approx([expected, 1.0])
+    assert report.values["dsb2018"] == pytest.approx((expected + 1) / 2)
+    assert scorer.f1() == pytest.approx([4 / 5] * 2 + [2 / 5] * 8)
+    assert report.values["count_error_mean_absolute"] == 0.5
+    assert report.values["count_error_relative"] == 0.5
+    assert report.values["ap50"] == pytest.approx(1.0)  # the nothings rank below both hits
+    assert report.images[1] == {"image": "b", "dsb2018": 1.0, "found": 0, "annotated": 0}
+
+
+def test_objects_found_where_there_are_none_score_zero() -> None:
+    scorer = MicroscopyScorer(conf=0.1)
+    scorer.add("a", rows((0, 5)), Masks.empty((1, 100)))
+    assert scorer.dsb_scores().tolist() == [0.0]
+    assert np.isnan(scorer.report().values["count_error_relative"])
+    scorer.add("b", Masks.empty((1, 100)), rows((0, 5)))
+    assert scorer.f1().tolist() == [0.0] * 10
+
+
+@given(masks_strategy())
+def test_cut_masks_keep_the_better_ones_pixels(masks: Masks) -> None:
+    cut = without_overlap(masks)
+    dense = cut.to_dense()
+    assert dense.sum(axis=0).max(initial=0) <= 1
+    assert np.all(np.diff(cut.scores) <= 0)
+    before = masks.to_dense()
+    for mask in dense:
+        assert any(np.all(mask <= old) and 2 * mask.sum() >= old.sum() for old in before)
+    if len(masks) and masks.areas_px[masks.scores.argmax()]:
+        assert len(cut) >= 1
+
+
+def test_a_mask_mostly_under_a_better_one_is_dropped() -> None:
+    half = without_overlap(rows((5, 15), (0, 10), scores=[0.8, 0.9]))
+    assert half.runs[:, 1:].tolist() == [[0, 10], [10, 15]]
+    assert half.scores.tolist() == pytest.approx([0.9, 0.8])
+    assert without_overlap(rows((0, 10), (4, 14), scores=[0.9, 0.8])).runs[:, 1:].tolist() == [[0, 10]]
+
+
+# ---- folders ----------------------------------------------------------------------------------------------------
+
+
+def test_a_tiff_and_a_mask_of_two_values_are_read(label_folder: Path) -> None:
+    (label_folder / "masks" / "a.png").unlink()
+    tifffile.imwrite(label_folder / "masks" / "a.tif", np.full((96, 96), 70_000, np.uint32))
+    Image.fromarray(np.eye(96) > 0).save(label_folder / "masks" / "b.png")
+    truths = open_truth(label_folder)
+    assert truths.truth(0).masks.fields["label"].tolist() == [70_000]
+    assert truths.truth(1).masks.areas_px.tolist() == [96]
+    assert len(truths.truth(2)) == 0
+
+
+def damage(folder: Path, kind: str) -> None:
+    target = folder / "masks" / "b.png"
+    colour: NDArray[Any] = np.zeros((96, 96, 3), np.uint8)
+    target.unlink()
+    if kind == "colour":
+        Image.fromarray(colour).save(target)
+    elif kind == "size":
+        Image.fromarray(np.zeros((96, 90), np.uint8)).save(target)
+    elif kind == "torn":
+        target.write_bytes(b"\x89PNG\r\n")
+    elif kind == "image":
+        (folder / "images" / "b.png").unlink()
+        target.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "b has no label map; 1 in all"),
+        ("image", "b has no image"),
+        ("colour", r"b\.png is no label map"),
+        ("size", r"b\.png has another size"),
+        ("torn", r"b\.png cannot be read"),
+    ],
+)
+def test_bad_annotations_are_named(label_folder: Path, kind: str, words: str) -> None:
+    damage(label_folder, kind)
+    with pytest.raises(AnnotationError, match=words):
+        LabelFolder(label_folder).truth(1, (96, 96))
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="holds no annotated images"):
+        open_truth(tmp_path)
+    with pytest.raises(AnnotationError, match="no folder images"):
+        LabelFolder(tmp_path)
+
+
+def test_choosing_images(label_folder: Path) -> None:
+    truths = LabelFolder(label_folder)
+    assert choose_images(truths, limit=1) == [1]
+    assert choose_images(truths, only=["c.png", "a", "a.png"]) == [0, 2]
+    assert choose_images(truths, limit=5) == [0, 1, 2]
+    with pytest.raises(InvalidParameterError, match="no image d"):
+        choose_images(truths, only=["d"])
+    with pytest.raises(InvalidParameterError, match="No image is left"):
+        choose_images(truths, only=[])
+
+
+# ---- the command ------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_everything(label_folder: Path, loaded: list[dict[str, Any]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", "microscopy", str(label_folder), "--model", "mine", "--json", str(out / "m.json")]
+    result = CliRunner().invoke(app, [*arguments, "--markdown", str(out / "m.md"), "--plots", str(out)])
+    assert result.exit_code == 0, result.output
+    assert loaded[0]["name"] == "mine"
+    values = json.loads((out / "m.json").read_text())["values"]
+    assert values["images"] == 3
+    assert values["objects"] == 5
+    assert values["f1_50"] == pytest.approx(2 * 5 / 11)
+    assert values["dsb2018"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+    assert "| F1 at IoU 0.50 | 0.909 |" in (out / "m.md").read_text()
+    assert "0.909" in result.stdout
+    assert (out / "f1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_names_what_is_wrong(label_folder: Path, loaded: list[dict[str, Any]]) -> None:
+    (label_folder / "images" / "a.png").write_bytes(b"no image")
+    result = CliRunner().invoke(app, ["evaluate", "microscopy", str(label_folder)])
+    assert result.exit_code == 1
+    assert "a.png" in result.stderr.replace("\n", "")
