@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fastsam_core import downloads
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import CheckpointError, UntrustedCheckpointError
-from fastsam_core.registry import BUILTIN, ModelEntry, find_model, model_with_sha256
+from fastsam_core.registry import BUILTIN, MODELS, ModelEntry, find_model, model_with_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +86,7 @@ def find_weights(
         See `downloads.fetch`.
     """
     path = Path(name_or_path).expanduser()
-    if path.is_file():
+    if name_or_path not in MODELS and path.is_file():
         return path, None
     entry = find_model(str(name_or_path))
     if entry.url is not None:
@@ -231,7 +231,7 @@ def _load_pickle(path: Path, entry: ModelEntry | None, *, trusted: bool) -> Chec
             imgsz=entry.imgsz if entry else (imgsz if isinstance(imgsz, int) else _DEFAULT_IMGSZ),
             conf=entry.conf if entry else _DEFAULT_CONF,
             iou=entry.iou if entry else _DEFAULT_IOU,
-            stride=int(max(float(value) for value in module.stride)),
+            stride=int(module.model[-1].stride.max()),
         ),
     )
 
