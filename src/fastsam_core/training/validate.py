@@ -45,6 +45,8 @@ class Scores:
         Recall averaged over IoU 0.5:0.05:0.95 with the best 100 detections of each image.
     best_overlap : float
         Mean over instances of the highest IoU of any of the 100 detections.
+    best_f1, best_conf : float
+        Highest F1 at IoU 0.5 over all score thresholds, and that threshold; of no meaning for partial sources.
     images, instances : int
         How many were measured.
     """
@@ -52,6 +54,8 @@ class Scores:
     ap50: float
     ar100: float
     best_overlap: float
+    best_f1: float
+    best_conf: float
     images: int
     instances: int
 
@@ -148,6 +152,16 @@ def average_precision(hits: NDArray[np.bool_], scores: NDArray[np.float32], inst
     return float(np.sum(precision[ordered]) / instances)
 
 
+def best_f1(hits: NDArray[np.bool_], scores: NDArray[np.float32], instances: int) -> tuple[float, float]:
+    """Highest F1 over all score thresholds, and the threshold that gives it."""
+    if not len(hits):
+        return 0.0, 0.0
+    order = np.argsort(-scores, kind="stable")
+    f1 = 2 * np.cumsum(hits[order]) / (np.arange(1, len(hits) + 1) + instances)
+    best = int(f1.argmax())
+    return float(f1[best]), float(scores[order[best]])
+
+
 def instance_masks(sample: LabelledImage) -> NDArray[np.bool_]:
     """All instances of a labelled image as a stack (N, H, W); nested parts stay part of their whole."""
     numbers = np.unique(sample.layers)
@@ -193,12 +207,14 @@ def evaluate(
         recalls.append([int(greedy_matches(top, threshold).sum()) for threshold in IOU_THRESHOLDS])
         overlaps.append(top.max(0) if len(top) else np.zeros(len(truth), np.float32))
     if not overlaps:
-        return Scores(0.0, 0.0, 0.0, 0, 0)
+        return Scores(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0)
     instances = sum(len(item) for item in overlaps)
+    all_hits, all_scores = np.concatenate(hits), np.concatenate(scores)
     return Scores(
-        average_precision(np.concatenate(hits), np.concatenate(scores), instances),
+        average_precision(all_hits, all_scores, instances),
         float(np.sum(recalls) / (instances * len(IOU_THRESHOLDS))),
         float(np.concatenate(overlaps).mean()),
+        *best_f1(all_hits, all_scores, instances),
         len(overlaps),
         instances,
     )
@@ -239,8 +255,9 @@ def main() -> None:
             began = time.perf_counter()
             scores = evaluate(network, samples, imgsz, iou=arguments.iou)
             LOGGER.info(
-                "%-20s %4d: AP50 %.3f AR100 %.3f overlap %.3f, %d images, %d instances, %.1f s",
-                *(spec.name, imgsz, scores.ap50, scores.ar100, scores.best_overlap, scores.images, scores.instances),
+                "%-20s %4d: AP50 %.3f AR100 %.3f overlap %.3f F1 %.3f at %.2f, %d images, %d instances, %.1f s",
+                *(spec.name, imgsz, scores.ap50, scores.ar100, scores.best_overlap, scores.best_f1, scores.best_conf),
+                *(scores.images, scores.instances),
                 time.perf_counter() - began,
             )
             table.append({"source": spec.name, "imgsz": imgsz, "iou": arguments.iou, **asdict(scores)})

@@ -8,7 +8,7 @@ import torch
 
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import build_network
-from fastsam_core.training.validate import average_precision, evaluate, greedy_matches, mask_iou, predict_masks
+from fastsam_core.training.validate import average_precision, best_f1, evaluate, greedy_matches, mask_iou, predict_masks
 
 
 def test_iou_of_known_masks() -> None:
@@ -21,6 +21,11 @@ def test_each_instance_is_found_once() -> None:
     iou = np.array([[0.9, 0.0], [0.8, 0.0], [0.1, 0.6]], np.float32)
     assert greedy_matches(iou, 0.5).tolist() == [True, False, True]
     assert greedy_matches(np.zeros((2, 0), np.float32), 0.5).tolist() == [False, False]
+
+
+def test_best_f1_by_hand() -> None:
+    hits, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.7], np.float32)
+    assert best_f1(hits, scores, 2) == pytest.approx((0.8, 0.7))
 
 
 def test_average_precision_by_hand() -> None:
