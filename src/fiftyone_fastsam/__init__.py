@@ -13,14 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fiftyone_fastsam._convert import masks_from_detections, to_detections, to_segmentation
+    from fiftyone_fastsam.enrichment import EnrichReport, EnrichStep, enrich, iter_enrich
+    from fiftyone_fastsam.options import EnrichOptions
 
 _HOME = {
+    "EnrichOptions": "options",
+    "EnrichReport": "enrichment",
+    "EnrichStep": "enrichment",
+    "enrich": "enrichment",
+    "iter_enrich": "enrichment",
     "masks_from_detections": "_convert",
     "to_detections": "_convert",
     "to_segmentation": "_convert",
 }
 
-__all__ = ["masks_from_detections", "to_detections", "to_segmentation"]
+__all__ = [
+    "EnrichOptions",
+    "EnrichReport",
+    "EnrichStep",
+    "enrich",
+    "iter_enrich",
+    "masks_from_detections",
+    "to_detections",
+    "to_segmentation",
+]
 
 
 def __getattr__(name: str) -> Any:

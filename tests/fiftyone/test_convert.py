@@ -41,8 +41,9 @@ def test_every_box_of_awkward_sizes_comes_back() -> None:
     for height, width in [(37, 49), (719, 1279), (1080, 1919)]:
         rng = np.random.default_rng(height)
         for _ in range(30):
-            y0, x0 = rng.integers(0, height - 1), rng.integers(0, width - 1)
-            crop = np.ones((rng.integers(1, min(height - y0, 40) + 1), rng.integers(1, min(width - x0, 40) + 1)), bool)
+            y0, x0 = int(rng.integers(0, height - 1)), int(rng.integers(0, width - 1))
+            h, w = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+            crop = np.ones((min(h, height - y0), min(w, width - x0)), bool)
             masks = Masks.from_crops([crop], [(y0, x0)], (height, width))
             [detection] = to_detections(masks).detections
             drawn = detection.to_segmentation(frame_size=(width, height), target=255).mask

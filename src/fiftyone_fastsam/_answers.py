@@ -1,0 +1,156 @@
+"""From the masks of an image and the prompts of its sample to the instances to store: pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core.masks import Masks
+from fastsam_core.prompts import Box, Points, match
+from fiftyone_fastsam._convert import Document, Instance, instances_of, map_of, measured, relative_box
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from fiftyone_fastsam.options import EnrichOptions
+
+__all__ = ["NOT_CARRIED", "answer", "prompts_in", "semantic_map"]
+
+NOT_CARRIED = {"_id", "_cls", "tags", "label", "bounding_box", "mask", "mask_path", "confidence", "points"}
+NOT_CARRIED |= {"sam_labels", "sam2_labels", "last_modified_at", "created_at"}
+
+
+def prompts_in(value: Mapping[str, Any] | None) -> list[Document]:
+    """Return the labels inside a stored ``Detections``, ``Detection``, ``Keypoints`` or ``Keypoint``; none for None."""
+    if value is None:
+        return []
+    for name in ("detections", "keypoints"):
+        if name in value:
+            return list(value[name] or ())
+    return [dict(value)]
+
+
+def answer(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:
+    """Return what to store for one image.
+
+    Parameters
+    ----------
+    masks : Masks
+        Everything found in it.
+    prompts : sequence of dict
+        The stored labels that prompt; ignored in everything mode.
+    options : EnrichOptions
+
+    Returns
+    -------
+    list of Instance
+        With prompts, one for each in their order, with attributes ``matched`` and ``fit`` (0 … 1); where nothing
+        answers, there is a box and no mask.
+    """
+    if options.kind == "boxes":
+        return _answer_boxes(masks, prompts, options)
+    if options.kind == "points":
+        return _answer_points(masks, prompts, options)
+    return instances_of(masks.filter(min_area_px=max(options.min_area_px, 1)), options.label)
+
+
+def semantic_map(
+    masks: Masks, instances: Sequence[Instance], options: EnrichOptions, classes: Mapping[str, int]
+) -> NDArray[Any]:
+    """Paint one map (H, W) of the instances: class values if prompts brought classes, else 1, 2, 3 and so on."""
+    shown = [instance for instance in instances if instance.mask is not None]
+    height, width = masks.image_hw
+    origins = [(int(i.bounding_box[1] * height), int(i.bounding_box[0] * width)) for i in shown]
+    painted = Masks.from_crops(
+        [i.mask for i in shown if i.mask is not None],
+        np.reshape(np.array(origins, np.int64), (-1, 2)),
+        masks.image_hw,
+        [i.confidence or 0.0 for i in shown],
+    )
+    ids = None if options.kind == "everything" else [classes[i.label or ""] for i in shown]
+    return map_of(painted, ids)
+
+
+def _answer_boxes(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:
+    height, width = masks.image_hw
+    boxes = np.array([_numbers(prompt.get("bounding_box"), 4) for prompt in prompts]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes *= (width, height, width, height)
+    usable = np.isfinite(boxes).all(axis=1)
+    usable[usable] &= (boxes[usable, 2:] > boxes[usable, :2]).all(axis=1)
+    index, score = np.full(len(boxes), -1), np.zeros(len(boxes))
+    matches = match(masks, Box(boxes[usable], min_iou=options.min_iou))
+    index[usable], score[usable] = matches.index, matches.score
+    return [_one(masks, *entry) for entry in zip(prompts, index.tolist(), score.tolist(), strict=True)]
+
+
+def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:
+    height, width = masks.image_hw
+    points: list[tuple[float, float]] = []
+    labels: list[int] = []
+    groups: list[int] = []
+    for group, prompt in enumerate(prompts):
+        stored = prompt.get("points") or []
+        signs = prompt.get("sam_labels") or prompt.get("sam2_labels") or []
+        for k, point in enumerate(stored):
+            x, y = _numbers(point, 2)
+            if math.isfinite(x) and math.isfinite(y):
+                points.append((y * height, x * width))
+                labels.append(0 if k < len(signs) and signs[k] == 0 else 1)
+                groups.append(group)
+    index, score = [-1] * len(prompts), [0.0] * len(prompts)
+    matches = match(masks, Points(points, labels, groups, level=options.level))
+    positive = {group for group, label in zip(groups, labels, strict=True) if label}
+    for group, found, value in zip(sorted(set(groups)), matches.index, matches.score, strict=True):
+        if group in positive:
+            index[group], score[group] = int(found), float(value)
+    return [
+        _one(masks, {**prompt, "bounding_box": _box_around(prompt)}, index[k], score[k])
+        for k, prompt in enumerate(prompts)
+    ]
+
+
+def _one(masks: Masks, prompt: Document, index: int, score: float) -> Instance:
+    """Answer a prompt: the mask, or nothing, with all that the prompt's label carries."""
+    carried = {key: value for key, value in prompt.items() if key not in NOT_CARRIED}
+    confidence = prompt.get("confidence")
+    unanswered = Instance(
+        prompt.get("label"),
+        [value if math.isfinite(value) else 0.0 for value in _numbers(prompt.get("bounding_box"), 4)],
+        None,
+        confidence if isinstance(confidence, float) else None,
+        {**carried, "matched": False, "fit": 0.0},
+        prompt.get("tags") or (),
+        prompt.get("_id"),
+    )
+    if index < 0 or not masks.areas_px[index]:
+        return unanswered
+    return replace(
+        unanswered,
+        bounding_box=relative_box(masks.extents_xyxy[index], masks.image_hw),
+        mask=masks.crop(index),
+        confidence=float(masks.scores[index]) if unanswered.confidence is None else unanswered.confidence,
+        attributes={**carried, "matched": True, "fit": float(score), **measured(masks, index)},
+    )
+
+
+def _box_around(prompt: Document) -> list[float]:
+    """Return the relative box of a keypoint's points."""
+    points = np.array([_numbers(point, 2) for point in prompt.get("points") or []]).reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return [0.0, 0.0, 0.0, 0.0]
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+def _numbers(values: object, count: int) -> list[float]:
+    """Read numbers as stored; what is not ``count`` numbers (None, text, too few) is NaN."""
+    if not isinstance(values, list | tuple) or len(values) != count:
+        return [math.nan] * count
+    return [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else math.nan for v in values]

@@ -1,0 +1,156 @@
+"""The images to segment, one after another: samples of a dataset, or frames of its videos, with their prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from fastsam_core.errors import ImageNotFoundError, ImageReadError
+from fastsam_core.images import Image, read_image
+from fiftyone_fastsam._answers import prompts_in
+from fiftyone_fastsam._retry import with_retries
+from fiftyone_fastsam._target import finished_filter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fiftyone_fastsam._convert import Document
+    from fiftyone_fastsam._target import Target
+    from fiftyone_fastsam.options import EnrichOptions
+
+__all__ = ["Item", "image_items", "read_item", "video_items"]
+
+_CHUNK: Final = 200
+"""Samples whose paths and prompts are fetched at once."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One image to segment.
+
+    Parameters
+    ----------
+    sample_id : bson.ObjectId
+    filepath : str
+        Of the image, or of the video.
+    prompts : list of dict
+        Stored labels that prompt.
+    stored_bytes : int
+        Size of the sample's (or frame's) document without the label that will be replaced.
+    frame_number : int, optional
+        From 1, in a video.
+    pixels : uint8 ndarray (H, W, 3), optional
+        A frame that was read already.
+    error : FastSAMError, optional
+        Known before anything is segmented.
+    """
+
+    sample_id: Any
+    filepath: str
+    prompts: list[Document] = field(default_factory=list)
+    stored_bytes: int = 0
+    frame_number: int | None = None
+    pixels: Any = None
+    error: ImageReadError | ImageNotFoundError | None = None
+
+
+def read_item(item: object) -> Image:
+    """Read an item's image; errors are those of `read_image`."""
+    if not isinstance(item, Item):
+        raise TypeError(f"expected an Item, not {type(item).__name__}")
+    if item.error is not None:
+        raise item.error
+    return read_image(item.filepath if item.pixels is None else item.pixels)
+
+
+def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> Iterator[Item]:
+    """Yield the samples with these ids in order, fetched some at a time; samples deleted meanwhile are left out."""
+    from bson import ObjectId
+
+    stages = _stages(target, options, "filepath")
+    for start in range(0, len(ids), _CHUNK):
+        chunk = [ObjectId(id_) for id_ in ids[start : start + _CHUNK]]
+        found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
+        by_id = {document["_id"]: document for document in found}
+        for id_ in chunk:
+            if id_ in by_id:
+                document = by_id[id_]
+                yield Item(id_, document["filepath"], _prompts(document, options), _stored_bytes(document))
+
+
+def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], digest: str) -> Iterator[Item]:
+    """Yield the unfinished frames of the videos with these ids; one item with an error for a video that cannot be read.
+
+    Frames are read in order, those that are finished without decoding them.
+    """
+    from bson import ObjectId
+
+    numbers = {"$project": {"frame_number": 1}}
+    stages = _stages(target, options, "frame_number")
+    for id_ in ids:
+        sample_id = ObjectId(id_)
+        sample = with_retries(target.samples.find_one, {"_id": sample_id}, {"filepath": 1})
+        if sample is None:
+            continue
+        own = {"_sample_id": sample_id}
+        finished = {"$and": [own, finished_filter(target, options, digest)]}
+        done = {found["frame_number"] for found in with_retries(_fetch, target.frames, [{"$match": finished}, numbers])}
+        known = with_retries(_fetch, target.frames, [{"$match": own}, *stages])
+        frames = {document["frame_number"]: document for document in known}
+        try:
+            for number, pixels in _read_frames(sample["filepath"], done):
+                document = frames.get(number, {})
+                prompts, stored = _prompts(document, options), _stored_bytes(document)
+                yield Item(sample_id, sample["filepath"], prompts, stored, number, pixels)
+        except (ImageReadError, ImageNotFoundError) as error:
+            yield Item(sample_id, sample["filepath"], error=error)
+
+
+def _read_frames(filepath: str, skipped: set[int]) -> Iterator[tuple[int, Any]]:
+    """Yield the frames of a video as (number from 1, RGB), without those to skip."""
+    import os
+
+    import cv2
+
+    if not os.path.isfile(filepath):
+        raise ImageNotFoundError("There is no such video", actual=filepath, remedy="check the sample's filepath")
+    capture = cv2.VideoCapture(filepath)
+    try:
+        number = 0
+        while capture.grab():
+            number += 1
+            if number in skipped:
+                continue
+            well, frame = capture.retrieve()
+            if not well:
+                break
+            yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        capture.release()
+    if number == 0:
+        raise ImageReadError("The video cannot be read", actual=filepath, remedy="re-encode it, as H.264 for example")
+    if 0 < number < expected - 1:  # containers may count one frame too many
+        raise ImageReadError("The video breaks off", expected=f"{expected} frames", actual=f"{number} could be read")
+
+
+def _stages(target: Target, options: EnrichOptions, key: str) -> list[dict[str, Any]]:
+    """Return the stages of an aggregation that gives keys, sizes and prompts."""
+    replaced: Any = {"$ifNull": [f"${target.label_field}", {}]} if options.existing != "append" else {}
+    wanted: dict[str, Any] = {key: 1, "size": {"$bsonSize": "$$ROOT"}, "replaced": {"$bsonSize": replaced}}
+    if options.field is None:
+        return [{"$project": wanted}]
+    masks = [f"{options.field}.{name}" for name in ("mask", "detections.mask")]  # not needed, and may be large
+    return [{"$project": {**wanted, options.field: 1}}, {"$unset": masks}]
+
+
+def _fetch(collection: Any, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(collection.aggregate(stages))
+
+
+def _prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document]:
+    return [] if options.field is None else prompts_in(document.get(options.field))
+
+
+def _stored_bytes(document: dict[str, Any]) -> int:
+    return int(document.get("size", 0)) - int(document.get("replaced", 0))

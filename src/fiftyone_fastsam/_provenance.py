@@ -1,0 +1,56 @@
+"""What a dataset remembers of an enrichment: a custom run, the field's description, and saved views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastsam_core._version import __version__
+from fiftyone_fastsam._target import RUN_KEY
+
+if TYPE_CHECKING:
+    from fiftyone_fastsam._target import Target
+
+__all__ = ["DONE_VIEW", "FAILED_VIEW", "record_results", "record_start", "run_key"]
+
+FAILED_VIEW = "fastsam: failed"
+DONE_VIEW = "fastsam: done"
+
+
+def run_key(target: Target) -> str:
+    """Return the key of the custom run that describes a field."""
+    return f"fastsam_{target.label_field}"
+
+
+def record_start(target: Target, described: dict[str, Any], digest: str) -> None:
+    """Write down what is about to be done, so that even a killed run explains itself."""
+    dataset = target.dataset
+    config = dataset.init_run(method="fastsam", label_field=target.path, digest=digest, fastsam=__version__)
+    for name, value in described.items():
+        setattr(config, f"asked_{name}", value)
+    dataset.register_run(run_key(target), config, overwrite=True)
+    field = dataset.get_field(target.path)
+    field.description = f"Masks by FastSAM ({described['model']}, {described['kind']}); run {run_key(target)}"
+    field.info = {**(field.info or {}), "fastsam": {**described, "digest": digest}}
+    field.save()
+    for name, view in _views(target).items():
+        dataset.save_view(name, view, description=f"Field {target.path}", overwrite=True)
+
+
+def _views(target: Target) -> dict[str, Any]:
+    """Return the views of finished and failed samples; they ask anew whenever they are opened."""
+    from fiftyone import ViewField
+
+    error, run = target.error_field, f"{target.label_field}.{RUN_KEY}"
+    failed, done = ViewField(error) != None, ViewField(run) != None  # noqa: E711 (an expression)
+    if target.is_video:
+        frames = ViewField("frames")
+        failed = failed | (frames.filter(failed).length() > 0)
+        done = frames.filter(done).length() > 0
+    return {DONE_VIEW: target.dataset.match(done), FAILED_VIEW: target.dataset.match(failed)}
+
+
+def record_results(target: Target, results: dict[str, Any]) -> None:
+    """Add the outcome to the run."""
+    key = run_key(target)
+    outcome = target.dataset.init_run_results(key, **results)
+    target.dataset.save_run_results(key, outcome, overwrite=True)

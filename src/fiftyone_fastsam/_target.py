@@ -1,0 +1,268 @@
+"""The samples to enrich: checks of dataset, view and field; the schema; and the list of what is left to do."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fastsam_core.errors import InvalidPromptError
+from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
+
+if TYPE_CHECKING:
+    from fiftyone_fastsam.options import EnrichOptions
+
+__all__ = ["RUN_KEY", "Target", "declare_schema", "open_target", "resolve_prompts", "unfinished"]
+
+RUN_KEY = "fastsam_run"
+"""Attribute of the label itself that holds the digest of the configuration that made it."""
+
+_FRAMES = "frames."
+_FLAT_REMEDY = "choose slices with select_group_slices(..., flat=True)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A checked dataset or view.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        Where the samples live.
+    view : fiftyone.Dataset or fiftyone.DatasetView
+        The samples to enrich.
+    label_field : str
+        Name of the field, without ``frames.``.
+    is_video : bool
+        Labels belong to frames.
+    """
+
+    dataset: Any
+    view: Any
+    label_field: str
+    is_video: bool
+
+    @property
+    def prefix(self) -> str:
+        """What comes before names of fields that hold labels: ``"frames."`` or nothing."""
+        return _FRAMES if self.is_video else ""
+
+    @property
+    def path(self) -> str:
+        """Full name of the field."""
+        return self.prefix + self.label_field
+
+    @property
+    def error_field(self) -> str:
+        """Field of samples and frames that says what went wrong."""
+        return f"{self.label_field}_error"
+
+    @property
+    def samples(self) -> Any:
+        """MongoDB collection of the samples."""
+        return self.dataset._sample_collection
+
+    @property
+    def frames(self) -> Any:
+        """MongoDB collection of the frames."""
+        return self.dataset._frame_collection
+
+
+def open_target(view: Any, label_field: str) -> Target:
+    """Check what is to be enriched.
+
+    Parameters
+    ----------
+    view : fiftyone.Dataset, fiftyone.DatasetView or str
+        A dataset, its name, or some of its samples.
+    label_field : str
+        Where labels go.
+
+    Raises
+    ------
+    InvalidTargetError
+        No such dataset, no samples, not images or videos, grouped but not flat, or a view of patches or clips.
+    LabelFieldError
+        The name cannot be used.
+    """
+    fo = import_fiftyone()
+    if isinstance(view, str):
+        if not fo.dataset_exists(view):
+            raise InvalidTargetError(f"There is no dataset {view!r}", remedy="see `fiftyone datasets list`")
+        view = fo.load_dataset(view)
+    if not isinstance(view, fo.Dataset | fo.DatasetView):
+        raise InvalidTargetError("This is no dataset or view", expected="FiftyOne's", actual=type(view).__name__)
+    dataset = view if isinstance(view, fo.Dataset) else view._root_dataset
+    if isinstance(view, fo.DatasetView) and view._is_generated:
+        raise InvalidTargetError(
+            "Patches, clips and frame views hold copies of samples",
+            expected="a view of the dataset's own samples",
+            remedy="enrich the view they were made from",
+        )
+    media = view.media_type
+    if media == "group":
+        raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=_FLAT_REMEDY)
+    if media is not None and media not in ("image", "video"):
+        raise InvalidTargetError("Masks need images or videos", expected="image or video", actual=str(media))
+    if not len(view):
+        raise InvalidTargetError("There are no samples", expected="at least one", actual="an empty dataset or view")
+    if not dataset.persistent:
+        warnings.warn(
+            f"Dataset {dataset.name!r} is not persistent: FiftyOne deletes it with all labels when the last program "
+            "that uses it ends. Set dataset.persistent = True to keep them.",
+            NonPersistentDatasetWarning,
+            stacklevel=4,
+        )
+    target = Target(dataset, view, label_field.removeprefix(_FRAMES), media == "video")
+    _check_name(target)
+    return target
+
+
+def _check_name(target: Target) -> None:
+    fo = import_fiftyone()
+    name = target.label_field
+    if not name.isidentifier() or name.startswith("_"):
+        raise LabelFieldError(
+            "This cannot be the name of a field", expected="letters, digits and _, no dot", actual=repr(name)
+        )
+    schema = _schema(target)
+    default = target.dataset._get_default_sample_fields(include_private=False) if schema else ()
+    if name in default or hasattr(fo.Sample, name):
+        raise LabelFieldError("This field belongs to FiftyOne", expected="another name", actual=repr(name))
+
+
+def _schema(target: Target) -> dict[str, Any]:
+    dataset = target.dataset
+    schema = dataset.get_frame_field_schema() if target.is_video else dataset.get_field_schema()
+    return dict(schema or {})
+
+
+def field_type(target: Target, name: str) -> str | None:
+    """Return the label type of a field ("Detections", …), "" for other fields, None if there is none."""
+    field = _schema(target).get(name)
+    if field is None:
+        return None
+    document = getattr(field, "document_type", None)
+    return "" if document is None else str(document.__name__)
+
+
+def resolve_prompts(target: Target, options: EnrichOptions) -> EnrichOptions:
+    """Check the type of the prompts' field, and give ``prompt_field`` its meaning.
+
+    Raises
+    ------
+    InvalidPromptError
+        No such field, or its labels cannot prompt.
+    """
+    if options.field is None:
+        return options
+    name = options.field.removeprefix(_FRAMES)
+    kind = field_type(target, name)
+    slots = {"box_prompt_field": ("Detections", "Detection"), "point_prompt_field": ("Keypoints", "Keypoint")}
+    if name == target.label_field:
+        raise InvalidPromptError("Masks cannot replace the labels that prompt them", remedy="name another field")
+    for slot, kinds in slots.items():
+        if kind in kinds and (options.prompt_field is not None or getattr(options, slot) is not None):
+            resolved: dict[str, Any] = {slot: name, "prompt_field": None}
+            return replace(options, **resolved)
+    raise InvalidPromptError(
+        f"Field {name!r} cannot prompt",
+        expected=" or ".join(
+            kinds[0] for slot, kinds in slots.items() if options.prompt_field is not None or getattr(options, slot)
+        ),
+        actual="no such field" if kind is None else kind or "another type",
+    )
+
+
+def declare_schema(target: Target, options: EnrichOptions) -> None:
+    """Declare all fields before anything is written, so that the dataset is whole at any moment.
+
+    Raises
+    ------
+    LabelFieldError
+        The field exists with another type, or holds labels that were not made here and are not to be replaced.
+    """
+    fo = import_fiftyone()
+    label_class = fo.Detections if options.output == "instances" else fo.Segmentation
+    existing = field_type(target, target.label_field)
+    if existing not in (None, label_class.__name__):
+        raise LabelFieldError(
+            f"Field {target.path!r} has another type",
+            expected=label_class.__name__,
+            actual=existing or "no label",
+            remedy="name another field",
+        )
+    if existing is not None and options.existing == "resume":
+        _refuse_foreign_labels(target)
+    if existing is not None and options.existing == "append" and options.output == "map":
+        raise LabelFieldError("Maps cannot be appended to", expected="overwrite, skip or resume", actual="append")
+    add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
+    if existing is None:
+        add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
+    attributes: dict[str, Any] = {RUN_KEY: fo.StringField}
+    if options.output == "instances":
+        per_mask: dict[str, Any] = {"area_px": fo.IntField, "mask_scale": fo.FloatField}
+        if options.kind != "everything":
+            per_mask |= {"matched": fo.BooleanField, "fit": fo.FloatField}
+        attributes |= {f"detections.{name}": kind for name, kind in per_mask.items()}
+        attributes |= {f"detections.{name}": field for name, field in _carried_fields(target, options).items()}
+    schema_of = target.dataset.get_frame_field_schema if target.is_video else target.dataset.get_field_schema
+    known = schema_of(flat=True)
+    for name, kind in attributes.items():
+        path = f"{target.label_field}.{name}"
+        if path not in known:
+            add(path, kind)
+    if target.error_field not in known:
+        add(target.error_field, fo.StringField)
+    if target.is_video and target.dataset.get_field(target.error_field) is None:
+        target.dataset.add_sample_field(target.error_field, fo.StringField)
+    target.dataset.create_index(f"{target.path}.{RUN_KEY}", wait=False)
+
+
+def _carried_fields(target: Target, options: EnrichOptions) -> dict[str, Any]:
+    """Return the further attributes of the prompts' labels, with their types."""
+    from fiftyone_fastsam._answers import NOT_CARRIED
+
+    if options.field is None:
+        return {}
+    field = target.dataset.get_field(f"{target.prefix}{options.field}")
+    schema = field.get_field_schema()
+    items = schema.get("detections") or schema.get("keypoints")
+    per_label = items.field.get_field_schema() if items is not None else schema
+    fo = import_fiftyone()
+    own = set(fo.Detection._fields_ordered) | NOT_CARRIED | {"id"}
+    simple = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
+    return {name: type(kind) for name, kind in per_label.items() if name not in own and isinstance(kind, simple)}
+
+
+def _refuse_foreign_labels(target: Target) -> None:
+    name = target.label_field
+    foreign = {name: {"$type": "object"}, f"{name}.{RUN_KEY}": {"$exists": False}}
+    collection = target.frames if target.is_video else target.samples
+    if collection.find_one(foreign, {"_id": 1}) is not None:
+        raise LabelFieldError(
+            f"Field {target.path!r} holds labels that FastSAM did not make",
+            expected="a new field",
+            remedy="name another field, or say what to do with them: existing='skip', 'overwrite' or 'append'",
+        )
+
+
+def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict[str, Any]:
+    """Return the MongoDB filter of the samples or frames that need nothing more."""
+    name = target.label_field
+    if options.existing == "overwrite":
+        return {"_id": {"$in": []}}
+    if options.existing == "skip":
+        return {name: {"$type": "object"}}
+    if options.existing == "append":
+        return {f"{name}.{RUN_KEY}": {"$regex": digest}}
+    return {f"{name}.{RUN_KEY}": digest}
+
+
+def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]:
+    """Return the ids of the samples that are left to do, in the view's order; of videos, all (frames decide)."""
+    if target.is_video:
+        return list(target.view.values("id"))
+    done = finished_filter(target, options, digest)
+    return list(target.view.match({"$nor": [done]}).values("id"))

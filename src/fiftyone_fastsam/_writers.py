@@ -1,0 +1,222 @@
+"""Writing results: bulk BSON straight into MongoDB, or through FiftyOne's samples; both leave equal documents.
+
+Every sample is one update of one document, so it is whole or untouched whatever happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fiftyone_fastsam._convert import Instance, array_bytes
+from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._target import RUN_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from fiftyone_fastsam._items import Item
+    from fiftyone_fastsam._target import Target
+    from fiftyone_fastsam.options import WriterName
+
+__all__ = ["DirectWriter", "Result", "SdkWriter", "Writer", "choose_writer"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What to store for one item: instances, a map, or the reason why there is nothing.
+
+    Parameters
+    ----------
+    item : Item
+    instances : sequence of Instance, optional
+        An empty one is stored as such: processed, nothing found.
+    map : ndarray (H, W), optional
+        Stored instead of the instances if given.
+    reason : str, optional
+        What went wrong; the label then stays as it was.
+    encoded : sequence of bson.raw_bson.RawBSONDocument, optional
+        The instances, if they were encoded already.
+    """
+
+    item: Item
+    instances: Sequence[Instance] = ()
+    map: NDArray[Any] | None = None
+    reason: str | None = None
+    encoded: Sequence[Any] | None = None
+
+    @property
+    def mask_count(self) -> int:
+        """Number of masks among the instances; prompts that nothing answers are none."""
+        return sum(instance.mask is not None or instance.mask_path is not None for instance in self.instances)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much will be written."""
+        painted = 0 if self.map is None else self.map.nbytes // 8
+        return painted + sum(len(document.raw) for document in self.encoded or ())
+
+
+class Writer(Protocol):
+    """Stores results."""
+
+    def write(self, results: Sequence[Result]) -> None:
+        """Store results; safe to repeat."""
+
+
+def choose_writer(name: WriterName, target: Target, run: str, *, append: bool) -> Writer:
+    """Return the writer asked for; ``"auto"`` is the direct one if this FiftyOne has what it needs."""
+    needed = ("_sample_collection", "_sample_collection_name", "_frame_collection_name", "_doc")
+    direct = all(hasattr(target.dataset, attribute) for attribute in needed)
+    if name == "direct" or (name == "auto" and direct):
+        return DirectWriter(target, run, append=append)
+    return SdkWriter(target, run, append=append)
+
+
+class DirectWriter:
+    """Writes label documents made by hand, a batch in one request.
+
+    Parameters
+    ----------
+    target : Target
+    run : str
+        Digest stored with each label.
+    append : bool
+        Add to the detections that are there.
+    """
+
+    def __init__(self, target: Target, run: str, *, append: bool) -> None:
+        self._target = target
+        self._run = run
+        self._append = append
+
+    def write(self, results: Sequence[Result]) -> None:
+        """Store results; safe to repeat."""
+        now = datetime.now(UTC)
+        frames = [self._update(result, now) for result in results if result.item.frame_number is not None]
+        samples = [self._update(result, now) for result in results if result.item.frame_number is None]
+        if frames:
+            self._target.frames.bulk_write(frames, ordered=False)
+        if samples:
+            self._target.samples.bulk_write(samples, ordered=False)
+        self._refresh({result.item.sample_id for result in results})
+
+    def _update(self, result: Result, now: datetime) -> Any:
+        from pymongo import UpdateOne
+
+        item, name = result.item, self._target.label_field
+        values: dict[str, Any] = {"last_modified_at": now}
+        changes: dict[str, Any] = {"$set": values}
+        query: dict[str, Any] = {"_id": item.sample_id}
+        if item.frame_number is not None:
+            query = {"_sample_id": item.sample_id, "frame_number": item.frame_number}
+            changes["$setOnInsert"] = {"_dataset_id": self._target.dataset._doc.id, "created_at": now}
+        if result.reason is not None:
+            values[self._target.error_field] = result.reason
+        elif self._append:
+            return self._appended(result, query, changes)
+        else:
+            values[name] = self._label(result)
+            changes["$unset"] = {self._target.error_field: ""}
+        return UpdateOne(query, changes, upsert=item.frame_number is not None)
+
+    def _label(self, result: Result) -> dict[str, Any]:
+        if result.map is not None:
+            from bson import ObjectId
+
+            plain = {"_id": ObjectId(), "_cls": "Segmentation", "tags": [], "mask": array_bytes(result.map)}
+            return {**plain, RUN_KEY: self._run}
+        return {"_cls": "Detections", "detections": list(encoded(result)), RUN_KEY: self._run}
+
+    def _appended(self, result: Result, query: dict[str, Any], changes: dict[str, Any]) -> Any:
+        """Return an update as a pipeline, which can say "once per run" and "whether or not there are labels"."""
+        from pymongo import UpdateOne
+
+        name = self._target.label_field
+        old_run, old = f"${name}.{RUN_KEY}", f"${name}.detections"
+        known = {"$regexMatch": {"input": {"$ifNull": [old_run, ""]}, "regex": self._run}}
+        label = {
+            "_cls": "Detections",
+            "detections": {"$concatArrays": [{"$ifNull": [old, []]}, {"$literal": list(encoded(result))}]},
+            RUN_KEY: {"$cond": [{"$ifNull": [old_run, False]}, {"$concat": [old_run, "+", self._run]}, self._run]},
+        }
+        new = {"$cond": [known, f"${name}", label]}
+        inserted = {key: {"$ifNull": [f"${key}", value]} for key, value in changes.get("$setOnInsert", {}).items()}
+        values = {key: {"$literal": value} for key, value in changes["$set"].items()}
+        # $unset first: $set would merge the new label into the old one
+        pipeline: list[dict[str, Any]] = [
+            {"$set": {"_fastsam_new": new}},
+            {"$unset": name},
+            {"$set": {**values, **inserted, name: "$_fastsam_new"}},
+            {"$unset": ["_fastsam_new", self._target.error_field]},
+        ]
+        return UpdateOne(query, pipeline, upsert=result.item.frame_number is not None)
+
+    def _refresh(self, sample_ids: set[Any]) -> None:
+        """Let samples that are in memory see what was written."""
+        import_fiftyone()
+        from fiftyone.core.frame import Frame
+        from fiftyone.core.sample import Sample
+
+        dataset = self._target.dataset
+        ids = [str(id_) for id_ in sample_ids]
+        if self._target.is_video:
+            Frame._reload_docs(dataset._frame_collection_name, sample_ids=ids)
+        Sample._reload_docs(dataset._sample_collection_name, sample_ids=ids)
+
+
+class SdkWriter:
+    """Writes through FiftyOne's documented interface; parameters as for :class:`DirectWriter`."""
+
+    def __init__(self, target: Target, run: str, *, append: bool) -> None:
+        self._target = target
+        self._run = run
+        self._append = append
+
+    def write(self, results: Sequence[Result]) -> None:
+        """Store results; safe to repeat."""
+        by_sample: dict[str, list[Result]] = {}
+        for result in results:
+            by_sample.setdefault(str(result.item.sample_id), []).append(result)
+        for sample in self._target.dataset.select(list(by_sample)).iter_samples(autosave=True):
+            for result in by_sample[sample.id]:
+                self._put(sample, result)
+
+    def _put(self, sample: Any, result: Result) -> None:
+        fo = import_fiftyone()
+        number, name = result.item.frame_number, self._target.label_field
+        if number is not None and number not in sample.frames:
+            sample.frames[number] = fo.Frame()
+        document = sample if number is None else sample.frames[number]
+        document[self._target.error_field] = result.reason
+        if result.reason is not None:
+            return
+        if result.map is not None:
+            document[name] = fo.Segmentation(mask=result.map, **{RUN_KEY: self._run})
+            return
+        run, detections = self._run, [instance.detection() for instance in result.instances]
+        if self._append and (existing := document[name]) is not None:
+            earlier = existing[RUN_KEY] if RUN_KEY in existing else None
+            if earlier and run in earlier:
+                return
+            run = f"{earlier}+{run}" if earlier else run
+            detections = [*existing.detections, *detections]
+        document[name] = fo.Detections(detections=detections, **{RUN_KEY: run})
+
+
+def encoded(result: Result) -> Sequence[Any]:
+    """Return the instances as raw BSON, made now unless that was done before."""
+    if result.encoded is not None:
+        return result.encoded
+    return [encode(instance) for instance in result.instances]
+
+
+def encode(instance: Instance) -> Any:
+    """Return one instance as raw BSON."""
+    import bson
+    from bson.raw_bson import RawBSONDocument
+
+    return RawBSONDocument(bson.encode(instance.document()))

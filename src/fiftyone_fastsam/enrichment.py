@@ -1,0 +1,292 @@
+"""`enrich`: masks onto a whole dataset; one generator underneath everything that FiftyOne users touch."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastsam_core.errors import BackendUnavailableError, FastSAMError, ImageReadError
+from fastsam_core.model import FastSAM
+from fastsam_core.pipeline import iter_segment
+from fiftyone_fastsam._answers import answer, semantic_map
+from fiftyone_fastsam._items import Item, image_items, read_item, video_items
+from fiftyone_fastsam._oversize import fitted
+from fiftyone_fastsam._provenance import record_results, record_start
+from fiftyone_fastsam._queue import WriteQueue
+from fiftyone_fastsam._retry import with_retries
+from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts, unfinished
+from fiftyone_fastsam._writers import Result, choose_writer
+from fiftyone_fastsam.options import EnrichOptions, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.pipeline import Step
+
+__all__ = ["EnrichReport", "EnrichStep", "Enrichment", "enrich", "iter_enrich"]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichStep:
+    """One image that is finished, in the database.
+
+    Parameters
+    ----------
+    done : int
+        Images finished so far in this run, this one included.
+    total : int or None
+        Images to do in this run; None for videos, whose frames are not counted beforehand.
+    sample_id : str
+    filepath : str
+    frame_number : int or None
+        From 1, in a video.
+    masks : int
+        Number of masks written.
+    error : str or None
+        Why there is no label.
+    """
+
+    done: int
+    total: int | None
+    sample_id: str
+    filepath: str
+    frame_number: int | None
+    masks: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichReport:
+    """Outcome of a run.
+
+    Parameters
+    ----------
+    label_field : str
+        Full name, with ``frames.`` for videos.
+    digest : str
+        Stands for the configuration.
+    done, failed : int
+        Images with labels, and with a reason instead, in this run.
+    skipped : int
+        Samples that needed nothing.
+    masks : int
+        Masks written.
+    seconds : float
+    """
+
+    label_field: str
+    digest: str
+    done: int
+    failed: int
+    skipped: int
+    masks: int
+    seconds: float
+
+
+class Enrichment:
+    """A checked and prepared run: iterate over it once.
+
+    Parameters
+    ----------
+    view : fiftyone.Dataset, fiftyone.DatasetView or str
+        What to enrich.
+    label_field : str
+        Where masks go.
+    options : EnrichOptions
+    model : FastSAM, str or path
+        A model, its name or its file.
+
+    Raises
+    ------
+    InvalidTargetError, LabelFieldError, InvalidPromptError
+        Everything that is wrong with the whole, before any work.
+    """
+
+    def __init__(self, view: Any, label_field: str, options: EnrichOptions, model: FastSAM | str | Path) -> None:
+        if options.kind == "text":
+            raise BackendUnavailableError(
+                "Text prompts need the text encoder, which is not part of this version",
+                remedy="use box_prompt_field or point_prompt_field, or no prompt",
+            )
+        self.target: Target = open_target(view, label_field)
+        self.options = resolve_prompts(self.target, options)
+        self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
+        self.described = self.options.described(self.model)
+        self.digest = digest_of(self.described)
+        with_retries(declare_schema, self.target, self.options)
+        self.ids = with_retries(unfinished, self.target, self.options, self.digest)
+        self.skipped = len(self.target.view) - len(self.ids)
+        self.total = None if self.target.is_video else len(self.ids)
+        self.classes = self._classes() if self.options.output == "map" else {}
+
+    def _classes(self) -> dict[str, int]:
+        """Give each class of the prompts a value, and tell FiftyOne; values of earlier runs stay."""
+        target, options = self.target, self.options
+        if options.field is None:
+            return {}
+        dataset = target.dataset
+        path = next(
+            path
+            for part in ("detections.label", "keypoints.label", "label")
+            if dataset.get_field(path := f"{target.prefix}{options.field}.{part}") is not None
+        )
+        known = {label: int(value) for value, label in dataset.mask_targets.get(target.path, {}).items()}
+        for label in sorted({label or "" for label in dataset.distinct(path)} | {""}):
+            known.setdefault(label, max(known.values(), default=0) + 1)
+        dataset.mask_targets = {**dataset.mask_targets, target.path: {value: label for label, value in known.items()}}
+        return known
+
+    def __iter__(self) -> Iterator[EnrichStep]:
+        """Do the work; a step is yielded when its sample is in the database."""
+        if not self.ids:
+            return
+        started = time.monotonic()
+        target, options = self.target, self.options
+        with_retries(record_start, target, self.described, self.digest)
+        queue = WriteQueue(choose_writer(options.writer, target, self.digest, append=options.existing == "append"))
+        counts = Counter[str]()
+
+        def report(results: Iterable[Result]) -> Iterator[EnrichStep]:
+            for result in results:
+                counts.update(_counted(result))
+                yield _step(result, counts["done"] + counts["failed"], self.total)
+
+        try:
+            segmented = iter_segment(
+                self._needing_the_network(queue),
+                self.model,
+                prefetch=options.prefetch,
+                batch_size=options.batch_size,
+                reader=read_item,
+                **options.search(),
+            )
+            for step in segmented:
+                queue.put(partial(self._result, _item_of(step), step.masks, step.error))
+                yield from report(queue.finished())
+            yield from report(queue.finished(all_of_them=True))
+        finally:
+            queue.close()
+        seconds = round(time.monotonic() - started, 1)
+        with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
+        target.dataset.reload()
+
+    def _needing_the_network(self, queue: WriteQueue) -> Iterator[Item]:
+        """Yield the items to segment; those without prompts are answered at once with an empty label."""
+        target, options = self.target, self.options
+        items = (
+            video_items(target, options, self.ids, self.digest)
+            if target.is_video
+            else image_items(target, options, self.ids)
+        )
+        for item in items:
+            if options.field is None or item.prompts or item.error is not None or options.output == "map":
+                yield item
+            else:
+                queue.put(partial(Result, item, encoded=()))
+
+    def _result(self, item: Item, masks: Masks | None, error: FastSAMError | None) -> Result:
+        try:
+            if error is not None or masks is None:
+                raise error or ImageReadError("The image cannot be read")
+            instances = answer(masks, item.prompts, self.options)
+            if self.options.output == "map":
+                painted = semantic_map(masks, instances, self.options, self.classes)
+                return fitted(Result(item, instances, map=painted), self.options)
+            return fitted(Result(item, instances), self.options)
+        except FastSAMError as problem:
+            if not self.options.skip_failures:
+                raise
+            return Result(item, reason=reason_of(problem))
+
+
+def enrich(
+    view: Any,
+    label_field: str,
+    *,
+    model: FastSAM | str | Path = "builtin",
+    progress: Callable[[EnrichStep], object] | None = None,
+    **options: Any,
+) -> EnrichReport:
+    """Write masks onto the samples of a dataset.
+
+    Parameters
+    ----------
+    view : fiftyone.Dataset, fiftyone.DatasetView or str
+        What to enrich: images, or videos frame by frame. A grouped dataset must be flattened first.
+    label_field : str
+        Where masks go; made if it is missing.
+    model : FastSAM, str or path
+        A model, its name or its file.
+    progress : callable, optional
+        Called with each :class:`EnrichStep`.
+    **options
+        Of :class:`~fiftyone_fastsam.EnrichOptions`: prompts, thresholds, what to do with existing labels …
+
+    Returns
+    -------
+    EnrichReport
+        Samples that failed have the reason in the field ``<label_field>_error``; see also the saved view
+        ``fastsam: failed``.
+
+    Raises
+    ------
+    InvalidTargetError, LabelFieldError, InvalidPromptError, InvalidParameterError
+        If something is wrong with the whole; nothing was written then.
+    DatabaseUnavailableError, DatabaseWriteError
+        If the database went away for long or refuses; call again to go on.
+
+    Examples
+    --------
+    >>> enrich(dataset, "masks")  # doctest: +SKIP
+    >>> enrich(dataset, "objects", box_prompt_field="ground_truth", min_iou=0.3)  # doctest: +SKIP
+    """
+    run = Enrichment(view, label_field, EnrichOptions(**options), model)
+    started = time.monotonic()
+    counts = Counter[str]()
+    for step in run:
+        counts.update({"failed": 1} if step.error else {"done": 1, "masks": step.masks})
+        if progress is not None:
+            progress(step)
+    seconds = time.monotonic() - started
+    return EnrichReport(
+        run.target.path, run.digest, counts["done"], counts["failed"], run.skipped, counts["masks"], seconds
+    )
+
+
+def iter_enrich(
+    view: Any, label_field: str, *, model: FastSAM | str | Path = "builtin", **options: Any
+) -> Iterator[EnrichStep]:
+    """Do the same as :func:`enrich`, one step at a time; stopping keeps what is done.
+
+    Checks are made by the call itself, before the first step.
+    """
+    return iter(Enrichment(view, label_field, EnrichOptions(**options), model))
+
+
+def reason_of(error: FastSAMError) -> str:
+    """Return what goes into the reason field: the kind of error and its message."""
+    return f"{type(error).__name__}: {error}"
+
+
+def _item_of(step: Step) -> Item:
+    item = step.source
+    if not isinstance(item, Item):
+        raise TypeError(f"expected an Item, not {type(item).__name__}")
+    item.pixels = None  # a frame is not needed any more
+    return item
+
+
+def _counted(result: Result) -> dict[str, int]:
+    return {"failed": 1} if result.reason is not None else {"done": 1, "masks": result.mask_count}
+
+
+def _step(result: Result, done: int, total: int | None) -> EnrichStep:
+    item = result.item
+    return EnrichStep(
+        done, total, str(item.sample_id), item.filepath, item.frame_number, result.mask_count, result.reason
+    )

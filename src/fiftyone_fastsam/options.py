@@ -1,0 +1,168 @@
+"""What an enrichment is asked to do, checked once, and the digest that tells finished samples from others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from fastsam_core.errors import InvalidParameterError, InvalidPromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fastsam_core.model import FastSAM
+
+__all__ = ["EnrichOptions", "Existing", "Kind", "Output", "Oversize", "WriterName"]
+
+Kind: TypeAlias = Literal["everything", "boxes", "points", "text"]
+Output: TypeAlias = Literal["instances", "map"]
+Existing: TypeAlias = Literal["resume", "skip", "overwrite", "append"]
+Oversize: TypeAlias = Literal["shrink", "files", "top_k", "fail"]
+WriterName: TypeAlias = Literal["auto", "direct", "sdk"]
+Level: TypeAlias = Literal["auto", "part", "object", "group"]
+
+_DIGEST_VERSION = 1
+_HOW_NOT_WHAT = ("existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrichOptions:
+    """Options of :func:`fiftyone_fastsam.enrich`.
+
+    Parameters
+    ----------
+    box_prompt_field : str, optional
+        ``Detections`` (or ``Detection``) that are answered with one mask each: ground truth, another detector's boxes.
+    point_prompt_field : str, optional
+        ``Keypoints`` (or ``Keypoint``) that are answered with one mask each. A point counts as negative where the
+        keypoint's list ``sam_labels`` says 0 (SAM's convention in FiftyOne); points that are NaN are left out.
+    prompt_field : str, optional
+        Either of the two; the field's type decides.
+    text : str or sequence of str, optional
+        Names to look for.
+    label : str
+        Class of the masks when there is no prompt.
+    output : {"instances", "map"}
+        ``Detections`` with instance masks, or one ``Segmentation``: classes as values when prompts bring classes,
+        else one value an object.
+    conf, iou, max_det, imgsz, snap_px
+        As in ``FastSAM.segment``; None takes the model's recommended value.
+    min_iou : float
+        Below this overlap a box counts as not answered.
+    level : {"auto", "part", "object", "group"}
+        Which of nested masks answers a keypoint.
+    min_area_px : int
+        Smaller masks are dropped (without prompts).
+    existing : {"resume", "skip", "overwrite", "append"}
+        ``"resume"``: do what is missing or was made with other settings, and refuse a field that holds foreign
+        labels. ``"skip"``: leave everything that has a label. ``"overwrite"``: do all again. ``"append"``: add to
+        what is there, once per setting.
+    on_oversize : {"shrink", "files", "top_k", "fail"}
+        When a sample's masks do not fit into its document (16 MiB): halve the masks' resolution until they do, write
+        them to PNG files in ``mask_dir``, keep the most confident ones, or count the sample as failed.
+    mask_dir : path, optional
+        Where ``"files"`` go.
+    writer : {"auto", "direct", "sdk"}
+        ``"direct"`` writes bulk BSON, ``"sdk"`` goes through FiftyOne's samples; both give equal samples. ``"auto"``
+        is direct where this FiftyOne allows it.
+    prefetch, batch_size
+        As in ``fastsam_core.iter_segment``.
+    skip_failures : bool
+        Record what went wrong with a sample and go on; otherwise raise it.
+
+    Raises
+    ------
+    InvalidParameterError, InvalidPromptError
+        If a value is out of range or options exclude each other.
+    """
+
+    box_prompt_field: str | None = None
+    point_prompt_field: str | None = None
+    prompt_field: str | None = None
+    text: str | Sequence[str] | None = None
+    label: str = "object"
+    output: Output = "instances"
+    conf: float | None = None
+    iou: float | None = None
+    max_det: int = 300
+    imgsz: int | Sequence[int] | None = None
+    snap_px: float = 0
+    min_iou: float = 0.2
+    level: Level = "auto"
+    min_area_px: int = 1
+    existing: Existing = "resume"
+    on_oversize: Oversize = "shrink"
+    mask_dir: str | Path | None = None
+    writer: WriterName = "auto"
+    prefetch: int = 2
+    batch_size: int = 1
+    skip_failures: bool = True
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked without data."""
+        choices = {"output": Output, "existing": Existing, "on_oversize": Oversize, "writer": WriterName}
+        for name, kind in {**choices, "level": Level}.items():
+            allowed, value = get_args(kind), getattr(self, name)
+            if value not in allowed:
+                raise InvalidParameterError(
+                    f"{name} is unknown", expected=" or ".join(map(repr, allowed)), actual=repr(value)
+                )
+        names = ("box_prompt_field", "point_prompt_field", "prompt_field", "text")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InvalidPromptError("Only one kind of prompt at a time", expected="one", actual=", ".join(given))
+        if self.text is not None and not all(name.strip() for name in self.texts):
+            raise InvalidPromptError("A text prompt is empty", expected="words", actual=repr(self.text))
+        if not 0 <= self.min_iou <= 1:
+            raise InvalidParameterError("min_iou is out of range", expected="0 to 1", actual=f"{self.min_iou}")
+        if self.on_oversize == "files" and self.mask_dir is None:
+            raise InvalidParameterError("Mask files need a folder", expected="mask_dir", actual="none")
+
+    @property
+    def kind(self) -> Kind:
+        """What the masks answer."""
+        if self.text is not None:
+            return "text"
+        if self.box_prompt_field is not None:
+            return "boxes"
+        return "everything" if self.point_prompt_field is None else "points"
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The names to look for."""
+        if self.text is None:
+            return ()
+        return (self.text,) if isinstance(self.text, str) else tuple(self.text)
+
+    @property
+    def field(self) -> str | None:
+        """The field that holds the prompts."""
+        return self.box_prompt_field or self.point_prompt_field or self.prompt_field
+
+    def search(self) -> dict[str, Any]:
+        """Return the arguments of ``FastSAM.settings``."""
+        return {name: getattr(self, name) for name in ("conf", "iou", "max_det", "imgsz", "snap_px")}
+
+    def described(self, model: FastSAM) -> dict[str, Any]:
+        """Return everything that decides what the masks are, with the model's own values filled in."""
+        asked = {name: value for name, value in asdict(self).items() if name not in _HOW_NOT_WHAT}
+        asked["text"] = list(self.texts)
+        settings = asdict(model.settings(**self.search()))
+        return {
+            **asked,
+            **settings,
+            "imgsz": list(settings["imgsz"]),
+            "kind": self.kind,
+            "model": model.name,
+            "weights_sha256": model.info.sha256,
+            "version": _DIGEST_VERSION,
+        }
+
+
+def digest_of(described: dict[str, Any]) -> str:
+    """Return 12 hexadecimal digits that stand for a configuration."""
+    text = json.dumps(described, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

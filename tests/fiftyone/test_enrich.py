@@ -1,0 +1,319 @@
+"""`enrich`: what is written, what is not done twice, and what a bad sample does to the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fastsam_core.errors import BackendUnavailableError, ImageReadError, InvalidParameterError, InvalidPromptError
+from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enrich, iter_enrich, masks_from_detections
+from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.fiftyone.conftest import FakeNetwork
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.model import FastSAM
+
+WRITERS = ("direct", "sdk")
+
+
+def found_in(sample: Any, masks: Masks, field: str = "masks") -> Any:
+    return masks_from_detections(sample[field], masks.image_hw)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_everything_is_written_pixel_by_pixel(dataset: Any, model: FastSAM, known_masks: Masks, writer: str) -> None:
+    report = enrich(dataset, "masks", model=model, writer=writer)
+    assert (report.done, report.failed, report.skipped) == (3, 0, 0)
+    assert report.masks == 3 * len(known_masks)
+    for sample in dataset:
+        np.testing.assert_array_equal(found_in(sample, known_masks).to_dense(), known_masks.to_dense())
+        np.testing.assert_allclose([d.confidence for d in sample.masks.detections], known_masks.scores)
+        assert [d.area_px for d in sample.masks.detections] == known_masks.areas_px.tolist()
+        assert sample.masks_error is None
+
+
+def test_both_writers_leave_equal_samples(make_dataset: Callable[..., Any], model: FastSAM) -> None:
+    documents = {}
+    for writer in WRITERS:
+        dataset = make_dataset(2)
+        before = dataset.values("last_modified_at")
+        enrich(dataset, "masks", model=model, writer=writer)
+        assert all(new > old for new, old in zip(dataset.values("last_modified_at"), before, strict=True))
+        documents[writer] = [plain(sample.to_dict(include_private=True)) for sample in dataset]
+        stored = list(dataset._sample_collection.find())
+        assert [list(document) for document in stored] == [list(stored[0])] * 2
+        documents[writer + " keys"] = [sorted(document) for document in stored]
+        documents[writer + " schema"] = sorted(dataset.get_field_schema(flat=True))
+    assert documents["direct"] == documents["sdk"]
+    assert documents["direct keys"] == documents["sdk keys"]
+    assert documents["direct schema"] == documents["sdk schema"]
+
+
+def plain(value: Any) -> Any:
+    """Replace what must differ between two samples, and unpack arrays."""
+    if isinstance(value, dict):
+        differing = {"_id", "_rand", "_dataset_id", "created_at", "last_modified_at", "id"}
+        return {
+            key: type(item).__name__
+            if key in differing
+            else fo.core.utils.deserialize_numpy_array(
+                item["$binary"]["base64"] if isinstance(item, dict) else item, ascii=isinstance(item, dict)
+            ).tolist()
+            if key == "mask" and item is not None
+            else plain(item)
+            for key, item in value.items()
+        }
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def test_a_finished_dataset_needs_nothing(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
+    enrich(dataset, "masks", model=model)
+    calls, modified = network.calls, dataset.values("last_modified_at")
+    report = enrich(dataset, "masks", model=model)
+    assert (report.done, report.skipped, network.calls) == (0, 3, calls)
+    assert dataset.values("last_modified_at") == modified
+
+
+def test_only_what_is_missing_or_changed_is_done_again(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset[:2], "masks", model=model)
+    assert enrich(dataset, "masks", model=model).skipped == 2
+    assert enrich(dataset, "masks", model=model, conf=0.9).done == 3
+    dataset.match({}).limit(1).set_field("masks", None).save()
+    assert enrich(dataset, "masks", model=model, conf=0.9).done == 1
+
+
+def test_how_it_is_done_does_not_count_as_a_change(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    assert enrich(dataset, "masks", model=model, prefetch=0, batch_size=2, writer="sdk", conf=0.4).done == 0
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_append_adds_once(dataset: Any, model: FastSAM, known_masks: Masks, writer: str) -> None:
+    dataset.add_sample_field("masks", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    sample = dataset.first()
+    sample["masks"] = fo.Detections(detections=[fo.Detection(label="mine", bounding_box=[0, 0, 0.5, 0.5])])
+    sample.save()
+    for _ in range(2):
+        enrich(dataset, "masks", model=model, existing="append", writer=writer)
+    labels = [[d.label for d in sample.masks.detections] for sample in dataset]
+    assert labels == [["mine"] + ["object"] * len(known_masks)] + [["object"] * len(known_masks)] * 2
+    enrich(dataset, "masks", model=model, existing="append", writer=writer, label="other")
+    assert len(dataset.last().masks.detections) == 2 * len(known_masks)
+    assert enrich(dataset, "masks", model=model, existing="append", writer=writer).done == 0
+
+
+def test_skip_and_overwrite(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset[:1], "masks", model=model, label="first")
+    assert enrich(dataset, "masks", model=model, existing="skip").done == 2
+    assert dataset.first().masks.detections[0].label == "first"
+    assert enrich(dataset, "masks", model=model, existing="overwrite").done == 3
+    assert dataset.first().masks.detections[0].label == "object"
+
+
+def test_foreign_labels_are_not_replaced_unasked(dataset: Any, model: FastSAM) -> None:
+    sample = dataset.first()
+    sample["masks"] = fo.Detections()
+    sample.save()
+    with pytest.raises(LabelFieldError, match="did not make"):
+        enrich(dataset, "masks", model=model)
+    assert enrich(dataset, "masks", model=model, existing="overwrite").done == 3
+
+
+def test_a_bad_file_has_a_reason_and_stops_nothing(
+    make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path, model: FastSAM
+) -> None:
+    corrupt = tmp_path / "corrupt.png"
+    corrupt.write_bytes(image_paths[0].read_bytes()[:60])
+    dataset = make_dataset(paths=[image_paths[0], tmp_path / "missing.png", corrupt, image_paths[1]])
+    report = enrich(dataset, "masks", model=model)
+    assert (report.done, report.failed) == (2, 2)
+    reasons = dataset.values("masks_error")
+    assert [reason is None for reason in reasons] == [True, False, False, True]
+    assert reasons[1].startswith("ImageNotFoundError:")
+    assert reasons[2].startswith("ImageReadError:")
+    assert [label is None for label in dataset.values("masks")] == [False, True, True, False]
+    assert dataset.load_saved_view("fastsam: failed").values("filepath") == [
+        str(tmp_path / "missing.png"),
+        str(corrupt),
+    ]
+    assert len(dataset.load_saved_view("fastsam: done")) == 2
+    corrupt.write_bytes(image_paths[2].read_bytes())
+    assert enrich(dataset, "masks", model=model).done == 1
+    assert dataset.values("masks_error")[2] is None
+
+
+def test_failures_are_raised_on_request(
+    make_dataset: Callable[..., Any], tmp_path: Path, image_paths: list[Path], model: FastSAM
+) -> None:
+    corrupt = tmp_path / "corrupt.png"
+    corrupt.write_bytes(b"not an image")
+    dataset = make_dataset(paths=[image_paths[0], corrupt])
+    with pytest.raises(ImageReadError):
+        enrich(dataset, "masks", model=model, skip_failures=False)
+    assert dataset.first().masks is not None
+
+
+def test_nothing_found_is_not_the_same_as_not_done(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset[:1], "masks", model=model, conf=1.0)
+    assert dataset.first().masks.detections == []
+    assert dataset.last().masks is None
+
+
+def test_stopping_keeps_what_is_done(dataset: Any, model: FastSAM) -> None:
+    steps = iter_enrich(dataset, "masks", model=model, prefetch=0)
+    for step in steps:
+        assert dataset[step.sample_id].masks is not None
+        break
+    steps.close()  # type: ignore[attr-defined]
+    done = len(dataset.exists("masks"))
+    assert done >= 1
+    assert enrich(dataset, "masks", model=model).done == 3 - done
+
+
+def test_steps_count_up(dataset: Any, model: FastSAM) -> None:
+    steps = list(iter_enrich(dataset, "masks", model=model))
+    assert [(step.done, step.total) for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert [step.sample_id for step in steps] == dataset.values("id")
+
+
+def test_the_dataset_remembers_how(dataset: Any, model: FastSAM) -> None:
+    report = enrich(dataset, "masks", model=model)
+    config = dataset.get_run_info("fastsam_masks").config
+    assert (config.digest, config.asked_model, config.asked_conf) == (report.digest, "fake", 0.4)
+    assert dataset.load_run_results("fastsam_masks").done == 3
+    assert "FastSAM" in dataset.get_field("masks").description
+    assert dataset.get_field("masks").info["fastsam"]["digest"] == report.digest
+
+
+def test_a_map_instead_of_instances(dataset: Any, model: FastSAM, known_masks: Masks) -> None:
+    enrich(dataset, "map", model=model, output="map")
+    mask = dataset.first().map.mask
+    np.testing.assert_array_equal(mask, known_masks.to_label_map())
+    assert mask.dtype == np.uint8
+    assert enrich(dataset, "map", model=model, output="map").done == 0
+
+
+@pytest.mark.parametrize("way", ["shrink", "files", "top_k", "fail"])
+def test_masks_that_do_not_fit(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    instances = _convert.instances_of(known_masks)
+    halves = [_oversize._subsampled(instance, 2, 0.5) for instance in instances]
+    size = _oversize._size([_writers.encode(instance) for instance in halves])
+    room = (
+        _oversize._SPARE_BYTES
+        + dataset._sample_collection.aggregate([{"$limit": 1}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]).next()[
+            "size"
+        ]
+        + size
+    )
+    monkeypatch.setattr(_oversize, "DOCUMENT_BYTES", room)
+    report = enrich(dataset[:1], "masks", model=model, on_oversize=way, mask_dir=tmp_path)
+    label = dataset.first().masks
+    if way == "fail":
+        assert report.failed == 1
+        assert "DocumentTooLarge" in dataset.first().masks_error
+        return
+    assert report.done == 1
+    if way == "top_k":
+        best = sorted(known_masks.scores, reverse=True)[: len(label.detections)]
+        assert 0 < len(label.detections) < len(known_masks)
+        np.testing.assert_allclose([d.confidence for d in label.detections], best)
+    elif way == "shrink":
+        assert {d.mask_scale for d in label.detections} == {0.5}
+        iou = np.diag(found_in(dataset.first(), known_masks).iou(known_masks))
+        assert iou.min() > 0.5
+    else:
+        assert all(d.mask is None for d in label.detections)
+        back = found_in(dataset.first(), known_masks)
+        np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+def test_in_memory_samples_see_what_was_written(dataset: Any, model: FastSAM) -> None:
+    sample = dataset.first()
+    enrich(dataset, "masks", model=model, writer="direct")
+    assert len(sample.masks.detections) > 0
+
+
+def test_non_persistent_datasets_are_warned_about(image_paths: list[Path], model: FastSAM) -> None:
+    dataset = fo.Dataset()
+    dataset.add_sample(fo.Sample(filepath=str(image_paths[0])))
+    with pytest.warns(NonPersistentDatasetWarning, match="deletes it"):
+        enrich(dataset, "masks", model=model)
+    dataset.delete()
+
+
+def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Callable[..., Any]) -> None:
+    for target, problem in [
+        (dataset.match({"filepath": "none"}), "no samples"),
+        ("no-such-dataset", "no dataset"),
+        (3, "no dataset or view"),
+    ]:
+        with pytest.raises(InvalidTargetError, match=problem):
+            enrich(target, "masks", model=model)
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    group = fo.Group()
+    grouped.add_samples(
+        [fo.Sample(filepath=f"/{side}.png", group=group.element(side)) for side in ("left", "right")], progress=False
+    )
+    with pytest.raises(InvalidTargetError, match="select_group_slices"):
+        enrich(grouped, "masks", model=model)
+    clouds = make_dataset(0)
+    clouds.add_sample(fo.Sample(filepath="/a.pcd"))
+    with pytest.raises(InvalidTargetError, match="images or videos"):
+        enrich(clouds, "masks", model=model)
+
+
+def test_flattened_groups_are_enriched(
+    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
+) -> None:
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    group = fo.Group()
+    grouped.add_samples(
+        [
+            fo.Sample(filepath=str(p), group=group.element(s))
+            for p, s in zip(image_paths, ("left", "right"), strict=False)
+        ],
+        progress=False,
+    )
+    assert enrich(grouped.select_group_slices("right"), "masks", model=model).done == 1
+    assert grouped.select_group_slices("right").first().masks is not None
+    assert grouped.select_group_slices("left").first().masks is None
+
+
+@pytest.mark.parametrize("name", ["filepath", "id", "tags", "a.b", "_x", "not a name", "save", ""])
+def test_names_that_cannot_be_fields(dataset: Any, model: FastSAM, name: str) -> None:
+    with pytest.raises(LabelFieldError):
+        enrich(dataset, name, model=model)
+
+
+def test_fields_of_another_type(dataset: Any, model: FastSAM) -> None:
+    dataset.add_sample_field("note", fo.StringField)
+    with pytest.raises(LabelFieldError, match="another type"):
+        enrich(dataset, "note", model=model)
+
+
+def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
+    with pytest.raises(InvalidParameterError, match="existing is unknown"):
+        EnrichOptions(existing="maybe")  # type: ignore[arg-type]
+    with pytest.raises(InvalidPromptError, match="one kind"):
+        EnrichOptions(box_prompt_field="a", text="b")
+    with pytest.raises(InvalidPromptError, match="empty"):
+        EnrichOptions(text=["dog", " "])
+    with pytest.raises(InvalidParameterError, match="folder"):
+        EnrichOptions(on_oversize="files")
+    with pytest.raises(InvalidParameterError, match="conf"):
+        enrich(dataset, "masks", model=model, conf=2)
+    with pytest.raises(BackendUnavailableError, match="text encoder"):
+        enrich(dataset, "masks", model=model, text="dog")
+    assert dataset.get_field("masks") is None
