@@ -24,6 +24,7 @@ _HUES: Final = 14
 _FIRST_HUE_DEGREES: Final = 245  # azure: rare in photographs, so that a single mask stands out
 _SUPERSAMPLED_MAX_PX: Final = 2_000_000  # pictures up to this size are drawn at twice the size and averaged
 _STRIPE_ROWS: Final = 512
+_WEIGHT_OF_IMAGE: Final = 0.8  # of what a mask covers, in the choice of its colour; a touching mask counts 1
 _SMOOTHING_PX: Final = 0.55
 _MARGIN_PX: Final = 3
 _POSITIVE: Final = (46, 204, 113)
@@ -48,8 +49,8 @@ def _palette() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
     return rgb2lab(rgb)[0], np.round(rgb[0] * 255).astype(np.uint8)
 
 
-def assign_colours(masks: Masks) -> npt.NDArray[np.uint8]:
-    """Give every mask a colour unlike the colours of the masks near it.
+def assign_colours(masks: Masks, rgb8: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+    """Give every mask a colour unlike the colours of the masks near it, and unlike what it covers.
 
     Masks are coloured from the largest to the smallest; each takes the palette's colour that is least like those of
     the masks around it, the nearer the more it counts. The same masks always get the same colours.
@@ -58,6 +59,8 @@ def assign_colours(masks: Masks) -> npt.NDArray[np.uint8]:
     ----------
     masks : Masks
         N masks.
+    rgb8 : uint8 ndarray of shape (H, W, 3), optional
+        The image below them.
 
     Returns
     -------
@@ -67,7 +70,8 @@ def assign_colours(masks: Masks) -> npt.NDArray[np.uint8]:
     lab, rgb = _palette()
     count = len(masks)
     chosen = np.zeros(count, dtype=np.intp)
-    likeness = np.exp(-(np.linalg.norm(lab[:, None] - lab[None], axis=-1) ** 2) / (2 * 28.0**2))
+    likeness = _likeness(lab, lab)
+    below = np.zeros((count, len(lab))) if rgb8 is None else _WEIGHT_OF_IMAGE * _likeness(_mean_lab(masks, rgb8), lab)
     boxes = np.asarray(masks.extents_xyxy, dtype=np.float64).reshape(count, 4)
     unit = 0.04 * float(np.hypot(*masks.image_hw))
     used = np.zeros(len(rgb))
@@ -76,12 +80,30 @@ def assign_colours(masks: Masks) -> npt.NDArray[np.uint8]:
         done = order[:rank]
         gap_xy = np.maximum(boxes[done, :2] - boxes[index, 2:], boxes[index, :2] - boxes[done, 2:]).clip(min=0)
         weight = 1 / (1 + np.hypot(gap_xy[:, 0], gap_xy[:, 1]) / unit) ** 2
-        cost = weight @ likeness[chosen[done]] + 1e-3 * used
-        if rank == 0:
-            cost = cost + np.arange(len(rgb))
+        cost = weight @ likeness[chosen[done]] + below[index] + 1e-3 * used
         chosen[index] = int(np.argmin(cost))
         used[chosen[index]] += 1
     return rgb[chosen]
+
+
+def _likeness(lab: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Say how much alike colours (N, 3) and (M, 3) look: (N, M), 1 for the same, near 0 from a distance of 60."""
+    likeness: npt.NDArray[np.float64] = np.exp(-((lab[:, None] - others[None]) ** 2).sum(axis=-1) / (2 * 28.0**2))
+    return likeness
+
+
+def _mean_lab(masks: Masks, rgb8: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return the mean colour below each mask in CIELAB (N, 3), from the middle pixel of each run."""
+    from skimage.color import rgb2lab
+
+    runs, count = masks.runs, len(masks)
+    owner = np.repeat(np.arange(count), np.diff(masks.offsets))
+    length = (runs[:, 2] - runs[:, 1]).astype(np.float64)
+    pixels = rgb8[runs[:, 0], (runs[:, 1] + runs[:, 2]) // 2] / 255.0
+    sums = [np.bincount(owner, weights=length * pixels[:, channel], minlength=count) for channel in range(3)]
+    mean = np.stack(sums, axis=1) / np.maximum(masks.areas_px, 1)[:, None]
+    lab: npt.NDArray[np.float64] = rgb2lab(mean[None])[0]
+    return lab
 
 
 # ---- drawing ----------------------------------------------------------------------------------------------------
@@ -125,7 +147,7 @@ def draw_overlay(
         If image, masks and colours do not fit together, or alpha or scale is out of range.
     """
     _check(rgb8, masks, alpha, scale)
-    colours = assign_colours(masks) if colours is None else colours
+    colours = assign_colours(masks, rgb8) if colours is None else colours
     if colours.shape != (len(masks), 3):
         raise InvalidParameterError(
             "Colours do not fit the masks", expected=f"shape ({len(masks)}, 3)", actual=f"shape {colours.shape}"
@@ -178,7 +200,7 @@ def draw_answer(
     gray = base.mean(axis=-1, keepdims=True)
     dimmed = (0.62 * (0.35 * base + 0.65 * gray)).astype(np.uint8)
     line_px = _line_px(masks.image_hw, factor)
-    canvas = _paint(np.where(labels[..., None] > 0, base, dimmed), labels, assign_colours(masks), alpha, line_px)
+    canvas = _paint(np.where(labels[..., None] > 0, base, dimmed), labels, assign_colours(masks, rgb8), alpha, line_px)
     picture = Image.fromarray(canvas)
     for prompt in prompts:
         _draw_prompt(Draw(picture), prompt, factor, mark_px=0.008 * max(picture.size), line_px=line_px)

@@ -99,6 +99,16 @@ def test_neighbours_get_different_colours() -> None:
     assert min(across.min(), down.min()) > 25
 
 
+def test_colours_differ_from_the_image_below() -> None:
+    masks = rectangles((40, 40), (0, 0, 40, 20), (0, 20, 40, 40))
+    favourite = assign_colours(masks[:1])[0]
+    image = np.zeros((40, 40, 3), dtype=np.uint8)
+    image[:20] = favourite
+    chosen = rgb2lab(assign_colours(masks, image)[None] / 255)[0]
+    assert np.linalg.norm(chosen[0] - rgb2lab(favourite[None, None] / 255)[0, 0]) > 40
+    assert assign_colours(Masks.empty((40, 40)), image).shape == (0, 3)
+
+
 def test_colours_are_repeatable() -> None:
     masks = rectangles((40, 40), (0, 0, 9, 9), (5, 5, 30, 30), (20, 0, 40, 9))
     np.testing.assert_array_equal(assign_colours(masks), assign_colours(masks))
