@@ -71,7 +71,7 @@ def _moments(masks: Masks) -> dict[str, FloatArray]:
     spread = length * (length**2 - 1) / 12  # sum of squared distances from the run's centre
 
     def total(values: FloatArray) -> FloatArray:
-        return np.bincount(owner, weights=values, minlength=count)
+        return np.asarray(np.bincount(owner, weights=values, minlength=count), dtype=np.float64)
 
     mean_y, mean_x = total(length * y) / area, total(length * centre) / area
     var_y = total(length * y**2) / area - mean_y**2
@@ -98,7 +98,8 @@ def _perimeters(masks: Masks) -> FloatArray:
     runs, offsets = masks.runs, masks.offsets
     across = np.diff(offsets)
     down, falling, rising = (masks.areas_px - _pairs_with_next_row(runs, offsets, step) for step in (0, 1, -1))
-    return np.pi / 4 * (across + down + (falling + rising) / np.sqrt(2))
+    crossings: FloatArray = across + down + (falling + rising) / np.sqrt(2)
+    return np.pi / 4 * crossings
 
 
 @njit
