@@ -25,6 +25,7 @@ _FIRST_HUE_DEGREES: Final = 245  # azure: rare in photographs, so that a single 
 _SUPERSAMPLED_MAX_PX: Final = 2_000_000  # pictures up to this size are drawn at twice the size and averaged
 _STRIPE_ROWS: Final = 512
 _WEIGHT_OF_IMAGE: Final = 0.8  # of what a mask covers, in the choice of its colour; a touching mask counts 1
+_DIMMING: Final = 0.62
 _SMOOTHING_PX: Final = 0.55
 _MARGIN_PX: Final = 3
 _POSITIVE: Final = (46, 204, 113)
@@ -197,8 +198,8 @@ def draw_answer(
     factor = _drawing_factor(masks.image_hw, scale)
     base = _enlarge(rgb8, scale, factor)
     labels = _label_canvas(masks, scale, factor)
-    gray = base.mean(axis=-1, keepdims=True)
-    dimmed = (0.62 * (0.35 * base + 0.65 * gray)).astype(np.uint8)
+    gray = rgb8.mean(axis=-1, keepdims=True, dtype=np.float32)
+    dimmed = _enlarge((_DIMMING * (0.35 * rgb8 + 0.65 * gray)).astype(np.uint8), scale, factor)
     line_px = _line_px(masks.image_hw, factor)
     canvas = _paint(np.where(labels[..., None] > 0, base, dimmed), labels, assign_colours(masks, rgb8), alpha, line_px)
     picture = Image.fromarray(canvas)

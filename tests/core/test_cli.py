@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import safetensors.numpy
+import skimage.data
+import tifffile
 from typer.testing import CliRunner
 
+import fastsam_core
 from fastsam_core import __version__, downloads, registry
 from fastsam_core.cli import app
 from fastsam_core.cli._console import exit_code
@@ -165,6 +168,27 @@ def test_info_names_what_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert facts["extras"]["fast"]["installed"] is False
     assert facts["extras"]["napari"]["installed"] is True
     assert facts["packages"]["torch"] == "1.2.3"
+
+
+# ---- the whole program ------------------------------------------------------------------------------------------
+
+
+def test_builtin_model_on_a_real_image(tmp_path: Path) -> None:
+    if not (Path(fastsam_core.__file__).parent / "weights" / "builtin.safetensors").is_file():
+        pytest.skip("this checkout comes without the built-in model")
+    coins = Path(skimage.data.__file__).parent / "coins.png"
+    arguments = ["segment", str(coins), "--runtime", "torch", "--jsonl", "--points", "215,51", "--points", "276,53"]
+    process = start(arguments, tmp_path)
+    stdout, stderr = process.communicate(timeout=250)
+    assert process.returncode == 0, stderr
+    line = json.loads(stdout)
+    assert (line["status"], line["masks"], line["unmatched_prompts"]) == ("ok", 2, 0)
+    assert "Traceback" not in stderr
+    labels = tifffile.imread(tmp_path / line["outputs"]["labels"])
+    assert labels.shape == (303, 384)
+    assert labels[51, 215] == 1
+    assert labels[53, 276] == 2
+    assert 0.02 < (labels > 0).mean() < 0.1
 
 
 # ---- errors, Ctrl-C, pipes --------------------------------------------------------------------------------------
