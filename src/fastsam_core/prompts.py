@@ -115,8 +115,7 @@ def select(masks: Masks, prompt: Prompt) -> Masks:
     """
     matches = match(masks, prompt)
     found = matches.index >= 0
-    chosen = masks[matches.index[found]]
-    return chosen.with_fields(prompt_index=matches.prompt_index[found], prompt_score=matches.score[found])
+    return masks.take(matches.index[found], prompt_index=matches.prompt_index[found], prompt_score=matches.score[found])
 
 
 def nesting(masks: Masks, point_yx: ArrayLike) -> NDArray[np.int64]:
