@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastsam_core.evaluation.truth import TruthSet
     from fastsam_core.model import FastSAM, Settings
 
-__all__ = ["choose", "described", "present", "shown", "tracked"]
+__all__ = ["choose", "described", "present", "shown", "spread", "tracked"]
 
 
 def present(report: Report, *, json: Path | None, markdown: Path | None, plots: Path | None) -> None:
@@ -76,6 +76,13 @@ def choose(truths: TruthSet, limit: int | None, only: Path | None) -> list[int]:
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidParameterError(f"Cannot read {only}", expected="names of images, one a line") from error
     return choose_images(truths, limit=limit, only=names)
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """Choose as many of ``count`` things as ``--limit`` says, evenly."""
+    from fastsam_core.evaluation.truth import evenly
+
+    return evenly(count, limit)
 
 
 def shown(path: Path) -> str:

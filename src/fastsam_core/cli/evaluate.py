@@ -151,5 +151,58 @@ def proposals(
         present(report, json=json, markdown=markdown, plots=plots)
 
 
+@app.command()
+def edges(
+    data: Annotated[Path, typer.Option("--data", "-d", help="Folder of BSDS500.")],
+    split: Annotated[str, typer.Option("--split", help="Sub-folder of images and annotations.")] = "test",
+    combine: Annotated[str, typer.Option("--combine", help="sum or max: how masks share an edge.")] = "sum",
+    blur: Annotated[float, typer.Option("--blur", min=0, help="Sigma before thinning, px.")] = 1.0,
+    thresholds: Annotated[int, typer.Option("--thresholds", min=1, help="Number of thresholds.")] = 99,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes that score; one a core by default.")
+    ] = None,
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: ImgszOption = None,
+    conf: ConfOption = 0.02,
+    iou: IouOption = 0.8,
+    max_det: MaxDetOption = 500,
+    limit: LimitOption = None,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    plots: PlotsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Zero-shot edge detection on BSDS500: ODS, OIS, AP, R50."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core._threads import available_cores
+        from fastsam_core.cli._reports import described, present, shown, spread, tracked
+        from fastsam_core.edges import COMBINATIONS
+        from fastsam_core.evaluation.bsds import BoundaryData
+        from fastsam_core.evaluation.edge_detection import edge_report, iter_edge_counts
+        from fastsam_core.model import FastSAM
+
+        [how] = read_list(combine, COMBINATIONS, "--combine")
+        berkeley = BoundaryData(data, split)
+        chosen = spread(len(berkeley.images), limit)
+        network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
+        settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+        search = {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": settings.imgsz[0]}
+        workers = available_cores() if workers is None else workers
+        if workers < 2 or len(chosen) < 4:
+            workers = 0
+        steps = iter_edge_counts(
+            berkeley, network, chosen, thresholds=thresholds, workers=workers, combine=how, blur_px=blur, **search
+        )
+        counted = list(tracked(steps, len(chosen), "Scoring edges"))
+        extra = {"combine": how, "blur": blur, "thresholds": thresholds, "data": f"{shown(data)} {split}"}
+        present(described(edge_report(counted), network, settings, **extra), json=json, markdown=markdown, plots=plots)
+
+
 def _loading(device: str, runtime: str, precision: str, trust: bool) -> dict[str, Any]:
     return {"device": device, "runtime": runtime, "precision": precision, "trust": trust}

@@ -15,7 +15,38 @@ from fastsam_core._jit import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["maximum_matching"]
+__all__ = ["columns_nearby", "maximum_matching"]
+
+
+@njit
+def columns_nearby(
+    rows_yx: NDArray[np.int64], index: NDArray[np.int32], dy: NDArray[np.int64], dx: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Look up what lies at given offsets from each row's place.
+
+    Parameters
+    ----------
+    rows_yx : ndarray of shape (N, 2), int64
+        Places in ``index``, far enough from its border for all offsets.
+    index : ndarray of shape (H, W), int32
+        The number of the column at each place, -1 for none.
+    dy, dx : ndarray of shape (D,), int64
+        Offsets, the preferred ones first.
+
+    Returns
+    -------
+    ndarray of shape (N, up to D), int32
+        The columns at the offsets, -1 for none; offsets at which no row has one are left out at the end.
+    """
+    out = np.full((rows_yx.shape[0], dy.shape[0]), -1, np.int32)
+    widest = 0
+    for row in range(rows_yx.shape[0]):
+        y, x = rows_yx[row]
+        for d in range(dy.shape[0]):
+            out[row, d] = index[y + dy[d], x + dx[d]]
+            if out[row, d] >= 0:
+                widest = max(widest, d + 1)
+    return out[:, :widest].copy()
 
 
 @njit

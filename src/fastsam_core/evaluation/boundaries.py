@@ -113,7 +113,7 @@ def match_boundaries(
     predicted_matched, truth_matched : ndarray of shape (H, W), bool
         The pixels of each that have a partner.
     """
-    from fastsam_core.evaluation._matching import maximum_matching
+    from fastsam_core.evaluation._matching import columns_nearby, maximum_matching
 
     if predicted.shape != truth.shape:
         raise InvalidParameterError(
@@ -127,8 +127,8 @@ def match_boundaries(
     index[reach + truth_yx[:, 0], reach + truth_yx[:, 1]] = np.arange(len(truth_yx))
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     near = np.argsort(dy**2 + dx**2, kind="stable")[: np.count_nonzero(dy**2 + dx**2 <= radius**2)]
-    neighbours = index[predicted_yx[:, :1] + reach + dy[near], predicted_yx[:, 1:] + reach + dx[near]]
-    partner = maximum_matching(np.ascontiguousarray(neighbours), len(truth_yx))
+    neighbours = columns_nearby(predicted_yx + reach, index, dy[near], dx[near])
+    partner = maximum_matching(neighbours, len(truth_yx))
     predicted_matched[tuple(predicted_yx[partner >= 0].T)] = True
     truth_matched[tuple(truth_yx[partner[partner >= 0]].T)] = True
     return predicted_matched, truth_matched

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.model import FastSAM
 
-__all__ = ["LabelFolder", "Truth", "TruthSet", "choose_images", "iter_predictions", "open_truth"]
+__all__ = ["LabelFolder", "Truth", "TruthSet", "choose_images", "evenly", "iter_predictions", "open_truth"]
 
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -189,11 +189,17 @@ def choose_images(truths: TruthSet, *, limit: int | None = None, only: Iterable[
         if unknown:
             raise InvalidParameterError(f"There is no image {unknown[0]} in this data set")
         chosen = sorted({places[name] for name in names})
-    if limit is not None and limit < len(chosen):
-        chosen = [chosen[round((i + 0.5) * len(chosen) / limit - 0.5)] for i in range(limit)]
+    chosen = [chosen[place] for place in evenly(len(chosen), limit)]
     if not chosen:
         raise InvalidParameterError("No image is left to evaluate", expected="at least one")
     return chosen
+
+
+def evenly(count: int, limit: int | None) -> list[int]:
+    """Return ``limit`` places of ``count``, spread evenly; all of them without a limit or with fewer than it."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [int((2 * i + 1) * count / (2 * limit)) for i in range(limit)]
 
 
 def iter_predictions(
