@@ -1,4 +1,4 @@
-"""Decoding with NumPy alone, pixel by pixel: the fall-back where numba cannot compile, and what its kernels must equal.
+"""Decoding with NumPy alone, pixel by pixel: logits as images, and the plain form that the kernels must equal.
 
 Sums run in the same order and precision as in :mod:`fastsam_core._decode_kernels`, so both give the same bits.
 """

@@ -160,14 +160,10 @@ def stability_scores(
 
 
 def _kernels() -> ModuleType:
-    """Choose compiled kernels where numba works here, else NumPy's."""
-    try:
-        import numba
+    """Import the compiled kernels (numba) when they are first needed."""
+    from fastsam_core import _decode_kernels
 
-        from fastsam_core import _decode_kernels
-    except ImportError:
-        return _decode_numpy
-    return _decode_numpy if vars(numba.config)["DISABLE_JIT"] else _decode_kernels
+    return _decode_kernels
 
 
 def _logit(probability: float) -> float:

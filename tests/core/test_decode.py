@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsam_core import _decode_kernels, _decode_numpy
+from fastsam_core import _decode_numpy
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core._upsampling import KnotAxis, plan_axes
 from fastsam_core.decode import decode, mask_logits, stability_scores
@@ -134,16 +134,6 @@ def test_compiled_and_plain_kernels_give_the_same_runs(
         plain = decode(prediction, threshold=0.3, stability=True)
     assert same_masks(compiled, plain)
     np.testing.assert_array_equal(compiled.fields["stability"], plain.fields["stability"])
-
-
-def test_numba_disabled_falls_back_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numba
-
-    from fastsam_core.decode import _kernels
-
-    assert _kernels() is _decode_kernels
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert _kernels() is _decode_numpy
 
 
 def test_many_runs_outgrow_the_first_buffer() -> None:
