@@ -217,3 +217,15 @@ def test_a_batch_gives_what_single_images_give() -> None:
 def test_an_absent_image() -> None:
     with pytest.raises(ImageNotFoundError):
         FastSAM(BlobNetwork()).segment(Path("absent.png"))
+
+
+def test_the_built_in_model_loads_and_finds_coins() -> None:
+    from skimage import data
+
+    model = FastSAM.load(device="cpu", runtime="torch")
+    assert (model.name, model.device, model.runtime) == ("builtin", "cpu", "torch")
+    assert len(model.info.sha256) == 64
+    masks = model.segment(data.coins())
+    inside_coins = [(45, 335), (190, 100), (50, 45), (50, 110)]
+    assert masks.hits(inside_coins).any(axis=1).all()
+    assert 10 <= len(masks) <= 60
