@@ -204,5 +204,75 @@ def edges(
         present(described(edge_report(counted), network, settings, **extra), json=json, markdown=markdown, plots=plots)
 
 
+@app.command()
+def instances(
+    annotations: Annotated[Path, typer.Option("--annotations", "-a", help="COCO annotation file.")],
+    images: Annotated[Path, typer.Option("--images", "-i", help="Their images.")],
+    boxes: Annotated[Path, typer.Option("--boxes", help="COCO results file of a detector.")],
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: ImgszOption = None,
+    conf: ConfOption = 0.01,
+    iou: IouOption = None,
+    max_det: MaxDetOption = 1000,
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Instance segmentation with a detector's boxes as prompts: AP, class by class."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._reports import choose, described, present, shown, tracked
+        from fastsam_core.evaluation.coco_data import CocoData
+        from fastsam_core.evaluation.coco_results import CocoResults
+        from fastsam_core.evaluation.instance_prompts import CategoryScorer, iter_boxes_as_prompts
+        from fastsam_core.model import FastSAM
+
+        data, scorer = CocoData(annotations, images), CategoryScorer()
+        chosen = choose(data, limit, only)
+        detections = CocoResults(boxes)
+        network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
+        settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+        steps = iter_boxes_as_prompts(
+            scorer, data, detections, network, chosen, conf=conf, iou=iou, max_det=max_det, imgsz=imgsz
+        )
+        for _ in tracked(steps, len(chosen), "Segmenting"):
+            pass
+        report = described(scorer.report(), network, settings, data=shown(annotations), boxes=boxes.name)
+        present(report, json=json, markdown=markdown, plots=None)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="MODEL[,key=value…], such as builtin,precision=bf16.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="The same for the other side.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Folder with images/ and masks/ or annotations.json.")],
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    resamples: Annotated[int, typer.Option("--resamples", min=10, help="Bootstrap samples.")] = 1000,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Compare two models, settings or run times on the same images, with confidence intervals.
+
+    Keys: device, runtime, precision, conf, iou, imgsz, max_det.
+    """
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._compare import compare_sides
+        from fastsam_core.cli._reports import present
+
+        report = compare_sides(first, second, data, limit=limit, only=only, resamples=resamples)
+        present(report, json=json, markdown=markdown, plots=None)
+
+
 def _loading(device: str, runtime: str, precision: str, trust: bool) -> dict[str, Any]:
     return {"device": device, "runtime": runtime, "precision": precision, "trust": trust}

@@ -14,11 +14,11 @@ from fastsam_core.evaluation.truth import Truth
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["CocoData", "masks_of_entries"]
+__all__ = ["CocoData", "category_of", "masks_of_entries"]
 
 
 class CocoData:
@@ -99,6 +99,16 @@ class CocoData:
         crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in objects], bool)
         return boxes, np.array(areas, np.float64), crowd
 
+    def categories(self, index: int) -> list[int]:
+        """Return the class of each object of an image.
+
+        Raises
+        ------
+        AnnotationError
+            If one has none.
+        """
+        return [category_of(annotation, self.path) for annotation in self._objects[index]]
+
     def truth(self, index: int, image_hw: tuple[int, int] | None = None) -> Truth:
         """Decode the objects of an image.
 
@@ -157,13 +167,23 @@ def masks_of_entries(entries: Sequence[dict[str, Any]], image_hw: tuple[int, int
     return Masks.concatenate(parts) if parts else Masks.empty(image_hw)
 
 
+def category_of(entry: Mapping[str, Any], path: Path) -> int:
+    """Return the class of an annotation or result; raises AnnotationError if it has none."""
+    category = entry.get("category_id")
+    if not isinstance(category, int):
+        raise AnnotationError(
+            f"{_name(entry)} of {path} has no class", expected="category_id, a whole number", actual=str(category)
+        )
+    return category
+
+
 def _is_ring(ring: object) -> bool:
     if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
         return False
     return all(isinstance(value, int | float) for value in ring)
 
 
-def _name(entry: dict[str, Any]) -> str:
+def _name(entry: Mapping[str, Any]) -> str:
     return f"Annotation {entry['id']}" if "id" in entry else f"An entry for image {entry.get('image_id')}"
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastsam_core.evaluation.coco_data import CocoData
+
 __all__ = ["CocoResults", "boxes_of_entries", "scores_of_entries"]
 
 _CHUNK_BYTES: Final = 1 << 22
@@ -54,6 +56,22 @@ class CocoResults:
     def image_ids(self) -> set[int]:
         """Images that have entries."""
         return set(self._ranges)
+
+    def require_images_of(self, data: CocoData) -> None:
+        """Check that all entries belong to images of an annotation file.
+
+        Raises
+        ------
+        AnnotationError
+            Names the first that does not.
+        """
+        strangers = self.image_ids - set(data.image_ids)
+        if strangers:
+            raise AnnotationError(
+                f"{self.path} has results of images that are not in {data.path}",
+                actual=f"image_id {min(strangers)}; {len(strangers)} in all",
+                remedy="give the annotations that the results were made for",
+            )
 
     def entries(self, image_id: int, limit: int) -> list[dict[str, Any]]:
         """Read the ``limit`` best entries of one image, best first (equal ones in the file's order)."""

@@ -239,6 +239,21 @@ class InstanceScorer:
             n_truths=n_truths,
         )
 
+    def f1(self, images: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Return F1 of all detections that were given, at each IoU threshold; NaN with nothing on either side.
+
+        Parameters
+        ----------
+        images : array of int, optional
+            As in :meth:`scores`. The scorer needs a size range ``"all"`` and ``precision``.
+        """
+        parts = self._parts.get("all", [])
+        chosen = parts if images is None else [parts[index] for index in np.asarray(images, np.int64)]
+        hits = np.sum([part.hits[-1] for part in chosen], axis=0)
+        both = np.sum([np.count_nonzero(~part.skipped, axis=1) + part.n_truths for part in chosen], axis=0)
+        out: NDArray[np.float64] = np.where(both > 0, 2 * hits / np.maximum(both, 1), np.nan)
+        return out
+
     def mean_best_overlap(self, images: ArrayLike | None = None) -> float:
         """Return the mean, over all truths but crowds, of the IoU with the best detection; NaN without truths."""
         chosen = range(len(self)) if images is None else np.asarray(images, np.int64)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.coco_data import masks_of_entries
 from fastsam_core.evaluation.coco_results import boxes_of_entries, scores_of_entries
 from fastsam_core.evaluation.instances import COCO_SIZES, InstanceScorer
@@ -131,13 +130,7 @@ def add_results(scorer: ProposalScorer, data: CocoData, results: CocoResults) ->
     AnnotationError
         If results belong to images that the annotations do not have, or an entry cannot be read.
     """
-    strangers = results.image_ids - set(data.image_ids)
-    if strangers:
-        raise AnnotationError(
-            f"{results.path} has results of images that are not in {data.path}",
-            actual=f"image_id {min(strangers)}; {len(strangers)} in all",
-            remedy="give the annotations that the results were made for",
-        )
+    results.require_images_of(data)
     for index, image_id in enumerate(data.image_ids):
         entries = results.entries(image_id, BUDGETS[-1])
         scores = scores_of_entries(entries)
