@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from fastsam_core._threads import limit_threads
 from fastsam_core.model import FastSAM
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def load_model(name: str, loading: dict[str, Any], bar: Bar) -> FastSAM:
         total = f" of {expected / 1e6:.0f}" if expected else ""
         bar.say(f"Downloading {name}: {received / 1e6:.0f}{total} MB")
 
+    limit_threads()
     bar.say("Loading the model")
     model = FastSAM.load(name, **loading, progress=report)
     if not any((_PACKAGE / "__pycache__").glob("*.nbi")):
