@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fiftyone_fastsam._convert import masks_from_detections, to_detections, to_segmentation
+    from fiftyone_fastsam.compare import compare_fields
     from fiftyone_fastsam.enrichment import EnrichReport, EnrichStep, enrich, iter_enrich
+    from fiftyone_fastsam.model import FastSAMModel
     from fiftyone_fastsam.options import EnrichOptions
+    from fiftyone_fastsam.shards import iter_shared
 
 _HOME = {
     "EnrichOptions": "options",
     "EnrichReport": "enrichment",
     "EnrichStep": "enrichment",
+    "FastSAMModel": "model",
+    "compare_fields": "compare",
     "enrich": "enrichment",
+    "iter_shared": "shards",
     "iter_enrich": "enrichment",
     "masks_from_detections": "_convert",
     "to_detections": "_convert",
@@ -31,8 +37,11 @@ __all__ = [
     "EnrichOptions",
     "EnrichReport",
     "EnrichStep",
+    "FastSAMModel",
+    "compare_fields",
     "enrich",
     "iter_enrich",
+    "iter_shared",
     "masks_from_detections",
     "to_detections",
     "to_segmentation",

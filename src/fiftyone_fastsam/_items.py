@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Item", "image_items", "read_item", "video_items"]
 
+_SIZE: Final = "_fastsam_stored_bytes"
 _CHUNK: Final = 200
 """Samples whose paths and prompts are fetched at once."""
 
@@ -68,6 +69,8 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
     from bson import ObjectId
 
     stages = _stages(target, options, "filepath")
+    if options.field is not None:  # a view may have filtered the labels that prompt
+        stages = [stages[0], *target.view._pipeline(), *stages[1:]]
     for start in range(0, len(ids), _CHUNK):
         chunk = [ObjectId(id_) for id_ in ids[start : start + _CHUNK]]
         found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
@@ -75,7 +78,7 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
         for id_ in chunk:
             if id_ in by_id:
                 document = by_id[id_]
-                yield Item(id_, document["filepath"], _prompts(document, options), _stored_bytes(document))
+                yield Item(id_, document["filepath"], _prompts(document, options), document.get(_SIZE, 0))
 
 
 def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], digest: str) -> Iterator[Item]:
@@ -100,7 +103,7 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
         try:
             for number, pixels in _read_frames(sample["filepath"], done):
                 document = frames.get(number, {})
-                prompts, stored = _prompts(document, options), _stored_bytes(document)
+                prompts, stored = _prompts(document, options), document.get(_SIZE, 0)
                 yield Item(sample_id, sample["filepath"], prompts, stored, number, pixels)
         except (ImageReadError, ImageNotFoundError) as error:
             yield Item(sample_id, sample["filepath"], error=error)
@@ -135,13 +138,13 @@ def _read_frames(filepath: str, skipped: set[int]) -> Iterator[tuple[int, Any]]:
 
 
 def _stages(target: Target, options: EnrichOptions, key: str) -> list[dict[str, Any]]:
-    """Return the stages of an aggregation that gives keys, sizes and prompts."""
+    """Return the stages of an aggregation that gives keys, sizes and prompts; the first one measures."""
     replaced: Any = {"$ifNull": [f"${target.label_field}", {}]} if options.existing != "append" else {}
-    wanted: dict[str, Any] = {key: 1, "size": {"$bsonSize": "$$ROOT"}, "replaced": {"$bsonSize": replaced}}
+    sizes = {_SIZE: {"$subtract": [{"$bsonSize": "$$ROOT"}, {"$bsonSize": replaced}]}}
     if options.field is None:
-        return [{"$project": wanted}]
+        return [{"$set": sizes}, {"$project": {key: 1, _SIZE: 1}}]
     masks = [f"{options.field}.{name}" for name in ("mask", "detections.mask")]  # not needed, and may be large
-    return [{"$project": {**wanted, options.field: 1}}, {"$unset": masks}]
+    return [{"$set": sizes}, {"$project": {key: 1, _SIZE: 1, options.field: 1}}, {"$unset": masks}]
 
 
 def _fetch(collection: Any, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,8 +152,8 @@ def _fetch(collection: Any, stages: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def _prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document]:
-    return [] if options.field is None else prompts_in(document.get(options.field))
-
-
-def _stored_bytes(document: dict[str, Any]) -> int:
-    return int(document.get("size", 0)) - int(document.get("replaced", 0))
+    prompts = [] if options.field is None else prompts_in(document.get(options.field))
+    if options.prompt_ids is None:
+        return prompts
+    wanted = set(options.prompt_ids)
+    return [prompt for prompt in prompts if str(prompt.get("_id")) in wanted]

@@ -40,13 +40,17 @@ def _views(target: Target) -> dict[str, Any]:
     """Return the views of finished and failed samples; they ask anew whenever they are opened."""
     from fiftyone import ViewField
 
-    error, run = target.error_field, f"{target.label_field}.{RUN_KEY}"
-    failed, done = ViewField(error) != None, ViewField(run) != None  # noqa: E711 (an expression)
-    if target.is_video:
-        frames = ViewField("frames")
-        failed = failed | (frames.filter(failed).length() > 0)
-        done = frames.filter(done).length() > 0
-    return {DONE_VIEW: target.dataset.match(done), FAILED_VIEW: target.dataset.match(failed)}
+    def holds(name: str) -> Any:
+        return ViewField(name).exists()  # a new one each time: filter() ties an expression to its array
+
+    failed, done = target.error_field, f"{target.label_field}.{RUN_KEY}"
+    if not target.is_video:
+        return {DONE_VIEW: target.dataset.match(holds(done)), FAILED_VIEW: target.dataset.match(holds(failed))}
+    frames = ViewField("frames")
+    return {
+        DONE_VIEW: target.dataset.match(frames.filter(holds(done)).length() > 0),
+        FAILED_VIEW: target.dataset.match(holds(failed) | (frames.filter(holds(failed)).length() > 0)),
+    }
 
 
 def record_results(target: Target, results: dict[str, Any]) -> None:

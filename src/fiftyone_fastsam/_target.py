@@ -13,7 +13,7 @@ from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPers
 if TYPE_CHECKING:
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["RUN_KEY", "Target", "declare_schema", "open_target", "resolve_prompts", "unfinished"]
+__all__ = ["RUN_KEY", "Target", "declare_schema", "open_dataset", "open_target", "resolve_prompts", "unfinished"]
 
 RUN_KEY = "fastsam_run"
 """Attribute of the label itself that holds the digest of the configuration that made it."""
@@ -69,6 +69,20 @@ class Target:
         return self.dataset._frame_collection
 
 
+def open_dataset(name: str) -> Any:
+    """Load a dataset by its name.
+
+    Raises
+    ------
+    InvalidTargetError
+        There is none.
+    """
+    fo = import_fiftyone()
+    if not fo.dataset_exists(name):
+        raise InvalidTargetError(f"There is no dataset {name!r}", remedy="see `fiftyone datasets list`")
+    return fo.load_dataset(name)
+
+
 def open_target(view: Any, label_field: str) -> Target:
     """Check what is to be enriched.
 
@@ -88,9 +102,7 @@ def open_target(view: Any, label_field: str) -> Target:
     """
     fo = import_fiftyone()
     if isinstance(view, str):
-        if not fo.dataset_exists(view):
-            raise InvalidTargetError(f"There is no dataset {view!r}", remedy="see `fiftyone datasets list`")
-        view = fo.load_dataset(view)
+        view = open_dataset(view)
     if not isinstance(view, fo.Dataset | fo.DatasetView):
         raise InvalidTargetError("This is no dataset or view", expected="FiftyOne's", actual=type(view).__name__)
     dataset = view if isinstance(view, fo.Dataset) else view._root_dataset

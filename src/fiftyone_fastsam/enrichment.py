@@ -100,6 +100,8 @@ class Enrichment:
     options : EnrichOptions
     model : FastSAM, str or path
         A model, its name or its file.
+    recorded : bool
+        Write the custom run; a part of a larger run does not.
 
     Raises
     ------
@@ -107,13 +109,23 @@ class Enrichment:
         Everything that is wrong with the whole, before any work.
     """
 
-    def __init__(self, view: Any, label_field: str, options: EnrichOptions, model: FastSAM | str | Path) -> None:
+    def __init__(
+        self,
+        view: Any,
+        label_field: str,
+        options: EnrichOptions,
+        model: FastSAM | str | Path,
+        *,
+        recorded: bool = True,
+    ) -> None:
         if options.kind == "text":
             raise BackendUnavailableError(
                 "Text prompts need the text encoder, which is not part of this version",
                 remedy="use box_prompt_field or point_prompt_field, or no prompt",
             )
+        self.recorded = recorded
         self.target: Target = open_target(view, label_field)
+        self.target.dataset.reload()  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
         self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.described = self.options.described(self.model)
@@ -147,7 +159,8 @@ class Enrichment:
             return
         started = time.monotonic()
         target, options = self.target, self.options
-        with_retries(record_start, target, self.described, self.digest)
+        if self.recorded:
+            with_retries(record_start, target, self.described, self.digest)
         queue = WriteQueue(choose_writer(options.writer, target, self.digest, append=options.existing == "append"))
         counts = Counter[str]()
 
@@ -171,8 +184,9 @@ class Enrichment:
             yield from report(queue.finished(all_of_them=True))
         finally:
             queue.close()
-        seconds = round(time.monotonic() - started, 1)
-        with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
+        if self.recorded:
+            seconds = round(time.monotonic() - started, 1)
+            with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
         target.dataset.reload()
 
     def _needing_the_network(self, queue: WriteQueue) -> Iterator[Item]:

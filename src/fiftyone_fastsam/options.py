@@ -41,6 +41,8 @@ class EnrichOptions:
         keypoint's list ``sam_labels`` says 0 (SAM's convention in FiftyOne); points that are NaN are left out.
     prompt_field : str, optional
         Either of the two; the field's type decides.
+    prompt_ids : sequence of str, optional
+        Answer only the prompts with these label ids.
     text : str or sequence of str, optional
         Names to look for.
     label : str
@@ -82,6 +84,7 @@ class EnrichOptions:
     box_prompt_field: str | None = None
     point_prompt_field: str | None = None
     prompt_field: str | None = None
+    prompt_ids: Sequence[str] | None = None
     text: str | Sequence[str] | None = None
     label: str = "object"
     output: Output = "instances"
@@ -150,6 +153,7 @@ class EnrichOptions:
         """Return everything that decides what the masks are, with the model's own values filled in."""
         asked = {name: value for name, value in asdict(self).items() if name not in _HOW_NOT_WHAT}
         asked["text"] = list(self.texts)
+        asked["prompt_ids"] = None if self.prompt_ids is None else sorted(self.prompt_ids)
         settings = asdict(model.settings(**self.search()))
         return {
             **asked,

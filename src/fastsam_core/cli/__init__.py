@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from fastsam_core.cli import demo, evaluate, info, models, segment
+from fastsam_core.cli._plugins import CommandGroup
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fastsam",
+    cls=CommandGroup,
     help="Segment everything in images with FastSAM, then pick masks by point, box or polygon.",
     no_args_is_help=True,
     add_completion=False,

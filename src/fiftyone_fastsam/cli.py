@@ -1,0 +1,194 @@
+"""Commands that ``fastsam`` gets from here: ``fastsam enrich`` and ``fastsam fiftyone``.
+
+The command line finds them by their entry points, so that the core does not know this package.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["enrich_app", "fiftyone_app"]
+
+enrich_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+fiftyone_app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Put the operators into the FiftyOne App, and check them.",
+)
+
+_PROMPTS = "Prompts (everything is segmented without any)"
+_SEARCH = "Search"
+_WRITING = "Writing"
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
+
+
+@enrich_app.command()
+def enrich(
+    dataset: Annotated[str, typer.Argument(help="Name of a FiftyOne dataset.")],
+    label_field: Annotated[str, typer.Option("--label-field", "-l", help="Field for the masks.")],
+    view: Annotated[str | None, typer.Option(help="Name of a saved view: only its samples.")] = None,
+    boxes: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Detections to answer one by one.", rich_help_panel=_PROMPTS)
+    ] = None,
+    points: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Keypoints to answer one by one.", rich_help_panel=_PROMPTS)
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Name of an object. Repeat for more.", rich_help_panel=_PROMPTS)
+    ] = None,
+    output: Annotated[str, typer.Option(help="instances or map.", rich_help_panel=_WRITING)] = "instances",
+    existing: Annotated[
+        str, typer.Option(help="resume, skip, overwrite or append.", rich_help_panel=_WRITING)
+    ] = "resume",
+    on_oversize: Annotated[
+        str, typer.Option(help="shrink, files, top_k or fail: if 16 MiB are not enough.", rich_help_panel=_WRITING)
+    ] = "shrink",
+    mask_dir: Annotated[Path | None, typer.Option(help="Folder for files.", rich_help_panel=_WRITING)] = None,
+    writer: Annotated[str, typer.Option(help="auto, direct or sdk.", rich_help_panel=_WRITING)] = "auto",
+    model: Annotated[str, typer.Option("--model", "-m", help="Name or weights file.")] = "builtin",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, torch, openvino, onnxruntime or tensorrt.")] = "auto",
+    conf: Annotated[float | None, typer.Option(help="Lowest score.", rich_help_panel=_SEARCH)] = None,
+    iou: Annotated[float | None, typer.Option(help="Overlap of duplicates.", rich_help_panel=_SEARCH)] = None,
+    max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = 300,
+    imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,
+    min_iou: Annotated[float, typer.Option(help="Boxes that fit worse get no mask.", rich_help_panel=_SEARCH)] = 0.2,
+    batch_size: Annotated[int, typer.Option(help="Images in a forward pass.")] = 1,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Share the work with all others that run this command.")
+    ] = False,
+    shard_size: Annotated[int, typer.Option(help="Samples a worker takes at once.")] = 1000,
+    debug: DebugOption = False,
+) -> None:
+    """Write masks onto all samples of a FiftyOne dataset.
+
+    Run the same command again after an interruption: finished samples are left alone.
+    Exit code: 0 all fine, 1 some failed, 2 wrong usage, 130 interrupted.
+
+    fastsam enrich photos --label-field masks
+
+    fastsam enrich photos --label-field objects --boxes ground_truth
+
+    fastsam enrich photos --label-field masks --worker   # on as many machines as there are
+    """
+    from fastsam_core.cli._console import EXIT_FAILED, guarded
+
+    options: dict[str, Any] = {
+        "box_prompt_field": boxes,
+        "point_prompt_field": points,
+        "text": text or None,
+        "output": output,
+        "existing": existing,
+        "on_oversize": on_oversize,
+        "mask_dir": mask_dir,
+        "writer": writer,
+        "conf": conf,
+        "iou": iou,
+        "max_det": max_det,
+        "imgsz": imgsz,
+        "min_iou": min_iou,
+        "batch_size": batch_size,
+    }
+    with guarded(debug=debug):
+        from fastsam_core.model import FastSAM
+        from fiftyone_fastsam.enrichment import Enrichment
+        from fiftyone_fastsam.options import EnrichOptions
+
+        checked = EnrichOptions(**options)
+        network = FastSAM.load(model, device=device, runtime=runtime)
+        samples = _samples(dataset, view)
+        if worker:
+            failed = _take_part(samples, label_field, network, options, shard_size)
+        else:
+            failed = _run(Enrichment(samples, label_field, checked, network))
+    raise typer.Exit(EXIT_FAILED if failed else 0)
+
+
+def _samples(dataset: str, view: str | None) -> Any:
+    from fastsam_core.errors import InvalidParameterError
+    from fiftyone_fastsam._fiftyone import import_fiftyone
+
+    fo = import_fiftyone()
+    if view is None or not fo.dataset_exists(dataset):
+        return dataset
+    loaded = fo.load_dataset(dataset)
+    if not loaded.has_saved_view(view):
+        known = ", ".join(loaded.list_saved_views()) or "none"
+        raise InvalidParameterError(f"There is no saved view {view!r}", expected=f"one of: {known}")
+    return loaded.load_saved_view(view)
+
+
+def _run(run: Any) -> int:
+    done, failed, masks = _count(run, run.total or 0)
+    typer.echo(
+        f"{run.target.path}: {done} done with {masks} masks, {failed} failed, {run.skipped} needed nothing"
+        + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if failed else "")
+    )
+    return failed
+
+
+def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, Any], shard_size: int) -> int:
+    from fiftyone_fastsam.shards import iter_shared
+
+    steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
+    done, failed, masks = _count(steps, 0)
+    typer.echo(f"{label_field}: this worker has done {done} with {masks} masks, {failed} failed")
+    return failed
+
+
+def _count(steps: Any, total: int) -> tuple[int, int, int]:
+    """Show steps as they come; return how many are done, how many failed, and how many masks there are."""
+    from rich.text import Text
+
+    from fastsam_core.cli._progress import progress
+
+    done = failed = masks = 0
+    with progress("Enriching", total) as bar, closing(iter(steps)) as running:
+        for step in running:
+            if step.error is None:
+                done, masks = done + 1, masks + step.masks
+            else:
+                failed += 1
+                bar.log(Text(f"{step.filepath}: {step.error}"))
+            bar.advance()
+    return done, failed, masks
+
+
+@fiftyone_app.command("install")
+def install_plugin(
+    plugins_dir: Annotated[Path | None, typer.Option(help="FiftyOne's plugins folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Put the operators into the FiftyOne App."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fiftyone_fastsam.install import install
+
+        typer.echo(f"Installed: {install(plugins_dir, force=force)}")
+
+
+@fiftyone_app.command("doctor")
+def doctor(
+    dataset: Annotated[str | None, typer.Argument(help="Look at this dataset as well.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Check installation, database, operators and delegated runs. Exit code 1 if something is wrong."""
+    from fastsam_core.cli._console import EXIT_FAILED, guarded
+
+    with guarded(debug=debug):
+        from fiftyone_fastsam._target import open_dataset
+        from fiftyone_fastsam.doctor import diagnose
+
+        findings = diagnose(None if dataset is None else open_dataset(dataset))
+        for finding in findings:
+            typer.echo(f"{'ok   ' if finding.well else 'WRONG'} {finding.text}")
+            if finding.remedy:
+                typer.echo(f"      -> {finding.remedy}")
+    raise typer.Exit(0 if all(finding.well for finding in findings) else EXIT_FAILED)

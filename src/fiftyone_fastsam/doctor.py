@@ -1,0 +1,164 @@
+"""What may stand between a user and working operators: found, and how to mend it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastsam_core.errors import MissingDependencyError
+from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam.install import PLUGIN_NAME, operator_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Finding", "diagnose"]
+
+_STUCK_AFTER: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Parameters
+    ----------
+    well : bool
+    text : str
+        What was found.
+    remedy : str
+        What to do; empty if all is well.
+    """
+
+    well: bool
+    text: str
+    remedy: str = ""
+
+
+def diagnose(dataset: Any = None) -> list[Finding]:
+    """Look at the installation and, if given, at a dataset.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset, optional
+    """
+    try:
+        fo = import_fiftyone()
+    except MissingDependencyError as error:
+        return [Finding(False, error.problem, error.remedy)]
+    findings = [Finding(True, f"FiftyOne {fo.__version__}"), _torchvision()]
+    database = _database(fo)
+    findings.append(database)
+    if database.well:
+        findings += [*_plugin(), *_stuck_operations()]
+        if dataset is not None:
+            findings.append(_persistence(dataset))
+    return findings
+
+
+def _torchvision() -> Finding:
+    try:
+        import torch
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except (ImportError, RuntimeError) as error:
+        return Finding(
+            False, f"torch and torchvision do not fit together: {error}", "pip install -U torch torchvision (as a pair)"
+        )
+    return Finding(True, f"torch {torch.__version__} and torchvision {torchvision.__version__} fit")
+
+
+def _database(fo: Any) -> Finding:
+    from pymongo.errors import PyMongoError
+
+    try:
+        count = len(fo.list_datasets())
+    except (PyMongoError, fo.core.config.FiftyOneConfigError, OSError, RuntimeError) as error:
+        return Finding(
+            False, f"The database does not answer: {str(error)[:200]}", "start MongoDB, or set FIFTYONE_DATABASE_URI"
+        )
+    return Finding(True, f"The database answers and holds {count} dataset(s)")
+
+
+def _plugin() -> Iterator[Finding]:
+    import fiftyone.operators as foo
+    import fiftyone.plugins as fop
+
+    plugins = {plugin.name: plugin for plugin in fop.list_plugins(enabled="all")}
+    if PLUGIN_NAME not in plugins:
+        yield Finding(False, "The plugin is not installed in FiftyOne", "fastsam fiftyone install")
+        return
+    yield Finding(True, f"The plugin is in {plugins[PLUGIN_NAME].directory}")
+    if PLUGIN_NAME not in {plugin.name for plugin in fop.list_plugins()}:
+        yield Finding(False, "The plugin is disabled", f"fiftyone plugins enable {PLUGIN_NAME}")
+        return
+    registered = {operator.uri for operator in foo.list_operators()}
+    missing = [name for name in operator_names() if f"{PLUGIN_NAME}/{name}" not in registered]
+    if missing:
+        yield Finding(
+            False,
+            f"Operators that FiftyOne does not know: {', '.join(missing)}",
+            "fastsam fiftyone install --force, then restart the App; the App's log tells why they did not load",
+        )
+    else:
+        yield Finding(True, f"All {len(operator_names())} operators are registered")
+    yield _double_loading()
+
+
+def _double_loading() -> Finding:
+    """Tell whether files of this package are loaded under other names (through a linked or copied folder)."""
+    own = Path(__file__).parent
+    stub = own / "plugin"
+    twice = [
+        name
+        for name, module in sys.modules.copy().items()
+        if not name.startswith("fiftyone_fastsam")
+        and (file := getattr(module, "__file__", None))
+        and own in (path := Path(file).resolve()).parents
+        and stub not in path.parents
+    ]
+    if twice:
+        return Finding(
+            False,
+            f"Loaded twice: {', '.join(twice[:3])}",
+            "remove the link to the package, then fastsam fiftyone install",
+        )
+    return Finding(True, "No module is loaded twice")
+
+
+def _stuck_operations() -> Iterator[Finding]:
+    import fiftyone.operators.delegated as food
+
+    before = datetime.now(UTC).replace(tzinfo=None) - _STUCK_AFTER
+    service = food.DelegatedOperationService()
+    stuck = [
+        operation
+        for operation in service.list_operations(run_state="running")
+        if PLUGIN_NAME in operation.operator and _last_sign(operation) < before
+    ]
+    if stuck:
+        yield Finding(
+            False,
+            f"{len(stuck)} delegated operation(s) have shown no progress for ten minutes: {stuck[0].id}",
+            f"if its worker is gone: fiftyone delegated fail {stuck[0].id}, and schedule it again (it goes on)",
+        )
+
+
+def _last_sign(operation: Any) -> datetime:
+    progress = getattr(operation, "status", None)
+    updated = getattr(progress, "updated_at", None) or operation.started_at
+    return datetime.now(UTC).replace(tzinfo=None) if updated is None else updated.replace(tzinfo=None)
+
+
+def _persistence(dataset: Any) -> Finding:
+    if dataset.persistent:
+        return Finding(True, f"Dataset {dataset.name!r} is persistent")
+    return Finding(
+        False,
+        f"Dataset {dataset.name!r} is not persistent: it is deleted when the last program that uses it ends",
+        "dataset.persistent = True",
+    )

@@ -1,0 +1,174 @@
+"""`FastSAMModel`: FastSAM for ``dataset.apply_model``, with the prompts' names that FiftyOne uses for SAM.
+
+``fiftyone_fastsam.enrich`` does the same faster and goes on after interruptions; this one fits where FiftyOne or a
+plugin wants a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.utils.torch as fout
+import torch
+
+from fastsam_core.errors import FastSAMError, InvalidPromptError
+from fastsam_core.images import Image, read_image
+from fastsam_core.model import FastSAM
+from fiftyone_fastsam._answers import answer, prompts_in
+from fiftyone_fastsam.options import EnrichOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from fiftyone_fastsam._convert import Document
+
+__all__ = ["FastSAMGetItem", "FastSAMModel"]
+
+_PROMPT_KEYS = ("box_prompt_field", "point_prompt_field", "prompt_field")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelInput:
+    """What the model gets for one sample.
+
+    Parameters
+    ----------
+    image : Image or None
+        None if it could not be read.
+    prompts : list of dict
+        Stored labels that prompt.
+    kind : {"everything", "boxes", "points"}
+    error : FastSAMError or None
+        Why there is no image; one bad file then costs one sample, not its batch.
+    """
+
+    image: Image | None
+    prompts: list[Document]
+    kind: str = "everything"
+    error: FastSAMError | None = None
+
+
+class FastSAMGetItem(fout.GetItem):  # type: ignore[misc] # FiftyOne has no types
+    """Reads a sample's image and prompts; runs in FiftyOne's data loader."""
+
+    def __init__(self, field_mapping: Mapping[str, str] | None = None, **keywords: Any) -> None:
+        given = [key for key in _PROMPT_KEYS if key in (field_mapping or {})]
+        if len(given) > 1:
+            raise InvalidPromptError("Only one kind of prompt at a time", actual=", ".join(given))
+        self.prompt_key = given[0] if given else None  # required_keys is read by the next line
+        super().__init__(field_mapping=field_mapping, **keywords)
+
+    @property
+    def required_keys(self) -> list[str]:
+        """Names of what is needed of a sample."""
+        return ["filepath", *([self.prompt_key] if self.prompt_key else [])]
+
+    def __call__(self, sample: Mapping[str, Any]) -> ModelInput:
+        """Read one sample."""
+        label = sample.get(self.prompt_key) if self.prompt_key else None
+        try:
+            prompts, kind = ([], "everything") if self.prompt_key is None else read_prompts(label, self.prompt_key)
+            return ModelInput(read_image(sample["filepath"]), prompts, kind)
+        except FastSAMError as error:
+            return ModelInput(None, [], error=error)
+
+
+class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # FiftyOne has no types
+    """FastSAM as a FiftyOne model.
+
+    Parameters
+    ----------
+    model : FastSAM, str or path
+        A model, its name or its file.
+    **options
+        Of :class:`~fiftyone_fastsam.EnrichOptions`: thresholds, ``label``, ``min_iou``, ``level``.
+
+    Examples
+    --------
+    >>> dataset.apply_model(FastSAMModel(), "masks")  # doctest: +SKIP
+    >>> dataset.apply_model(FastSAMModel(), "objects", box_prompt_field="ground_truth")  # doctest: +SKIP
+    """
+
+    def __init__(self, model: FastSAM | str | Path = "builtin", **options: Any) -> None:
+        self.fastsam = model if isinstance(model, FastSAM) else FastSAM.load(model)
+        self.options = EnrichOptions(**options)
+        placeholder = torch.nn.Identity()  # the base class wants a module to move and to freeze
+        super().__init__(
+            fout.TorchImageModelConfig({"model": placeholder, "raw_inputs": True, "ragged_batches": False})
+        )
+
+    def build_get_item(self, field_mapping: Mapping[str, str] | None = None) -> FastSAMGetItem:
+        """Return what reads samples for :meth:`predict_all`."""
+        return FastSAMGetItem(field_mapping)
+
+    @property
+    def ragged_batches(self) -> bool:
+        """False: batches are made by :meth:`collate_fn`."""
+        return False
+
+    @property
+    def has_collate_fn(self) -> bool:
+        """True: images of a batch may differ in size."""
+        return True
+
+    @staticmethod
+    def collate_fn(batch: list[Any]) -> list[Any]:
+        """Keep a batch as a list."""
+        return batch
+
+    def predict(self, img: Any) -> Any:
+        """Return the ``Detections`` of one image (array, Pillow image or input of the data loader)."""
+        return self.predict_all([img])[0]
+
+    def predict_all(self, imgs: Sequence[Any]) -> list[Any]:
+        """Return the ``Detections`` of several images; None for one that could not be read."""
+        return [self._predict(img if isinstance(img, ModelInput) else _of_array(img)) for img in imgs]
+
+    def _predict(self, given: ModelInput) -> Any:
+        import logging
+
+        import fiftyone as fo
+
+        if given.image is None:
+            logging.getLogger(__name__).warning("%s", given.error)
+            return None
+        if given.kind != "everything" and not given.prompts:
+            return fo.Detections()
+        masks = self.fastsam.segment(given.image, **self.options.search())
+        slots = {"boxes": "box_prompt_field", "points": "point_prompt_field"}
+        options = self.options
+        if given.kind in slots:
+            from dataclasses import replace
+
+            changed: dict[str, Any] = {slots[given.kind]: "prompts"}
+            options = replace(options, **changed)
+        instances = answer(masks, given.prompts, options)
+        lowest = self.config.confidence_thresh
+        if lowest is not None:
+            instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
+        return fo.Detections(detections=[instance.detection() for instance in instances])
+
+
+def read_prompts(label: Any, key: str) -> tuple[list[Document], str]:
+    """Return the labels that prompt, as stored, and whether they are "boxes" or "points".
+
+    Raises
+    ------
+    InvalidPromptError
+        The label is of another type.
+    """
+    kinds = {"Detections": "boxes", "Detection": "boxes", "Keypoints": "points", "Keypoint": "points"}
+    if label is None:
+        return [], "points" if key == "point_prompt_field" else "boxes"
+    name = type(label).__name__
+    kind = kinds.get(name)
+    expected = {"box_prompt_field": "boxes", "point_prompt_field": "points"}.get(key, kind)
+    if kind is None or kind != expected:
+        raise InvalidPromptError(f"{name} cannot prompt through {key}", expected="Detections or Keypoints", actual=name)
+    return prompts_in(label.to_dict()), kind
+
+
+def _of_array(image: Any) -> ModelInput:
+    return ModelInput(read_image(image), [])

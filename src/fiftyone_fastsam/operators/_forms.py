@@ -1,0 +1,126 @@
+"""Parts of the operators' forms."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from fiftyone.operators import types
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastsam_core.model import FastSAM
+
+__all__ = [
+    "add_existing",
+    "add_label_field",
+    "add_model",
+    "add_prompt_field",
+    "add_thresholds",
+    "fields_of_type",
+    "load_model",
+    "options_from",
+]
+
+_EXISTING = {
+    "resume": ("Go on", "Do what is missing or was made with other settings; never touch other labels"),
+    "skip": ("Skip", "Leave all samples that have a label in this field"),
+    "overwrite": ("Overwrite", "Do all again"),
+    "append": ("Append", "Add to the labels that are there, once for each setting"),
+}
+_OPTIONAL = ("conf", "iou", "max_det", "imgsz", "min_iou", "min_area_px", "level", "output", "existing", "label")
+
+
+@lru_cache(maxsize=2)
+def load_model(name: str) -> FastSAM:
+    """Load a model once; the App calls operators again and again."""
+    from fastsam_core.model import FastSAM
+
+    return FastSAM.load(name)
+
+
+def fields_of_type(ctx: Any, kinds: Sequence[str]) -> list[str]:
+    """Return the fields of samples, or of a video's frames, with one of these label types."""
+    dataset = ctx.dataset
+    video = dataset.media_type == "video"
+    schema = (dataset.get_frame_field_schema() if video else dataset.get_field_schema()) or {}
+    return [
+        name
+        for name, field in schema.items()
+        if getattr(getattr(field, "document_type", None), "__name__", None) in kinds
+    ]
+
+
+def add_label_field(ctx: Any, inputs: Any, default: str) -> None:
+    """Ask for the field to write to; suggests those there are."""
+    view = types.AutocompleteView(allow_user_input=True)
+    for name in fields_of_type(ctx, ("Detections", "Segmentation")):
+        view.add_choice(name, label=name)
+    inputs.str(
+        "label_field",
+        required=True,
+        default=default,
+        label="Label field",
+        description="Where the masks go; made if it is missing",
+        view=view,
+    )
+
+
+def add_prompt_field(ctx: Any, inputs: Any, name: str, kinds: Sequence[str], label: str) -> bool:
+    """Ask for the field that holds the prompts; returns False, with an explanation in the form, if there is none."""
+    fields = fields_of_type(ctx, kinds)
+    if not fields:
+        inputs.view(
+            "no_prompts",
+            types.Error(
+                label=f"No field of {' or '.join(kinds)}", description="This dataset has nothing to prompt with"
+            ),
+        )
+        return False
+    inputs.enum(name, fields, required=True, default=fields[0], label=label, view=types.DropdownView())
+    return True
+
+
+def add_model(inputs: Any) -> None:
+    """Ask for the model."""
+    from fastsam_core.registry import BUILTIN, MODELS
+
+    view = types.AutocompleteView(allow_user_input=True)
+    for name in MODELS:
+        view.add_choice(name, label=name)
+    inputs.str(
+        "model",
+        default=BUILTIN,
+        label="Model",
+        description="A name, or the path of a weights file. builtin is small and needs no download",
+        view=view,
+    )
+
+
+def add_thresholds(inputs: Any, *, everything: bool) -> None:
+    """Ask for what decides which masks are found."""
+    own = "empty: the model's own value"
+    inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({own}, 0.4 for FastSAM)")
+    inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
+    inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
+    inputs.int("max_det", label="Most masks of one image", default=300)
+    if everything:
+        inputs.int("min_area_px", label="Smallest mask, px", default=1)
+        choice = types.RadioGroup()
+        choice.add_choice("instances", label="Instances (Detections)")
+        choice.add_choice("map", label="One map (Segmentation)")
+        inputs.enum("output", choice.values(), default="instances", label="Output", view=choice)
+
+
+def add_existing(inputs: Any) -> None:
+    """Ask what to do with samples that have labels already."""
+    view = types.DropdownView()
+    for value, (label, description) in _EXISTING.items():
+        view.add_choice(value, label=label, description=description)
+    inputs.enum("existing", list(_EXISTING), default="resume", label="Samples that have labels", view=view)
+
+
+def options_from(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `enrich` that a form filled in; empty fields are left to their defaults."""
+    return {name: params[name] for name in _OPTIONAL if params.get(name) not in (None, "")}

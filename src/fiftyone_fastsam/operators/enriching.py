@@ -1,0 +1,279 @@
+"""Operators that write masks: one form each, one generator underneath."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fastsam_core.errors import FastSAMError
+from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
+from fiftyone_fastsam.operators import _forms
+from fiftyone_fastsam.options import EnrichOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BoxesToMasks", "KeypointsToMasks", "PromptHere", "SegmentEverything", "TextToMasks"]
+
+_MANY_SAMPLES: Final = 200
+"""More than this are better done by a background worker."""
+_REPORT_S: Final = 0.3
+_ICON: Final = "/assets/icon.svg"
+
+
+class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
+    """What all of them share: target, progress, notice, immediate or delegated."""
+
+    NAME: ClassVar[str]
+    LABEL: ClassVar[str]
+    DESCRIPTION: ClassVar[str]
+    DEFAULT_FIELD: ClassVar[str] = "fastsam"
+
+    @property
+    def config(self) -> Any:
+        """FiftyOne's description of the operator."""
+        return foo.OperatorConfig(
+            name=self.NAME,
+            label=self.LABEL,
+            description=self.DESCRIPTION,
+            icon=_ICON,
+            dynamic=True,
+            execute_as_generator=True,
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+        )
+
+    def resolve_input(self, ctx: Any) -> Any:
+        """Build the form."""
+        inputs = types.Object()
+        view = ctx.target_view(require_flat=True)
+        if self.add_prompts(ctx, inputs):
+            _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
+            self.add_existing(inputs)
+            _forms.add_model(inputs)
+            _forms.add_thresholds(inputs, everything=type(self) is SegmentEverything)
+        count = len(view)
+        if count > _MANY_SAMPLES:
+            inputs.view(
+                "many",
+                types.Notice(
+                    label=f"{count:,} samples: better scheduled than executed now",
+                    description="A worker does it in the background: fiftyone delegated launch",
+                ),
+            )
+        return types.Property(inputs, view=types.View(label=self.LABEL))
+
+    def resolve_execution_options(self, ctx: Any) -> Any:
+        """Suggest a background worker when there is much to do."""
+        many = len(ctx.target_view(require_flat=True)) > _MANY_SAMPLES
+        return foo.ExecutionOptions(
+            allow_immediate_execution=True, allow_delegated_execution=True, default_choice_to_delegated=many
+        )
+
+    def add_prompts(self, ctx: Any, inputs: Any) -> bool:
+        """Ask for the prompts; False if there are none."""
+        return True
+
+    def add_existing(self, inputs: Any) -> None:
+        """Ask what to do with labels that are there."""
+        _forms.add_existing(inputs)
+
+    def options(self, ctx: Any) -> dict[str, Any]:
+        """Return the options of `enrich`."""
+        return _forms.options_from(ctx.params)
+
+    def execute(self, ctx: Any) -> Any:
+        """Do it: with live progress in the App, or in a worker that returns the outcome."""
+        return self._delegated(ctx) if ctx.delegated else self._immediate(ctx)
+
+    def _enrichment(self, ctx: Any) -> Enrichment:
+        model = _forms.load_model(ctx.params.get("model") or "builtin")
+        field = ctx.params["label_field"].strip()
+        return Enrichment(ctx.target_view(require_flat=True), field, EnrichOptions(**self.options(ctx)), model)
+
+    def _immediate(self, ctx: Any) -> Iterator[Any]:
+        yield ctx.ops.set_progress(label="Loading the model …", progress=0)
+        outcome = _Outcome()
+        try:
+            run = self._enrichment(ctx)
+            shown = 0.0
+            for step in run:
+                outcome.add(step)
+                if time.monotonic() - shown >= _REPORT_S:
+                    shown = time.monotonic()
+                    yield ctx.ops.set_progress(label=outcome.text(run), progress=outcome.share(run))
+        except FastSAMError as error:
+            yield ctx.ops.notify(str(error), variant="error")
+            return
+        yield ctx.ops.set_progress(label=outcome.text(run), progress=1)
+        yield ctx.ops.reload_dataset()
+        yield ctx.ops.notify(outcome.text(run), variant="warning" if outcome.failed else "success")
+
+    def _delegated(self, ctx: Any) -> dict[str, Any]:
+        run, outcome = self._enrichment(ctx), _Outcome()
+        shown = 0.0
+        for step in run:
+            outcome.add(step)
+            if time.monotonic() - shown >= 1:
+                shown = time.monotonic()
+                ctx.set_progress(progress=outcome.share(run), label=outcome.text(run))
+        ctx.set_progress(progress=1, label=outcome.text(run))
+        return {
+            "label_field": run.target.path,
+            "done": outcome.done,
+            "failed": outcome.failed,
+            "skipped": run.skipped,
+            "masks": outcome.masks,
+        }
+
+    def resolve_output(self, ctx: Any) -> Any:
+        """Describe the outcome of a delegated run."""
+        outputs = types.Object()
+        outputs.str("label_field", label="Label field")
+        for name, label in (("done", "Done"), ("failed", "Failed"), ("skipped", "Not needed"), ("masks", "Masks")):
+            outputs.int(name, label=label)
+        return types.Property(outputs)
+
+
+class _Outcome:
+    """Counts steps."""
+
+    def __init__(self) -> None:
+        self.done = self.failed = self.masks = 0
+
+    def add(self, step: EnrichStep) -> None:
+        if step.error is None:
+            self.done += 1
+            self.masks += step.masks
+        else:
+            self.failed += 1
+
+    def share(self, run: Enrichment) -> float:
+        return (self.done + self.failed) / run.total if run.total else 0.0
+
+    def text(self, run: Enrichment) -> str:
+        parts = [f"{self.masks:,} masks on {self.done:,} {'frames' if run.target.is_video else 'samples'}"]
+        if self.failed:
+            parts.append(f"{self.failed:,} failed (see the saved view 'fastsam: failed')")
+        if run.skipped:
+            parts.append(f"{run.skipped:,} needed nothing")
+        return ", ".join(parts)
+
+
+class SegmentEverything(_Enriching):
+    """All objects of each image."""
+
+    NAME = "segment_everything"
+    LABEL = "FastSAM: segment everything"
+    DESCRIPTION = "Find a mask for every object"
+
+
+class BoxesToMasks(_Enriching):
+    """A mask for each box."""
+
+    NAME = "boxes_to_masks"
+    LABEL = "FastSAM: boxes to masks"
+    DESCRIPTION = "Give each box a mask, keeping its label, id, tags and attributes"
+    DEFAULT_FIELD = "fastsam_boxes"
+
+    def add_prompts(self, ctx: Any, inputs: Any) -> bool:
+        """Ask for the boxes."""
+        if not _forms.add_prompt_field(ctx, inputs, "prompts", ("Detections", "Detection"), "Boxes"):
+            return False
+        inputs.float("min_iou", default=0.2, label="Lowest overlap", description="Boxes that fit worse get no mask")
+        return True
+
+    def options(self, ctx: Any) -> dict[str, Any]:
+        """Return the options of `enrich`."""
+        return {**super().options(ctx), "box_prompt_field": ctx.params["prompts"]}
+
+
+class KeypointsToMasks(_Enriching):
+    """A mask for each keypoint label."""
+
+    NAME = "keypoints_to_masks"
+    LABEL = "FastSAM: keypoints to masks"
+    DESCRIPTION = "Give each set of keypoints a mask; points with sam_labels 0 are kept out"
+    DEFAULT_FIELD = "fastsam_points"
+
+    def add_prompts(self, ctx: Any, inputs: Any) -> bool:
+        """Ask for the keypoints."""
+        if not _forms.add_prompt_field(ctx, inputs, "prompts", ("Keypoints", "Keypoint"), "Keypoints"):
+            return False
+        view = types.RadioGroup()
+        for value, label in (("auto", "Automatic"), ("part", "Part"), ("object", "Object"), ("group", "Group")):
+            view.add_choice(value, label=label)
+        inputs.enum("level", view.values(), default="auto", label="Which of nested masks", view=view)
+        return True
+
+    def options(self, ctx: Any) -> dict[str, Any]:
+        """Return the options of `enrich`."""
+        return {**super().options(ctx), "point_prompt_field": ctx.params["prompts"]}
+
+
+class TextToMasks(_Enriching):
+    """Masks of what words describe."""
+
+    NAME = "text_to_masks"
+    LABEL = "FastSAM: text to masks"
+    DESCRIPTION = "Find the objects that words describe"
+    DEFAULT_FIELD = "fastsam_text"
+
+    def add_prompts(self, ctx: Any, inputs: Any) -> bool:
+        """Ask for the words."""
+        inputs.str("text", required=True, label="Words", description="Names of objects, separated by commas")
+        return True
+
+    def options(self, ctx: Any) -> dict[str, Any]:
+        """Return the options of `enrich`."""
+        names = [name.strip() for name in (ctx.params.get("text") or "").split(",")]
+        return {**super().options(ctx), "text": [name for name in names if name] or ""}
+
+
+class PromptHere(_Enriching):
+    """Masks for the labels that are selected."""
+
+    NAME = "prompt_here"
+    LABEL = "FastSAM: prompt here"
+    DESCRIPTION = "Give the selected boxes or keypoints a mask"
+    DEFAULT_FIELD = "fastsam_prompted"
+
+    def add_prompts(self, ctx: Any, inputs: Any) -> bool:
+        """Take the selected labels, or ask for a field."""
+        selected = ctx.selected_labels
+        if selected:
+            names = sorted({label["field"] for label in selected})
+            inputs.view(
+                "selected", types.Notice(label=f"{len(selected)} selected label(s) of {', '.join(names)} will prompt")
+            )
+            if len(names) > 1:
+                inputs.view("several", types.Error(label="Select labels of one field only"))
+                return False
+            return True
+        kinds = ("Detections", "Detection", "Keypoints", "Keypoint")
+        return _forms.add_prompt_field(ctx, inputs, "prompts", kinds, "Labels that prompt")
+
+    def add_existing(self, inputs: Any) -> None:
+        """Masks of prompts are added, so there is nothing to ask."""
+
+    def options(self, ctx: Any) -> dict[str, Any]:
+        """Return the options of `enrich`."""
+        options = {**super().options(ctx), "existing": "append"}
+        selected = ctx.selected_labels
+        if not selected:
+            return {**options, "prompt_field": ctx.params["prompts"]}
+        return {
+            **options,
+            "prompt_field": selected[0]["field"],
+            "prompt_ids": [label["label_id"] for label in selected],
+        }
+
+    def _enrichment(self, ctx: Any) -> Enrichment:
+        if not ctx.selected_labels:
+            return super()._enrichment(ctx)
+        model = _forms.load_model(ctx.params.get("model") or "builtin")
+        view = ctx.dataset.select({label["sample_id"] for label in ctx.selected_labels})
+        return Enrichment(view, ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model)

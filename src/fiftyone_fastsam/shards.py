@@ -1,0 +1,193 @@
+"""Many processes on many machines share one enrichment, with nothing but the database between them.
+
+The samples that are left are divided into ranges of ids. A worker leases a range, renews the lease while it works, and
+removes it when it is done; a range whose worker has died is leased by another one, which goes on where that one
+stopped. Times are the server's, so the machines' clocks do not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.model import FastSAM
+from fiftyone_fastsam._provenance import record_start
+from fiftyone_fastsam._retry import with_retries
+from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
+from fiftyone_fastsam.options import EnrichOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["SHARDS", "iter_shared"]
+
+SHARDS: Final = "fastsam_shards"
+"""MongoDB collection of the leases, in FiftyOne's own database."""
+
+_MOST_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A leased range of samples: ids from ``low`` to ``high``, both included."""
+
+    key: str
+    low: Any
+    high: Any
+
+
+class ShardTable:
+    """The leases of one enrichment.
+
+    Parameters
+    ----------
+    collection : pymongo Collection
+    run : str
+        Stands for dataset, field and configuration.
+    lease_s : float
+        A lease that was not renewed for so long is free again.
+    """
+
+    def __init__(self, collection: Any, run: str, lease_s: float) -> None:
+        self._collection = collection
+        self._run = run
+        self._lease_s = lease_s
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+    def plan(self, ids: list[str], size: int) -> bool:
+        """Divide samples into shards, unless there are shards already (False); several workers may do this at once."""
+        from bson import ObjectId
+        from pymongo import UpdateOne
+
+        if not ids or self.open_count():
+            return False
+        self._collection.delete_many({"run": self._run})  # what was given up gets another chance
+        ordered = sorted(ids)
+        ranges = [(part[0], part[-1]) for part in (ordered[i : i + size] for i in range(0, len(ordered), size))]
+        shards = [
+            UpdateOne(
+                {"_id": f"{self._run}:{low}"},
+                {"$setOnInsert": {"run": self._run, "low": ObjectId(low), "high": ObjectId(high), "attempts": 0}},
+                upsert=True,
+            )
+            for low, high in ranges
+        ]
+        self._collection.bulk_write(shards, ordered=False)
+        return True
+
+    def open_count(self) -> int:
+        """Return how many shards are left, leased ones included."""
+        return int(self._collection.count_documents({"run": self._run, "attempts": {"$lt": _MOST_ATTEMPTS}}))
+
+    def lease(self) -> Shard | None:
+        """Take a shard that nobody works on."""
+        expired = {"$lt": ["$renewed_at", {"$subtract": ["$$NOW", round(self._lease_s * 1000)]}]}
+        free = {"$or": [{"owner": {"$exists": False}}, {"$expr": expired}]}
+        found = self._collection.find_one_and_update(
+            {"run": self._run, "attempts": {"$lt": _MOST_ATTEMPTS}, **free},
+            [{"$set": {"owner": self._owner, "renewed_at": "$$NOW", "attempts": {"$add": ["$attempts", 1]}}}],
+            sort=[("low", 1)],
+        )
+        return None if found is None else Shard(found["_id"], found["low"], found["high"])
+
+    def finish(self, shard: Shard) -> None:
+        """Remove a shard that is done."""
+        self._collection.delete_one({"_id": shard.key, "owner": self._owner})
+
+    @contextmanager
+    def renewed(self, shard: Shard) -> Iterator[threading.Event]:
+        """Keep the lease while the block runs; the event tells that it was lost all the same."""
+        lost, over = threading.Event(), threading.Event()
+        mine = {"_id": shard.key, "owner": self._owner}
+
+        def renew() -> None:
+            while not over.wait(self._lease_s / 4):
+                renewal = with_retries(self._collection.update_one, mine, [{"$set": {"renewed_at": "$$NOW"}}])
+                if not renewal.matched_count:
+                    lost.set()
+                    return
+
+        thread = threading.Thread(target=renew, name="fastsam-lease", daemon=True)
+        thread.start()
+        try:
+            yield lost
+        finally:
+            over.set()
+            thread.join()
+
+
+def iter_shared(
+    view: Any,
+    label_field: str,
+    *,
+    model: FastSAM | str | Path = "builtin",
+    shard_size: int = 1000,
+    lease_s: float = 60.0,
+    **options: Any,
+) -> Iterator[EnrichStep]:
+    """Take part in an enrichment: call this in as many processes and on as many machines as there are.
+
+    All of them need the same arguments, the same database, and the samples' files under the same paths. Workers may
+    come and go at any time.
+
+    Parameters
+    ----------
+    view, label_field, model, **options
+        As for :func:`fiftyone_fastsam.enrich`; ``existing`` is "resume", "skip" or "append".
+    shard_size : int
+        Samples that are leased at once.
+    lease_s : float
+        After so many seconds without a sign a worker is taken for dead.
+
+    Yields
+    ------
+    EnrichStep
+        What this worker has finished.
+
+    Raises
+    ------
+    InvalidParameterError
+        For ``existing="overwrite"``, which cannot tell what others have done already.
+    """
+    checked = EnrichOptions(**options)
+    if checked.existing == "overwrite" or shard_size < 1 or lease_s <= 0:
+        raise InvalidParameterError(
+            "Workers cannot share this",
+            expected="existing of 'resume', 'skip' or 'append', a shard_size of at least 1, a positive lease_s",
+            actual=f"existing {checked.existing!r}, shard_size {shard_size}, lease_s {lease_s}",
+        )
+    network = model if isinstance(model, FastSAM) else FastSAM.load(model)
+    return _work(Enrichment(view, label_field, checked, network), shard_size, lease_s)
+
+
+def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[EnrichStep]:
+    target = whole.target
+    collection = target.samples.database[SHARDS]
+    table = ShardTable(collection, f"{target.dataset._doc.id}:{target.path}:{whole.digest}", lease_s)
+    if with_retries(table.plan, whole.ids, shard_size):
+        with_retries(record_start, target, whole.described, whole.digest)
+    waiting = threading.Event()
+    done = 0
+    while True:
+        shard = with_retries(table.lease)
+        if shard is None:
+            if not with_retries(table.open_count):
+                return
+            waiting.wait(lease_s / 4)  # others work on what is left; one of them may die
+            continue
+        with table.renewed(shard) as lost:
+            part = target.view.match({"_id": {"$gte": shard.low, "$lte": shard.high}})
+            for step in Enrichment(part, target.path, whole.options, whole.model, recorded=False):
+                done += 1
+                yield EnrichStep(done, None, step.sample_id, step.filepath, step.frame_number, step.masks, step.error)
+                if lost.is_set():
+                    break
+            else:
+                with_retries(table.finish, shard)

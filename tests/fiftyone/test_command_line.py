@@ -1,0 +1,64 @@
+"""``fastsam enrich`` and ``fastsam fiftyone``, found through their entry points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fastsam_core.cli import app
+from fastsam_core.model import FastSAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fastsam_core.masks import Masks
+
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch, model: FastSAM) -> None:
+    monkeypatch.setattr(FastSAM, "load", classmethod(lambda cls, *args, **options: model))
+
+
+def test_commands_are_listed() -> None:
+    shown = run(app, ["--help"]).output
+    assert "enrich" in shown
+    assert "fiftyone" in shown
+
+
+def test_enriching_twice(dataset: Any, known_masks: Masks) -> None:
+    first = run(app, ["enrich", dataset.name, "--label-field", "masks"])
+    assert first.exit_code == 0, first.output
+    assert f"masks: 3 done with {3 * len(known_masks)} masks, 0 failed, 0 needed nothing" in first.output
+    second = run(app, ["enrich", dataset.name, "-l", "masks"])
+    assert "0 done with 0 masks, 0 failed, 3 needed nothing" in second.output
+
+
+def test_failures_give_exit_code_1(make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path) -> None:
+    dataset = make_dataset(paths=[image_paths[0], tmp_path / "missing.png"])
+    result = run(app, ["enrich", dataset.name, "-l", "masks"])
+    assert result.exit_code == 1
+    assert "missing.png" in result.output
+    assert "'masks_error'" in result.output
+
+
+def test_wrong_use_gives_exit_code_2(dataset: Any) -> None:
+    for options in (["--existing", "maybe"], ["--view", "none"], ["--boxes", "a", "--points", "b"]):
+        assert run(app, ["enrich", dataset.name, "-l", "masks", *options]).exit_code == 2, options
+    assert run(app, ["enrich", "no-such-dataset", "-l", "masks"]).exit_code == 1
+
+
+def test_saved_views_choose_samples(dataset: Any) -> None:
+    dataset.save_view("first", dataset.limit(1))
+    assert "1 done" in run(app, ["enrich", dataset.name, "-l", "masks", "--view", "first"]).output
+
+
+def test_the_plugin_is_installed(tmp_path: Path) -> None:
+    result = run(app, ["fiftyone", "install", "--plugins-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert (tmp_path / "@fastsam" / "fastsam" / "fiftyone.yml").is_file()
+    assert run(app, ["fiftyone", "install", "--plugins-dir", str(tmp_path)]).exit_code == 1

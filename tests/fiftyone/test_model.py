@@ -1,0 +1,84 @@
+"""`FastSAMModel` in ``dataset.apply_model``, and the remote zoo source."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import fiftyone.zoo as foz
+import numpy as np
+import pytest
+from PIL import Image
+
+import fiftyone_fastsam.zoo
+from fiftyone_fastsam import masks_from_detections
+from fiftyone_fastsam.model import FastSAMModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.model import FastSAM
+
+
+def test_everything(dataset: Any, model: FastSAM, known_masks: Masks) -> None:
+    dataset.apply_model(FastSAMModel(model), "masks", batch_size=2, num_workers=0, progress=False)
+    for sample in dataset:
+        back = masks_from_detections(sample.masks, known_masks.image_hw)
+        np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+def test_one_bad_file_costs_one_sample(
+    make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path, model: FastSAM
+) -> None:
+    (tmp_path / "corrupt.png").write_bytes(b"no image")
+    dataset = make_dataset(paths=[image_paths[0], tmp_path / "corrupt.png", image_paths[1]])
+    dataset.apply_model(FastSAMModel(model), "masks", batch_size=3, num_workers=0, progress=False)
+    assert [label is None for label in dataset.values("masks")] == [False, True, False]
+
+
+@pytest.mark.parametrize("slot", ["box_prompt_field", "prompt_field"])
+def test_boxes_prompt(dataset: Any, model: FastSAM, slot: str) -> None:
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=[0, 0, 1, 1], tags=["t"])])
+    sample.save()
+    fastsam = FastSAMModel(model, min_iou=0)
+    dataset.apply_model(fastsam, "masks", num_workers=0, progress=False, **{slot: "gt"})
+    [found] = dataset.first().masks.detections
+    assert (found.label, found.tags, found.matched) == ("cat", ["t"], True)
+    assert dataset.last().masks.detections == []
+
+
+def test_points_prompt(dataset: Any, model: FastSAM, known_masks: Masks) -> None:
+    y, x = np.argwhere(known_masks.to_dense()[0])[0]
+    height, width = known_masks.image_hw
+    sample = dataset.first()
+    sample["clicks"] = fo.Keypoints(
+        keypoints=[fo.Keypoint(label="k", points=[[(x + 0.5) / width, (y + 0.5) / height]])]
+    )
+    sample.save()
+    dataset.apply_model(FastSAMModel(model), "masks", num_workers=0, progress=False, point_prompt_field="clicks")
+    assert [d.matched for d in dataset.first().masks.detections] == [True]
+
+
+def test_images_without_samples(model: FastSAM, known_masks: Masks, image_paths: list[Path]) -> None:
+    with Image.open(image_paths[0]) as image:
+        found = FastSAMModel(model).predict(np.asarray(image))
+    assert len(found.detections) == len(known_masks)
+
+
+def test_the_zoo_source_loads_the_builtin_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_paths: list[Path]
+) -> None:
+    source = Path(fiftyone_fastsam.zoo.__file__).parent
+    assert sum(path.stat().st_size for path in source.iterdir() if path.is_file()) < 20_000
+    shutil.copytree(source, tmp_path / "fastsam", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fo.config, "model_zoo_dir", str(tmp_path))
+    foz.models._invalidate_zoo_models_manifest()
+    assert {"fastsam/builtin", "fastsam/FastSAM-s"} <= set(foz.list_zoo_models())
+    model = foz.load_zoo_model("fastsam/builtin", conf=0.3)
+    assert type(model) is FastSAMModel
+    assert model.options.conf == 0.3
+    foz.models._invalidate_zoo_models_manifest()

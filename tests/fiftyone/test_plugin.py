@@ -1,0 +1,205 @@
+"""The plugin in FiftyOne: installed as a stub, registered whole, run from forms, delegated, diagnosed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import fiftyone.operators.delegated as food
+import pytest
+from fiftyone.plugins.context import build_plugin_contexts
+
+from fastsam_core.errors import OutputError
+from fiftyone_fastsam import doctor, enrich
+from fiftyone_fastsam.compare import compare_fields
+from fiftyone_fastsam.errors import LabelFieldError
+from fiftyone_fastsam.install import PLUGIN_NAME, install, operator_names
+from fiftyone_fastsam.operators import OPERATORS, _forms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.model import FastSAM
+
+
+@pytest.fixture(scope="module")
+def plugins_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Install the plugin into a folder of its own."""
+    folder = tmp_path_factory.mktemp("plugins")
+    before, fo.config.plugins_dir = fo.config.plugins_dir, str(folder)
+    install()
+    yield folder
+    fo.config.plugins_dir = before
+
+
+@pytest.fixture
+def operators(plugins_dir: Path, model: FastSAM, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the prefix of the operators' names; all of them use the fake model."""
+    monkeypatch.setattr(_forms, "load_model", lambda name: model)
+    return f"{PLUGIN_NAME}/"
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list that notices in the App are added to."""
+    notices: list[str] = []
+
+    def trigger(self: object, name: str, params: dict[str, Any] | None = None) -> None:
+        if name == "notify" and params is not None:
+            notices.append(params["message"])
+
+    monkeypatch.setattr(foo.executor.ExecutionContext, "trigger", trigger)
+    return notices
+
+
+def run_operator(uri: str, dataset: Any, params: dict[str, Any], **context: Any) -> None:
+    """Run an operator at once, to its end."""
+    result = foo.execute_operator(uri, {"dataset": dataset, "params": params, **context})
+    if asyncio.isfuture(result):
+        result = asyncio.get_event_loop().run_until_complete(result)
+    assert not result.error, result.error
+    if result.is_generator:
+        for _ in result.result:
+            pass
+
+
+def test_every_listed_operator_is_registered(plugins_dir: Path) -> None:
+    [context] = [context for context in build_plugin_contexts() if context.name == PLUGIN_NAME]
+    assert context.errors == []
+    assert [operator.name for operator in context.instances] == operator_names()
+    assert len(OPERATORS) == len(operator_names())
+    for operator in context.instances:
+        assert type(operator) in OPERATORS
+        assert (plugins_dir / PLUGIN_NAME / operator.config.icon.lstrip("/")).is_file()
+
+
+def test_nothing_is_loaded_twice(plugins_dir: Path) -> None:
+    build_plugin_contexts()
+    files = [module.__file__ for name, module in sys.modules.items() if "operators.enriching" in name]
+    assert len(files) == 1
+
+
+def test_the_stub_is_replaced_only_on_request(tmp_path: Path) -> None:
+    folder = install(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "__init__.py",
+        "assets",
+        "fiftyone.yml",
+        "requirements.txt",
+    ]
+    (folder / "old.txt").touch()
+    with pytest.raises(OutputError, match="--force"):
+        install(tmp_path)
+    install(tmp_path, force=True)
+    assert not (folder / "old.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["@fastsam"]
+
+
+@pytest.mark.parametrize("name", [operator.__name__ for operator in OPERATORS])
+def test_forms_open_with_and_without_labels(operators: str, dataset: Any, model: FastSAM, name: str) -> None:
+    [operator] = [kind() for kind in OPERATORS if kind.__name__ == name]
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    operator.resolve_type(ctx, "inputs")
+    enrich(dataset, "masks", model=model)
+    enrich(dataset, "others", model=model)
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    operator.resolve_type(ctx, "inputs")
+
+
+def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: Masks, told: list[str]) -> None:
+    chosen = dataset.values("id")[1]
+    params = {"label_field": "masks", "view_target": "SELECTED_SAMPLES"}
+    run_operator(operators + "segment_everything", dataset, params, selected=[chosen])
+    assert dataset.exists("masks").values("id") == [chosen]
+    assert len(dataset[chosen].masks.detections) == len(known_masks)
+    assert told == [f"{len(known_masks)} masks on 1 samples"]
+
+
+def test_a_problem_is_told_in_the_app(operators: str, dataset: Any, told: list[str]) -> None:
+    run_operator(operators + "segment_everything", dataset, {"label_field": "filepath"})
+    assert "belongs to FiftyOne" in told[-1]
+    run_operator(operators + "text_to_masks", dataset, {"label_field": "masks", "text": "dog"})
+    assert "text encoder" in told[-1]
+
+
+def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
+    boxes = [fo.Detection(label=name, bounding_box=[0, 0, 1, 1]) for name in ("a", "b", "c")]
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=boxes)
+    sample.save()
+    for box in (boxes[1], boxes[1], boxes[2]):
+        selected = [{"field": "gt", "label_id": box.id, "sample_id": sample.id}]
+        run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
+    assert [d.label for d in dataset.first().here.detections] == ["b", "c"]
+    assert dataset.exists("here").values("id") == [sample.id]
+
+
+def test_only_labels_that_a_view_shows_prompt(operators: str, dataset: Any, model: FastSAM) -> None:
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(
+        detections=[fo.Detection(label=name, bounding_box=[0, 0, 1, 1]) for name in ("cat", "dog")]
+    )
+    sample.save()
+    enrich(dataset.filter_labels("gt", fo.ViewField("label") == "dog"), "masks", model=model, box_prompt_field="gt")
+    assert [d.label for d in dataset.first().masks.detections] == ["dog"]
+
+
+def test_delegated_runs_report_progress_and_outcome(operators: str, dataset: Any, known_masks: Masks) -> None:
+    foo.execute_operator(
+        operators + "segment_everything",
+        {"dataset": dataset, "params": {"label_field": "masks"}, "request_delegation": True},
+        request_delegation=True,
+    )
+    service = food.DelegatedOperationService()
+    service.execute_queued_operations(limit=1, dataset_name=dataset.name, log=False)
+    [operation] = service.list_operations(dataset_name=dataset.name)
+    assert operation.run_state == "completed", operation.result
+    assert operation.result.result == {
+        "label_field": "masks",
+        "done": 3,
+        "failed": 0,
+        "skipped": 0,
+        "masks": 3 * len(known_masks),
+    }
+    assert operation.status.progress == 1
+    assert len(dataset.exists("masks")) == 3
+
+
+def test_the_doctor_finds_what_is_wrong(plugins_dir: Path, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [finding for finding in doctor.diagnose(dataset) if not finding.well] == []
+    dataset.persistent = False
+    monkeypatch.setattr(doctor, "operator_names", lambda: ["segment_everything", "forgotten"])
+    wrong = [finding for finding in doctor.diagnose(dataset) if not finding.well]
+    dataset.persistent = True
+    assert ["forgotten" in finding.text or "not persistent" in finding.text for finding in wrong] == [True, True]
+    monkeypatch.setattr(fo.config, "plugins_dir", str(plugins_dir / "none"))
+    assert any("fastsam fiftyone install" in finding.remedy for finding in doctor.diagnose())
+
+
+def test_comparing_two_fields(dataset: Any) -> None:
+    def detections(*boxes: list[float]) -> Any:
+        return fo.Detections(detections=[fo.Detection(label="x", bounding_box=box) for box in boxes])
+
+    a, b = [0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]
+    first, second, third = dataset
+    first["one"], first["two"] = detections(a, b), detections(a, b, b)
+    second["one"], second["two"] = detections(a), detections([0.0, 0.0, 0.5, 0.25], b)
+    third["one"], third["two"] = detections(), None
+    for sample in (first, second, third):
+        sample.save()
+    found = list(compare_fields(dataset, "one", "two"))
+    assert [(c.agreement, c.unmatched_first, c.unmatched_second, c.duplicates_second) for c in found] == [
+        (1.0, 0, 0, 1),
+        (pytest.approx(1 / 3), 0, 1, 0),
+        (None, 0, 0, 0),
+    ]
+    assert dataset.values("two_vs_one") == [1.0, pytest.approx(1 / 3), None]
+    assert dataset.first().two.detections[2].duplicate
+    assert dataset.last().two is None
+    with pytest.raises(LabelFieldError):
+        compare_fields(dataset, "one", "filepath")

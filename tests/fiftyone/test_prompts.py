@@ -1,0 +1,176 @@
+"""Labels that prompt: one answer each, in order, with everything that the label carried."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fastsam_core.errors import InvalidPromptError
+from fastsam_core.masks import Masks
+from fiftyone_fastsam import EnrichOptions, enrich, masks_from_detections
+from fiftyone_fastsam._answers import answer, prompts_in, semantic_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fiftyone.conftest import FakeNetwork
+
+    from fastsam_core.model import FastSAM
+
+NAN = math.nan
+BOXES = EnrichOptions(box_prompt_field="gt")
+POINTS = EnrichOptions(point_prompt_field="clicks")
+
+
+@pytest.fixture
+def two_squares() -> Masks:
+    """Return masks of a 20 × 40 image: rows 2-9 × columns 4-11, and rows 10-17 × columns 20-35."""
+    stack = np.zeros((2, 20, 40), bool)
+    stack[0, 2:10, 4:12] = True
+    stack[1, 10:18, 20:36] = True
+    return Masks.from_dense(stack, scores=[0.5, 0.75])
+
+
+def test_each_box_has_one_answer_in_order(two_squares: Masks) -> None:
+    prompts = [
+        {"_id": 1, "label": "b", "bounding_box": [0.5, 0.5, 0.4, 0.4], "tags": ["t"], "weather": "sun"},
+        {"_id": 2, "label": "none", "bounding_box": [0.0, 0.0, 0.05, 0.05]},
+        {"_id": 3, "label": "a", "bounding_box": [0.1, 0.1, 0.2, 0.4], "confidence": 0.25},
+        {"_id": 4, "label": "b", "bounding_box": [0.5, 0.5, 0.4, 0.4]},
+    ]
+    found = answer(two_squares, prompts, BOXES)
+    assert [i.id for i in found] == [1, 2, 3, 4]
+    assert [i.label for i in found] == ["b", "none", "a", "b"]
+    assert [i.attributes["matched"] for i in found] == [True, False, True, True]
+    assert [i.attributes["fit"] for i in found] == [1.0, 0.0, 1.0, 1.0]
+    assert [i.confidence for i in found] == [0.75, None, 0.25, 0.75]
+    assert (found[0].tags, found[0].attributes["weather"], found[0].attributes["area_px"]) == (["t"], "sun", 128)
+    assert (found[1].mask, found[1].bounding_box) == (None, [0.0, 0.0, 0.05, 0.05])
+    assert found[2].mask is not None
+    assert found[2].mask.shape == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "box", [None, [], [0.1, 0.1, NAN, 0.1], [0.1, 0.1, 0.0, 0.1], [0.5, 0.5, -0.2, 0.1], [5, 5, 1, 1], ["a"] * 4]
+)
+def test_boxes_that_are_none_or_out_of_range_match_nothing(two_squares: Masks, box: Any) -> None:
+    prompts = [{"label": "x", "bounding_box": box}, {"label": "a", "bounding_box": [0.1, 0.1, 0.2, 0.4]}]
+    found = answer(two_squares, prompts, BOXES)
+    assert [i.attributes["matched"] for i in found] == [False, True]
+    assert all(math.isfinite(value) for value in found[0].bounding_box)
+
+
+def test_a_poor_fit_is_no_match(two_squares: Masks) -> None:
+    prompts = [{"label": "a", "bounding_box": [0.1, 0.1, 0.2, 0.8]}]
+    assert answer(two_squares, prompts, BOXES)[0].attributes["fit"] == 0.5
+    strict = EnrichOptions(box_prompt_field="gt", min_iou=0.6)
+    assert answer(two_squares, prompts, strict)[0].attributes == {"matched": False, "fit": 0.0}
+
+
+def test_keypoints_pick_masks_and_negatives_avoid_them(two_squares: Masks) -> None:
+    both = Masks.concatenate([two_squares, two_squares.union()])
+    near, far = [0.2, 0.3], [0.7, 0.7]
+    prompts = [
+        {"_id": 1, "label": "one", "points": [near, [NAN, NAN]]},
+        {"_id": 2, "label": "both", "points": [near, far]},
+        {"_id": 3, "label": "negative", "points": [far, near], "sam_labels": [1, 0]},
+        {"_id": 4, "label": "off", "points": [[0.99, 0.01]]},
+        {"_id": 5, "label": "nothing", "points": [[NAN, NAN]]},
+        {"_id": 6, "label": "only negative", "points": [near], "sam_labels": [0]},
+        {"_id": 7, "label": "empty", "points": []},
+    ]
+    found = answer(both, prompts, POINTS)
+    areas = [None if i.mask is None else int(i.mask.sum()) for i in found]
+    assert areas == [64, 192, 128, None, None, None, None]
+    assert [i.attributes["matched"] for i in found] == [True] * 3 + [False] * 4
+    assert "sam_labels" not in found[2].attributes
+    assert found[3].bounding_box == [0.99, 0.01, 0.0, 0.0]
+    assert found[4].bounding_box == [0.0] * 4
+
+
+def test_single_labels_prompt_as_well() -> None:
+    assert prompts_in(None) == []
+    assert prompts_in({"_cls": "Detections", "detections": []}) == []
+    assert [p["label"] for p in prompts_in({"_cls": "Detection", "label": "a"})] == ["a"]
+    assert [p["label"] for p in prompts_in({"_cls": "Keypoints", "keypoints": [{"label": "b"}]})] == ["b"]
+
+
+def test_maps_take_the_values_of_classes(two_squares: Masks) -> None:
+    prompts = [
+        {"label": "a", "bounding_box": [0.1, 0.1, 0.2, 0.4]},
+        {"label": "b", "bounding_box": [0.5, 0.5, 0.4, 0.4]},
+    ]
+    options = EnrichOptions(box_prompt_field="gt", output="map")
+    painted = semantic_map(two_squares, answer(two_squares, prompts, options), options, {"a": 7, "b": 9})
+    np.testing.assert_array_equal(painted, two_squares.to_label_map([7, 9]))
+
+
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_ground_truth_boxes_get_their_masks(
+    dataset: Any, model: FastSAM, network: FakeNetwork, known_masks: Masks, writer: str
+) -> None:
+    height, width = known_masks.image_hw
+    first, second, third = dataset
+    x0, y0, x1, y1 = known_masks.extents_xyxy[2].tolist()
+    prompt = fo.Detection(
+        label="cat", bounding_box=[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height], tags=["keep"], age=3
+    )
+    first["gt"] = fo.Detections(detections=[prompt, fo.Detection(label="dog", bounding_box=[0, 0, 1e-3, 1e-3])])
+    second["gt"] = fo.Detections()
+    for sample in (first, second):
+        sample.save()
+    dataset.add_dynamic_sample_fields()
+    report = enrich(dataset, "masks", model=model, box_prompt_field="gt", writer=writer)
+    assert (report.done, report.masks, network.calls) == (3, 1, 1)  # nothing to ask, nothing to compute
+    first.reload()
+    cat, dog = first.masks.detections
+    assert (cat.id, cat.label, cat.tags, cat.age, cat.matched) == (prompt.id, "cat", ["keep"], 3, True)
+    np.testing.assert_array_equal(
+        masks_from_detections(fo.Detections(detections=[cat]), (height, width)).to_dense()[0], known_masks.to_dense()[2]
+    )
+    assert (dog.matched, dog.mask, dog.fit) == (False, None, 0.0)
+    for sample in dataset.skip(1):
+        assert sample.masks.detections == []
+    assert "masks.detections.age" in dataset.get_field_schema(flat=True)
+    assert third.masks is not None
+
+
+def test_the_type_of_a_field_decides_how_it_prompts(dataset: Any, model: FastSAM, known_masks: Masks) -> None:
+    y, x = np.argwhere(known_masks.to_dense()[0])[0]
+    height, width = known_masks.image_hw
+    sample = dataset.first()
+    sample["clicks"] = fo.Keypoints(
+        keypoints=[fo.Keypoint(label="k", points=[[(x + 0.5) / width, (y + 0.5) / height]])]
+    )
+    sample.save()
+    enrich(dataset, "masks", model=model, prompt_field="clicks", level="group")
+    [found] = dataset.first().masks.detections
+    assert (found.label, found.matched) == ("k", True)
+
+
+def test_fields_that_cannot_prompt(dataset: Any, model: FastSAM) -> None:
+    dataset.add_sample_field("gt", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    fields: tuple[dict[str, Any], ...]
+    fields = ({"box_prompt_field": "none"}, {"point_prompt_field": "gt"}, {"prompt_field": "filepath"})
+    for options in fields:
+        with pytest.raises(InvalidPromptError, match="cannot prompt"):
+            enrich(dataset, "masks", model=model, **options)
+    with pytest.raises(InvalidPromptError, match="cannot replace"):
+        enrich(dataset, "gt", model=model, box_prompt_field="gt")
+
+
+def test_classes_of_maps_are_known_to_the_dataset(
+    make_dataset: Callable[..., Any], model: FastSAM, known_masks: Masks
+) -> None:
+    dataset = make_dataset(1)
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])])
+    sample.save()
+    enrich(dataset, "map", model=model, box_prompt_field="gt", output="map", min_iou=0)
+    value = next(value for value, label in dataset.mask_targets["map"].items() if label == "cat")
+    assert set(np.unique(dataset.first().map.mask)) <= {0, value}
+    assert dataset.first().map.mask.any()

@@ -1,0 +1,154 @@
+"""Interruptions: a killed process, a database that goes away, videos that break off."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+import pymongo.errors
+import pytest
+
+from fiftyone_fastsam import _retry, enrich, masks_from_detections
+from fiftyone_fastsam._writers import DirectWriter
+from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.model import FastSAM
+
+ROOT = Path(__file__).parents[2]
+
+ENDLESS = """
+import sys, time
+from tests.fiftyone.conftest import FakeNetwork
+from fastsam_core.checkpoints import ModelInfo
+from fastsam_core.model import FastSAM
+from fiftyone_fastsam import iter_enrich, _queue
+
+_queue._BATCH_ITEMS = 3
+class Slow(FakeNetwork):
+    def forward(self, batch):
+        time.sleep(0.02)
+        return super().forward(batch)
+model = FastSAM(Slow(), ModelInfo(name="fake", imgsz=128, conf=0.4, iou=0.9))
+for step in iter_enrich(sys.argv[1], "masks", model=model, existing=sys.argv[2]):
+    print("done", step.done, flush=True)
+"""
+
+
+def test_kill_9_leaves_whole_samples_and_the_next_run_goes_on(
+    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM, known_masks: Masks
+) -> None:
+    dataset = make_dataset(paths=image_paths * 10)
+    command = [sys.executable, "-c", ENDLESS, dataset.name, "append"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("done") and int(line.split()[1]) >= 10:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.wait() == -signal.SIGKILL
+    dataset.reload()
+    done = len(dataset.exists("masks"))
+    assert 10 <= done < 60
+    assert {len(sample.masks.detections) for sample in dataset.exists("masks")} == {len(known_masks)}
+    report = enrich(dataset, "masks", model=model, existing="append")
+    assert (report.done, report.skipped) == (60 - done, done)
+    for sample in dataset:
+        back = masks_from_detections(sample.masks, known_masks.image_hw)
+        np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+class Flaky:
+    """Lets a number of writes fail, before or after they reached the database."""
+
+    def __init__(self, failures: int, *, after: bool) -> None:
+        self.failures, self.after = failures, after
+        self.real = DirectWriter.write
+
+    def __call__(self, writer: DirectWriter, results: Any) -> None:
+        self.failures -= 1
+        if self.failures >= 0 and not self.after:
+            raise pymongo.errors.AutoReconnect("gone")
+        self.real(writer, results)
+        if self.failures >= 0:
+            raise pymongo.errors.AutoReconnect("gone after the work was done")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_retry, "_FIRST_WAIT_S", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("after", [False, True])
+def test_a_database_that_comes_back_costs_nothing(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    flaky = Flaky(2, after=after)
+    monkeypatch.setattr(DirectWriter, "write", lambda writer, results: flaky(writer, results))
+    assert enrich(dataset, "masks", model=model, existing="append").done == 3
+    assert [len(s.masks.detections) for s in dataset] == [len(known_masks)] * 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_database_that_stays_away_stops_the_run_which_can_go_on(
+    dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(_retry, "GIVE_UP_S", 0.01)
+        flaky = Flaky(1000, after=False)
+        patch.setattr(DirectWriter, "write", lambda writer, results: flaky(writer, results))
+        with pytest.raises(DatabaseUnavailableError, match="run the same command again"):
+            enrich(dataset, "masks", model=model)
+    assert enrich(dataset, "masks", model=model).done == 3
+
+
+def test_a_database_that_refuses_is_reported(dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise pymongo.errors.OperationFailure("not authorized")
+
+    monkeypatch.setattr(DirectWriter, "write", refuse)
+    with pytest.raises(DatabaseWriteError, match="not authorized"):
+        enrich(dataset, "masks", model=model)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    import cv2
+
+    path = tmp_path / "video.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
+    for i in range(5):
+        writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_videos_are_done_frame_by_frame(
+    make_dataset: Callable[..., Any], model: FastSAM, known_masks: Masks, video: Path, writer: str
+) -> None:
+    broken = video.with_name("broken.avi")
+    broken.write_bytes(b"no video")
+    dataset = make_dataset(0)
+    dataset.add_samples([fo.Sample(filepath=str(video)), fo.Sample(filepath=str(broken))], progress=False)
+    report = enrich(dataset, "masks", model=model, writer=writer)
+    assert (report.label_field, report.done, report.failed) == ("frames.masks", 5, 1)
+    first, second = dataset
+    assert sorted(first.frames) == [1, 2, 3, 4, 5]
+    for frame in first.frames.values():
+        assert len(frame.masks.detections) == len(known_masks)
+    assert "cannot be read" in second.masks_error
+    assert dataset.load_saved_view("fastsam: failed").values("id") == [second.id]
+    assert dataset.load_saved_view("fastsam: done").values("id") == [first.id]
+    first.frames[3].clear_field("masks")
+    first.save()
+    assert enrich(dataset, "frames.masks", model=model, writer=writer).done == 1
