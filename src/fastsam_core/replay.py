@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class Replayed:
     unanswered: int = 0
 
 
-def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> Iterator[Replayed]:
+def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> Generator[Replayed, None, None]:
     """Apply the steps of a journal to images; a generator of steps like `iter_segment`.
 
     Points, boxes and regions are taken at the same pixels; what was picked by hand, by the box around it.
@@ -87,7 +87,7 @@ def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:
 
 def _replay(
     steps: Sequence[_Entry], sources: Iterable[object], model: FastSAM, options: Mapping[str, Any]
-) -> Iterator[Replayed]:
+) -> Generator[Replayed, None, None]:
     for step in iter_segment(sources, model, **options):
         if step.masks is None or step.image is None:
             yield Replayed(step.index, step.source, None, step.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_fastsam._napari import camera_of
@@ -46,6 +46,7 @@ class FastSAMWidget(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
+        self._docked = False
         self.viewer = napari_viewer
         self.session = Session(napari_viewer)
         self.segmentation = SegmentationController(self.session)
@@ -83,9 +84,11 @@ class FastSAMWidget(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(6, 4, 6, 4)
         column.setSpacing(2)
-        if self.session.settings.walkthrough:
-            column.addWidget(Guide(self.viewer))
-        column.addWidget(RestoreBar(self.journal))
+        self.guide = Guide(self.viewer)
+        column.addWidget(self.guide)
+        self.guide.setVisible(self.session.settings.walkthrough)
+        self.restore_bar = RestoreBar(self.journal, content)
+        column.addWidget(self.restore_bar)
         column.addWidget(section("1 · Segment", self.segment_panel))
         column.addWidget(section("2 · Filter", self.filter_panel))
         column.addWidget(section("3 · Pick", self.pick_panel))
@@ -118,6 +121,14 @@ class FastSAMWidget(QWidget):
         missing = self.viewer.dims.ndim - image.ndim
         shown = [axis - missing for axis in self.viewer.dims.displayed]
         camera_of(self.viewer).center = tuple(world[shown])
+
+    def event(self, event: Any) -> bool:
+        """Notice that the dock was closed: napari takes the widget out of it then."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self._docked and self.parent() is None:
+                self.shut_down()
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
 
     def closeEvent(self, event: Any) -> None:
         """Leave the viewer as it was: no callbacks, no own overlay layers; labels and prompts stay."""

@@ -240,9 +240,7 @@ class SegmentationController:
             warn(describe(done.error) if done.error is not None else "a plane could not be read")
             return
         self._found += len(done.candidates)
-        self.session.put(task.image_id, done.plane, done.candidates, add=add)
-        if done.links is not None and self.session.image is not None:
-            self.session.links[done.plane] = done.links
+        self.session.put(task.image_id, done.plane, done.candidates, add=add, links=done.links)
 
     def _on_error(self, run: int, error: BaseException) -> None:
         if run == self._run:

@@ -64,9 +64,9 @@ class Session:
         self.options = PickOptions()
         self.prompts = PromptSet()
         self.picks: tuple[Pick, ...] = ()
-        self.links: dict[Plane, NDArray[np.int64]] = {}
         self._by_hand: set[int] = set()
         self._pools: dict[Hashable, CandidatePool] = {}
+        self._links: dict[Hashable, dict[Plane, NDArray[np.int64]]] = {}
         self._committed: dict[tuple[Hashable, Plane], dict[int, int]] = {}
         self._shown = _NOTHING
         dims = viewer.dims.events
@@ -92,7 +92,6 @@ class Session:
             for name in _PLACING_EVENTS:
                 getattr(image.events, name).connect(self.update_plane)
         self.plane = None
-        self.links = {}
         self.image_changed.emit()
         self.update_plane(force=True)
 
@@ -147,7 +146,20 @@ class Session:
         """Candidates of the plane; None if it was not segmented."""
         return self.pool.get(self.plane)
 
-    def put(self, image_id: Hashable, plane: Plane, candidates: Candidates, *, add: bool = False) -> None:
+    @property
+    def links(self) -> dict[Plane, NDArray[np.int64]]:
+        """The object that each candidate belongs to, by plane, after a whole stack was segmented."""
+        return self._links.setdefault(self.image.unique_id if self.image is not None else None, {})
+
+    def put(
+        self,
+        image_id: Hashable,
+        plane: Plane,
+        candidates: Candidates,
+        *,
+        add: bool = False,
+        links: NDArray[np.int64] | None = None,
+    ) -> None:
         """Take in candidates of a plane: instead of those that are there, or (`add`) in addition to them."""
         pool = self.pool_of(image_id)
         old = pool.get(plane)
@@ -155,7 +167,9 @@ class Session:
             candidates = old.extended(candidates)
         else:
             self._committed.pop((image_id, plane), None)
-            self.links.pop(plane, None)
+            self._links.setdefault(image_id, {}).pop(plane, None)
+        if links is not None:
+            self._links.setdefault(image_id, {})[plane] = links
         pool.put(plane, candidates)
         if self.image is not None and self.image.unique_id == image_id and plane == self.plane:
             self._new_candidates(keep_hand=add)
@@ -164,7 +178,8 @@ class Session:
         """Drop all candidates of the image; labels that were committed stay."""
         self.pool.clear()
         self.links.clear()
-        self._committed.clear()
+        for key in [key for key in self._committed if self.image is not None and key[0] == self.image.unique_id]:
+            del self._committed[key]
         self._new_candidates()
 
     def _new_candidates(self, *, keep_hand: bool = False) -> None:

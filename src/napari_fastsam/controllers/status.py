@@ -41,16 +41,21 @@ class StatusLine:
         self.session, self.hover = session, hover
         self.text = ""
         session.hovered.connect(self._on_hovered)
+        session.selection_changed.connect(self._on_selection)
         session.viewer.events.status.connect(self._keep)
 
     def close(self) -> None:
         """Leave the status bar to napari."""
         self.session.viewer.events.status.disconnect(self._keep)
         self.session.hovered.disconnect(self._on_hovered)
+        self.session.selection_changed.disconnect(self._on_selection)
 
     def _on_hovered(self, index: int) -> None:
         self.text = describe_candidate(self.session, index, self.hover.level)
         self._keep()
+
+    def _on_selection(self) -> None:
+        self._on_hovered(self.hover.index)
 
     def _keep(self, event: object = None) -> None:
         viewer = self.session.viewer

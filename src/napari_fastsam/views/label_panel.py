@@ -66,7 +66,7 @@ class LabelPanel(QWidget):
         self.preview = hint()
         self.commit_button = button("Commit picked  [K]", "Write the picked candidates as labels", self.commit_picked)
         self.all_button = button("Commit all shown", "Write every candidate that is shown as labels", self.commit_shown)
-        export_button = button("Export ▾", "Save the labels as TIFF, COCO JSON or a table of measurements")
+        export_button = button("Export", "Save the labels as TIFF, COCO JSON or a table of measurements")
         menu = QMenu(export_button)
         for text, suffix, pattern in _EXPORTS:
             menu.addAction(text).triggered.connect(  # type: ignore[union-attr]

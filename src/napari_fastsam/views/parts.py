@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,25 +54,24 @@ def hint(text: str = "") -> QLabel:
     return label
 
 
-def section(title: str, content: QWidget, *, expanded: bool = True) -> QCollapsible:
-    """Return a part of the widget that can be folded."""
-    part = QCollapsible(title)
-    part.setDuration(0)
-    inner = part.content()
-    layout = inner.layout()
-    if layout is not None:
-        layout.setContentsMargins(_SPACING_PX, 0, 0, 2 * _SPACING_PX)
-        layout.setSpacing(_SPACING_PX)
-    part.addWidget(content)
-    if expanded:
-        part.expand(animate=False)
-    return part
-
-
-def column() -> tuple[QWidget, QVBoxLayout]:
-    """Return an empty panel and its layout."""
+def section(title: str, content: QWidget, *, expanded: bool = True) -> QWidget:
+    """Return a part of the widget that can be folded by a click on its title."""
     holder = QWidget()
+    head = QPushButton()
+    head.setCheckable(True)
+    head.setToolTip("Fold or unfold")
+    head.setStyleSheet("QPushButton { text-align: left; font-weight: bold; padding: 2px 6px; }")
+
+    def fold(shown: bool) -> None:
+        head.setText(f"{'▾' if shown else '▸'}  {title}")
+        content.setVisible(shown)
+
     layout = QVBoxLayout(holder)
-    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setContentsMargins(0, 0, 0, _SPACING_PX)
     layout.setSpacing(_SPACING_PX)
-    return holder, layout
+    layout.addWidget(head)
+    layout.addWidget(content)
+    head.toggled.connect(fold)
+    head.setChecked(expanded)
+    fold(expanded)
+    return holder

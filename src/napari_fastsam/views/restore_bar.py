@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 
 from napari_fastsam.views.parts import button, row_of
 
@@ -21,10 +21,11 @@ class RestoreBar(QFrame):
     Parameters
     ----------
     journal : JournalController
+    parent : QWidget
     """
 
-    def __init__(self, journal: JournalController) -> None:
-        super().__init__()
+    def __init__(self, journal: JournalController, parent: QWidget) -> None:
+        super().__init__(parent)
         self.journal = journal
         self.setObjectName("restore")
         self.setStyleSheet("#restore { border: 1px solid #d99a2b; border-radius: 4px; }")

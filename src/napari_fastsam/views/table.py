@@ -103,7 +103,7 @@ class CandidateTable(QTableView):
         self.table = TableModel()
         self.setModel(self.table)
         self.setSortingEnabled(True)
-        self.setAlternatingRowColors(True)
+        self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)

@@ -1,0 +1,165 @@
+"""Speed of the napari plugin under Xvfb (software OpenGL), beside the way other plugins do the same work.
+
+Needs a display: ``xvfb-run -s "-screen 0 1600x1200x24" python -m benchmarks --only napari``. Without one, or without
+napari, there are no rows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.harness import Benchmark, Row, Scale, median_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastsam_core.masks import Masks
+
+__all__ = ["BENCHMARKS"]
+
+_OBJECT_PX = 160
+
+
+def _blobs(count: int, hw: tuple[int, int]) -> Masks:
+    """Make discs of many sizes, some inside others."""
+    from fastsam_core.masks import Masks
+
+    rng = np.random.default_rng(0)
+    crops, origins = [], []
+    for _ in range(count):
+        radius = int(np.exp(rng.uniform(np.log(4), np.log(max(min(hw) / 12, 5)))))
+        y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+        crops.append(y * y + x * x <= radius * radius)
+        origins.append((rng.integers(0, hw[0] - 2 * radius), rng.integers(0, hw[1] - 2 * radius)))
+    return Masks.from_crops(crops, origins, hw, rng.uniform(0.3, 1, count))
+
+
+def _can_show() -> bool:
+    return bool(os.environ.get("DISPLAY")) and all(find_spec(name) for name in ("napari", "qtpy"))
+
+
+class _Scene:
+    """A viewer with the widget and candidates in it."""
+
+    def __init__(self, count: int, hw: tuple[int, int]) -> None:
+        import napari
+
+        from napari_fastsam.models.candidates import Candidates
+        from napari_fastsam.widget import FastSAMWidget
+
+        os.environ["FASTSAM_JOURNALS"] = os.path.join(os.environ.get("TMPDIR", "/tmp"), "fastsam-bench")
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.add_image(np.zeros(hw, np.uint8), name="photo")
+        self.widget = FastSAMWidget(self.viewer)
+        self.viewer.window.add_dock_widget(self.widget)
+        session = self.widget.session
+        assert session.image is not None
+        assert session.plane is not None
+        session.put(session.image.unique_id, session.plane, Candidates.measure(_blobs(count, hw)))
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Draw the canvas now."""
+        from qtpy.QtWidgets import QApplication
+
+        self.viewer.window._qt_viewer.canvas.native.repaint()
+        QApplication.processEvents()
+
+    def close(self) -> None:
+        """Close the viewer."""
+        self.widget.shut_down()
+        self.viewer.close()
+
+
+def look_ups(scale: Scale) -> Iterator[Row]:
+    """Prompts, hover and filters: what happens without the network."""
+    if not _can_show():
+        return
+    from napari_fastsam.controllers.session import Session
+    from napari_fastsam.models.candidates import Candidates
+    from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
+
+    masks = _blobs(scale.many, scale.image_hw)
+    shown = np.ones(len(masks), bool)
+    rng = np.random.default_rng(1)
+    for count in (1, 10, 100):
+        points = rng.uniform((0, 0), scale.image_hw, (count, 2))
+        prompts = PromptSet(points, np.ones(count, bool), np.arange(count))
+        ours = median_ms(partial(resolve, masks, shown, prompts, PickOptions()), scale.repeats)
+        yield Row(f"napari: {count} points to selection, {scale.many} masks, no repaint", ours, None, "ms", "<= 10 ms")
+    scene = _Scene(scale.many, scale.image_hw)
+    hover, session = scene.widget.hover, scene.widget.session
+    hover.set_enabled(True)
+    places = iter(rng.uniform((0, 0), scale.image_hw, (10_000, 2)))
+    dense = masks.to_dense(max_bytes=2**33) if scale.many <= scale.some * 3 else None
+    peer = None
+    if dense is not None:
+        peer = median_ms(lambda: np.flatnonzero(dense[:, 5, 7]), scale.repeats)
+        del dense
+
+    def look() -> None:
+        point_yx = hover.locate(next(places))
+        if point_yx is not None:
+            hover.look(point_yx)
+
+    ours = median_ms(look, 30)
+    yield Row(f"napari: hover look-up, {scale.many} masks", ours, peer, "ms", "<= 1 ms")
+    many = Candidates.measure(_blobs(1000, scale.image_hw))
+    assert isinstance(session, Session)
+    session.put(session.image.unique_id, session.plane, many)  # type: ignore[union-attr,arg-type]
+    limits = iter(np.tile(np.linspace(0.3, 0.6, 50), 100))
+
+    def filter_once() -> None:
+        session.set_filters(session.filters.with_limits("confidence", float(next(limits)), np.inf))
+
+    yield Row(
+        "napari: filter 1000 masks", median_ms(lambda: session.filters.keep(many.columns), 30), None, "ms", "<= 30 ms"
+    )
+    yield Row("napari: filter 1000 masks, table and outlines drawn", median_ms(filter_once, scale.repeats), None, "ms")
+    scene.close()
+
+
+def commits(scale: Scale) -> Iterator[Row]:
+    """Write an object into a large Labels layer, with repaint."""
+    if not _can_show():
+        return
+    side = 8192 if scale.isolated else 256
+    size = min(_OBJECT_PX, side // 4)
+    scene = _Scene(0, (side, side))
+    from fastsam_core.masks import Masks
+    from napari_fastsam.models.candidates import Candidates
+
+    session = scene.widget.session
+    count = 2 * scale.repeats + 4
+    origins = [(50 + (size + 20) * (k % 20), 60 + (size + 20) * (k // 20)) for k in range(count)]
+    masks = Masks.from_crops([np.ones((size, size), bool)] * count, origins, (side, side))
+    session.put(session.image.unique_id, session.plane, Candidates.measure(masks))  # type: ignore[union-attr,arg-type]
+    scene.widget.labels.commit([0])
+    scene.repaint()
+    following = iter(range(1, count))
+
+    def commit() -> None:
+        scene.widget.labels.commit([next(following)])
+        scene.repaint()
+
+    ours = median_ms(commit, scale.repeats)
+    layer: Any = scene.widget.labels.target
+
+    def refresh() -> None:
+        layer.data[50 : 50 + size, 3000 % side : 3000 % side + size] = int(time.monotonic()) % 100 + 1
+        layer.refresh()
+        scene.repaint()
+
+    peer = median_ms(refresh, min(scale.repeats, 3))
+    name = f"napari: commit a {size}² object into {side}² Labels, repaint (peer: array write and refresh)"
+    yield Row(name, ours, peer, "ms", "<= 60 ms")
+    scene.close()
+
+
+BENCHMARKS = (Benchmark("napari look-ups", look_ups), Benchmark("napari commits", commits))

@@ -1,0 +1,84 @@
+"""``fastsam replay``: do on a folder of images what a journal of the napari plugin says was done on one."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastsam_core.cli._options import DebugOption, DeviceOption, ModelOption, OutOption, RuntimeOption, TrustOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["replay"]
+
+_SUFFIX = "_labels.tif"
+
+
+def replay(
+    journal: Annotated[Path, typer.Argument(metavar="JOURNAL", help="A file that ends in .fastsam.jsonl.")],
+    paths: Annotated[list[str], typer.Argument(metavar="IMAGES…", help="Image files, folders, patterns.")],
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    trust: TrustOption = False,
+    out: OutOption = Path("fastsam-replay"),
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Segment images, and pick and edit labels as a journal of the napari plugin did on its image.
+
+    Prompts are taken at the same pixels. One label image (TIFF) is written for each image.
+    Exit code: 0 all fine, 1 some failed, 2 wrong usage.
+
+    fastsam replay plate-1.tif.fastsam.jsonl plate/*.tif --out labels
+    """
+    from fastsam_core.cli._console import EXIT_FAILED, console, guarded
+
+    with guarded(debug=debug):
+        from rich.text import Text
+
+        from fastsam_core import replay as replaying
+        from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.cli._model import load_model
+        from fastsam_core.cli._progress import progress
+        from fastsam_core.journal import read_journal
+        from fastsam_core.outputs import unique_names
+
+        steps = read_journal(journal)
+        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
+        names = unique_names(sources)
+        failed = labels = 0
+        with progress("Loading the model", len(sources)) as bar:
+            network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
+            bar.say("Replaying")
+            with closing(replaying.replay(steps, sources, network)) as results:
+                for result in results:
+                    if result.labels is None:
+                        failed += 1
+                        bar.log(Text(f"{result.source}: {result.error}", style="red"))
+                    else:
+                        labels += _write(out / f"{names[result.index]}{_SUFFIX}", result.labels)
+                        if result.unanswered:
+                            bar.log(Text(f"{result.source}: {result.unanswered} prompts found nothing"))
+                    bar.advance()
+        console().print(f"{labels} objects in {len(sources) - failed} of {len(sources)} images, written to {out}")
+        if failed:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _write(path: Path, labels: NDArray[np.int64]) -> int:
+    """Write a label image as 16-bit or 32-bit TIFF; return the number of objects."""
+    import numpy as np
+    import tifffile
+
+    from fastsam_core._files import atomic_path
+
+    dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(temporary, labels.astype(dtype), compression="zlib", photometric="minisblack")
+    return len(np.unique(labels[labels > 0]))

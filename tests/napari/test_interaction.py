@@ -1,0 +1,308 @@
+"""Mouse, keys, look-here, journal, several viewers, layers that change under the widget."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari.utils import interactions
+from napari.utils.key_bindings import coerce_keybinding
+from napari.utils.notifications import notification_manager
+from wrapt import ObjectProxy
+
+from fastsam_core.journal import read_journal
+from fastsam_core.masks import Masks
+from napari_fastsam.models.candidates import Candidates
+
+from .conftest import THREE, BlobModel, Make, discs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def put(widget: Any, stack: list[Any], scores: list[float]) -> None:
+    """Give the widget candidates without a network."""
+    session = widget.session
+    session.put(session.image.unique_id, session.plane, Candidates.measure(Masks.from_dense(stack, scores)))
+
+
+def nested_widget(viewer: Any, make_widget: Make) -> Any:
+    """Open an image with a part in an object in a group, and another object."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image", scale=(2, 2)))
+    widget = make_widget(viewer)
+    group = discs(80, 90, (40, 30, 25)) > 0
+    parts = [group, discs(80, 90, (40, 30, 12)) > 0, discs(80, 90, (40, 30, 4)) > 0, discs(80, 90, (40, 70, 10)) > 0]
+    put(widget, parts, [0.5, 0.9, 0.6, 0.8])
+    widget.hover.set_enabled(True)
+    return widget
+
+
+class Mouse:
+    """Moves over the canvas in pixels of the image, as napari reports it."""
+
+    def __init__(self, viewer: Any, image: Any) -> None:
+        self.viewer, self.image = viewer, image
+
+    def event(self, kind: str, y: float, x: float, *modifiers: str, turn: float = 0, dragging: bool = False) -> Any:
+        world = self.image.data_to_world((y, x))
+        plain = SimpleNamespace(
+            type=kind, position=world, button=1, modifiers=list(modifiers), delta=(0, turn), handled=False,
+            is_dragging=dragging, dims_displayed=[0, 1], view_direction=None,
+        )  # fmt: skip
+        return ObjectProxy(plain)
+
+    def move(self, y: float, x: float) -> None:
+        interactions.mouse_move_callbacks(self.viewer, self.event("mouse_move", y, x))
+
+    def wheel(self, turn: float) -> Any:
+        event = self.event("mouse_wheel", 0, 0, "Shift", turn=turn)
+        interactions.mouse_wheel_callbacks(self.viewer, event)
+        return event
+
+    def drag(self, path: Iterable[tuple[float, float]], *modifiers: str) -> None:
+        (y, x), *rest = path
+        interactions.mouse_press_callbacks(self.viewer, self.event("mouse_press", y, x, *modifiers))
+        for y, x in rest:
+            interactions.mouse_move_callbacks(self.viewer, self.event("mouse_move", y, x, *modifiers, dragging=True))
+        interactions.mouse_release_callbacks(self.viewer, self.event("mouse_release", y, x, *modifiers))
+
+
+def press(owner: Any, key: str) -> None:
+    """Press a key that is bound to a viewer or layer."""
+    owner.keymap[coerce_keybinding(key)](owner)
+
+
+@pytest.fixture
+def no_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer every move, however fast it comes."""
+    monkeypatch.setattr("napari_fastsam.controllers.hover._MIN_INTERVAL_S", 0.0)
+
+
+@pytest.mark.usefixtures("no_throttle")
+def test_hover_walk_click_and_sweep(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    mouse = Mouse(viewer, viewer.layers["Image"])
+    mouse.move(40, 30)
+    assert widget.hover.index == 1, "the object"
+    assert "candidate 2" in viewer.status
+    assert "units²" in viewer.status
+    assert "level 2/3" in viewer.status
+    hover = viewer.layers["FastSAM hover"]
+    assert hover.get_value(viewer.layers["Image"].data_to_world((40, 30)), world=True) == 1
+    assert mouse.wheel(1).handled
+    assert widget.hover.index == 0, "the group"
+    mouse.wheel(1)
+    assert widget.hover.index == 0
+    mouse.wheel(-1)
+    mouse.wheel(-1)
+    assert widget.hover.index == 2, "the part"
+    mouse.move(41, 31)
+    assert widget.hover.index == 2, "the depth stays inside the same nest"
+    mouse.move(0, 89)
+    assert widget.hover.index == -1
+    assert not hover.visible
+
+    mouse.drag([(40, 70)])
+    labels = viewer.layers["Image labels"]
+    assert labels.data[40, 70] == 1
+    assert labels.data[40, 30] == 0
+    mouse.move(40, 70)
+    assert "label 1" in viewer.status
+    mouse.drag([(40, 30), (40, 50), (40, 70)])
+    assert labels.data[40, 30] == 2, "what is committed already is not taken again"
+    widget.labels.undo()
+    widget.labels.undo()
+    assert not labels.data.any()
+    mouse.drag([(40, 30), (40, 35), (40, 60), (40, 70)])
+    assert sorted(np.unique(labels.data)) == [0, 1, 2]
+    widget.labels.undo()
+    assert not labels.data.any(), "a sweep is one step"
+    mouse.drag([(40, 70)], "Shift")
+    assert widget.session.selected == [3]
+    assert not labels.data.any()
+
+
+@pytest.mark.usefixtures("no_throttle")
+def test_drawing_is_left_to_the_layer_that_draws(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    mine = Labels(np.zeros((80, 90), int), scale=(2, 2), name="mine")
+    viewer.add_layer(mine)
+    mine.mode = "paint"
+    Mouse(viewer, viewer.layers["Image"]).drag([(40, 30)])
+    assert "Image labels" not in viewer.layers
+    mine.mode = "pan_zoom"
+    widget.hover.set_enabled(False)
+    Mouse(viewer, viewer.layers["Image"]).drag([(40, 30)])
+    assert "Image labels" not in viewer.layers
+
+
+def test_look_here_adds_what_a_closer_look_finds(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    image = discs(400, 500, (100, 100, 30), (300, 400, 8))
+    viewer.add_layer(Image(image, name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(400, 500, (100, 100, 30)) > 0], [0.9])
+    Mouse(viewer, viewer.layers["Image"]).move(300, 400)
+    press(viewer, "N")
+    qtbot.waitUntil(lambda: len(widget.session.candidates) == 2, timeout=10_000)
+    assert blob_model.seen[0].shape[:2] == (251, 251)
+    columns = widget.session.candidates.columns
+    assert (columns["y"][1], columns["x"][1]) == (300.5, 400.5)
+    assert columns["intensity"][1] == 200
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=10_000)
+    press(viewer, "N")
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=10_000)
+    assert len(widget.session.candidates) == 2, "what is known is not added again"
+
+
+def test_merge_split_delete_of_the_user_s_labels(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    data = np.zeros((80, 90), np.int32)
+    data[35:45, 22:29], data[35:45, 30:38], data[35:45, 66:75] = 4, 9, 6
+    viewer.add_layer(Labels(data.copy(), scale=(2, 2), name="mine"))
+    mine = viewer.layers["mine"]
+    widget.label_panel.target.set_layer(mine)
+    widget.session.select_by_hand([1])
+    widget.label_panel._edit("merge")
+    assert sorted(np.unique(mine.data)) == [0, 4, 6]
+    widget.session.select_by_hand([3])
+    widget.label_panel._edit("delete")
+    assert sorted(np.unique(mine.data)) == [0, 4]
+    widget.label_panel._edit("split")
+    assert "nothing to split" in str(notification_manager.records[-1].message)
+    for _ in range(2):
+        widget.labels.undo()
+    np.testing.assert_array_equal(mine.data, data)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_layers_renamed_and_deleted_during_work(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([[18, 20]])
+    viewer.layers["Image"].name = "renamed"
+    viewer.layers["FastSAM points"].name = "prompts"
+    assert widget.segment_panel.image.currentText() == "renamed"
+    assert widget.session.selected == [0]
+    widget.label_panel.commit_picked()
+    assert "renamed labels" in viewer.layers
+    viewer.layers.remove("renamed labels")
+    assert widget.labels.target is None
+    viewer.layers.remove("prompts")
+    assert widget.prompts.points is None
+    viewer.layers.remove("FastSAM candidates")
+    widget.session.select_by_hand([1])
+    assert "FastSAM candidates" in viewer.layers, "drawn anew when there is something to draw"
+    widget.segment_panel.run_button.click()
+    viewer.layers.remove("renamed")
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=10_000)
+    assert widget.session.image is None
+    assert [layer.name for layer in viewer.layers if "candidates" in layer.name] == []
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_two_viewers_do_not_mix(make_napari_viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path) -> None:
+    first, second = make_napari_viewer(), make_napari_viewer()
+    first.add_layer(Image(discs(80, 90, *THREE), name="one"))
+    second.add_layer(Image(discs(60, 60, (30, 30, 9)), name="two"))
+    one, two = make_widget(first), make_widget(second)
+    run(qtbot, one)
+    run(qtbot, two)
+    assert (len(one.session.candidates), len(two.session.candidates)) == (3, 1)
+    one.label_panel.commit_shown()
+    assert [layer.name for layer in second.layers] == ["two", "FastSAM candidates"]
+
+
+# ---- journal ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_an_interrupted_session_is_offered_and_given_back(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    image = discs(80, 90, *THREE)
+    viewer.add_layer(Image(image, name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.filter_panel.sliders["area_px"].set_limits(250, np.inf)
+    widget.label_panel.commit_shown()
+    widget.pick_panel.add_points()
+    widget.filter_panel.reset()
+    widget.prompts.points.add([[18, 20]])
+    widget.label_panel.commit_picked()
+    widget.labels.undo()
+    widget.journal.save_prompts()
+    before = viewer.layers["Image labels"].data.copy()
+    path = widget.journal.path
+    steps = [entry["do"] for entry in read_journal(path).entries]
+    assert steps == ["segment", "filter", "commit", "filter", "commit", "undo", "prompts"]
+    widget.journal._journal = None  # as if the program had died
+    viewer.window.remove_dock_widget(widget)
+    assert "FastSAM candidates" not in viewer.layers, "closing the dock shuts the widget down"
+    viewer.layers.clear()
+
+    viewer.add_layer(Image(image, name="Image"))
+    again = make_widget(viewer)
+    bar = again.restore_bar
+    assert not bar.isHidden()
+    assert "1 steps" in bar.text.text() or "1 step" in bar.text.text()
+    bar.restore_button.click()
+    np.testing.assert_array_equal(viewer.layers["Image labels"].data, before)
+    assert bar.isHidden()
+    run(qtbot, again)
+    again.label_panel.commit_shown()
+    assert read_journal(path).entries[-1]["do"] == "commit", "the journal goes on"
+    viewer.window.remove_dock_widget(again)
+    assert read_journal(path).complete
+    third = make_widget(viewer)
+    assert third.restore_bar.isHidden(), "a session that was closed is not offered"
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_work_goes_on_without_a_journal(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FASTSAM_JOURNALS", str(tmp_path / "file"))
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.label_panel.commit_shown()
+    assert viewer.layers["Image labels"].data.max() == 3
+    messages = [str(record.message) for record in notification_manager.records]
+    assert sum("journal" in message for message in messages) == 1, "said once"
+
+
+def test_files_of_candidates_and_labels(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    import csv
+    import json
+
+    import tifffile
+
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image", scale=(0.5, 0.5), units=("um", "um")))
+    widget = make_widget(viewer)
+    widget.label_panel.export("tif", path=str(tmp_path / "no.tif"))
+    assert not list(tmp_path.glob("*.tif"))
+    put(widget, [discs(80, 90, place) > 0 for place in THREE], [0.9, 0.8, 0.7])
+    widget.filter_panel.save(str(tmp_path / "mine"))
+    widget.session.forget()
+    widget.filter_panel.load(str(tmp_path / "mine.npz"))
+    assert len(widget.session.candidates) == 3
+    widget.label_panel.commit_shown()
+    for suffix in ("tif", "json", "csv"):
+        widget.label_panel.export(suffix, path=str(tmp_path / f"labels.{suffix}"))
+    labels = viewer.layers["Image labels"].data
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.tif"), labels)
+    assert len(json.loads((tmp_path / "labels.json").read_text())["annotations"]) == 3
+    rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
+    assert float(rows[0]["area"]) == pytest.approx((labels == 1).sum() / 4)
+    assert float(rows[0]["intensity_mean"]) == 200
+    viewer.add_layer(Image(np.zeros((10, 10)), name="other"))
+    widget.segment_panel.image.set_layer(viewer.layers["other"])
+    widget.filter_panel.load(str(tmp_path / "mine.npz"))
+    assert "another image" in str(notification_manager.records[-1].message)
