@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fastsam_core.cli import demo, evaluate, info, models, segment
+from fastsam_core.cli import demo, evaluate, info, models, replay, segment
 from fastsam_core.cli._plugins import CommandGroup
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("demo")(demo.demo)
+app.command("replay")(replay.replay)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("info")(info.info)
