@@ -76,6 +76,7 @@ def prompts_of(image: Image, plane: Plane, world_point: Any, points: Points | No
     parts: dict[str, Any] = {}
     if points is not None and len(points.data):
         yx, here = pixels_of_data(layer_to_layer(points, image, points.data, world_point), plane)
+        here &= np.isfinite(yx).all(axis=1)
         parts |= {"points_yx": yx[here], "positive": read_polarity(points)[here], "groups": read_groups(points)[here]}
     boxes, regions, scribbles = [], [], []
     for kind, vertices in zip(shapes.shape_type, shapes.data, strict=False) if shapes is not None else ():

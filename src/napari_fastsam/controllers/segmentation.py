@@ -11,6 +11,7 @@ from psygnal import Signal
 from fastsam_core.errors import FastSAMError, ImageContentError
 from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data
 from napari_fastsam._notify import describe, notices, warn
+from napari_fastsam._settings import read_settings
 from napari_fastsam.models.candidates import Candidates
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class SegmentationController:
         plane = self._require_plane()
         session = self.session
         source = session.source()
+        session.settings = read_settings()
         self.cancel()
         planes = (
             (plane,)

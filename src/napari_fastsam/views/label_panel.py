@@ -34,6 +34,8 @@ _EXPORTS = (
     ("Measurements (CSV) …", "csv", "Table (*.csv)"),
 )
 _MAX_ID = 2**31 - 1
+_MAX_PREVIEWED = 50
+"""More picks are not compared with the labels while they change, so that dragging stays smooth."""
 
 
 class LabelPanel(QWidget):
@@ -121,6 +123,9 @@ class LabelPanel(QWidget):
         target = self.labels.target
         if target is not None and (reason := self.labels.usable(target)):
             self.preview.setText(f"'{target.name}' cannot be used: {reason}.")
+            return
+        if len(picked) > _MAX_PREVIEWED:
+            self.preview.setText(f"{len(picked)} to commit.")
             return
         plan = self.labels.preview(picked)
         if plan is None:
