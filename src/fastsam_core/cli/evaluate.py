@@ -274,5 +274,73 @@ def compare(
         present(report, json=json, markdown=markdown, plots=None)
 
 
+@app.command()
+def speed(
+    image: Annotated[Path, typer.Argument(help="An image.")],
+    peer: Annotated[bool, typer.Option(help="Also measure ultralytics.FastSAM with the same weights.")] = True,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs of each case; the median counts.")] = 5,
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: ImgszOption = None,
+    conf: ConfOption = None,
+    iou: IouOption = None,
+    max_det: MaxDetOption = 300,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    plots: PlotsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Time for 1, 10, 100 points and grids of points, from the pixels to the masks; parameters and memory."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._progress import progress
+        from fastsam_core.cli._reports import present
+        from fastsam_core.evaluation._machine import describe_machine
+        from fastsam_core.evaluation.speed import Request, SideName, measure, speed_report
+        from fastsam_core.images import read_image
+
+        search = {"imgsz": imgsz, "conf": conf, "iou": iou, "max_det": max_det}
+        request = Request(image, model, repeats, _loading(device, runtime, precision, trust), search)
+        image_hw = read_image(image).image_hw
+        sides: tuple[SideName, ...] = ("ours", "ultralytics") if peer else ("ours",)
+        figures = []
+        with progress("Measuring", len(sides)) as bar:
+            for side in sides:
+                figures.append(measure(side, request))
+                bar.advance()
+        chosen: dict[str, object] = {name: value for name, value in search.items() if value is not None}
+        report = replace(
+            speed_report(figures, image_hw),
+            settings={"model": model, **chosen, "repeats": repeats},
+            machine=describe_machine("cuda" if device.startswith("cuda") else "cpu"),
+        )
+        present(report, json=json, markdown=markdown, plots=plots)
+
+
+@app.command()
+def report(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="What other commands wrote with --json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("benchmarks.md"),
+    note: Annotated[list[str] | None, typer.Option("--note", help="A remark for the reader. Repeat for more.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write a page with these measurements beside the published figures."""
+    from fastsam_core.cli._console import console, guarded, printable
+
+    with guarded(debug=debug):
+        from fastsam_core._files import atomic_path
+        from fastsam_core.evaluation.document import benchmarks_page
+        from fastsam_core.evaluation.reports import Report
+
+        page = benchmarks_page([Report.load(path) for path in files], note or ())
+        with atomic_path(out) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        console().print(f"written: {printable(out)}")
+
+
 def _loading(device: str, runtime: str, precision: str, trust: bool) -> dict[str, Any]:
     return {"device": device, "runtime": runtime, "precision": precision, "trust": trust}
