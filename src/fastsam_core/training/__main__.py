@@ -65,7 +65,7 @@ def main() -> None:
     if arguments.resume or checkpoint.is_file():
         trainer.restore(checkpoint)
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
-    if arguments.anneal_steps and trainer.anneal_start is None:
+    if arguments.anneal_steps and not trainer.annealing:
         trainer.anneal(arguments.anneal_steps)
     _stop_on_terminate(trainer)
     pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in SOURCES if spec.share > 0]

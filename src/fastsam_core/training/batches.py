@@ -53,7 +53,7 @@ class StreamConfig:
 
 def for_decay(config: StreamConfig) -> StreamConfig:
     """Return the settings of the decay phase: test sizes, no mosaics, fewer generated pictures."""
-    sizes = (384, 512, 512, 640, 640, 640)
+    sizes = (320, 384, 512, 512, 640, 640)
     return replace(config, sizes=sizes, mosaic_share=0.0, scene_share=0.18, paste_share=0.25)
 
 

@@ -158,6 +158,11 @@ class Trainer:
         self.train_seconds = state["train_seconds"]
         self.anneal_start, self.anneal_steps = state["anneal_start"], state["anneal_steps"]
 
+    @property
+    def annealing(self) -> bool:
+        """Whether a decay phase has begun and not ended."""
+        return self.anneal_start is not None and self.step < self.anneal_start + self.anneal_steps
+
     def anneal(self, steps: int) -> None:
         """Begin the decay phase here."""
         self.anneal_start, self.anneal_steps = self.step, steps

@@ -84,7 +84,9 @@ def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> 
     shared = BatchStream([], stream.scenes, [], STREAM, shards=2)
     trainer = Trainer(config, tmp_path)
     trainer.anneal(2)
+    assert trainer.annealing
     trainer.fit(shared, last_step=10)
+    assert not trainer.annealing
     state = load_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 2
     assert state["images"] == 2 * 2 * 2
