@@ -100,19 +100,19 @@ def suppress_beside_ridges(edges: NDArray[np.float32]) -> NDArray[np.float32]:
     Notes
     -----
     As in Structured Edges (Dollár and Zitnick, PAMI 2015), with the direction across an edge taken from the Hessian:
-    the eigenvector of the most negative curvature.
+    the eigenvector of the strongest curvature.
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
 
     yy, xy, xx = (gaussian_filter(edges, _RIDGE_SIGMA_PX, order=order) for order in ((2, 0), (1, 1), (0, 2)))
-    across = 0.5 * np.arctan2(2 * xy, xx - yy) + np.pi / 2
+    across = 0.5 * np.arctan2(2 * xy, xx - yy) + np.where(xx + yy < 0, np.pi / 2, 0)
     dy, dx = np.sin(across), np.cos(across)
     y, x = np.mgrid[: edges.shape[0], : edges.shape[1]]
     beside = np.maximum(
         map_coordinates(edges, (y + dy, x + dx), order=1, mode="nearest"),
         map_coordinates(edges, (y - dy, x - dx), order=1, mode="nearest"),
     )
-    ridge = (edges * _TIE >= beside) & (xx + yy < 0)  # at the foot of a slope, the curvature is positive
+    ridge = edges * _TIE >= beside
     return np.where(ridge, edges, np.float32(0)).astype(np.float32)
 
 
