@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fastsam_core.errors import BackendUnavailableError, FastSAMError, ImageReadError
 from fastsam_core.model import FastSAM
@@ -100,8 +101,6 @@ class Enrichment:
     options : EnrichOptions
     model : FastSAM, str or path
         A model, its name or its file.
-    recorded : bool
-        Write the custom run; a part of a larger run does not.
 
     Raises
     ------
@@ -115,15 +114,13 @@ class Enrichment:
         label_field: str,
         options: EnrichOptions,
         model: FastSAM | str | Path,
-        *,
-        recorded: bool = True,
     ) -> None:
         if options.kind == "text":
             raise BackendUnavailableError(
                 "Text prompts need the text encoder, which is not part of this version",
                 remedy="use box_prompt_field or point_prompt_field, or no prompt",
             )
-        self.recorded = recorded
+        self.is_part = False
         self.target: Target = open_target(view, label_field)
         self.target.dataset.reload()  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
@@ -131,10 +128,21 @@ class Enrichment:
         self.described = self.options.described(self.model)
         self.digest = digest_of(self.described)
         with_retries(declare_schema, self.target, self.options)
+        self.classes = self._classes() if self.options.output == "map" else {}
+        self._list_work()
+
+    def part(self, view: Any) -> Self:
+        """Return the same for some of the samples; the whole has written down what is done, parts do not."""
+        part = copy.copy(self)
+        part.is_part = True
+        part.target = replace(self.target, view=view)
+        part._list_work()
+        return part
+
+    def _list_work(self) -> None:
         self.ids = with_retries(unfinished, self.target, self.options, self.digest)
         self.skipped = len(self.target.view) - len(self.ids)
         self.total = None if self.target.is_video else len(self.ids)
-        self.classes = self._classes() if self.options.output == "map" else {}
 
     def _classes(self) -> dict[str, int]:
         """Give each class of the prompts a value, and tell FiftyOne; values of earlier runs stay."""
@@ -159,7 +167,7 @@ class Enrichment:
             return
         started = time.monotonic()
         target, options = self.target, self.options
-        if self.recorded:
+        if not self.is_part:
             with_retries(record_start, target, self.described, self.digest)
         queue = WriteQueue(choose_writer(options.writer, target, self.digest, append=options.existing == "append"))
         counts = Counter[str]()
@@ -184,10 +192,10 @@ class Enrichment:
             yield from report(queue.finished(all_of_them=True))
         finally:
             queue.close()
-        if self.recorded:
+        if not self.is_part:
             seconds = round(time.monotonic() - started, 1)
             with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
-        target.dataset.reload()
+            target.dataset.reload()
 
     def _needing_the_network(self, queue: WriteQueue) -> Iterator[Item]:
         """Yield the items to segment; those without prompts are answered at once with an empty label."""

@@ -184,7 +184,7 @@ def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[Enrich
             continue
         with table.renewed(shard) as lost:
             part = target.view.match({"_id": {"$gte": shard.low, "$lte": shard.high}})
-            for step in Enrichment(part, target.path, whole.options, whole.model, recorded=False):
+            for step in whole.part(part):
                 done += 1
                 yield EnrichStep(done, None, step.sample_id, step.filepath, step.frame_number, step.masks, step.error)
                 if lost.is_set():
