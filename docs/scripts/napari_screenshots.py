@@ -50,6 +50,7 @@ def open_sample(viewer: Any, make: Any) -> None:
     viewer.layers.clear()
     for data in make():
         viewer.add_layer(Layer.create(*data))
+    pump()
     viewer.reset_view()
 
 

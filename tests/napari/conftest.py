@@ -96,7 +96,7 @@ THREE = ((18, 20, 8), (20, 60, 10), (60, 40, 12))
 
 def run(qtbot: Any, widget: Any) -> None:
     """Press the button and wait for the result."""
-    with qtbot.waitSignal(_relay(qtbot, widget.segmentation.finished), timeout=20_000):
+    with qtbot.waitSignal(_relay(qtbot, widget.segmentation.finished), timeout=120_000):
         widget.segment_panel.run_button.click()
 
 

@@ -36,6 +36,8 @@ _HOVER_COLOURS = {
     2: (1.0, 1.0, 1.0, 1.0),
 }
 _HOVER_SIDE_PX = 512
+_FEW = 0.05
+"""Share of the pixels up to which only the changed part of an overlay is drawn anew."""
 
 
 def add_quietly(viewer: Any, layer: Any, above: Any = None) -> None:
@@ -88,6 +90,17 @@ def _place(layer: Any, transform: dict[str, Any]) -> None:
         old = np.asarray(layer.affine.affine_matrix if name == "affine" else getattr(layer, name))
         if old.shape != new.shape or not np.allclose(old, new, rtol=1e-12, atol=0):
             setattr(layer, name, transform[name])
+
+
+def _repaint(layer: Any, data: NDArray[np.uint8]) -> None:
+    """Change the pixels of an overlay; where few change, only that part is sent to the graphics card."""
+    if layer.data.shape == data.shape:
+        changed = np.nonzero(layer.data != data)
+        if len(changed[0]) <= _FEW * data.size:
+            if len(changed[0]):
+                layer.data_setitem(changed, data[changed])
+            return
+    layer.data = data
 
 
 def _overlay(pixels: NDArray[np.uint8], name: str, colours: dict[Any, Any], transform: dict[str, Any]) -> Labels:
@@ -151,7 +164,7 @@ class OutlineCanvas:
             self.outlines = _overlay(data, OUTLINE_NAME, _COLOURS, transform)
             add_quietly(session.viewer, self.outlines, session.image)
         else:
-            self.outlines.data = data
+            _repaint(self.outlines, data)
             _place(self.outlines, transform)
 
     def _paint(self, candidates: Candidates) -> NDArray[np.uint8]:

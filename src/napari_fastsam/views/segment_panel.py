@@ -73,6 +73,7 @@ class SegmentPanel(QWidget):
         fields.addRow("Channels", self.channels)
         fields.addRow("Model", self.model)
         fields.addRow("Region", self.region)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
