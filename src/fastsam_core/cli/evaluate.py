@@ -312,10 +312,9 @@ def speed(
             for side in sides:
                 figures.append(measure(side, request))
                 bar.advance()
-        chosen: dict[str, object] = {name: value for name, value in search.items() if value is not None}
         report = replace(
             speed_report(figures, image_hw),
-            settings={"model": model, **chosen, "repeats": repeats},
+            settings={"model": Path(model).name, **figures[0].settings, "repeats": repeats},
             machine=describe_machine("cuda" if device.startswith("cuda") else "cpu"),
         )
         present(report, json=json, markdown=markdown, plots=plots)

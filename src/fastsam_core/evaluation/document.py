@@ -50,13 +50,16 @@ def benchmarks_page(reports: Sequence[Report], notes: Sequence[str] = ()) -> str
         parts.append("Not measured here: " + ", ".join(_TITLES[name].lower() for name in missing) + ".")
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
+    machines = sorted({_machine(report) for report in reports if report.machine})
+    if len(machines) == 1:
+        parts.append(f"Measured on {machines[0]}.")
     for name, title in _TITLES.items():
         measured = [report for report in reports if report.command == name]
         if not measured and name not in PUBLISHED:
             continue
         parts.append(f"## {title}")
         for report in measured:
-            parts += _measured(report)
+            parts += _measured(report, with_machine=len(machines) > 1)
         for table in PUBLISHED.get(name, ()):
             parts += [f"{table.title}:", markdown_table(table.columns, table.rows)]
         if name in PUBLISHED:
@@ -64,7 +67,11 @@ def benchmarks_page(reports: Sequence[Report], notes: Sequence[str] = ()) -> str
     return "\n\n".join(parts) + "\n"
 
 
-def _measured(report: Report) -> list[str]:
+def _machine(report: Report) -> str:
+    return ", ".join(f"{key} {value}" for key, value in report.machine.items())
+
+
+def _measured(report: Report, *, with_machine: bool) -> list[str]:
     where = str(report.settings.get("data", ""))
     parts = []
     for table in report.tables:
@@ -72,5 +79,6 @@ def _measured(report: Report) -> list[str]:
         parts += [f"{title}:", markdown_table(table.columns, table.rows)]
     parts += report.notes
     settings = ", ".join(f"{key} {value}" for key, value in report.settings.items() if key != "data")
-    machine = ", ".join(f"{key} {value}" for key, value in report.machine.items())
-    return [*parts, "; ".join(part for part in (settings, machine) if part) + "."]
+    how = [settings, _machine(report) if with_machine else ""]
+    line = "; ".join(part for part in how if part)
+    return [*parts, f"{line}."] if line else parts

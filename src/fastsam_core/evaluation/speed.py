@@ -80,6 +80,8 @@ class Figures:
         For each of :data:`CASES`.
     memory_mb : float
         Peak of the process, or of the GPU if one is used; NaN where the system does not tell.
+    settings : dict
+        Weights and search that were used.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Figures:
     masks: int
     milliseconds: dict[str, float]
     memory_mb: float
+    settings: dict[str, object] = field(default_factory=dict)
 
 
 class _Answer(Protocol):
@@ -110,6 +113,8 @@ def measure_here(side: SideName, request: Request) -> Figures:
     model = FastSAM.load(request.model, **request.loading)
     settings = model.settings(**request.search)
     device, parameters = model.device, _parameters(request)
+    how: dict[str, object] = {"weights_sha256": model.info.sha256[:16], "imgsz": settings.imgsz[0]}
+    how |= {"conf": settings.conf, "iou": settings.iou, "max_det": settings.max_det}
     with tempfile.TemporaryDirectory() as folder:
         answer = _ours(model, rgb8, request.search)
         name = f"fastsam-plugins ({model.name}, {model.runtime} {model.precision})"
@@ -118,7 +123,7 @@ def measure_here(side: SideName, request: Request) -> Figures:
             name = f"ultralytics.FastSAM ({model.name})"
             del model
         masks, milliseconds = time_cases(answer, (rgb8.shape[0], rgb8.shape[1]), request.repeats)
-    return Figures(name, parameters, masks, milliseconds, _peak_memory_mb(device))
+    return Figures(name, parameters, masks, milliseconds, _peak_memory_mb(device), how)
 
 
 def time_cases(
