@@ -7,92 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core.training.canvas import Canvas, corner_shape, noise_field, outline, ribbon
+from fastsam_core.training.surfaces import random_colour, stain, texture, textured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastsam_core.training.canvas import Shader
 
 Size = tuple[int, int]
-
-
-def _colour(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw a colour: often muted, sometimes vivid or gray."""
-    base = rng.uniform(0.05, 0.95)
-    spread = rng.choice([0.02, 0.15, 0.45], p=[0.3, 0.45, 0.25])
-    return np.clip(base + rng.uniform(-spread, spread, 3), 0, 1).astype(np.float32)
-
-
-def texture(rng: np.random.Generator, size_hw: Size) -> NDArray[np.float32]:
-    """Draw a textured RGB surface (H, W, 3): two colours mixed by noise, stripes, checks, speckle or a gradient."""
-    height, width = size_hw
-    kind = rng.choice(["noise", "fine", "stripes", "checks", "gradient", "flat", "marble"])
-    first, second = _colour(rng), _colour(rng)
-    closeness = rng.uniform(0.1, 0.8)
-    second = first + (second - first) * np.float32(closeness)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    angle = rng.uniform(0, np.pi)
-    along = x * np.cos(angle) + y * np.sin(angle)
-    if kind == "noise":
-        mix = noise_field(rng, size_hw, float(np.exp(rng.uniform(1.5, 4.5)))) * 0.4 + 0.5
-    elif kind == "fine":
-        mix = noise_field(rng, size_hw, float(rng.uniform(1.5, 6)), 2) * 0.4 + 0.5
-    elif kind == "stripes":
-        period = float(np.exp(rng.uniform(1.4, 4)))
-        bend = noise_field(rng, size_hw, 60, 2) * rng.uniform(0, 0.25) * period
-        mix = np.sin((along + bend) * (2 * np.pi / period)) * rng.uniform(0.5, 2) + 0.5
-    elif kind == "checks":
-        period = float(np.exp(rng.uniform(1.8, 4)))
-        across = y * np.cos(angle) - x * np.sin(angle)
-        mix = ((np.floor(along / period) + np.floor(across / period)) % 2).astype(np.float32)
-    elif kind == "marble":
-        mix = np.sin(along * 0.05 + 2.5 * noise_field(rng, size_hw, 70, 4)) * 0.5 + 0.5
-    elif kind == "gradient":
-        mix = (along - along.min()) / max(float(np.ptp(along)), 1.0)
-    else:
-        mix = np.full(size_hw, 0.5, np.float32)
-    surface = first + (second - first) * np.clip(mix, 0, 1).astype(np.float32)[..., None]
-    grain = rng.normal(0, rng.uniform(0, 0.05), size_hw).astype(np.float32)
-    return np.asarray(surface + grain[..., None], np.float32)
-
-
-def _relief(mask: NDArray[np.bool_], depth: float, angle: float) -> NDArray[np.float32]:
-    """Shading of a rounded body lit from one side, from the blurred mask's gradient."""
-    import cv2
-
-    sigma = max(min(mask.shape) * 0.15, 1.0)
-    height = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma)
-    slope_y, slope_x = np.gradient(height)
-    return np.asarray((slope_x * np.cos(angle) + slope_y * np.sin(angle)) * (depth * sigma * 2), np.float32)
-
-
-def textured(rng: np.random.Generator, light: float | None = None) -> Shader:
-    """Shader of an opaque, textured and shaded body."""
-    depth = float(rng.uniform(0, 0.6)) if light is not None else 0.0
-    edge = float(rng.uniform(-0.4, 0.2)) if rng.random() < 0.3 else 0.0
-
-    def shade(window: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        import cv2
-
-        surface = texture(rng, (mask.shape[0], mask.shape[1]))
-        if depth:
-            surface += _relief(mask, depth, light or 0.0)[..., None]
-        if edge:
-            core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
-            surface[core == 0] += np.float32(edge)
-        return surface
-
-    return shade
-
-
-def stain(colour: NDArray[np.float32], strength: float, grain: NDArray[np.float32] | float = 0.0) -> Shader:
-    """Shader that moves the window towards a colour, with optional grain."""
-
-    def shade(window: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        field = grain[: mask.shape[0], : mask.shape[1], None] if isinstance(grain, np.ndarray) else grain
-        return np.asarray(window + (colour - window) * np.float32(strength) + field, np.float32)
-
-    return shade
 
 
 def _finish(canvas: Canvas, rng: np.random.Generator, blur_px: float, noise: float) -> Canvas:
@@ -273,15 +194,15 @@ def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
     radius = _radius(rng, size_hw, 0.015, 0.09)
     count = int(min(rng.uniform(0.03, 0.4) * size_hw[0] * size_hw[1] / (np.pi * radius**2), 100)) + 1
     rough, longish = rng.uniform(0.05, 0.6), rng.uniform(0, 1.2)
-    halo, relief = float(rng.uniform(0.12, 0.45)), rng.random() < 0.3
+    halo, sidelit = float(rng.uniform(0.12, 0.45)), rng.random() < 0.3
     angle = float(rng.uniform(0, 2 * np.pi))
     body = float(rng.normal(0, 0.06))
 
     def shade(window: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         inner = noise_field(rng, (mask.shape[0], mask.shape[1]), max(radius / 2, 2), 4) * texture_gain
         shaded = level + body + inner
-        if relief:
-            shaded = shaded + _relief(mask, 0.7, angle)
+        if sidelit:
+            shaded = shaded + relief(mask, 0.7, angle)
         return np.repeat(np.asarray(shaded, np.float32)[..., None], 3, axis=2)
 
     for centre in _clustered(rng, size_hw, count, radius * 2.0):
@@ -291,7 +212,7 @@ def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
         if whole is not None and own > 10 and rng.random() < 0.3:
             spot = outline(rng, centre, own * rng.uniform(0.25, 0.45), 0.1)
             canvas.fill(spot, stain(np.full(3, level + rng.normal(0, 0.1), np.float32), 0.5), 1, inside=whole[0])
-    if not relief:
+    if not sidelit:
         covered = (canvas.layers[0] > 0).astype(np.float32)
         near = cv2.GaussianBlur(covered, (0, 0), max(radius * 0.15, 1.2))
         rim = near * (1 - covered) - 0.8 * (1 - near) * covered
@@ -329,9 +250,9 @@ def filaments(rng: np.random.Generator, size_hw: Size) -> Canvas:
     dark = rng.random() < 0.5
     ground = rng.uniform(0.02, 0.3) if dark else rng.uniform(0.5, 0.95)
     field = ground + 0.03 * noise_field(rng, size_hw, 40, 4)
-    canvas = Canvas(np.repeat(np.asarray(field, np.float32)[..., None], 3, axis=2) * (0.7 + 0.3 * _colour(rng)))
+    canvas = Canvas(np.repeat(np.asarray(field, np.float32)[..., None], 3, axis=2) * (0.7 + 0.3 * random_colour(rng)))
     width, bend = _radius(rng, size_hw, 0.012, 0.05), float(rng.uniform(0.02, 0.3))
-    colour = _colour(rng) * np.float32(0.5) + np.float32(0.5 if dark else 0.0)
+    colour = random_colour(rng) * np.float32(0.5) + np.float32(0.5 if dark else 0.0)
     for _ in range(int(rng.integers(3, 40))):
         shade = np.clip(colour * rng.uniform(0.7, 1.2), 0, 1).astype(np.float32)
         if rng.random() < 0.5:
@@ -345,7 +266,7 @@ def filaments(rng: np.random.Generator, size_hw: Size) -> Canvas:
 def droplets(rng: np.random.Generator, size_hw: Size) -> Canvas:
     """Droplets, bubbles, organoids: discs with bright or dark rims and often smaller droplets inside."""
     ground = noise_field(rng, size_hw, min(size_hw) / 2, 2) * 0.05 + rng.uniform(0.2, 0.85)
-    canvas = Canvas(np.asarray(ground[..., None] * (0.85 + 0.15 * _colour(rng)), np.float32))
+    canvas = Canvas(np.asarray(ground[..., None] * (0.85 + 0.15 * random_colour(rng)), np.float32))
     radius = _radius(rng, size_hw, 0.02, 0.15)
     rim_dark, inner = float(rng.uniform(-0.5, 0.4)), float(rng.normal(0, 0.08))
     rim_width = float(rng.uniform(0.06, 0.22))
