@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core.training.canvas import Canvas, corner_shape, noise_field, outline, ribbon
-from fastsam_core.training.surfaces import random_colour, stain, texture, textured
+from fastsam_core.training.surfaces import random_colour, relief, stain, texture, textured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
