@@ -31,7 +31,8 @@ _BATCH = 64
 def _sizes(scale: Scale) -> tuple[Scale, int, int, int, int]:
     """Return the scale with images of a megapixel, and how many images, written samples and finished samples."""
     if scale is FULL:
-        return replace(scale, image_hw=_IMAGE_HW), 100, 200, 10_000, 2_000
+        # the architecture of the built-in model
+        return replace(scale, image_hw=_IMAGE_HW, architecture="yolov8n-seg"), 100, 200, 10_000, 2_000
     return scale, 2, 3, 5, 4
 
 
