@@ -69,9 +69,9 @@ MODELS: dict[str, ModelEntry] = {
             size_bytes=None,
             architecture="yolov8n-seg",
             licence="AGPL-3.0-only",
-            imgsz=512,
+            imgsz=640,
             conf=0.15,
-            iou=0.6,
+            iou=0.5,
             description="small model that ships with the package; works without a download",
         ),
         ModelEntry(

@@ -262,3 +262,9 @@ def test_an_installation_without_its_model(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(checkpoints, "__file__", str(tmp_path / "checkpoints.py"))
     with pytest.raises(CheckpointError, match="install the package again"):
         find_weights("builtin")
+
+
+def test_the_table_tells_what_the_shipped_file_says() -> None:
+    entry, info = registry.MODELS["builtin"], load_checkpoint("builtin").info
+    assert (entry.imgsz, entry.conf, entry.iou) == (info.imgsz, info.conf, info.iou)
+    assert (entry.architecture, entry.licence) == (info.architecture, info.licence)
