@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core._version import __version__
-from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._target import RUN_KEY
 
 if TYPE_CHECKING:
@@ -23,10 +22,7 @@ def run_key(target: Target) -> str:
 
 
 def record_start(target: Target, described: dict[str, Any], digest: str) -> None:
-    """Write down what is about to be done, so that even a killed run explains itself.
-
-    A dataset without a colour scheme of its own gets one that tells instances apart.
-    """
+    """Write down what is about to be done, so that even a killed run explains itself."""
     dataset = target.dataset
     config = dataset.init_run(method="fastsam", label_field=target.path, digest=digest, fastsam=__version__)
     for name, value in described.items():
@@ -36,9 +32,6 @@ def record_start(target: Target, described: dict[str, Any], digest: str) -> None
     field.description = f"Masks by FastSAM ({described['model']}, {described['kind']}); run {run_key(target)}"
     field.info = {**(field.info or {}), "fastsam": {**described, "digest": digest}}
     field.save()
-    if described["kind"] == "everything" and dataset.app_config.color_scheme is None:
-        dataset.app_config.color_scheme = import_fiftyone().ColorScheme(color_by="instance")  # all have one label
-        dataset.save()
     for name, view in _views(target).items():
         dataset.save_view(name, view, description=f"Field {target.path}", overwrite=True)
 
