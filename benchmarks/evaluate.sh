@@ -3,6 +3,7 @@
 # Usage: benchmarks/evaluate.sh DATA [IMAGES]
 #   DATA    folder with bsds500/ and train/<source>/
 #   IMAGES  most images of each data set (all by default)
+# NOTE in the environment is added to the page.
 # About ten minutes on two free cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,7 +47,7 @@ evaluate microscopy "$data/train/dsb2018" --only "$work/dsb2018.txt" $limit --js
 evaluate compare builtin,runtime=torch builtin,runtime=torch,precision=bf16 --data "$data/train/building_facade" \
   --only "$work/building_facade.txt" $limit --resamples 300 --json "$work/5-bf16.json"
 
-evaluate report "$work"/*.json --out docs/benchmarks.md \
+evaluate report "$work"/*.json --out docs/benchmarks.md ${NOTE:+--note "$NOTE"} \
   --note "The built-in model is a small one (see its model card), trained on little data: its figures say what to expect of it, and are not those of FastSAM's published weights." \
   --note "Weights of FastSAM-s, FastSAM-x, SAM and ViTDet could not be downloaded on the measuring machine, nor COCO val2017 and LVIS: what is shown for them is published, not measured, and instance segmentation with a detector's boxes was not run. There was no GPU." \
   --note "Images of proposals and microscopy were kept out of training; those of building_facade and dsb2018 come from the same collections as training images. Not all objects of weld_defects and fruits_nuts are annotated, which does not harm recall."
