@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Box", "Points", "Polygon", "Prompt", "Text"]
 
 Level: TypeAlias = Literal["auto", "part", "object", "group"]
+_LEVELS: tuple[str, ...] = get_args(Level)
 Criterion: TypeAlias = Literal["iou", "inside", "coverage"]
 
 #: A region answers nothing below these values of its criterion, unless the caller gives another threshold.
@@ -78,6 +79,15 @@ def _share(value: float, name: str) -> None:
         raise InvalidPromptError(f"{name} is out of range", expected="a number in [0, 1]", actual=repr(value))
 
 
+def _signs(labels: ArrayLike, count: int) -> NDArray[np.int64]:
+    signs = _column(labels, count, "labels")
+    wrong = (signs != 0) & (signs != 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InvalidPromptError(f"labels[{row}] is not a label", expected="0 or 1", actual=str(signs[row]))
+    return signs
+
+
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Points:
     """Points on objects (label 1) and on what is not wanted (label 0).
@@ -123,14 +133,10 @@ class Points:
         level: Level = "auto",
     ) -> None:
         _one_of(mode, ("best", "union"), "mode")
-        _one_of(level, get_args(Level), "level")
+        _one_of(level, _LEVELS, "level")
         points = _table(points_yx, 2, "points_yx")
         count = len(points)
-        signs = np.ones(count, np.int64) if labels is None else _column(labels, count, "labels")
-        wrong = (signs != 0) & (signs != 1)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise InvalidPromptError(f"labels[{row}] is not a label", expected="0 or 1", actual=str(signs[row]))
+        signs = np.ones(count, np.int64) if labels is None else _signs(labels, count)
         members: NDArray[np.int64] | None = None
         if isinstance(groups, str):
             _one_of(groups, ("each",), "groups")

@@ -162,9 +162,11 @@ def place(runs: Runs, offsets: Offsets, dy: int, dx: int, height: int, width: in
 
 @njit
 def take(runs: Runs, offsets: Offsets, index: NDArray[np.int64]) -> tuple[Runs, Offsets]:
-    """Return the masks named by ``index``, in that order."""
+    """Return the masks named by ``index``, in that order; empty offsets if there is no such mask."""
     out_offsets = np.zeros(index.shape[0] + 1, np.int64)
     for k in range(index.shape[0]):
+        if index[k] < 0 or index[k] + 1 >= offsets.shape[0]:
+            return runs[:0].copy(), out_offsets[:0].copy()
         out_offsets[k + 1] = out_offsets[k] + offsets[index[k] + 1] - offsets[index[k]]
     out = np.empty((out_offsets[-1], 3), np.int32)
     for k in range(index.shape[0]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from fastsam_core import _runs
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ class Masks:
 
     def __post_init__(self) -> None:
         """Bring every array to its dtype, check that they fit together, and make them read-only."""
-        from fastsam_core import _runs
-
         height, width = (int(v) for v in self.image_hw)
         boxes_xyxy = np.ascontiguousarray(self.boxes_xyxy, np.float32).reshape(-1, 4)
         scores = np.ascontiguousarray(self.scores, np.float32).reshape(-1)
@@ -156,8 +155,6 @@ class Masks:
         boxes_xyxy: ArrayLike | None = None,
     ) -> Self:
         """Make masks from boolean crops (h, w) whose corners lie at ``origins_yx``; outside parts are cut off."""
-        from fastsam_core import _runs
-
         origins = np.asarray(origins_yx).astype(np.int64).reshape(-1, 2)
         if len(origins) != len(crops):
             raise InvalidMasksError("Each crop needs an origin", expected=f"{len(crops)}", actual=f"{len(origins)}")
@@ -173,8 +170,6 @@ class Masks:
     @classmethod
     def from_label_map(cls, labels: ArrayLike, scores: ArrayLike | None = None) -> Self:
         """Make one mask for each id > 0 of a label map (H, W), in ascending order; ids go to ``fields["label"]``."""
-        from fastsam_core import _runs
-
         array = np.asarray(labels)
         if array.ndim != 2 or not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
             raise InvalidMasksError(
@@ -198,8 +193,6 @@ class Masks:
         boxes_xyxy: ArrayLike | None = None,
     ) -> Self:
         """Fill in what is not given: a score of 1, and the mask's own extent as box."""
-        from fastsam_core import _runs
-
         boxes = _runs.extents(runs, offsets) if boxes_xyxy is None else boxes_xyxy
         ones = np.ones(len(offsets) - 1, np.float32)
         return cls(
@@ -282,9 +275,8 @@ class Masks:
         InvalidMasksError
             If there is no such mask or a column has another length.
         """
-        from fastsam_core import _runs
-
-        if len(index) and not (0 <= index.min() and index.max() < len(self)):
+        runs, offsets = _runs.take(self.runs, self.offsets, index)
+        if len(offsets) == 0:
             raise InvalidMasksError(
                 "There is no such mask",
                 expected=f"numbers from 0 to {len(self) - 1}",
@@ -297,18 +289,17 @@ class Masks:
                 raise InvalidMasksError(
                     f"Wrong length of {key}", expected=f"{len(index)} masks", actual=f"{len(fields[key])}"
                 )
-        runs, offsets = _runs.take(self.runs, self.offsets, index)
         chosen = object.__new__(type(self))  # its parts are checked already: __post_init__ would only cost time
         chosen._set(
             self.image_hw,
             fields,
             self.metadata,
-            boxes_xyxy=self.boxes_xyxy[index],
-            scores=self.scores[index],
+            boxes_xyxy=self.boxes_xyxy.take(index, axis=0),
+            scores=self.scores.take(index),
             runs=runs,
             offsets=offsets,
-            areas_px=self.areas_px[index],
-            extents_xyxy=self.extents_xyxy[index],
+            areas_px=self.areas_px.take(index),
+            extents_xyxy=self.extents_xyxy.take(index, axis=0),
         )
         return chosen
 
@@ -346,8 +337,6 @@ class Masks:
         A tile's masks get back into the whole image with the tile's corner as offset, and a crop of an image's masks
         is a move by the crop's negative corner. The number of masks stays; some may become empty.
         """
-        from fastsam_core import _runs
-
         dy, dx = (int(v) for v in offset_yx)
         height, width = image_hw
         runs, offsets = _runs.place(self.runs, self.offsets, dy, dx, height, width)
@@ -357,8 +346,6 @@ class Masks:
 
     def union(self) -> Self:
         """Return one mask that covers all of them; its score is the highest one. No masks stay no masks."""
-        from fastsam_core import _runs
-
         if len(self) == 0:
             return self
         runs = _runs.merge_sorted(self.runs[np.lexsort((self.runs[:, 1], self.runs[:, 0]))])
@@ -386,8 +373,6 @@ class Masks:
         -------
         ndarray of shape (K, N), bool
         """
-        from fastsam_core import _runs
-
         points = np.floor(np.asarray(points_yx, np.float64).reshape(-1, 2))
         inside = np.all((points >= 0) & (points < self.image_hw), axis=1)  # False for NaN as well
         pixels = np.where(inside[:, None], points, -1).astype(np.int64)
@@ -395,8 +380,6 @@ class Masks:
 
     def overlaps(self, other: Masks) -> NDArray[np.int64]:
         """Count the pixels that each of these masks shares with each of the others, shape (N, M)."""
-        from fastsam_core import _runs
-
         if self.image_hw != other.image_hw:
             raise InvalidMasksError(
                 "Masks of different images", expected=str(self.image_hw), actual=str(other.image_hw)
@@ -414,8 +397,6 @@ class Masks:
 
     def crop(self, index: int) -> NDArray[np.bool_]:
         """Return one mask as a boolean image (h, w) of exactly its :attr:`extents_xyxy`."""
-        from fastsam_core import _runs
-
         x0, y0, x1, y1 = self.extents_xyxy[index].tolist()
         index = index % len(self)
         out = np.zeros((y1 - y0, x1 - x0), bool)
@@ -435,8 +416,6 @@ class Masks:
         TooMuchMemoryError
             If it would take more than ``max_bytes`` (2 GiB by default).
         """
-        from fastsam_core import _runs
-
         height, width = self.image_hw
         needed = len(self) * height * width
         if needed > max_bytes:
@@ -468,8 +447,6 @@ class Masks:
         ndarray of shape (H, W)
             0 is background; uint16, or uint32 when an id needs it.
         """
-        from fastsam_core import _runs
-
         labels = np.arange(1, len(self) + 1) if ids is None else np.asarray(ids, np.int64).reshape(-1)
         if len(labels) != len(self) or np.any((labels < 1) | (labels > np.iinfo(np.uint32).max)):
             raise InvalidParameterError(
