@@ -131,12 +131,18 @@ def _silent_logger() -> Iterator[None]:
 
 @contextmanager
 def _kept_global_state() -> Iterator[None]:
-    """Keep print options and OpenCV's thread count, which Ultralytics changes for the whole process."""
+    """Keep what Ultralytics changes for the whole process.
+
+    Print options, OpenCV's thread count, and functions that it replaces by its own: its ``PIL.Image.open`` wants to
+    install a package for every file that Pillow does not know.
+    """
     import cv2
     import numpy as np
+    import PIL.Image
     import torch
 
     threads = cv2.getNumThreads()
+    image_open, torch_save = PIL.Image.open, torch.save
     # torch has no public getter for its print options.
     torch_options = vars(torch._tensor_str.PRINT_OPTS).copy()
     try:
@@ -144,4 +150,5 @@ def _kept_global_state() -> Iterator[None]:
             yield
     finally:
         cv2.setNumThreads(threads)
+        PIL.Image.open, torch.save = image_open, torch_save
         vars(torch._tensor_str.PRINT_OPTS).update(torch_options)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, match, select
@@ -33,19 +34,19 @@ HEIGHT, WIDTH = 20, 26
 @pytest.fixture(scope="module")
 def predictor() -> Any:
     """FastSAM's predictor without a model: ``prompt`` needs only a device."""
-    from ultralytics.models.fastsam import FastSAMPredictor
+    peer = import_ultralytics("ultralytics.models.fastsam").FastSAMPredictor
 
-    predictor = FastSAMPredictor.__new__(FastSAMPredictor)
+    predictor = peer.__new__(peer)
     predictor.device = torch.device("cpu")
     return predictor
 
 
 def _prompt(predictor: Any, masks: Masks, **prompt: Any) -> set[int]:
     """Ask the peer; masks are told apart afterwards by the confidence of their box, which counts them."""
-    from ultralytics.engine.results import Results
+    results_of = import_ultralytics("ultralytics.engine.results").Results
 
     rows = np.concatenate([masks.boxes_xyxy, np.arange(len(masks))[:, None], np.zeros((len(masks), 1))], axis=1)
-    results = Results(
+    results = results_of(
         orig_img=np.zeros((HEIGHT, WIDTH, 3), np.uint8),
         path="",
         names={0: "object"},
