@@ -90,7 +90,8 @@ def test_import_of_ultralytics_changes_nothing(run: Callable[..., dict[str, Any]
 import numpy as np
 import PIL.Image
 def state():
-    return [str(PIL.Image.open), str(torch.save), torch.get_num_threads(), cv2.getNumThreads(), repr(np.array([1/3])), repr(torch.tensor([1/3, 1e-9])),
+    return [str(PIL.Image.open), str(torch.save), torch.get_num_threads(),
+            cv2.getNumThreads(), repr(np.array([1/3])), repr(torch.tensor([1/3, 1e-9])),
             {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}]
 before = state()
 from fastsam_core._ultralytics import import_ultralytics
