@@ -13,7 +13,7 @@ compile requirements/uv.in --output-file requirements/uv.txt
 compile pyproject.toml --overrides requirements/test-overrides.txt --all-extras --group dev \
   --output-file requirements/test.txt
 # The demo's environment is a subset of the tests' environment, in the same versions.
-compile pyproject.toml --overrides requirements/test-overrides.txt --group build \
+compile pyproject.toml --overrides requirements/test-overrides.txt --group demo \
   --constraints requirements/test.txt --output-file requirements/demo.txt
 
 if grep -nE '(file|https?)://|^--|find-links|(^|[[:space:]])/' requirements/*.txt; then
