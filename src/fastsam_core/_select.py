@@ -11,7 +11,7 @@ from fastsam_core._runs import Offsets, Runs, contains, first_run_at, hits
 __all__ = ["LEVELS", "best_masks_for_boxes", "best_masks_for_groups", "box_overlaps", "nested_at"]
 
 LEVELS = ("part", "object", "group", "auto")
-_PART, _OBJECT, _GROUP = range(3)
+_PART, _OBJECT, _GROUP, _AUTO = range(4)
 
 #: Points further out are outside of any image.
 _FAR_PX = 2.0**31
@@ -117,6 +117,40 @@ def _nest(
 
 
 @njit
+def _auto_candidates(candidates: Indices, areas: Indices, scores: Scores) -> int:
+    """Keep of ``candidates``, in place, those that can decide level "auto"; return how many.
+
+    That level takes the smallest mask of sufficient score that is nobody's near-duplicate. Masks of lower score never
+    suppress one of sufficient score, and near-duplicates differ little in area; so it is enough to look at the
+    smallest mask and those that a chain of near-equal areas joins to it.
+    """
+    highest = np.float32(0.0)
+    for i in candidates:
+        highest = max(highest, scores[i])
+    count = 0
+    for i in candidates:
+        if scores[i] >= _AUTO_SCORE_SHARE * highest:
+            candidates[count] = i
+            count += 1
+    chain = areas[candidates[0]]
+    for i in candidates[:count]:
+        chain = min(chain, areas[i])
+    grown = True
+    while grown:
+        grown = False
+        for i in candidates[:count]:
+            if areas[i] > chain and _DUPLICATE_IOU * areas[i] < chain:
+                chain = areas[i]
+                grown = True
+    kept = 0
+    for i in candidates[:count]:
+        if areas[i] <= chain:
+            candidates[kept] = i
+            kept += 1
+    return kept
+
+
+@njit
 def _choose(nested: Indices, areas: Indices, scores: Scores, level: int, image_px: int) -> int:
     """Choose one of the masks that :func:`_nest` left; the rules are documented with ``Points``."""
     if level == _PART:
@@ -215,6 +249,8 @@ def best_masks_for_groups(
                 count += 1
         if count == 0:
             continue
+        if level == _AUTO:
+            count = _auto_candidates(candidates[:count], areas, scores)
         count = _nest(candidates[:count], runs, offsets, extents, areas, scores, memory)
         chosen = _choose(candidates[:count], areas, scores, level, image_px)
         index[g] = chosen
