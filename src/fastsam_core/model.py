@@ -49,6 +49,7 @@ class Settings:
     max_det: int
     imgsz: tuple[int, ...]
     snap_px: float
+    stability: bool = False
 
 
 class FastSAM:
@@ -149,6 +150,7 @@ class FastSAM:
         max_det: int = 300,
         imgsz: int | Sequence[int] | None = None,
         snap_px: float = 0,
+        stability: bool = False,
     ) -> Settings:
         """Check the settings of `segment` and fill in the model's recommended values.
 
@@ -168,6 +170,7 @@ class FastSAM:
             max_det=_integer("max_det", max_det, 1),
             imgsz=tuple(dict.fromkeys(_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
             snap_px=_number("snap_px", snap_px, 0, math.inf),
+            stability=bool(stability),
         )
 
     def segment(
@@ -179,6 +182,7 @@ class FastSAM:
         max_det: int = 300,
         imgsz: int | Sequence[int] | None = None,
         snap_px: float = 0,
+        stability: bool = False,
     ) -> Masks:
         """Find everything in an image.
 
@@ -198,6 +202,8 @@ class FastSAM:
             more than once are kept once.
         snap_px : float
             FastSAM's border rule: boxes within this many pixels of the border are drawn out to it (20 in the original).
+        stability : bool
+            Also give ``fields["stability"]``: how little each mask changes with the threshold, 0 to 1.
 
         Returns
         -------
@@ -215,7 +221,7 @@ class FastSAM:
         -----
         Images more than six times longer than wide are cut into overlapping windows along their length.
         """
-        settings = self.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px)
+        settings = self.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability)
         return self.segment_with(read_image(image), settings)
 
     def segment_with(self, image: Image, settings: Settings) -> Masks:
@@ -227,7 +233,7 @@ class FastSAM:
             for window in windows:
                 crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
                 [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings)
-                masks = decode(prediction, snap_px=settings.snap_px)
+                masks = decode(prediction, snap_px=settings.snap_px, stability=settings.stability)
                 parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
             by_size.append(join_windows(windows, parts) if len(windows) > 1 else parts[0])
         masks = by_size[0]

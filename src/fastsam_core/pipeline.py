@@ -88,6 +88,7 @@ def iter_segment(
     max_det: int = 300,
     imgsz: int | Sequence[int] | None = None,
     snap_px: float = 0,
+    stability: bool = False,
 ) -> Generator[Step, None, None]:
     """Segment many images, giving one step for each, in order.
 
@@ -107,7 +108,7 @@ def iter_segment(
         Consecutive images of equal network size to put through the network together; more than 1 pays on GPUs.
     reader : callable
         Reads a source; a partial of ``read_image`` to choose channels or contrast.
-    conf, iou, max_det, imgsz, snap_px
+    conf, iou, max_det, imgsz, snap_px, stability
         As in `FastSAM.segment`.
 
     Yields
@@ -120,7 +121,7 @@ def iter_segment(
     InvalidParameterError
         If a setting is out of range; raised by the call itself, not at the first step.
     """
-    settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px)
+    settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability)
     if prefetch < 0 or batch_size < 1:
         raise InvalidParameterError(
             "prefetch or batch_size is out of range",
@@ -212,7 +213,8 @@ def _decode(job: _Job, model: FastSAM, settings: Settings) -> _Job:
     start = time.perf_counter()
     if job.prediction is not None and job.image is not None:
         with _errors_recorded([job]):
-            job.masks = model.finish(decode(job.prediction, snap_px=settings.snap_px), job.image, settings)
+            masks = decode(job.prediction, snap_px=settings.snap_px, stability=settings.stability)
+            job.masks = model.finish(masks, job.image, settings)
             job.prediction = None
     job.seconds += time.perf_counter() - start
     return job

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "MEASURES",
     "Document",
     "Instance",
     "array_bytes",
@@ -36,9 +37,9 @@ __all__ = [
 Document: TypeAlias = dict[str, Any]
 
 EVERYTHING_LABEL = "object"
-_INSIDE_PX = 1e-7
-_MEASURES = ("stability", "quality")
+MEASURES = ("stability", "quality")
 """Columns of :class:`Masks` that become attributes of labels."""
+_INSIDE_PX = 1e-7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +110,7 @@ def relative_box(extent_xyxy: Sequence[int] | NDArray[np.int32], image_hw: tuple
 
 def instances_of(masks: Masks, label: str = EVERYTHING_LABEL) -> list[Instance]:
     """Turn masks into instances, in order; empty masks are left out."""
-    measures = [name for name in _MEASURES if name in masks.fields]
+    measures = [name for name in MEASURES if name in masks.fields]
     return [
         Instance(
             label,
@@ -123,7 +124,7 @@ def instances_of(masks: Masks, label: str = EVERYTHING_LABEL) -> list[Instance]:
     ]
 
 
-def measured(masks: Masks, index: int, measures: Sequence[str] = _MEASURES) -> Document:
+def measured(masks: Masks, index: int, measures: Sequence[str] = MEASURES) -> Document:
     """Return what is known about one mask: its area, and stability and quality where they were computed."""
     found: Document = {"area_px": int(masks.areas_px[index])}
     found.update((name, float(masks.fields[name][index])) for name in measures if name in masks.fields)

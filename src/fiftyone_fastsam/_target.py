@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core.errors import InvalidPromptError
+from fiftyone_fastsam._convert import MEASURES
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
@@ -215,10 +216,11 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     attributes: dict[str, Any] = {RUN_KEY: fo.StringField}
     if options.output == "instances":
         per_mask: dict[str, Any] = {"area_px": fo.IntField, "mask_scale": fo.FloatField}
+        per_mask |= dict.fromkeys(MEASURES, fo.FloatField)
         if options.kind != "everything":
             per_mask |= {"matched": fo.BooleanField, "fit": fo.FloatField}
+        per_mask = _carried_fields(target, options) | per_mask
         attributes |= {f"detections.{name}": kind for name, kind in per_mask.items()}
-        attributes |= {f"detections.{name}": field for name, field in _carried_fields(target, options).items()}
     schema_of = target.dataset.get_frame_field_schema if target.is_video else target.dataset.get_field_schema
     known = schema_of(flat=True)
     for name, kind in attributes.items():

@@ -24,7 +24,8 @@ Oversize: TypeAlias = Literal["shrink", "files", "top_k", "fail"]
 WriterName: TypeAlias = Literal["auto", "direct", "sdk"]
 Level: TypeAlias = Literal["auto", "part", "object", "group"]
 
-_DIGEST_VERSION = 1
+_DIGEST_VERSION = 2
+_SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability")
 _HOW_NOT_WHAT = ("existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures")
 
 
@@ -52,6 +53,8 @@ class EnrichOptions:
         else one value an object.
     conf, iou, max_det, imgsz, snap_px
         As in ``FastSAM.segment``; None takes the model's recommended value.
+    stability : bool
+        Write how little each mask changes with the threshold, 0 to 1, into the attribute ``stability``.
     min_iou : float
         Below this overlap a box counts as not answered.
     level : {"auto", "part", "object", "group"}
@@ -93,6 +96,7 @@ class EnrichOptions:
     max_det: int = 300
     imgsz: int | Sequence[int] | None = None
     snap_px: float = 0
+    stability: bool = True
     min_iou: float = 0.2
     level: Level = "auto"
     min_area_px: int = 1
@@ -147,7 +151,7 @@ class EnrichOptions:
 
     def search(self) -> dict[str, Any]:
         """Return the arguments of ``FastSAM.settings``."""
-        return {name: getattr(self, name) for name in ("conf", "iou", "max_det", "imgsz", "snap_px")}
+        return {name: getattr(self, name) for name in _SEARCH}
 
     def described(self, model: FastSAM) -> dict[str, Any]:
         """Return everything that decides what the masks are, with the model's own values filled in."""

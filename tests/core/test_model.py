@@ -18,6 +18,7 @@ from fastsam_core.errors import ImageNotFoundError, InvalidParameterError
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM, windows_of
 from fastsam_core.network import Prediction
+from fastsam_core.pipeline import iter_segment
 from fastsam_core.testing import synthetic_head
 
 if TYPE_CHECKING:
@@ -115,6 +116,18 @@ def test_metadata_tells_how_masks_were_made() -> None:
     }
     json.dumps(dict(masks.metadata))
     assert "mine" in repr(model)
+
+
+def test_stability_comes_on_request() -> None:
+    model = FastSAM(BlobNetwork(), ModelInfo(name="mine", imgsz=96))
+    image = blobs((90, 90), [(40, 40)], 12)
+    assert "stability" not in model.segment(image).fields
+    scores = model.segment(image, stability=True).fields["stability"]
+    assert len(scores)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    [step] = iter_segment([image], model, stability=True)
+    assert step.masks is not None
+    np.testing.assert_array_equal(step.masks.fields["stability"], scores)
 
 
 def test_recommended_settings_are_the_models() -> None:

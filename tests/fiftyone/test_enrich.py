@@ -40,6 +40,15 @@ def test_everything_is_written_pixel_by_pixel(dataset: Any, model: FastSAM, know
         assert sample.masks_error is None
 
 
+def test_stability_is_written_unless_unwanted(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset[:1], "masks", model=model)
+    found = model.segment(dataset.first().filepath, stability=True).fields["stability"]
+    np.testing.assert_allclose([d.stability for d in dataset.first().masks.detections], found)
+    assert {"masks.detections.stability", "masks.detections.quality"} <= set(dataset.get_field_schema(flat=True))
+    enrich(dataset[:1], "masks", model=model, stability=False)
+    assert not any(d.has_field("stability") for d in dataset.first().masks.detections)
+
+
 def test_both_writers_leave_equal_samples(make_dataset: Callable[..., Any], model: FastSAM) -> None:
     documents = {}
     for writer in WRITERS:
@@ -216,7 +225,7 @@ def test_masks_that_do_not_fit(
         + size
     )
     monkeypatch.setattr(_oversize, "DOCUMENT_BYTES", room)
-    report = enrich(dataset[:1], "masks", model=model, on_oversize=way, mask_dir=tmp_path)
+    report = enrich(dataset[:1], "masks", model=model, on_oversize=way, mask_dir=tmp_path, stability=False)
     label = dataset.first().masks
     if way == "fail":
         assert report.failed == 1
