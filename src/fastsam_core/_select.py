@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fastsam_core._jit import njit
 from fastsam_core._runs import Offsets, Runs, contains, first_run_at, hits
 
-__all__ = ["LEVELS", "best_masks_for_boxes", "best_masks_for_groups", "box_overlaps", "nested_at"]
+__all__ = ["LEVELS", "best_mask_at", "best_masks_for_boxes", "best_masks_for_groups", "box_overlaps", "nested_at"]
 
 LEVELS = ("part", "object", "group", "auto")
 _PART, _OBJECT, _GROUP, _AUTO = range(4)
@@ -200,6 +200,52 @@ def _contains(runs: Runs, first: int, last: int, y0: int, y1: int, y: int, x: in
 
 
 @njit
+def _best_mask_for_group(
+    runs: Runs,
+    offsets: Offsets,
+    extents: Extents,
+    areas: Indices,
+    scores: Scores,
+    pixels: Indices,
+    labels: Indices,
+    level: int,
+    image_px: int,
+    memory: Indices,
+) -> tuple[int, float]:
+    """Answer the points of one group; see :func:`best_masks_for_groups`."""
+    positives = 0
+    for k in range(pixels.shape[0]):
+        positives += labels[k]
+    candidates = np.empty(areas.shape[0], np.int64)
+    most, count = 1, 0
+    for i in range(areas.shape[0]):
+        covered = 0
+        x0, y0, x1, y1 = extents[i, 0], extents[i, 1], extents[i, 2], extents[i, 3]
+        for k in range(pixels.shape[0]):
+            y, x = pixels[k, 0], pixels[k, 1]
+            if not (x0 <= x < x1 and y0 <= y < y1):
+                continue
+            if not _contains(runs, offsets[i], offsets[i + 1], y0, y1, y, x):
+                continue
+            if labels[k] == 0:
+                covered = -1
+                break
+            covered += 1
+        if covered > most:
+            most, count = covered, 0
+        if covered == most:
+            candidates[count] = i
+            count += 1
+    if count == 0:
+        return -1, 0.0
+    if level == _AUTO:
+        count = _auto_candidates(candidates[:count], areas, scores)
+    count = _nest(candidates[:count], runs, offsets, extents, areas, scores, memory)
+    chosen = _choose(candidates[:count], areas, scores, level, image_px)
+    return chosen, most / positives * scores[chosen]
+
+
+@njit
 def best_masks_for_groups(
     runs: Runs,
     offsets: Offsets,
@@ -221,41 +267,33 @@ def best_masks_for_groups(
     index = np.full(n_groups, -1, np.int64)
     score = np.zeros(n_groups, np.float64)
     pixels = _pixels_of(points_yx)
-    candidates = np.empty(areas.shape[0], np.int64)
     memory = np.full(1 if n_groups < 8 else 1 << 16, -1, np.int64)
     for g in range(n_groups):
-        first, last = group_starts[g], group_starts[g + 1]
-        positives = 0
-        for k in range(first, last):
-            positives += labels[k]
-        most, count = 1, 0
-        for i in range(areas.shape[0]):
-            covered = 0
-            x0, y0, x1, y1 = extents[i, 0], extents[i, 1], extents[i, 2], extents[i, 3]
-            for k in range(first, last):
-                y, x = pixels[k, 0], pixels[k, 1]
-                if not (x0 <= x < x1 and y0 <= y < y1):
-                    continue
-                if not _contains(runs, offsets[i], offsets[i + 1], y0, y1, y, x):
-                    continue
-                if labels[k] == 0:
-                    covered = -1
-                    break
-                covered += 1
-            if covered > most:
-                most, count = covered, 0
-            if covered == most:
-                candidates[count] = i
-                count += 1
-        if count == 0:
-            continue
-        if level == _AUTO:
-            count = _auto_candidates(candidates[:count], areas, scores)
-        count = _nest(candidates[:count], runs, offsets, extents, areas, scores, memory)
-        chosen = _choose(candidates[:count], areas, scores, level, image_px)
-        index[g] = chosen
-        score[g] = most / positives * scores[chosen]
+        own = slice(group_starts[g], group_starts[g + 1])
+        index[g], score[g] = _best_mask_for_group(
+            runs, offsets, extents, areas, scores, pixels[own], labels[own], level, image_px, memory
+        )
     return index, score
+
+
+@njit
+def best_mask_at(
+    runs: Runs,
+    offsets: Offsets,
+    extents: Extents,
+    areas: Indices,
+    scores: Scores,
+    y: float,
+    x: float,
+    level: int,
+    image_px: int,
+) -> tuple[int, float]:
+    """Answer one positive point, as :func:`best_masks_for_groups` would: numbers are handed over faster than arrays."""
+    pixels = _pixels_of(np.array([[y, x]]))
+    memory = np.full(1, -1, np.int64)
+    return _best_mask_for_group(
+        runs, offsets, extents, areas, scores, pixels, np.ones(1, np.int64), level, image_px, memory
+    )
 
 
 @njit

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Masks"]
 
 
+def _freeze(*arrays: NDArray[Any]) -> None:
+    for array in arrays:
+        array.setflags(write=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks:
     """Instance masks of one image, immutable.
@@ -94,33 +99,28 @@ class Masks:
                 actual=f"(y, x_start, x_stop) = {tuple(runs[bad].tolist())}",
                 remedy="use Masks.from_dense, from_crops or from_label_map",
             )
-        self._set(
-            (height, width),
-            columns,
-            self.metadata,
-            boxes_xyxy=boxes_xyxy.view(),
-            scores=scores.view(),
-            runs=runs.view(),
-            offsets=offsets.view(),
-            areas_px=_runs.areas(runs, offsets),
-            extents_xyxy=_runs.extents(runs, offsets),
-        )
+        given = boxes_xyxy.view(), scores.view(), runs.view(), offsets.view()
+        derived = _runs.areas(runs, offsets), _runs.extents(runs, offsets)
+        _freeze(*given, *derived, *columns.values())
+        self._set((height, width), given, derived, columns, self.metadata)
 
     def _set(
         self,
         image_hw: tuple[int, int],
+        given: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]],
+        derived: tuple[NDArray[np.int64], NDArray[np.int32]],
         fields: dict[str, NDArray[Any]],
         metadata: Mapping[str, object],
-        **arrays: NDArray[Any],
     ) -> None:
-        """Store checked values, read-only. All arrays must be this object's own (or views)."""
+        """Store checked and read-only values; ``given``: boxes, scores, runs, offsets, ``derived``: areas, extents."""
         store = object.__setattr__
-        for column in fields.values():
-            column.setflags(write=False)
-        for name, array in arrays.items():
-            array.setflags(write=False)
-            store(self, name, array)
         store(self, "image_hw", image_hw)
+        store(self, "boxes_xyxy", given[0])
+        store(self, "scores", given[1])
+        store(self, "runs", given[2])
+        store(self, "offsets", given[3])
+        store(self, "areas_px", derived[0])
+        store(self, "extents_xyxy", derived[1])
         store(self, "fields", MappingProxyType(fields))
         store(self, "metadata", metadata if type(metadata) is MappingProxyType else MappingProxyType(dict(metadata)))
 
@@ -254,7 +254,10 @@ class Masks:
         return f"Masks({len(self)} on {height} x {width} px, fields={sorted(self.fields)})"
 
     def __getitem__(self, index: int | slice | ArrayLike) -> Self:
-        """Return the chosen masks: an integer, a slice, a boolean mask or an array of indices."""
+        """Return the chosen masks: an integer, a slice, a boolean mask or an array of indices.
+
+        One mask, like a slice in NumPy, shares memory with the masks it was taken from.
+        """
         wanted = index if isinstance(index, slice) else np.asarray(index)
         if not isinstance(wanted, slice) and wanted.size == 0:
             wanted = wanted.astype(np.int64)  # an empty list is an array of floats to numpy
@@ -262,6 +265,8 @@ class Masks:
 
     def take(self, index: NDArray[np.int64], **columns: ArrayLike) -> Self:
         """Return masks by their numbers, with further columns of the same length added: the fast way to choose.
+
+        One mask alone shares memory with these masks, like a slice in NumPy.
 
         Parameters
         ----------
@@ -275,32 +280,35 @@ class Masks:
         InvalidMasksError
             If there is no such mask or a column has another length.
         """
-        runs, offsets = _runs.take(self.runs, self.offsets, index)
-        if len(offsets) == 0:
-            raise InvalidMasksError(
-                "There is no such mask",
-                expected=f"numbers from 0 to {len(self) - 1}",
-                actual=f"{index.min()} to {index.max()}",
-            )
-        fields = {key: column[index] for key, column in self.fields.items()}
-        for key, column in columns.items():
-            fields[key] = np.asarray(column).view()
-            if len(fields[key]) != len(index):
+        if len(index) == 1 and 0 <= (only := index.item()) < len(self):
+            one = slice(only, only + 1)
+            first, last = self.offsets[only : only + 2].tolist()
+            offsets = np.array((0, last - first))
+            given = self.boxes_xyxy[one], self.scores[one], self.runs[first:last], offsets
+            derived = self.areas_px[one], self.extents_xyxy[one]
+            fields = {key: column[one] for key, column in self.fields.items()}
+            _freeze(offsets)  # slices of read-only arrays are read-only
+        else:
+            runs, offsets = _runs.take(self.runs, self.offsets, index)
+            if len(offsets) == 0:
                 raise InvalidMasksError(
-                    f"Wrong length of {key}", expected=f"{len(index)} masks", actual=f"{len(fields[key])}"
+                    "There is no such mask",
+                    expected=f"numbers from 0 to {len(self) - 1}",
+                    actual=f"{index.min()} to {index.max()}",
+                )
+            given = self.boxes_xyxy.take(index, 0), self.scores.take(index), runs, offsets
+            derived = self.areas_px.take(index), self.extents_xyxy.take(index, 0)
+            fields = {key: column[index] for key, column in self.fields.items()}
+            _freeze(*given, *derived, *fields.values())
+        for key, column in columns.items():
+            fields[key] = added = np.asarray(column).view()
+            added.setflags(write=False)
+            if len(added) != len(index):
+                raise InvalidMasksError(
+                    f"Wrong length of {key}", expected=f"{len(index)} masks", actual=f"{len(added)}"
                 )
         chosen = object.__new__(type(self))  # its parts are checked already: __post_init__ would only cost time
-        chosen._set(
-            self.image_hw,
-            fields,
-            self.metadata,
-            boxes_xyxy=self.boxes_xyxy.take(index, axis=0),
-            scores=self.scores.take(index),
-            runs=runs,
-            offsets=offsets,
-            areas_px=self.areas_px.take(index),
-            extents_xyxy=self.extents_xyxy.take(index, axis=0),
-        )
+        chosen._set(self.image_hw, given, derived, fields, self.metadata)
         return chosen
 
     def filter(

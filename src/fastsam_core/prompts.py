@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -73,24 +73,7 @@ def match(masks: Masks, prompt: Prompt) -> Matches:
     InvalidPromptError
         The prompt is a ``Text``, which needs the image, or no prompt at all.
     """
-    if isinstance(prompt, Points):
-        return _match_union(masks, prompt) if prompt.mode == "union" else _match_points(masks, prompt)
-    if isinstance(prompt, Box):
-        return _match_boxes(masks, prompt)
-    if isinstance(prompt, Polygon):
-        return _match_polygons(masks, prompt)
-    if isinstance(prompt, Text):
-        raise InvalidPromptError(
-            "Text cannot be answered from masks alone",
-            expected="Points, Box or Polygon",
-            actual="Text",
-            remedy="use fastsam_core.text, which takes the image together with the masks",
-        )
-    raise InvalidPromptError(
-        "This is no prompt",
-        expected="Points, Box, Polygon or Text",
-        actual=f"an object of type {type(prompt).__name__}",
-    )
+    return Matches(*_answers(masks, prompt))
 
 
 def select(masks: Masks, prompt: Prompt) -> Masks:
@@ -113,9 +96,11 @@ def select(masks: Masks, prompt: Prompt) -> Masks:
     InvalidPromptError
         As :func:`match`.
     """
-    matches = match(masks, prompt)
-    found = matches.index >= 0
-    return masks.take(matches.index[found], prompt_index=matches.prompt_index[found], prompt_score=matches.score[found])
+    index, score, entry = _answers(masks, prompt)
+    if len(index) != 1 or index.item() < 0:
+        found = index >= 0
+        index, entry, score = index[found], entry[found], score[found]
+    return masks.take(index, prompt_index=entry, prompt_score=score)
 
 
 def nesting(masks: Masks, point_yx: ArrayLike) -> NDArray[np.int64]:
@@ -145,8 +130,33 @@ def nesting(masks: Masks, point_yx: ArrayLike) -> NDArray[np.int64]:
     return _select.nested_at(masks.runs, masks.offsets, masks.extents_xyxy, masks.areas_px, masks.scores, points)
 
 
-def _one_each(index: NDArray[np.int64], score: NDArray[np.float64]) -> Matches:
-    return Matches(index, score, np.arange(len(index)))
+_Answers: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]"
+
+
+def _answers(masks: Masks, prompt: Prompt) -> _Answers:
+    """Return the columns of :class:`Matches`: masks, scores, and the entries that they answer."""
+    if isinstance(prompt, Points):
+        return _match_union(masks, prompt) if prompt.mode == "union" else _match_points(masks, prompt)
+    if isinstance(prompt, Box):
+        return _match_boxes(masks, prompt)
+    if isinstance(prompt, Polygon):
+        return _match_polygons(masks, prompt)
+    if isinstance(prompt, Text):
+        raise InvalidPromptError(
+            "Text cannot be answered from masks alone",
+            expected="Points, Box or Polygon",
+            actual="Text",
+            remedy="use fastsam_core.text, which takes the image together with the masks",
+        )
+    raise InvalidPromptError(
+        "This is no prompt",
+        expected="Points, Box, Polygon or Text",
+        actual=f"an object of type {type(prompt).__name__}",
+    )
+
+
+def _one_each(index: NDArray[np.int64], score: NDArray[np.float64]) -> _Answers:
+    return index, score, np.arange(len(index))
 
 
 def _by_group(prompt: Points) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
@@ -163,24 +173,19 @@ def _by_group(prompt: Points) -> tuple[NDArray[np.float64], NDArray[np.int64], N
     return points, labels, np.concatenate(([0], starts, [len(points)]))
 
 
-def _match_points(masks: Masks, prompt: Points) -> Matches:
+def _match_points(masks: Masks, prompt: Points) -> _Answers:
+    table = masks.runs, masks.offsets, masks.extents_xyxy, masks.areas_px, masks.scores
+    level = _select.LEVELS.index(prompt.level)
+    image_px = masks.image_hw[0] * masks.image_hw[1]
+    if len(prompt.points_yx) == 1 and prompt.labels.item():
+        y, x = prompt.points_yx.ravel().tolist()
+        mask, value = _select.best_mask_at(*table, y, x, level, image_px)
+        return _one_each(np.array([mask]), np.array([value]))
     points, labels, starts = _by_group(prompt)
-    index, score = _select.best_masks_for_groups(
-        masks.runs,
-        masks.offsets,
-        masks.extents_xyxy,
-        masks.areas_px,
-        masks.scores,
-        points,
-        labels,
-        starts,
-        _select.LEVELS.index(prompt.level),
-        masks.image_hw[0] * masks.image_hw[1],
-    )
-    return _one_each(index, score)
+    return _one_each(*_select.best_masks_for_groups(*table, points, labels, starts, level, image_px))
 
 
-def _match_union(masks: Masks, prompt: Points) -> Matches:
+def _match_union(masks: Masks, prompt: Points) -> _Answers:
     """Answer as ``FastSAMPredictor.prompt`` of ultralytics 8.4 does, group by group."""
     points, labels, starts = _by_group(prompt)
     if not len(points):
@@ -192,7 +197,7 @@ def _match_union(masks: Masks, prompt: Points) -> Matches:
     positives = np.add.reduceat(labels, starts[:-1])[:, None]
     share = np.where(positives > 0, covered / np.maximum(positives, 1), 1.0)
     group, index = np.nonzero((share > 0) & avoided)
-    return Matches(index, share[group, index] * masks.scores[index], group)
+    return index, share[group, index] * masks.scores[index], group
 
 
 def _rasterise_boxes(masks: Masks, prompt: Box) -> NDArray[np.int64]:
@@ -202,14 +207,14 @@ def _rasterise_boxes(masks: Masks, prompt: Box) -> NDArray[np.int64]:
     return np.clip(edges, 0, (width, height, width, height)).astype(np.int64)
 
 
-def _match_boxes(masks: Masks, prompt: Box) -> Matches:
+def _match_boxes(masks: Masks, prompt: Box) -> _Answers:
     boxes = _rasterise_boxes(masks, prompt)
     runs, offsets, extents, areas = masks.runs, masks.offsets, masks.extents_xyxy, masks.areas_px
     if prompt.many:
         shared = _select.box_overlaps(runs, offsets, extents, areas, boxes)
         inside = shared / np.maximum(areas, 1)
         box, index = np.nonzero((inside >= prompt.min_inside) & (shared > 0))
-        return Matches(index, inside[box, index], box)
+        return index, inside[box, index], box
     if prompt.mode == "best" or not len(masks):
         index, iou = _select.best_masks_for_boxes(runs, offsets, extents, areas, masks.scores, boxes)
         return _one_each(*_above(index, iou, prompt.min_iou if prompt.mode == "best" else 0.0))
@@ -229,7 +234,7 @@ def _above(
     return np.where(matched, index, -1), np.where(matched, score, 0.0)
 
 
-def _match_polygons(masks: Masks, prompt: Polygon) -> Matches:
+def _match_polygons(masks: Masks, prompt: Polygon) -> _Answers:
     height, width = masks.image_hw
     if prompt.kind == "region":
         rasterise = partial(polygon_runs, height=height, width=width)
@@ -252,7 +257,7 @@ def _match_polygons(masks: Masks, prompt: Polygon) -> Matches:
     passed = (value >= prompt.threshold) & (shared > 0)
     if prompt.many:
         polygon, index = np.nonzero(passed)
-        return Matches(index, value[polygon, index], polygon)
+        return index, value[polygon, index], polygon
     if not len(masks):
         return _one_each(np.full(len(shared), -1), np.zeros(len(shared)))
     order = np.argsort(-masks.scores, kind="stable")  # ties of the rank go to the higher score
