@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from fastsam_core.model import FastSAM
 
-__all__ = ["LabelFolder", "Truth", "TruthSet", "choose_images", "evenly", "iter_predictions", "open_truth"]
+__all__ = [
+    "LabelFolder",
+    "Truth",
+    "TruthSet",
+    "choose_images",
+    "evenly",
+    "iter_predictions",
+    "open_truth",
+    "read_label_map",
+]
 
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -110,7 +119,7 @@ class LabelFolder:
     def truth(self, index: int, image_hw: tuple[int, int] | None = None) -> Truth:
         """Read one label map."""
         path = self._pairs[index][1]
-        labels = _read_label_map(path)
+        labels = read_label_map(path)
         if image_hw is not None and labels.shape != image_hw:
             raise AnnotationError(
                 f"The label map {path} has another size than its image",
@@ -124,7 +133,8 @@ def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
     return "no label map" if stem in images else "no image" if stem in labels else "neither"
 
 
-def _read_label_map(path: Path) -> NDArray[np.integer]:
+def read_label_map(path: Path) -> NDArray[np.integer]:
+    """Read a label map, PNG or TIFF, shape (H, W); raises AnnotationError if it cannot be read or is none."""
     try:
         if path.suffix == ".png":
             from PIL import Image

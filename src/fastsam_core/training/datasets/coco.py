@@ -1,0 +1,94 @@
+"""COCO's two kinds of annotations: instances (polygons and run lengths) and panoptic PNG files."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastsam_core.errors import AnnotationError
+from fastsam_core.evaluation.coco_data import CocoData
+from fastsam_core.masks import Masks
+from fastsam_core.training.datasets.records import Item, Record, image_record
+
+__all__ = ["list_instances", "list_panoptic"]
+
+
+def list_instances(source: Path, images: Path | None = None) -> list[Item]:
+    """List the images of an annotation file, or of a folder with ``images/`` and ``annotations.json``.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is damaged or names no image.
+    """
+    path = source / "annotations.json" if source.is_dir() else source
+    data = CocoData(path, images or path.parent / "images")
+    names = _unique_stems([file.as_posix() for file in data.images])
+    if not names:
+        raise AnnotationError(f"{path} names no images", expected="at least one entry in images")
+    return [Item(name, partial(_load_instances, data, index)) for index, name in enumerate(names)]
+
+
+def _load_instances(data: CocoData, index: int) -> Record:
+    path = data.images[index]
+
+    def masks_of(image_hw: tuple[int, int]) -> Masks:
+        truth = data.truth(index, image_hw)
+        return truth.masks[~truth.crowd]
+
+    return image_record(path, path.name, masks_of)
+
+
+def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
+    """List the images of a panoptic file whose PNG files are in the folder of the same name beside it.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is damaged or names no image.
+    """
+    try:
+        document: dict[str, Any] = json.loads(source.read_bytes())
+        files = {image["id"]: image["file_name"] for image in document["images"]}
+        entries = [entry for entry in document["annotations"] if entry["image_id"] in files]
+        sources = [(files[entry["image_id"]], entry["file_name"], entry["segments_info"]) for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AnnotationError(
+            f"{source} is no panoptic annotation file", expected="images, annotations", actual=f"{error!r}"
+        ) from error
+    if not sources:
+        raise AnnotationError(f"{source} names no images", expected="at least one annotation")
+    folder, pictures = source.with_suffix(""), images or source.parent / "images"
+    names = _unique_stems([name for name, _, _ in sources])
+    return [
+        Item(name, partial(_load_panoptic, pictures / image, folder / png, segments))
+        for name, (image, png, segments) in zip(names, sources, strict=True)
+    ]
+
+
+def _load_panoptic(image: Path, png: Path, segments: list[dict[str, Any]]) -> Record:
+    def masks_of(image_hw: tuple[int, int]) -> Masks:
+        from PIL import Image
+
+        try:
+            with Image.open(png) as picture:
+                colours = np.asarray(picture.convert("RGB"), np.int64)
+            wanted = [int(segment["id"]) for segment in segments if not segment.get("iscrowd", 0)]
+        except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
+            raise AnnotationError(f"{png} cannot be read", actual=f"{error!r}") from error
+        masks = Masks.from_label_map(colours @ np.array([1, 256, 65536]))
+        return masks[np.isin(masks.fields["label"], wanted)]
+
+    return image_record(image, image.name, masks_of)
+
+
+def _unique_stems(names: list[str]) -> list[str]:
+    """Return file stems, with their folders where stems alone are not unique."""
+    stems = [Path(name).stem for name in names]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [Path(name).with_suffix("").as_posix().strip("/").replace("/", "__") for name in names]

@@ -1,0 +1,189 @@
+"""Write a source into a data set: one image in memory at a time, files whole or not at all, counted at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from fastsam_core._files import atomic_path
+from fastsam_core.errors import AnnotationError, FastSAMError, InvalidParameterError, OutputError
+from fastsam_core.training.datasets.manifest import SPLITS, Dataset, IndexRow, SourceEntry
+from fastsam_core.training.datasets.polygons import polygon_lines
+from fastsam_core.training.datasets.readers import KINDS, list_items
+from fastsam_core.training.datasets.records import Broken, Coverage, Record, hash_fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from fractions import Fraction
+    from pathlib import Path
+
+__all__ = ["VAL_SHARE", "Progress", "convert"]
+
+VAL_SHARE = 0.1
+"""Share of the images that become validation data, by a hash of source and name."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One image was dealt with: ``done`` of ``total``; ``broken`` says what was wrong with it, if anything."""
+
+    done: int
+    total: int
+    name: str
+    broken: Broken | None = None
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    kind: str,
+    name: str,
+    licence: str,
+    images: Path | None = None,
+    coverage: Coverage | None = None,
+    subset: Fraction | None = None,
+    val_share: float = VAL_SHARE,
+    replace: bool = False,
+) -> Generator[Progress, None, SourceEntry]:
+    """Add one source to the data set in ``out``.
+
+    Parameters
+    ----------
+    source, images, kind, subset
+        See `list_items`.
+    out : Path
+        Folder of the data set; made if it is missing.
+    name : str
+        Name of the source in the data set: letters, digits, ``.``, ``_`` and ``-``.
+    licence : str
+        As its maker states it; goes into the manifest.
+    coverage : {"exhaustive", "dense", "partial"}, optional
+        How much of what is there was annotated; that of `KINDS` by default.
+    val_share : float
+        Share of validation images, in [0, 1).
+    replace : bool
+        Whether a source of this name may be replaced.
+
+    Yields
+    ------
+    Progress
+        After each image. Broken ones are listed, not fatal. Until the generator ends, the data set stays as it was.
+
+    Returns
+    -------
+    SourceEntry
+        What was added.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a name or share is out of range, or the source is there already.
+    AnnotationError
+        If nothing of the kind is there, or no image of it can be used, or none has an instance.
+    OutputError
+        If a file cannot be written (no space).
+    """
+    items = list_items(kind, source, images, subset)
+    dataset = Dataset.open(out) if (out / "manifest.json").is_file() else Dataset(out)
+    _check(dataset, name, val_share, replace=replace)
+    if name in dataset.sources:
+        dataset = Dataset(out, {key: entry for key, entry in dataset.sources.items() if key != name})
+        dataset.save()
+    for what in ("images", "labels", "rle"):
+        for split in SPLITS:
+            shutil.rmtree(dataset.place(what, split, name), ignore_errors=True)
+    counts: Counter[str] = Counter()
+    broken: list[Broken] = []
+    digest = hashlib.sha256()
+    with atomic_path(out / "index" / f"{name}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as index:
+        for done, item in enumerate(items, start=1):
+            fault = None
+            try:
+                record = item.load()
+            except OutputError:
+                raise
+            except (FastSAMError, OSError) as error:
+                fault = Broken(item.name, str(error))
+                broken.append(fault)
+            else:
+                split = "val" if hash_fraction("split", f"{name}/{item.name}") < val_share else "train"
+                row = _write(dataset, record, name, item.name, split, counts)
+                line = json.dumps(asdict(row)) + "\n"
+                digest.update(line.encode())
+                index.write(line)
+            yield Progress(done, len(items), item.name, fault)
+        _check_not_empty(source, counts, broken)
+    entry = SourceEntry(
+        name=name,
+        kind=kind,
+        licence=licence,
+        coverage=coverage or KINDS[kind].coverage,
+        subset=str(subset or 1),
+        images={split: counts[f"{split} images"] for split in SPLITS},
+        instances={split: counts[f"{split} instances"] for split in SPLITS},
+        with_holes=counts["with holes"],
+        broken=tuple(broken),
+        index_sha256=digest.hexdigest(),
+    )
+    Dataset(out, {**dataset.sources, name: entry}).save()
+    return entry
+
+
+def _check(dataset: Dataset, name: str, val_share: float, *, replace: bool) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidParameterError(
+            "The name of the source becomes a folder", expected="letters, digits, '.', '_', '-'", actual=repr(name)
+        )
+    if not 0 <= val_share < 1:
+        raise InvalidParameterError("val_share is out of range", expected="0 or more, below 1", actual=f"{val_share}")
+    if name in dataset.sources and not replace:
+        raise InvalidParameterError(
+            f"The data set has a source {name!r} already",
+            expected="a new name",
+            remedy="choose another one with --name, or replace it with --replace",
+        )
+
+
+def _check_not_empty(source: Path, counts: Counter[str], broken: list[Broken]) -> None:
+    if counts["train instances"] + counts["val instances"] > 0:
+        return
+    images = counts["train images"] + counts["val images"]
+    raise AnnotationError(
+        f"{source} gives no instances to train on",
+        expected="at least one usable image with an instance",
+        actual=f"{images} images without one, {len(broken)} broken"
+        + (f"; the first: {broken[0].reason}" if broken else ""),
+    )
+
+
+def _write(dataset: Dataset, record: Record, source: str, name: str, split: str, counts: Counter[str]) -> IndexRow:
+    masks = record.masks[record.masks.areas_px > 0]
+    lines, holes = polygon_lines(masks)
+    height, width = masks.image_hw
+    image = f"{name}{record.suffix}"
+    document = {
+        "image": {"image_id": name, "file_name": image, "height": height, "width": width},
+        "annotations": masks.to_coco(),
+    }
+    text = json.dumps(document).encode()
+    contents = {
+        dataset.place("images", split, source) / image: record.content,
+        dataset.place("labels", split, source) / f"{name}.txt": "".join(f"{line}\n" for line in lines).encode(),
+        dataset.place("rle", split, source) / f"{name}.json": text,
+    }
+    for path, content in contents.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    counts[f"{split} images"] += 1
+    counts[f"{split} instances"] += len(masks)
+    counts["with holes"] += holes
+    hashes = hashlib.sha256(record.content).hexdigest(), hashlib.sha256(text).hexdigest()
+    return IndexRow(name, split, image, height, width, len(masks), *hashes)

@@ -1,0 +1,95 @@
+"""Folders of images beside folders of annotations: label maps (what napari saves) and YOLO's polygons."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastsam_core.errors import AnnotationError, InvalidMasksError
+from fastsam_core.masks import Masks
+from fastsam_core.training.datasets.records import Item, Record, image_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["list_label_maps", "list_yolo"]
+
+
+def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
+    """List ``images/<stem>.*`` with ``masks/<stem>.png`` or ``.tif``; 0 is background.
+
+    Raises
+    ------
+    AnnotationError
+        If a folder is missing or both are empty.
+    """
+    return _pairs(images or source / "images", source / "masks", (".png", ".tif", ".tiff"), _load_label_map)
+
+
+def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
+    """List ``images/**/<stem>.*`` with ``labels/**/<stem>.txt`` of a folder or of the folder of a ``data.yaml``.
+
+    All classes become one. The data's own split is not kept: splits are made by hash for all sources alike.
+
+    Raises
+    ------
+    AnnotationError
+        If a folder is missing or both are empty.
+    """
+    folder = source if source.is_dir() else source.parent
+    return _pairs(images or folder / "images", folder / "labels", (".txt",), _load_yolo)
+
+
+def _pairs(
+    images: Path, labels: Path, suffixes: tuple[str, ...], load: Callable[[Path | None, Path | None], Record]
+) -> list[Item]:
+    from fastsam_core.images import is_image_path
+
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise AnnotationError(f"There is no folder {folder}", expected=f"{images.name}/ and {labels.name}/")
+
+    def named(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, Path]:
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path))
+        return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+
+    pictures = named(images, is_image_path)
+    annotations = named(labels, lambda path: path.suffix.lower() in suffixes)
+    if not pictures and not annotations:
+        raise AnnotationError(f"{images} holds no images", expected="at least one image with its annotation")
+    names = sorted(pictures.keys() | annotations.keys())
+    return [Item(name.replace("/", "__"), partial(load, pictures.get(name), annotations.get(name))) for name in names]
+
+
+def _both(image: Path | None, annotation: Path | None) -> tuple[Path, Path]:
+    if image is None or annotation is None:
+        present = image or annotation
+        raise AnnotationError(f"{present and present.name} has no {'image' if image is None else 'annotation'}")
+    return image, annotation
+
+
+def _load_label_map(image: Path | None, labels: Path | None) -> Record:
+    from fastsam_core.evaluation.truth import read_label_map
+
+    picture, path = _both(image, labels)
+    return image_record(picture, picture.name, lambda image_hw: Masks.from_label_map(read_label_map(path)))
+
+
+def _load_yolo(image: Path | None, labels: Path | None) -> Record:
+    picture, path = _both(image, labels)
+
+    def masks_of(image_hw: tuple[int, int]) -> Masks:
+        try:
+            rows = [np.array(line.split()[1:], np.float64) for line in path.read_text().splitlines() if line.strip()]
+            if any(len(row) < 6 or len(row) % 2 or not np.isfinite(row).all() for row in rows):
+                raise ValueError("a line is no class followed by three points or more")
+            scale = np.array([image_hw[1], image_hw[0]])
+            polygons = [{"segmentation": [(row.reshape(-1, 2) * scale).ravel().tolist()]} for row in rows]
+            return Masks.from_coco(polygons, image_hw)
+        except (OSError, ValueError, InvalidMasksError) as error:
+            raise AnnotationError(f"{path} cannot be read as polygons", actual=str(error)) from error
+
+    return image_record(picture, picture.name, masks_of)

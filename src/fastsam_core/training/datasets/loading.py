@@ -1,0 +1,166 @@
+"""Read a converted data set, or a plain folder of images and annotations, into what the project's own trainer takes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastsam_core.errors import AnnotationError, ImageReadError
+from fastsam_core.training.batches import Pool
+from fastsam_core.training.datasets.manifest import Dataset
+from fastsam_core.training.datasets.readers import KINDS, list_items
+from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Coverage, Record, hash_fraction
+from fastsam_core.training.datasets.sa1b import read_sidecar
+from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.training.datasets.manifest import IndexRow
+    from fastsam_core.training.sources import Split
+
+__all__ = ["LoadedSplits", "load_folder", "load_split", "read_row"]
+
+LoadedSplits = dict["Split", list[Pool]]
+_GRAY_SPREAD = 2
+"""Colour channels of gray images differ by no more than this."""
+
+
+def read_row(dataset: Dataset, source: str, row: IndexRow) -> Record:
+    """Read one image of a data set with its run lengths.
+
+    Raises
+    ------
+    AnnotationError
+        If a file is missing or does not fit its image.
+    """
+    image = dataset.place("images", row.split, source) / row.file
+    path = dataset.place("rle", row.split, source) / f"{row.name}.json"
+    try:
+        content, document = image.read_bytes(), json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AnnotationError(
+            f"{row.name} of {source} cannot be read", actual=str(error), remedy="convert the source again"
+        ) from error
+    return Record(content, image.suffix, read_sidecar(document, path, (row.height, row.width)))
+
+
+def load_split(folder: Path, split: Split, *, max_side_px: int = 768, most: int | None = None) -> list[Pool]:
+    """Decode one split of a converted data set into memory, one pool a source.
+
+    Sources are sampled in proportion to the square root of their number of images.
+
+    Parameters
+    ----------
+    folder : Path
+        Made by `fastsam_core.training.datasets.convert`.
+    split : {"train", "val"}
+        Which images.
+    max_side_px : int
+        Larger images are reduced to this.
+    most : int, optional
+        Images of each source at most.
+
+    Raises
+    ------
+    AnnotationError
+        If the folder is no converted data set, or the split is empty.
+    """
+    dataset = Dataset.open(folder)
+    pools = []
+    for name, entry in dataset.sources.items():
+        rows = itertools.islice((row for row in dataset.rows(name) if row.split == split), most)
+        samples = [_sample(read_row(dataset, name, row), name, row.name, entry.coverage, max_side_px) for row in rows]
+        if samples:
+            pools.append(_pool(name, samples, entry.coverage))
+    if not any(sample.layers.any() for pool in pools for sample in pool.samples):
+        raise AnnotationError(f"{folder} has no instances for {split}", expected="at least one")
+    return pools
+
+
+def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2) -> LoadedSplits:
+    """Read a user's own annotated images and split them by a hash of their names.
+
+    Parameters
+    ----------
+    folder : Path
+        ``images/`` with ``masks/`` (label maps), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO); or a
+        converted data set, which has splits of its own.
+    max_side_px : int
+        Larger images are reduced to this.
+    val_share : float
+        Share of the images for validation; at least one is, and at least one is not.
+
+    Raises
+    ------
+    AnnotationError
+        If there are fewer than two usable images, or none has an instance.
+    """
+    if (folder / "manifest.json").is_file():
+        return {split: load_split(folder, split, max_side_px=max_side_px) for split in ("train", "val")}
+    kind = next((k for k, part in _LAYOUTS.items() if (folder / part).exists()), None)
+    if kind is None:
+        raise AnnotationError(
+            f"{folder} holds no annotated images", expected="images/ with masks/, annotations.json or labels/"
+        )
+    coverage = KINDS[kind].coverage
+    items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
+    samples = [_sample(item.load(), folder.name, item.name, coverage, max_side_px) for item in items]
+    if len(samples) < 2 or not any(sample.layers.any() for sample in samples):
+        raise AnnotationError(
+            f"{folder} is too little to train on",
+            expected="two annotated images or more, one to train on and one to check",
+            actual=f"{len(samples)} images, {sum(bool(s.layers.any()) for s in samples)} with instances",
+        )
+    held_back = min(max(round(val_share * len(samples)), 1), len(samples) - 1)
+    parts: dict[Split, list[LabelledImage]] = {"val": samples[:held_back], "train": samples[held_back:]}
+    return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
+
+
+_LAYOUTS = {"labels": "masks", "coco": "annotations.json", "yolo": "labels"}
+
+
+def _pool(name: str, samples: list[LabelledImage], coverage: Coverage) -> Pool:
+    gray = np.mean([bool((np.ptp(sample.image[::8, ::8], axis=2) <= _GRAY_SPREAD).all()) for sample in samples])
+    spec = SourceSpec(
+        name,
+        share=len(samples) ** 0.5,
+        background_weight=BACKGROUND_WEIGHTS[coverage],
+        domain="micro" if gray > 0.5 else "photo",
+        partial=coverage == "partial",
+    )
+    return Pool(spec, samples)
+
+
+def _sample(record: Record, source: str, stem: str, coverage: Coverage, max_side_px: int) -> LabelledImage:
+    import cv2
+
+    bgr = cv2.imdecode(np.frombuffer(record.content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise ImageReadError(f"{stem} of {source} cannot be decoded")
+    image = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+    scale = min(1.0, max_side_px / max(image.shape[:2]))
+    size_hw = (max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1))
+    if scale < 1:
+        image = np.asarray(cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    layers = stack_layers(_dense_masks(record.masks, size_hw), size_hw)
+    weight = np.full(size_hw, round(BACKGROUND_WEIGHTS[coverage] * FULL_WEIGHT), np.uint8)
+    return LabelledImage(image, layers, weight, source, stem)
+
+
+def _dense_masks(masks: Masks, size_hw: tuple[int, int]) -> Iterator[NDArray[np.bool_]]:
+    import cv2
+
+    for crop, extent in zip(masks.crops(), masks.extents_xyxy, strict=True):
+        whole = np.zeros(masks.image_hw, np.uint8)
+        whole[extent[1] : extent[3], extent[0] : extent[2]] = crop
+        if size_hw != masks.image_hw:
+            whole = np.asarray(cv2.resize(whole, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+        yield whole.astype(bool)

@@ -1,0 +1,63 @@
+"""The kinds of annotations that can be read, and what their unannotated pixels mean unless the user says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.training.datasets import coco, folders, sa1b
+from fastsam_core.training.datasets.records import Coverage, Item, hash_fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from fractions import Fraction
+    from pathlib import Path
+
+__all__ = ["KINDS", "Kind", "list_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A layout of annotated images: what it is called, how its items are listed, what is annotated in it."""
+
+    title: str
+    items: Callable[[Path, Path | None], list[Item]]
+    coverage: Coverage
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "sa1b": Kind("SA-1B: sa_*.jpg with sa_*.json, in folders or .tar shards", sa1b.list_pairs, "dense"),
+    "coco": Kind("COCO instances: images and one JSON", coco.list_instances, "partial"),
+    "panoptic": Kind("COCO panoptic: images, one JSON and a folder of PNG", coco.list_panoptic, "dense"),
+    "labels": Kind("label maps: images/ and masks/ (PNG or TIFF)", folders.list_label_maps, "exhaustive"),
+    "yolo": Kind("YOLO-seg: images/ and labels/ (TXT)", folders.list_yolo, "exhaustive"),
+}
+"""Name -> how it is read."""
+
+
+def list_items(kind: str, source: Path, images: Path | None = None, subset: Fraction | None = None) -> list[Item]:
+    """List the annotated images of a source without decoding them.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    source : Path
+        Folder, annotation file or tar shard.
+    images : Path, optional
+        Folder of the images, where it is not beside the annotations.
+    subset : Fraction, optional
+        Share of the images to take, chosen by a hash of their names: the same ones every time.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such kind.
+    AnnotationError
+        If nothing of the kind is there.
+    """
+    if kind not in KINDS:
+        raise InvalidParameterError("Unknown kind of annotations", expected=f"one of {', '.join(KINDS)}", actual=kind)
+    items = KINDS[kind].items(source, images)
+    return items if subset is None else [item for item in items if hash_fraction("subset", item.name) < subset]

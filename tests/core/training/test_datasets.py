@@ -1,0 +1,291 @@
+"""Converting: every kind of annotation gives the same masks back, nested ones too; bad pairs are listed."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastsam_core.errors import AnnotationError, InvalidParameterError, OutputError
+from fastsam_core.masks import Masks
+from fastsam_core.training.datasets import Dataset, convert, list_items
+from fastsam_core.training.datasets.loading import load_folder, load_split, read_row
+from fastsam_core.training.datasets.polygons import polygon_lines
+from fastsam_core.training.datasets.records import hash_fraction, read_share
+from fastsam_core.training.datasets.report import nesting_depths, write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fastsam_core.training.datasets import SourceEntry
+
+HW = (48, 64)
+
+
+def scene_masks() -> Masks:
+    """Return a whole with a part inside, a ring, and one that overlaps the whole."""
+    stack = np.zeros((4, *HW), bool)
+    stack[0, 4:36, 4:36] = True
+    stack[1, 10:18, 10:18] = True
+    stack[2, 4:20, 42:60] = True
+    stack[2, 9:15, 47:55] = False
+    stack[3, 30:44, 30:52] = True
+    return Masks.from_dense(stack)
+
+
+def jpeg(seed: int = 0, hw: tuple[int, int] = HW) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*hw, 3), np.uint8)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def sa1b_json(masks: Masks) -> bytes:
+    height, width = masks.image_hw
+    return json.dumps({"image": {"height": height, "width": width}, "annotations": masks.to_coco()}).encode()
+
+
+def write_sa1b(folder: Path, count: int = 6) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"sa_{number}.jpg").write_bytes(jpeg(number))
+        (folder / f"sa_{number}.json").write_bytes(sa1b_json(scene_masks()))
+    return folder
+
+
+def write_labels(folder: Path, count: int = 4) -> Path:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    labels = scene_masks()[[0, 2]].to_label_map()
+    for number in range(count):
+        (folder / "images" / f"a{number}.jpg").write_bytes(jpeg(number))
+        Image.fromarray(labels.astype(np.uint16)).save(folder / "masks" / f"a{number}.png")
+    return folder
+
+
+def run(source: Path, out: Path, kind: str, **options: Any) -> SourceEntry:
+    steps = convert(source, out, kind=kind, name=options.pop("name", "one"), licence="CC0-1.0", **options)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            entry: SourceEntry = end.value
+            return entry
+
+
+def stored(out: Path, source: str = "one") -> list[Masks]:
+    dataset = Dataset.open(out)
+    return [read_row(dataset, source, row).masks for row in dataset.rows(source)]
+
+
+def test_sa1b_folder_keeps_every_mask(tmp_path: Path) -> None:
+    entry = run(write_sa1b(tmp_path / "in"), tmp_path / "out", "sa1b")
+    assert sum(entry.images.values()) == 6
+    assert sum(entry.instances.values()) == 24
+    assert entry.with_holes == 6
+    for masks in stored(tmp_path / "out"):
+        assert np.diag(masks.iou(scene_masks())).tolist() == [1.0] * 4
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["sources"][0]["licence"] == "CC0-1.0"
+
+
+def test_shard_equals_folder(tmp_path: Path) -> None:
+    folder = write_sa1b(tmp_path / "in", 4)
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        for path in sorted(folder.iterdir(), reverse=True):
+            shard.add(path, f"./{path.name}")
+    run(folder, tmp_path / "a", "sa1b")
+    run(tmp_path / "shard.tar", tmp_path / "b", "sa1b")
+    rows = [sorted(Dataset.open(tmp_path / name).rows("one"), key=lambda row: row.name) for name in "ab"]
+    assert rows[0] == rows[1]
+
+
+def test_compressed_shard_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "shard.tar", "w:gz") as shard:
+        shard.addfile(tarfile.TarInfo("sa_1.json"))
+    with pytest.raises(AnnotationError, match="uncompressed"):
+        list_items("sa1b", tmp_path / "shard.tar")
+
+
+def test_subset_and_split_depend_on_names_alone(tmp_path: Path) -> None:
+    folder = write_sa1b(tmp_path / "in", 40)
+    names = [item.name for item in list_items("sa1b", folder, subset=Fraction(1, 4))]
+    (folder / "sa_3.json").unlink()
+    again = [item.name for item in list_items("sa1b", folder, subset=Fraction(1, 4))]
+    assert names == again
+    assert 3 <= len(names) <= 20
+    assert abs(np.mean([hash_fraction("subset", f"sa_{n}") < 1 / 50 for n in range(20_000)]) - 1 / 50) < 0.004
+
+
+def test_coco_polygons_and_crowds(tmp_path: Path) -> None:
+    (tmp_path / "in" / "images").mkdir(parents=True)
+    (tmp_path / "in" / "images" / "x.jpg").write_bytes(jpeg())
+    box = {"segmentation": [[4, 4, 36, 4, 36, 36, 4, 36]], "bbox": [4, 4, 32, 32], "area": 1024, "image_id": 7}
+    crowd = {**scene_masks().to_coco()[3], "iscrowd": 1, "image_id": 7}
+    document = {
+        "images": [{"id": 7, "file_name": "x.jpg", "height": HW[0], "width": HW[1]}],
+        "annotations": [{**box, "id": 1}, {**crowd, "id": 2}],
+    }
+    (tmp_path / "in" / "annotations.json").write_text(json.dumps(document))
+    entry = run(tmp_path / "in", tmp_path / "out", "coco")
+    assert entry.partial
+    assert entry.background_weight == pytest.approx(0.03)
+    assert stored(tmp_path / "out")[0].areas_px.tolist() == [1024]
+
+
+def test_panoptic(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "pan").mkdir()
+    (tmp_path / "images" / "x.jpg").write_bytes(jpeg())
+    ids = np.zeros(HW, np.int64)
+    ids[:20], ids[20:, :30], ids[20:, 30:] = 70_000, 5, 9
+    Image.fromarray(np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)).save(
+        tmp_path / "pan" / "x.png"
+    )
+    segments = [{"id": 70_000}, {"id": 5}, {"id": 9, "iscrowd": 1}]
+    document = {
+        "images": [{"id": 1, "file_name": "x.jpg"}],
+        "annotations": [{"image_id": 1, "file_name": "x.png", "segments_info": segments}],
+    }
+    (tmp_path / "pan.json").write_text(json.dumps(document))
+    run(tmp_path / "pan.json", tmp_path / "out", "panoptic")
+    assert sorted(stored(tmp_path / "out")[0].areas_px.tolist()) == [28 * 30, 20 * 64]
+
+
+def test_label_maps_of_microscopes(tmp_path: Path) -> None:
+    import tifffile
+
+    folder = write_labels(tmp_path / "in", 2)
+    labels = scene_masks()[[0, 2]].to_label_map()
+    image = np.random.default_rng(0).integers(200, 4000, HW).astype(np.uint16)
+    tifffile.imwrite(folder / "images" / "deep.tif", image)
+    tifffile.imwrite(folder / "masks" / "deep.tif", labels)
+    entry = run(folder, tmp_path / "out", "labels", val_share=0.0)
+    assert entry.images == {"train": 3, "val": 0}
+    assert (tmp_path / "out" / "images" / "train" / "one" / "deep.png").is_file()
+
+
+def test_yolo_round_trip(tmp_path: Path) -> None:
+    run(write_sa1b(tmp_path / "in", 3), tmp_path / "out", "sa1b", val_share=0.5)
+    run(tmp_path / "out" / "data.yaml", tmp_path / "again", "yolo", name="two")
+    solid = [0, 1, 3]
+    for masks in stored(tmp_path / "again", "two"):
+        assert (np.diag(masks.iou(scene_masks()))[solid] > 0.93).all()
+
+
+def test_polygons_join_parts_and_say_what_is_lost() -> None:
+    stack = np.zeros((1, 40, 40), bool)
+    stack[0, 2:14, 2:14] = stack[0, 22:38, 20:38] = True
+    stack[0, 26:30, 26:30] = False
+    stack[0, 0, 39] = True
+    lines, with_holes = polygon_lines(Masks.from_dense(stack))
+    assert with_holes == 1
+    points = (np.array(lines[0].split()[1:], float).reshape(1, -1) * 40).tolist()
+    drawn = Masks.from_coco([{"segmentation": points}], (40, 40))
+    assert abs(int(drawn.areas_px[0]) - (12 * 12 + 16 * 18)) < 40
+    one_pixel = np.zeros((1, 9, 9), bool)
+    one_pixel[0, 4, 4] = True
+    assert len(polygon_lines(Masks.from_dense(one_pixel))[0]) == 1
+
+
+def test_broken_pairs_are_listed_not_fatal(tmp_path: Path) -> None:
+    folder = write_sa1b(tmp_path / "in", 5)
+    (folder / "sa_0.json").write_text("{")
+    (folder / "sa_1.jpg").write_bytes(jpeg(1)[:-400])
+    (folder / "sa_2.json").unlink()
+    (folder / "sa_3.jpg").write_bytes(jpeg(3, (30, 30)))
+    entry = run(folder, tmp_path / "out", "sa1b")
+    assert sum(entry.images.values()) == 1
+    reasons = {item.name: item.reason for item in entry.broken}
+    assert "damaged" in reasons["sa_0"]
+    assert "damaged" in reasons["sa_1"]
+    assert "no annotation" in reasons["sa_2"]
+    assert "another size" in reasons["sa_3"]
+    assert Dataset.open(tmp_path / "out").sources["one"].broken == entry.broken
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnnotationError, match="no pair"):
+        run(tmp_path / "empty", tmp_path / "out", "sa1b")
+    folder = write_sa1b(tmp_path / "in", 2)
+    for path in folder.glob("*.json"):
+        path.write_bytes(sa1b_json(Masks.empty(HW)))
+    with pytest.raises(AnnotationError, match="no instances"):
+        run(folder, tmp_path / "out", "sa1b")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    with pytest.raises(AnnotationError, match="not a converted data set"):
+        load_split(tmp_path / "out", "train")
+
+
+def test_sources_add_up_and_are_not_overwritten(tmp_path: Path) -> None:
+    folder = write_sa1b(tmp_path / "in", 3)
+    run(folder, tmp_path / "out", "sa1b")
+    run(folder, tmp_path / "out", "sa1b", name="two", coverage="partial")
+    with pytest.raises(InvalidParameterError, match="has a source"):
+        run(folder, tmp_path / "out", "sa1b")
+    run(folder, tmp_path / "out", "sa1b", replace=True, subset=Fraction(1, 1))
+    sources = Dataset.open(tmp_path / "out").sources
+    assert sorted(sources) == ["one", "two"]
+    assert sources["two"].partial
+
+
+def test_full_disk_leaves_the_data_set_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pathlib import Path as AnyPath
+
+    folder = write_sa1b(tmp_path / "in", 3)
+    run(folder, tmp_path / "out", "sa1b")
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+
+    def full(self: AnyPath, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(AnyPath, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        run(folder, tmp_path / "out", "sa1b", name="two")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+
+def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:
+    run(write_sa1b(tmp_path / "in", 8), tmp_path / "out", "sa1b", val_share=0.3)
+    [pool] = load_split(tmp_path / "out", "train", max_side_px=32)
+    sample = pool.samples[0]
+    assert sample.image.shape == (24, 32, 3)
+    assert len(sample.layers) >= 2
+    assert len(np.unique(sample.layers)) == 5
+    assert set(np.unique(sample.weight).tolist()) == {38}
+
+
+def test_folders_of_users_are_split(tmp_path: Path) -> None:
+    splits = load_folder(write_labels(tmp_path / "in", 6))
+    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [5, 1]
+    stems = {split: {s.stem for pool in splits[split] for s in pool.samples} for split in splits}
+    assert not stems["train"] & stems["val"]
+    with pytest.raises(AnnotationError, match="too little"):
+        load_folder(write_labels(tmp_path / "single", 1))
+
+
+def test_report_shows_what_is_there(tmp_path: Path) -> None:
+    run(write_sa1b(tmp_path / "in", 3), tmp_path / "out", "sa1b")
+    written = write_report(tmp_path / "out")
+    values = json.loads(written["json"].read_text())["one"]
+    assert values["nesting"] == {"whole": 9, "part": 3, "part of a part": 0, "deeper": 0}
+    with Image.open(written["sheet"]) as sheet, Image.open(written["histograms"]) as histograms:
+        assert min(*sheet.size, *histograms.size) > 300
+    assert "| one | sa1b | CC0-1.0 | dense |" in written["markdown"].read_text()
+
+
+def test_nesting_is_counted() -> None:
+    stack = np.zeros((3, 20, 20), bool)
+    stack[0, 1:19, 1:19] = stack[1, 3:12, 3:12] = stack[2, 5:8, 5:8] = True
+    assert nesting_depths(Masks.from_dense(stack)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["0", "2", "x", "1/0", "-1/2"])
+def test_wrong_shares(text: str) -> None:
+    with pytest.raises(InvalidParameterError, match="subset"):
+        read_share(text)
