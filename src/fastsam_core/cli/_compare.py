@@ -65,17 +65,18 @@ def compare_sides(
     first: str, second: str, data: Path, *, limit: int | None, only: Path | None, resamples: int
 ) -> Report:
     """Segment the images with both sides in step, and compare."""
+    from fastsam_core.cli._model import load_model
     from fastsam_core.evaluation._machine import describe_machine
     from fastsam_core.evaluation.comparison import Comparison, Side
     from fastsam_core.evaluation.truth import iter_predictions, open_truth
-    from fastsam_core.model import FastSAM
 
     specs = (SideSpec.read(first), SideSpec.read(second))
     truths = open_truth(data)
     chosen = choose(truths, limit, only)
     sides, runs = [], []
     for spec in specs:
-        model = FastSAM.load(spec.model, **spec.loading)
+        with progress("Loading the model", 1) as bar:
+            model = load_model(spec.model, dict(spec.loading), bar)
         settings = model.settings(**spec.search)
         sides.append(Side(settings.conf, settings.max_det))
         search = {**spec.search, "conf": min(_ALL_CONF, settings.conf)}

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from fastsam_core.cli._options import (
-    DebugOption,
-    DeviceOption,
-    ModelOption,
-    PrecisionOption,
-    RuntimeOption,
-    TrustOption,
-    read_list,
-)
+from fastsam_core.cli._options import DebugOption, read_list
+from fastsam_core.cli._searching import Searching, takes_model
 from fastsam_core.errors import InvalidParameterError
 
 __all__ = ["app"]
@@ -31,15 +24,6 @@ _ALL_CONF: Final = 0.001
 DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder with images/ and masks/, or images/ and annotations.json.")
 ]
-ImgszOption = Annotated[
-    int | None, typer.Option(min=32, help="Longer side of the network's input, px.", rich_help_panel=_SEARCH)
-]
-ConfOption = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_SEARCH)]
-IouOption = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH),
-]
-MaxDetOption = Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="As many images as this, spread over the set.", rich_help_panel=_SEARCH)
 ]
@@ -54,17 +38,10 @@ PlotsOption = Annotated[Path | None, typer.Option("--plots", help="Folder for th
 
 
 @app.command()
+@takes_model()
 def microscopy(
     data: DataArgument,
-    model: ModelOption = "builtin",
-    device: DeviceOption = "auto",
-    runtime: RuntimeOption = "auto",
-    precision: PrecisionOption = "fp32",
-    trust: TrustOption = False,
-    imgsz: ImgszOption = None,
-    conf: ConfOption = None,
-    iou: IouOption = None,
-    max_det: MaxDetOption = 1000,
+    searching: Searching,
     limit: LimitOption = None,
     only: OnlyOption = None,
     json: JsonOption = None,
@@ -79,15 +56,12 @@ def microscopy(
         from fastsam_core.cli._reports import choose, described, present, shown, tracked
         from fastsam_core.evaluation.microscopy import MicroscopyScorer
         from fastsam_core.evaluation.truth import LabelFolder, iter_predictions
-        from fastsam_core.model import FastSAM
 
         truths = LabelFolder(data)
         chosen = choose(truths, limit, only)
-        network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
-        settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
-        scorer = MicroscopyScorer(settings.conf, max_detections=max_det)
-        search: dict[str, Any] = {"conf": min(_ALL_CONF, settings.conf), "iou": settings.iou}
-        search |= {"max_det": max_det, "imgsz": settings.imgsz}
+        network, settings = searching.load()
+        scorer = MicroscopyScorer(settings.conf, max_detections=settings.max_det)
+        search = {**searching.search, "conf": min(_ALL_CONF, settings.conf)}
         for index, masks, truth in tracked(
             iter_predictions(truths, network, chosen, **search), len(chosen), "Segmenting"
         ):
@@ -97,20 +71,13 @@ def microscopy(
 
 
 @app.command()
+@takes_model(conf=_ALL_CONF)
 def proposals(
     annotations: Annotated[Path, typer.Option("--annotations", "-a", help="COCO or LVIS annotation file.")],
+    searching: Searching,
     images: Annotated[Path | None, typer.Option("--images", "-i", help="Their images, to run the model on.")] = None,
     results: Annotated[Path | None, typer.Option("--results", help="COCO results file to score instead.")] = None,
     kind: Annotated[str, typer.Option("--kind", help="Some of box,mask.")] = "box,mask",
-    model: ModelOption = "builtin",
-    device: DeviceOption = "auto",
-    runtime: RuntimeOption = "auto",
-    precision: PrecisionOption = "fp32",
-    trust: TrustOption = False,
-    imgsz: ImgszOption = None,
-    conf: ConfOption = _ALL_CONF,
-    iou: IouOption = None,
-    max_det: MaxDetOption = 1000,
     limit: LimitOption = None,
     only: OnlyOption = None,
     json: JsonOption = None,
@@ -126,7 +93,6 @@ def proposals(
         from fastsam_core.evaluation.coco_data import CocoData
         from fastsam_core.evaluation.proposals import Kind, ProposalScorer, add_results
         from fastsam_core.evaluation.truth import iter_predictions
-        from fastsam_core.model import FastSAM
 
         kinds: tuple[Kind, ...] = ("box", "mask")
         scorer = ProposalScorer(read_list(kind, kinds, "--kind"))
@@ -142,9 +108,8 @@ def proposals(
             report = replace(scorer.report(), settings={"data": shown(annotations), "results": results.name})
         else:
             chosen = choose(data, limit, only)
-            network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
-            settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
-            steps = iter_predictions(data, network, chosen, conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+            network, settings = searching.load()
+            steps = iter_predictions(data, network, chosen, **searching.search)
             for _, masks, truth in tracked(steps, len(chosen), "Segmenting"):
                 scorer.add(masks, truth)
             report = described(scorer.report(), network, settings, data=shown(annotations))
@@ -152,8 +117,10 @@ def proposals(
 
 
 @app.command()
+@takes_model(conf=0.02, iou=0.8, max_det=500)
 def edges(
     data: Annotated[Path, typer.Option("--data", "-d", help="Folder of BSDS500.")],
+    searching: Searching,
     split: Annotated[str, typer.Option("--split", help="Sub-folder of images and annotations.")] = "test",
     combine: Annotated[str, typer.Option("--combine", help="sum or max: how masks share an edge.")] = "sum",
     blur: Annotated[float, typer.Option("--blur", min=0, help="Sigma before thinning, px.")] = 1.0,
@@ -161,15 +128,6 @@ def edges(
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Processes that score; one a core by default.")
     ] = None,
-    model: ModelOption = "builtin",
-    device: DeviceOption = "auto",
-    runtime: RuntimeOption = "auto",
-    precision: PrecisionOption = "fp32",
-    trust: TrustOption = False,
-    imgsz: ImgszOption = None,
-    conf: ConfOption = 0.02,
-    iou: IouOption = 0.8,
-    max_det: MaxDetOption = 500,
     limit: LimitOption = None,
     json: JsonOption = None,
     markdown: MarkdownOption = None,
@@ -185,14 +143,12 @@ def edges(
         from fastsam_core.edges import COMBINATIONS
         from fastsam_core.evaluation.bsds import BoundaryData
         from fastsam_core.evaluation.edge_detection import edge_report, iter_edge_counts
-        from fastsam_core.model import FastSAM
 
         [how] = read_list(combine, COMBINATIONS, "--combine")
         berkeley = BoundaryData(data, split)
         chosen = spread(len(berkeley.images), limit)
-        network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
-        settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
-        search = {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": settings.imgsz[0]}
+        network, settings = searching.load()
+        search = {**searching.search, "imgsz": settings.imgsz[0]}
         workers = available_cores() if workers is None else workers
         if workers < 2 or len(chosen) < 4:
             workers = 0
@@ -205,19 +161,12 @@ def edges(
 
 
 @app.command()
+@takes_model(conf=0.01)
 def instances(
     annotations: Annotated[Path, typer.Option("--annotations", "-a", help="COCO annotation file.")],
     images: Annotated[Path, typer.Option("--images", "-i", help="Their images.")],
     boxes: Annotated[Path, typer.Option("--boxes", help="COCO results file of a detector.")],
-    model: ModelOption = "builtin",
-    device: DeviceOption = "auto",
-    runtime: RuntimeOption = "auto",
-    precision: PrecisionOption = "fp32",
-    trust: TrustOption = False,
-    imgsz: ImgszOption = None,
-    conf: ConfOption = 0.01,
-    iou: IouOption = None,
-    max_det: MaxDetOption = 1000,
+    searching: Searching,
     limit: LimitOption = None,
     only: OnlyOption = None,
     json: JsonOption = None,
@@ -232,16 +181,12 @@ def instances(
         from fastsam_core.evaluation.coco_data import CocoData
         from fastsam_core.evaluation.coco_results import CocoResults
         from fastsam_core.evaluation.instance_prompts import CategoryScorer, iter_boxes_as_prompts
-        from fastsam_core.model import FastSAM
 
         data, scorer = CocoData(annotations, images), CategoryScorer()
         chosen = choose(data, limit, only)
         detections = CocoResults(boxes)
-        network = FastSAM.load(model, **_loading(device, runtime, precision, trust))
-        settings = network.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
-        steps = iter_boxes_as_prompts(
-            scorer, data, detections, network, chosen, conf=conf, iou=iou, max_det=max_det, imgsz=imgsz
-        )
+        network, settings = searching.load()
+        steps = iter_boxes_as_prompts(scorer, data, detections, network, chosen, **searching.search)
         for _ in tracked(steps, len(chosen), "Segmenting"):
             pass
         report = described(scorer.report(), network, settings, data=shown(annotations), boxes=boxes.name)
@@ -275,19 +220,12 @@ def compare(
 
 
 @app.command()
+@takes_model(max_det=300)
 def speed(
     image: Annotated[Path, typer.Argument(help="An image.")],
+    searching: Searching,
     peer: Annotated[bool, typer.Option(help="Also measure ultralytics.FastSAM with the same weights.")] = True,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs of each case; the median counts.")] = 5,
-    model: ModelOption = "builtin",
-    device: DeviceOption = "auto",
-    runtime: RuntimeOption = "auto",
-    precision: PrecisionOption = "fp32",
-    trust: TrustOption = False,
-    imgsz: ImgszOption = None,
-    conf: ConfOption = None,
-    iou: IouOption = None,
-    max_det: MaxDetOption = 300,
     json: JsonOption = None,
     markdown: MarkdownOption = None,
     plots: PlotsOption = None,
@@ -303,8 +241,7 @@ def speed(
         from fastsam_core.evaluation.speed import Request, SideName, measure, speed_report
         from fastsam_core.images import read_image
 
-        search = {"imgsz": imgsz, "conf": conf, "iou": iou, "max_det": max_det}
-        request = Request(image, model, repeats, _loading(device, runtime, precision, trust), search)
+        request = Request(image, searching.model, repeats, searching.loading, searching.search)
         image_hw = read_image(image).image_hw
         sides: tuple[SideName, ...] = ("ours", "ultralytics") if peer else ("ours",)
         figures = []
@@ -314,8 +251,8 @@ def speed(
                 bar.advance()
         report = replace(
             speed_report(figures, image_hw),
-            settings={"model": Path(model).name, **figures[0].settings, "repeats": repeats},
-            machine=describe_machine("cuda" if device.startswith("cuda") else "cpu"),
+            settings={"model": Path(searching.model).name, **figures[0].settings, "repeats": repeats},
+            machine=describe_machine("cuda" if searching.device.startswith("cuda") else "cpu"),
         )
         present(report, json=json, markdown=markdown, plots=plots)
 
@@ -339,7 +276,3 @@ def report(
         with atomic_path(out) as temporary:
             temporary.write_text(page, encoding="utf-8")
         console().print(f"written: {printable(out)}")
-
-
-def _loading(device: str, runtime: str, precision: str, trust: bool) -> dict[str, Any]:
-    return {"device": device, "runtime": runtime, "precision": precision, "trust": trust}
