@@ -225,6 +225,9 @@ def speed(
     image: Annotated[Path, typer.Argument(help="An image.")],
     searching: Searching,
     peer: Annotated[bool, typer.Option(help="Also measure ultralytics.FastSAM with the same weights.")] = True,
+    sam: Annotated[
+        Path | None, typer.Option("--sam", help="Also measure ultralytics.SAM with these weights (mobile_sam.pt …).")
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs of each case; the median counts.")] = 5,
     json: JsonOption = None,
     markdown: MarkdownOption = None,
@@ -241,16 +244,20 @@ def speed(
         from fastsam_core.evaluation.speed import Request, SideName, measure, speed_report
         from fastsam_core.images import read_image
 
-        request = Request(image, searching.model, repeats, searching.loading, searching.search)
+        request = Request(image, searching.model, repeats, searching.loading, searching.search, sam)
         image_hw = read_image(image).image_hw
-        sides: tuple[SideName, ...] = ("ours", "ultralytics") if peer else ("ours",)
+        sides: dict[str, SideName] = {"ours": "ours"}
+        if peer:
+            sides["peer"] = "ultralytics"
+        if sam is not None:
+            sides["sam"] = "sam"
         figures = []
         with progress("Measuring", len(sides)) as bar:
-            for side in sides:
+            for side in sides.values():
                 figures.append(measure(side, request))
                 bar.advance()
         report = replace(
-            speed_report(figures, image_hw),
+            speed_report(figures, image_hw, list(sides)),
             settings={"model": Path(searching.model).name, **figures[0].settings, "repeats": repeats},
             machine=describe_machine("cuda" if searching.device.startswith("cuda") else "cpu"),
         )

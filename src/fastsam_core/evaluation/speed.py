@@ -1,7 +1,7 @@
 """The paper's table of run times: one image, 1, 10 and 100 points, and grids of points, from the pixels to the masks.
 
-Each side is measured in a process of its own, so that its memory is its own. The peer is ``ultralytics.FastSAM`` with
-the same network, weights and thresholds, at full mask resolution.
+Each side is measured in a process of its own, so that its memory is its own. The peers are ``ultralytics.FastSAM`` with
+the same network, weights and thresholds, at full mask resolution, and ``ultralytics.SAM`` with weights of the user's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "Figures", "Request", "SideName", "measure", "measure_here", "speed_report", "time_cases"]
 
-SideName = Literal["ours", "ultralytics"]
+SideName = Literal["ours", "ultralytics", "sam"]
 
 CASES: Final[Mapping[str, int]] = {
     "1": 1,
@@ -56,6 +56,8 @@ class Request:
         Runs of each case after one that does not count; the median is taken.
     loading, search : mapping
         Options of `FastSAM.load` and `FastSAM.segment`.
+    sam : Path, optional
+        Weights for the side ``"sam"``, under a name that ``ultralytics.SAM`` knows (``mobile_sam.pt``, ``sam_b.pt`` …).
     """
 
     image: Path
@@ -63,6 +65,7 @@ class Request:
     repeats: int = 5
     loading: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
+    sam: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,8 @@ class Figures:
     settings: dict[str, object] = field(default_factory=dict)
 
 
-class _Answer(Protocol):
-    def __call__(self, points_yx: NDArray[np.float64]) -> int:
-        """Segment the image and answer points; returns the number of masks found in the image."""
-        ...
+Answer: TypeAlias = "Callable[[NDArray[np.float64], int | None], int]"
+"""Segments the image and answers points (K, 2), y, x, in a grid of so many a side or anywhere; returns the masks found."""
 
 
 def measure(side: SideName, request: Request) -> Figures:
@@ -110,6 +111,12 @@ def measure_here(side: SideName, request: Request) -> Figures:
     from fastsam_core.model import FastSAM
 
     rgb8 = read_image(request.image).rgb8
+    if side == "sam":
+        from fastsam_core.evaluation._sam_peer import sam_peer
+
+        peer = sam_peer(request.sam, rgb8, str(request.loading.get("device", "auto")))
+        masks, milliseconds = time_cases(peer.answer, (rgb8.shape[0], rgb8.shape[1]), request.repeats)
+        return Figures(peer.name, peer.parameters, masks, milliseconds, _peak_memory_mb(peer.device))
     model = FastSAM.load(request.model, **request.loading)
     settings = model.settings(**request.search)
     device, parameters = model.device, _parameters(request)
@@ -127,7 +134,7 @@ def measure_here(side: SideName, request: Request) -> Figures:
 
 
 def time_cases(
-    answer: _Answer,
+    answer: Answer,
     image_hw: tuple[int, int],
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
@@ -136,8 +143,7 @@ def time_cases(
 
     Parameters
     ----------
-    answer : callable
-        Takes points (K, 2) as y, x in pixels; segments, answers, and returns the number of masks.
+    answer : Answer
     image_hw : tuple of int
     repeats : int
     clock : callable
@@ -154,28 +160,29 @@ def time_cases(
     milliseconds = {}
     masks = 0
     for name, count in CASES.items():
-        if name.startswith("E"):
-            side = (np.arange(round(count**0.5)) + 0.5) / round(count**0.5)
+        grid = round(count**0.5) if name.startswith("E") else None
+        if grid is not None:
+            side = (np.arange(grid) + 0.5) / grid
             points = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2) * image_hw
         else:
             points = rng.random((count, 2)) * image_hw
         seconds = []
         for repeat in range(repeats + 1):
             start = clock()
-            masks = answer(points)
+            masks = answer(points, grid)
             if repeat:
                 seconds.append(clock() - start)
         milliseconds[name] = 1000 * statistics.median(seconds)
     return masks, milliseconds
 
 
-def speed_report(sides: Sequence[Figures], image_hw: tuple[int, int]) -> Report:
-    """Make the table and the plot of time against prompts."""
+def speed_report(sides: Sequence[Figures], image_hw: tuple[int, int], keys: Sequence[str] = ("ours", "peer")) -> Report:
+    """Make the table and the plot of time against prompts; ``keys`` begin the names of each side's values."""
     columns = ("method", "parameters", *CASES, "peak memory MB")
     rows: list[tuple[Cell, ...]] = []
     values: dict[str, float] = {}
     curves = []
-    for key, side in zip(("ours", "peer"), sides, strict=False):
+    for key, side in zip(keys, sides, strict=True):
         rows.append((side.name, f"{side.parameters / 1e6:.1f}M", *side.milliseconds.values(), side.memory_mb))
         values |= {f"{key}_{name}": value for name, value in side.milliseconds.items()}
         values |= {f"{key}_masks": side.masks, f"{key}_parameters": side.parameters}
@@ -188,10 +195,10 @@ def speed_report(sides: Sequence[Figures], image_hw: tuple[int, int]) -> Report:
     return Report("speed", (Table(title, columns, tuple(rows)),), values, curves=tuple(curves))
 
 
-def _ours(model: FastSAM, rgb8: NDArray[np.uint8], search: Mapping[str, Any]) -> _Answer:
+def _ours(model: FastSAM, rgb8: NDArray[np.uint8], search: Mapping[str, Any]) -> Answer:
     from fastsam_core.prompts import Points, match
 
-    def answer(points_yx: NDArray[np.float64]) -> int:
+    def answer(points_yx: NDArray[np.float64], grid: int | None) -> int:
         masks = model.segment(rgb8, **search)
         match(masks, Points(points_yx, groups="each"))
         return len(masks)
@@ -199,7 +206,7 @@ def _ours(model: FastSAM, rgb8: NDArray[np.uint8], search: Mapping[str, Any]) ->
     return answer
 
 
-def _peer(request: Request, rgb8: NDArray[np.uint8], settings: Settings, device: str, folder: Path) -> _Answer:
+def _peer(request: Request, rgb8: NDArray[np.uint8], settings: Settings, device: str, folder: Path) -> Answer:
     import torch
 
     from fastsam_core._ultralytics import import_ultralytics
@@ -219,7 +226,7 @@ def _peer(request: Request, rgb8: NDArray[np.uint8], settings: Settings, device:
     }
     found = len(peer.predict(bgr, **options)[0])
 
-    def answer(points_yx: NDArray[np.float64]) -> int:
+    def answer(points_yx: NDArray[np.float64], grid: int | None) -> int:
         points = points_yx[:, ::-1].round().astype(int).tolist()
         peer.predict(bgr, points=points, labels=[1] * len(points), **options)
         return found

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.cli import app
-from fastsam_core.errors import AnnotationError
+from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError
 from fastsam_core.evaluation import speed
 from fastsam_core.evaluation.document import benchmarks_page
 from fastsam_core.evaluation.plots import draw_curves
@@ -105,9 +106,11 @@ def test_published_tables_are_whole() -> None:
 
 def test_timing_takes_the_median_without_the_first_run() -> None:
     asked: list[NDArray[np.float64]] = []
+    grids: list[int | None] = []
 
-    def answer(points_yx: NDArray[np.float64]) -> int:
+    def answer(points_yx: NDArray[np.float64], grid: int | None) -> int:
         asked.append(points_yx)
+        grids.append(grid)
         return 7
 
     ticks = count()
@@ -116,6 +119,7 @@ def test_timing_takes_the_median_without_the_first_run() -> None:
     assert list(milliseconds) == list(CASES)
     assert all(value == 1000 for value in milliseconds.values())
     assert [len(points) for points in asked[::4]] == list(CASES.values())
+    assert grids[::4] == [None, None, None, 16, 32, 64]
     grid = asked[12]
     assert grid[[0, -1]].tolist() == [[50 / 32, 100 / 32], [50 - 50 / 32, 100 - 100 / 32]]
     assert all(((points >= 0) & (points < (50, 100))).all() for points in asked)
@@ -147,6 +151,30 @@ def test_both_sides_are_measured_with_the_same_network(photo: Path, monkeypatch:
     assert ours.parameters == peer.parameters > 1e6
     assert all(value > 0 for value in (*ours.milliseconds.values(), *peer.milliseconds.values()))
     assert abs(ours.masks - peer.masks) <= 1
+
+
+@pytest.mark.slow
+def test_sam_is_measured_with_weights_of_the_users(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    sam_build = import_ultralytics("ultralytics.models.sam.build")
+    weights = tmp_path / "mobile_sam.pt"
+    torch.save(sam_build.build_mobile_sam().state_dict(), weights)
+    monkeypatch.setattr(speed, "CASES", {"10": 10, "E(2x2)": 4})
+    figures = speed.measure_here("sam", speed.Request(photo, "builtin", repeats=1, sam=weights))
+    assert figures.name == "ultralytics.SAM (mobile_sam)"
+    assert figures.parameters == 10_130_092
+    assert all(value > 0 for value in figures.milliseconds.values())
+
+
+def test_sam_without_its_weights(photo: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameterError, match=r"Expected: a file such as mobile_sam\.pt"):
+        speed.measure_here("sam", speed.Request(photo, "builtin", sam=tmp_path / "sam_b.pt"))
+    (tmp_path / "sam_b.pt").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="cannot be loaded as SAM"):
+        speed.measure_here("sam", speed.Request(photo, "builtin", sam=tmp_path / "sam_b.pt"))
 
 
 def test_the_command_measures_each_side_apart(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
