@@ -96,7 +96,7 @@ class Figures:
 
 
 Answer: TypeAlias = "Callable[[NDArray[np.float64], int | None], int]"
-"""Segments the image and answers points (K, 2), y, x, in a grid of so many a side or anywhere; returns the masks found."""
+"""Segments the image and answers points (K, 2), y, x, a grid of so many a side or any; returns the masks found."""
 
 
 def measure(side: SideName, request: Request) -> Figures:
