@@ -21,6 +21,7 @@ __all__ = [
     "OutputError",
     "TooMuchMemoryError",
     "UnknownModelError",
+    "UnknownWordsError",
     "UnsupportedImageError",
     "UntrustedCheckpointError",
     "WeightsDownloadError",
@@ -95,6 +96,10 @@ class InvalidMasksError(FastSAMError, ValueError):
 
 class InvalidPromptError(FastSAMError, ValueError):
     """A prompt whose arrays have the wrong shape, labels or values."""
+
+
+class UnknownWordsError(InvalidPromptError):
+    """A text with words that the chosen encoder has not learned; names the nearest known ones."""
 
 
 class InvalidParameterError(FastSAMError, ValueError):

@@ -1,0 +1,230 @@
+"""The two halves of an open_clip model: build them, and run them on pictures and words."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fastsam_core.errors import BackendUnavailableError, CheckpointError, InvalidParameterError
+from fastsam_core.text._weights import EncoderFiles, import_open_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from numpy.typing import NDArray
+
+__all__ = ["Towers", "build_towers", "choose_precision"]
+
+_PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
+#: Models whose weights take less gain nothing from half precision on a CPU.
+_SMALL_BYTES: Final = 40_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Towers:
+    """A model on its device, and how it wants its input.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    tokenizer : callable
+        open_clip's.
+    device, precision : str
+        Where it runs, and in what: "fp32", "bf16" or "fp16".
+    size_px : int
+        Side of its pictures.
+    mean, std : tuple of float
+        Normalisation of each channel.
+    context_length : int
+        Most tokens of a text, both ends included.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: str
+    precision: str
+    size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    context_length: int
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with."""
+        return float(self.model.logit_scale.detach().exp().max())
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, both ends included."""
+        if hasattr(self.tokenizer, "encode"):
+            return len(self.tokenizer.encode(text)) + 2
+        return len(self.tokenizer.tokenizer(text).input_ids)
+
+    def encode_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return unit vectors, shape (N, D), of pictures of shape (N, size_px, size_px, 3)."""
+        import torch
+
+        pixels = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float()
+        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255
+        return self.encode_pixels((pixels - mean) / std)
+
+    def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """Return unit vectors of pictures that are normalised already, shape (N, 3, size_px, size_px)."""
+        import torch
+
+        with torch.inference_mode():
+            features = self.model.encode_image(pixels.to(self.device, self._dtype()))
+        return _unit(features)
+
+    def encode_words(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return unit vectors, shape (T, D)."""
+        import torch
+
+        with torch.inference_mode():
+            tokens = self.tokenizer(texts, context_length=self.context_length).to(self.device)
+            return _unit(_encode_tokens(self.model, tokens))
+
+    def _dtype(self) -> torch.dtype:
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+
+def _unit(features: torch.Tensor) -> NDArray[np.float32]:
+    from torch.nn import functional
+
+    vectors = functional.normalize(features.float(), dim=-1).cpu().numpy()
+    return np.ascontiguousarray(vectors, np.float32)
+
+
+def _encode_tokens(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Run the text tower on as many places as the longest text needs.
+
+    In a tower with a causal mask that reads the result at the end token nothing behind that token has any influence, so
+    leaving out the padding gives the same result for a fraction of the work.
+    """
+    tower = getattr(model, "text", model)
+    mask = getattr(tower, "attn_mask", None)
+    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", ""))
+    plain = getattr(tower, "cls_emb", None) is None and not getattr(tower, "use_pad_mask", False)
+    if mask is None or pool != "argmax" or not plain or not hasattr(tower, "token_embedding"):
+        return model.encode_text(tokens)  # type: ignore[no-any-return]
+    length = int(tokens.argmax(-1).max()) + 1
+    with _shortened(tower, length):
+        return model.encode_text(tokens[:, :length])  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _shortened(tower: Any, length: int) -> Iterator[None]:
+    """Let a tower see the first places of its mask and positions only."""
+    mask, positions = tower.attn_mask, tower.positional_embedding
+    parameters, buffers = tower._parameters, tower._buffers
+    try:
+        buffers["attn_mask"] = mask[:length, :length]
+        parameters["positional_embedding"] = positions[:length]
+        yield
+    finally:
+        buffers["attn_mask"] = mask
+        parameters["positional_embedding"] = positions
+
+
+def choose_precision(wanted: str, device: str, weights_bytes: int) -> str:
+    """Say what "auto" means: half precision on a GPU, bfloat16 where the CPU multiplies it, else fp32.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such precision.
+    """
+    if wanted not in _PRECISIONS:
+        raise InvalidParameterError("Unknown precision", expected=", ".join(_PRECISIONS), actual=repr(wanted))
+    if wanted == "fp16" and device == "cpu":
+        raise InvalidParameterError(
+            "Half precision (fp16) needs a GPU", expected="fp32 or bf16 on a CPU", remedy="leave the precision out"
+        )
+    if wanted != "auto":
+        return wanted
+    if device.startswith("cuda"):
+        return "fp16"
+    if device == "cpu" and weights_bytes >= _SMALL_BYTES and _cpu_multiplies_bf16():
+        return "bf16"
+    return "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    import torch
+
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(asked()) if asked is not None else False
+
+
+def _choose_device(wanted: str) -> str:
+    import torch
+
+    found = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendUnavailableError(
+            f"The device {found!r} is not there", actual=str(error).splitlines()[0], remedy="use device='cpu'"
+        ) from error
+    return found
+
+
+def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
+    """Build the model and read its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the configuration or the weights are damaged or do not belong together.
+    BackendUnavailableError, InvalidParameterError
+        See `TextEncoder.load`.
+    """
+    open_clip = import_open_clip()
+    place = _choose_device(device)
+    try:
+        chosen = choose_precision(precision, place, files.weights.stat().st_size)
+        model = open_clip.create_model(
+            files.model,
+            pretrained=None if files.model.startswith("local-dir:") else str(files.weights),
+            precision=chosen,
+            device=place,
+            force_quick_gelu=bool(files.settings.get("quick_gelu", False)),
+            force_preprocess_cfg={key: files.settings[key] for key in _PREPROCESSING if key in files.settings},
+            require_pretrained=True,
+            weights_only=True,
+        ).eval()
+        tokenizer = open_clip.get_tokenizer(files.model)
+    except (InvalidParameterError, MemoryError):
+        raise
+    except Exception as error:  # open_clip, torch, json and safetensors each raise their own
+        raise CheckpointError(
+            f"The text encoder {files.name} cannot be read",
+            expected="weights that belong to the configuration, as open_clip saves them",
+            actual=f"{type(error).__name__}: {str(error).strip()[:200]}",
+            remedy="download or export it again",
+        ) from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    preprocessing = open_clip.get_model_preprocess_cfg(model)
+    size = preprocessing["size"]
+    side = int(size if isinstance(size, int) else max(size))
+    return Towers(
+        model,
+        tokenizer,
+        place,
+        chosen,
+        side,
+        tuple(map(float, preprocessing["mean"])),
+        tuple(map(float, preprocessing["std"])),
+        int(model.context_length),
+    )
+
+
+_PREPROCESSING: Final = ("mean", "std", "interpolation", "resize_mode")

@@ -1,0 +1,124 @@
+"""Cut each mask out of the image as a small square picture, the way an image encoder wants it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastsam_core.masks import Masks
+
+__all__ = ["Background", "CropOptions", "blend", "cut_out", "cut_window"]
+
+Background: TypeAlias = Literal["keep", "grey", "blur", "white", "black", "fastsam", "ultralytics"]
+
+#: Shortest side of a window in image pixels, so that a mask of one pixel is seen with what is around it.
+_LEAST_WINDOW_PX: Final = 8
+_FILLS: Final = {"grey": 124, "white": 255, "black": 0}
+#: Blur of the background, as a share of the crop's side.
+_BLUR_SHARE: Final = 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class CropOptions:
+    """How masks are cut out.
+
+    Parameters
+    ----------
+    background : {"grey", "keep", "blur", "white", "black", "fastsam", "ultralytics"}
+        What is shown around the mask: gray, the image itself, the image blurred, white, or black. Two more do as other
+        programs, for comparison: ``"fastsam"`` pastes the mask's box onto a white page of the image's size (the
+        paper's repository), ``"ultralytics"`` cuts the detector's box out and blackens what is not the mask.
+    margin : float
+        Room on each side of the mask, as a share of the longer side of its extent (not for the last two).
+
+    Raises
+    ------
+    InvalidParameterError
+        An unknown background, or a margin outside [0, 2].
+    """
+
+    background: Background = "grey"
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.background not in get_args(Background):
+            raise InvalidParameterError(
+                "Unknown background of crops", expected=", ".join(get_args(Background)), actual=repr(self.background)
+            )
+        if not 0 <= self.margin <= 2:
+            raise InvalidParameterError(
+                "The margin of crops is out of range", expected="a number in [0, 2]", actual=repr(self.margin)
+            )
+
+
+def cut_window(
+    image_rgb8: NDArray[np.uint8], masks: Masks, index: int, size_px: int, margin: float
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Cut the square around one mask out of the image and scale it.
+
+    Parameters
+    ----------
+    image_rgb8 : ndarray of uint8, shape (H, W, 3)
+        The image.
+    masks : Masks
+        Masks of that image.
+    index : int
+        Which of them; it must not be empty.
+    size_px : int
+        Side of the result.
+    margin : float
+        See `CropOptions`.
+
+    Returns
+    -------
+    rgb8 : ndarray of uint8, shape (size_px, size_px, 3)
+        Where the square leaves the image, the border pixels are repeated.
+    alpha : ndarray of uint8, shape (size_px, size_px)
+        Share of each pixel inside the mask, 255 is all of it.
+    """
+    import cv2
+
+    x0, y0, x1, y1 = masks.extents_xyxy[index].tolist()
+    side = max(_LEAST_WINDOW_PX, round(max(x1 - x0, y1 - y0) * (1 + 2 * margin)))
+    left, top = (x0 + x1 - side) // 2, (y0 + y1 - side) // 2
+    height, width = masks.image_hw
+    inside = image_rgb8[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
+    beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
+    window = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
+    alpha = np.zeros((side, side), np.uint8)
+    alpha[y0 - top : y1 - top, x0 - left : x1 - left] = masks.crop(index)
+    alpha *= 255
+    shrinking = side > size_px
+    rgb8 = cv2.resize(window, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    alpha = cv2.resize(alpha, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    return np.asarray(rgb8, np.uint8), np.asarray(alpha, np.uint8)
+
+
+def blend(rgb8: NDArray[np.uint8], alpha: NDArray[np.uint8], background: Background) -> NDArray[np.uint8]:
+    """Replace what is outside the mask; ``alpha`` as `cut_window` gives it."""
+    import cv2
+
+    if background == "keep":
+        return rgb8
+    if background == "blur":
+        behind = cv2.GaussianBlur(rgb8, (0, 0), _BLUR_SHARE * rgb8.shape[0]).astype(np.uint16)
+    else:
+        behind = np.full(rgb8.shape, _FILLS[background], np.uint16)
+    share = alpha[..., None].astype(np.uint16)
+    mixed = (rgb8 * share + behind * (255 - share) + 127) // 255
+    return mixed.astype(np.uint8)
+
+
+def cut_out(
+    image_rgb8: NDArray[np.uint8], masks: Masks, index: int, size_px: int, options: CropOptions
+) -> NDArray[np.uint8]:
+    """Return one mask as a picture of shape (size_px, size_px, 3); see `cut_window`."""
+    return blend(*cut_window(image_rgb8, masks, index, size_px, options.margin), options.background)

@@ -1,0 +1,169 @@
+"""Encode the masks of an image, a batch at a time, leaving out those that a store knows already."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fastsam_core.errors import ImageContentError, InvalidParameterError
+from fastsam_core.text import _upstream
+from fastsam_core.text.crops import CropOptions, cut_out
+from fastsam_core.text.store import image_digest as digest_of
+from fastsam_core.text.store import mask_digests, page_key
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from numpy.typing import NDArray
+
+    from fastsam_core.masks import Masks
+    from fastsam_core.text.encoder import TextEncoder
+    from fastsam_core.text.store import EmbeddingStore
+
+__all__ = ["DEFAULT_OPTIONS", "embed_masks", "iter_embed_masks"]
+
+DEFAULT_OPTIONS: Final = CropOptions()
+
+
+def embed_masks(
+    encoder: TextEncoder,
+    image_rgb8: NDArray[np.uint8],
+    masks: Masks,
+    options: CropOptions = DEFAULT_OPTIONS,
+    *,
+    store: EmbeddingStore | None = None,
+    batch_size: int = 32,
+    image_digest: str | None = None,
+) -> NDArray[np.float32]:
+    """Encode every mask of an image; parameters and errors as `iter_embed_masks`.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, D)
+        Rows of unit length, in the order of the masks; zeros for masks without a pixel.
+    """
+    steps = iter_embed_masks(
+        encoder, image_rgb8, masks, options, store=store, batch_size=batch_size, image_digest=image_digest
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            embeddings: NDArray[np.float32] = end.value
+            return embeddings
+
+
+def iter_embed_masks(
+    encoder: TextEncoder,
+    image_rgb8: NDArray[np.uint8],
+    masks: Masks,
+    options: CropOptions = DEFAULT_OPTIONS,
+    *,
+    store: EmbeddingStore | None = None,
+    batch_size: int = 32,
+    image_digest: str | None = None,
+) -> Generator[tuple[int, int], None, NDArray[np.float32]]:
+    """Encode every mask of an image step by step.
+
+    Memory is bounded by the batch: beside the result, two batches of crops exist at a time, for the next batch is cut
+    out while the encoder works on this one. What has been encoded is stored even when the caller stops early.
+
+    Parameters
+    ----------
+    encoder : TextEncoder
+        Turns pictures into vectors.
+    image_rgb8 : ndarray of uint8, shape (H, W, 3)
+        The image.
+    masks : Masks
+        N masks of that image.
+    options : CropOptions
+        How they are cut out.
+    store : EmbeddingStore, optional
+        Remembers what has been encoded, whatever subset of masks is asked for next.
+    batch_size : int
+        Masks encoded at a time, at least 1.
+    image_digest : str, optional
+        `EmbeddingStore.image_digest` of the image, if it is known; saves hashing the image again.
+
+    Yields
+    ------
+    (int, int)
+        Masks done and N, after each batch: a tick of progress and a place to stop.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, D)
+        See `embed_masks`.
+
+    Raises
+    ------
+    ImageContentError
+        If the image is not uint8 RGB or not of the masks' size.
+    InvalidParameterError
+        If ``batch_size`` is below 1.
+    """
+    _check(image_rgb8, masks, batch_size)
+    if store is None:
+        embeddings = np.zeros((len(masks), encoder.width), np.float32)
+        known = np.zeros(len(masks), bool)
+    else:
+        key = page_key(image_digest or digest_of(image_rgb8), encoder.encoder_id, options)
+        digests = mask_digests(masks, with_boxes=options.background in _upstream.BACKGROUNDS)
+        embeddings, known = store.look_up(key, digests, encoder.width)
+    wanted = np.flatnonzero(~known & (masks.areas_px > 0))
+    batches = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
+    prepare = _Preparation(encoder, image_rgb8, masks, options)
+    finished = 0
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="fastsam-crops") as worker:
+            coming = worker.submit(prepare, batches[0]) if batches else None
+            for number, batch in enumerate(batches):
+                pictures = coming.result() if coming is not None else prepare(batch)
+                coming = worker.submit(prepare, batches[number + 1]) if number + 1 < len(batches) else None
+                embeddings[batch] = prepare.encode(pictures)
+                finished += len(batch)
+                yield len(masks) - len(wanted) + finished, len(masks)
+    finally:
+        if store is not None and finished:
+            done = wanted[:finished]
+            store.add(key, [digests[index] for index in done], embeddings[done])
+    return embeddings
+
+
+class _Preparation:
+    """Makes the encoder's input from numbers of masks, and runs it."""
+
+    def __init__(self, encoder: TextEncoder, image_rgb8: NDArray[np.uint8], masks: Masks, options: CropOptions) -> None:
+        self._encoder, self._image, self._masks, self._options = encoder, image_rgb8, masks, options
+        self._transform = encoder.preprocess() if options.background in _upstream.BACKGROUNDS else None
+
+    def __call__(self, batch: NDArray[np.int64]) -> Any:
+        if self._transform is not None:
+            import torch
+
+            pictures = (
+                _upstream.picture(self._image, self._masks, int(index), self._options.background) for index in batch
+            )
+            return torch.stack([self._transform(picture) for picture in pictures])
+        size = self._encoder.size_px
+        return np.stack([cut_out(self._image, self._masks, int(index), size, self._options) for index in batch])
+
+    def encode(self, pictures: Any) -> NDArray[np.float32]:
+        if self._transform is not None:
+            return self._encoder.embed_pixels(pictures)
+        return self._encoder.embed_pictures(pictures)
+
+
+def _check(image_rgb8: NDArray[np.uint8], masks: Masks, batch_size: int) -> None:
+    expected = (*masks.image_hw, 3)
+    if image_rgb8.dtype != np.uint8 or image_rgb8.shape != expected:
+        raise ImageContentError(
+            "The image does not fit the masks",
+            expected=f"uint8 of shape {expected}",
+            actual=f"{image_rgb8.dtype} of shape {image_rgb8.shape}",
+            remedy="give the image that was segmented, as Image.rgb8",
+        )
+    if batch_size < 1:
+        raise InvalidParameterError("batch_size is too small", expected="at least 1", actual=str(batch_size))
