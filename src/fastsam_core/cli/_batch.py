@@ -16,6 +16,7 @@ from fastsam_core.outputs import Format, output_paths, unique_names, write_outpu
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fastsam_core.cli._text import TextAnswers
     from fastsam_core.pipeline import Step
 
 __all__ = ["Existing", "Job", "Outcome", "finish", "outcome_table", "plan"]
@@ -111,12 +112,17 @@ def plan(
             yield Outcome(source, "failed", error=error)
 
 
-def finish(job: Job, step: Step) -> Outcome:
-    """Answer the prompts and write the results of one image; errors become part of the outcome."""
+def finish(job: Job, step: Step, texts: TextAnswers | None = None) -> Outcome:
+    """Answer the prompts and write the results of one image; errors become part of the outcome.
+
+    ``texts`` answers texts, if there are any.
+    """
     if step.error is not None or step.masks is None or step.image is None:
         return Outcome(job.source, "failed", seconds=step.seconds, error=step.error)
     try:
-        masks, unmatched = job.prompts.answer(step.masks) if job.prompts else (step.masks, 0)
+        masks, unmatched = step.masks, 0
+        if job.prompts:
+            masks, unmatched = job.prompts.answer(step.masks, step.image.rgb8, texts)
         outputs = write_outputs(
             job.out,
             job.name,

@@ -9,23 +9,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsam_core.cli._text import TextOptions
 from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, Polygon, Prompt, Text, select
 
+if TYPE_CHECKING:
+    from fastsam_core.cli._text import TextAnswers
+
 __all__ = ["PromptFile", "PromptSet"]
 
-_KEYS = ("boxes", "points", "polygons", "text")
+_KEYS = ("boxes", "not", "points", "polygons", "text")
+_DEFAULT_TEXT: Final = TextOptions()
 _POINTS = "'x,y' or 'x,y,0' for a point to avoid, several separated by ';'"
 _BOXES = "'x0,y0,x1,y1', several separated by ';'"
 _POLYGON = "corners 'x,y;x,y;x,y'"
 _JSON = (
-    '{"points": [[x, y, label], ...], "boxes": [[x0, y0, x1, y1], ...], "polygons": [[[x, y], ...], ...], "text": []}'
+    '{"points": [[x, y, label], ...], "boxes": [[x0, y0, x1, y1], ...], "polygons": [[[x, y], ...], ...], '
+    '"text": [], "not": []}'
 )
 
 _Row = list[float]
@@ -44,10 +50,11 @@ class PromptSet:
         boxes: Sequence[str] = (),
         polygons: Sequence[str] = (),
         text: Sequence[str] = (),
+        text_options: TextOptions = _DEFAULT_TEXT,
     ) -> Self:
         """Read what was typed after ``--points``, ``--boxes``, ``--polygon`` and ``--text``.
 
-        Each entry of ``points`` is about one object.
+        Each entry of ``points`` is about one object; ``text_options`` hold for all texts.
 
         Raises
         ------
@@ -58,12 +65,14 @@ class PromptSet:
             [_split(entry, (2, 3), _POINTS) for entry in points],
             [row for entry in boxes for row in _split(entry, (4,), _BOXES)],
             [_split(entry, (2,), _POLYGON) for entry in polygons],
-            list(text),
+            text_options.prompt(text) if text else None,
         )
 
     @classmethod
-    def parsed(cls, data: Mapping[str, Any], where: str) -> Self:
+    def parsed(cls, data: Mapping[str, Any], where: str, text_options: TextOptions = _DEFAULT_TEXT) -> Self:
         """Read the JSON form; ``points`` is a list of points of one object, or a list of such lists.
+
+        What ``not`` names is held against the texts, beside the negatives of ``text_options``.
 
         Raises
         ------
@@ -77,12 +86,12 @@ class PromptSet:
             groups = data.get("points", [])
             if groups and not isinstance(groups[0][0], list):
                 groups = [groups]
-            text = data.get("text", [])
+            text, negatives = ([words] if isinstance(words, str) else list(words) for words in _texts(data))
             return cls._of(
                 [[_numbers(row, (2, 3)) for row in group] for group in groups],
                 [_numbers(row, (4,)) for row in data.get("boxes", [])],
                 [[_numbers(row, (2,)) for row in ring] for ring in data.get("polygons", [])],
-                [text] if isinstance(text, str) else list(text),
+                text_options.prompt(text, negatives) if text else None,
             )
         except InvalidPromptError as error:
             raise InvalidPromptError(
@@ -92,7 +101,7 @@ class PromptSet:
             raise InvalidPromptError(f"Cannot read {where}", expected=_JSON, actual=str(error)) from error
 
     @classmethod
-    def _of(cls, points: list[list[_Row]], boxes: list[_Row], polygons: list[list[_Row]], text: list[str]) -> Self:
+    def _of(cls, points: list[list[_Row]], boxes: list[_Row], polygons: list[list[_Row]], text: Text | None) -> Self:
         entries: list[tuple[Prompt, int]] = []
         rows = [
             (row[0], row[1], row[2] if len(row) == 3 else 1, group)
@@ -107,8 +116,8 @@ class PromptSet:
             entries.append((Box(boxes), len(boxes)))
         if polygons:
             entries.append((Polygon([[(y, x) for x, y in ring] for ring in polygons]), len(polygons)))
-        if text:
-            entries.append((Text(text), len(text)))
+        if text is not None:
+            entries.append((text, len(text.queries)))
         return cls(tuple(entries))
 
     def __bool__(self) -> bool:
@@ -121,9 +130,9 @@ class PromptSet:
         return [prompt for prompt, _ in self.entries]
 
     @property
-    def asks_text(self) -> bool:
-        """Whether a text is among them."""
-        return any(isinstance(prompt, Text) for prompt, _ in self.entries)
+    def texts(self) -> list[Text]:
+        """The texts among them."""
+        return [prompt for prompt, _ in self.entries if isinstance(prompt, Text)]
 
     def positions_xy(self) -> NDArray[np.float64]:
         """All points, box corners and polygon corners, shape (K, 2)."""
@@ -137,15 +146,21 @@ class PromptSet:
                 rows.extend(vertices_yx[:, ::-1] for vertices_yx in prompt.vertices_yx)
         return np.concatenate(rows)
 
-    def answer(self, masks: Masks) -> tuple[Masks, int]:
+    def answer(
+        self, masks: Masks, image_rgb8: NDArray[np.uint8] | None = None, texts: TextAnswers | None = None
+    ) -> tuple[Masks, int]:
         """Return the masks that answer, in order, and how many prompts found none.
+
+        Texts need the image and what answers them.
 
         The field ``"prompt_index"`` counts through the whole set: objects by points, then boxes, polygons and texts.
         """
         parts: list[Masks] = []
         first = 0
+        by_text = iter(texts.answer(image_rgb8, masks, self.texts) if texts and image_rgb8 is not None else ())
         for prompt, asked in self.entries:
-            part = select(masks, prompt)
+            part = next(by_text, None) if isinstance(prompt, Text) else None
+            part = select(masks, prompt) if part is None else part
             parts.append(part.with_fields(prompt_index=part.fields["prompt_index"] + first))
             first += asked
         answers = Masks.concatenate(parts)
@@ -160,7 +175,7 @@ class PromptFile:
     by_image: Mapping[str, PromptSet]
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, text_options: TextOptions = _DEFAULT_TEXT) -> Self:
         """Read ``{"points": ..., "images": {"a.png": {"boxes": ...}}}``.
 
         Raises
@@ -176,8 +191,10 @@ class PromptFile:
         images = data.pop("images", {}) if isinstance(data, dict) else None
         if not isinstance(images, dict) or not all(isinstance(entry, dict) for entry in images.values()):
             raise InvalidPromptError(f"Cannot read {path}", expected=_JSON[:-1] + ', "images": {"a.png": {...}}}')
-        by_image = {name: PromptSet.parsed(entry, f"{path}, image {name}") for name, entry in images.items()}
-        return cls(PromptSet.parsed(data, str(path)), by_image)
+        by_image = {
+            name: PromptSet.parsed(entry, f"{path}, image {name}", text_options) for name, entry in images.items()
+        }
+        return cls(PromptSet.parsed(data, str(path), text_options), by_image)
 
     @property
     def prompted(self) -> bool:
@@ -185,9 +202,9 @@ class PromptFile:
         return bool(self.everywhere or self.by_image)
 
     @property
-    def asks_text(self) -> bool:
-        """Whether a text is among the prompts."""
-        return any(prompts.asks_text for prompts in (self.everywhere, *self.by_image.values()))
+    def texts(self) -> list[Text]:
+        """The texts among the prompts."""
+        return [text for prompts in (self.everywhere, *self.by_image.values()) for text in prompts.texts]
 
     def of(self, image: Path) -> PromptSet:
         """Return the prompts of one image; its own come before those for all.
@@ -208,6 +225,10 @@ class PromptFile:
                 expected=f'an entry for {image.name} under "images", or prompts for all images',
             )
         return self.everywhere
+
+
+def _texts(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    return data.get("text", []), data.get("not", [])
 
 
 def _split(entry: str, lengths: tuple[int, ...], expected: str) -> list[_Row]:

@@ -1,4 +1,4 @@
-"""``fastsam models``: list, download and verify weights."""
+"""``fastsam models``: list, download and verify weights, of networks and of text encoders."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from fastsam_core.cli._options import DebugOption
 
 if TYPE_CHECKING:
     from fastsam_core.registry import ModelEntry
+    from fastsam_core.text import EncoderEntry
 
 __all__ = ["app", "byte_progress"]
 
 app = typer.Typer(name="models", help="List, download and verify models.", no_args_is_help=True)
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Models; all of them by default.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]…", help="Models or text encoders; all of them by default.")
+]
 
 
 @app.command("list")
 def list_models(debug: DebugOption = False) -> None:
-    """Show the models that can be loaded by name."""
-    from rich.table import Table
+    """Show the models and the text encoders that can be loaded by name."""
+    from rich.table import Column, Table
 
     from fastsam_core.cli._console import console, guarded
     from fastsam_core.registry import MODELS
+    from fastsam_core.text import ENCODERS, default_encoder
 
     with guarded(debug=debug):
         table = Table("model", "network", "imgsz", "size", "licence", "where", "what")
@@ -44,22 +48,39 @@ def list_models(debug: DebugOption = False) -> None:
                 place,
                 entry.description,
             )
-        console().print(table)
+        screen = console()
+        screen.print(table)
+        table = Table(Column("text encoder", no_wrap=True), "size", "licence", "ImageNet zero-shot", "where", "what")
+        for encoder in ENCODERS.values():
+            path = encoder.weights_path()
+            table.add_row(
+                encoder.name,
+                f"{(path.stat().st_size if path else encoder.size_bytes) / 1e6:.0f} MB",
+                encoder.licence,
+                f"{encoder.accuracy:.1f} %" if encoder.accuracy else "",
+                "not downloaded" if path is None else "in the package" if encoder.repository is None else str(path),
+                encoder.description,
+            )
+        screen.print(table)
+        screen.print(f"without --text-encoder: {default_encoder()}; any other of open_clip's works as MODEL/TAG")
 
 
 @app.command()
 def download(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Models to download.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Models or text encoders to download.")],
     debug: DebugOption = False,
 ) -> None:
-    """Download models into the cache and check their sha256."""
+    """Download models and text encoders into the cache and check their sha256."""
     from fastsam_core import downloads
     from fastsam_core.cli._console import console, guarded
     from fastsam_core.registry import find_model
 
     with guarded(debug=debug):
         screen = console()
-        for entry in [find_model(name) for name in names]:
+        networks = [find_model(name) for name in names if not _names_encoder(name)]
+        for name in filter(_names_encoder, names):
+            _download_encoder(name)
+        for entry in networks:
             if entry.url is None:
                 screen.print(f"{entry.name} is in the package: nothing to download")
                 continue
@@ -74,18 +95,23 @@ def download(
 
 @app.command()
 def verify(names: Names = None, debug: DebugOption = False) -> None:
-    """Check the sha256 of downloaded models and that the built-in one can be read; exit code 1 if one is damaged."""
+    """Check the sha256 of what was downloaded and that what ships can be read; exit code 1 if a file is damaged."""
     from fastsam_core.cli._console import EXIT_FAILED, console, guarded
     from fastsam_core.registry import MODELS, find_model
+    from fastsam_core.text import ENCODERS
+    from fastsam_core.text.encoders import find
 
     with guarded(debug=debug):
-        entries = [find_model(name) for name in names] if names else list(MODELS.values())
+        asked = names or []
+        encoders = list(ENCODERS.values()) if not asked else [entry for name in asked if (entry := find(name))]
+        networks = [find_model(name) for name in asked if not _names_encoder(name)] if asked else list(MODELS.values())
         failed = False
         screen = console()
-        for entry in entries:
-            fine, verdict = _verdict(entry, asked=bool(names))
+        verdicts = [(entry.name, _verdict(entry, asked=bool(asked))) for entry in networks]
+        verdicts += [(entry.name, _encoder_verdict(entry, asked=bool(asked))) for entry in encoders]
+        for name, (fine, verdict) in verdicts:
             failed |= not fine
-            screen.print(f"{entry.name}: {verdict}", style=None if fine else "red")
+            screen.print(f"{name}: {verdict}", style=None if fine else "red")
         if failed:
             raise typer.Exit(EXIT_FAILED)
 
@@ -107,18 +133,61 @@ def _verdict(entry: ModelEntry, *, asked: bool) -> tuple[bool, str]:
         missing = "missing from this installation" if entry.url is None else "not downloaded"
         return entry.url is not None and not asked, missing
     if path.suffix == ".safetensors":
-        import safetensors
-
-        try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                tensors = len(list(file.keys()))
-        except (safetensors.SafetensorError, OSError) as error:
-            return False, f"damaged: {error}"
-        return True, f"fine, {tensors} tensors, sha256 {downloads.file_sha256(path)}"
+        return _readable(path)
     sha256 = downloads.file_sha256(path)
     if entry.sha256 is None:
         return True, f"sha256 {sha256} (not in the table of models: compare it yourself)"
     return sha256 == entry.sha256, f"fine, sha256 {sha256}" if sha256 == entry.sha256 else f"damaged: sha256 {sha256}"
+
+
+def _readable(path: Path) -> tuple[bool, str]:
+    """Tell whether a safetensors file can be read, and what to say about it."""
+    import safetensors
+
+    from fastsam_core import downloads
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            tensors = len(list(file.keys()))
+    except (safetensors.SafetensorError, OSError) as error:
+        return False, f"damaged: {error}"
+    return True, f"fine, {tensors} tensors, sha256 {downloads.file_sha256(path)}"
+
+
+def _names_encoder(name: str) -> bool:
+    """Tell names of text encoders from those of networks: in the table, or with the slash of a tag or repository."""
+    from fastsam_core.text.encoders import find
+
+    return find(name) is not None or "/" in name
+
+
+def _download_encoder(name: str) -> None:
+    from fastsam_core.cli._console import console
+    from fastsam_core.text import DEMO
+    from fastsam_core.text._weights import download as download_encoder
+
+    if name == DEMO:
+        console().print(f"{name} is in the package: nothing to download")
+        return
+    with byte_progress(name) as report:
+        path = download_encoder(name, report)
+    console().print(f"{name}: {path}")
+
+
+def _encoder_verdict(entry: EncoderEntry, *, asked: bool) -> tuple[bool, str]:
+    """Return whether a text encoder is fine, and what to say about it."""
+    from fastsam_core import downloads
+    from fastsam_core.text._weights import is_whole
+
+    path = entry.weights_path()
+    if path is None:
+        missing = "missing from this installation" if entry.repository is None else "not downloaded"
+        return entry.repository is not None and not asked, missing
+    if entry.repository is None:
+        return _readable(path)
+    if not is_whole(path):
+        return False, f"damaged; download it again: fastsam models download {entry.name}"
+    return True, f"fine, sha256 {downloads.file_sha256(path)}"
 
 
 @contextmanager

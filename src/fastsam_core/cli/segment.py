@@ -24,12 +24,22 @@ from fastsam_core.cli._options import (
     read_list,
     read_plane,
 )
-from fastsam_core.errors import InvalidParameterError, MissingDependencyError
+from fastsam_core.cli._text import (
+    NotOption,
+    TextCacheOption,
+    TextEncoderOption,
+    TextModeOption,
+    TextOptions,
+    TextThresholdOption,
+    TextTopOption,
+)
+from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from fastsam_core.cli._batch import Job, Outcome
     from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._prompts import PromptFile
+    from fastsam_core.prompts import Text
 
 __all__ = ["segment"]
 
@@ -66,6 +76,12 @@ def segment(
         Path | None,
         typer.Option(metavar="FILE.json", help="Prompts for all or each of the images.", rich_help_panel=_PROMPTS),
     ] = None,
+    negatives: NotOption = None,
+    text_encoder: TextEncoderOption = None,
+    text_mode: TextModeOption = "best",
+    text_top: TextTopOption = 5,
+    text_threshold: TextThresholdOption = None,
+    text_cache: TextCacheOption = None,
     model: ModelOption = "builtin",
     device: DeviceOption = "auto",
     runtime: RuntimeOption = "auto",
@@ -134,7 +150,12 @@ def segment(
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
         search = {"imgsz": imgsz, "conf": conf, "iou": iou, "max_det": max_det}
-        prompt_file = _prompt_file(prompts, points, boxes, polygon, text)
+        text_options = TextOptions(tuple(negatives or ()), text_mode, text_top, text_threshold)
+        prompt_file = _prompt_file(prompts, points, boxes, polygon, text, text_options)
+        if prompt_file.texts:
+            from fastsam_core.text._weights import import_open_clip
+
+            import_open_clip()  # a missing extra is said at once
         from fastsam_core.cli._batch import Existing, plan
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.outputs import FORMATS, SUFFIXES
@@ -143,7 +164,10 @@ def segment(
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         planned = plan(sources, prompt_file.of, formats=chosen, out=out, existing=existing)
-        outcomes = _run(list(planned), model, loading, search, reading, jsonl=jsonl)
+        encoding = {"name": text_encoder, "device": device, "cache": text_cache}
+        outcomes = _run(
+            list(planned), model, loading, search, reading, texts=prompt_file.texts, encoding=encoding, jsonl=jsonl
+        )
         _summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
         if any(outcome.status == "failed" for outcome in outcomes):
             raise typer.Exit(EXIT_FAILED)
@@ -155,27 +179,18 @@ def _prompt_file(
     boxes: list[str] | None,
     polygons: list[str] | None,
     text: list[str] | None,
+    text_options: TextOptions,
 ) -> PromptFile:
     """Return the prompts of the file or those typed, whichever is there."""
     from fastsam_core.cli._prompts import PromptFile, PromptSet
 
-    typed = PromptSet.typed(points or (), boxes or (), polygons or (), text or ())
+    typed = PromptSet.typed(points or (), boxes or (), polygons or (), text or (), text_options)
     if path is not None and typed:
         raise InvalidParameterError("--prompts and prompts on the command line exclude each other")
-    prompts = PromptFile.load(path) if path is not None else PromptFile(typed, {})
-    if prompts.asks_text:
-        _require_text()
+    prompts = PromptFile.load(path, text_options) if path is not None else PromptFile(typed, {})
+    if text_options.negatives and not prompts.texts:
+        raise InvalidParameterError("--not goes with --text", remedy="say with --text what is wanted")
     return prompts
-
-
-def _require_text() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("open_clip") is None:
-        raise MissingDependencyError(
-            "Text prompts need a text encoder", remedy="run: pip install 'fastsam-plugins[text]'"
-        )
-    raise InvalidParameterError("This version answers no text prompts yet", remedy="use --points, --boxes or --polygon")
 
 
 def _run(
@@ -185,6 +200,8 @@ def _run(
     search: dict[str, Any],
     reading: dict[str, Any],
     *,
+    texts: list[Text],
+    encoding: dict[str, Any],
     jsonl: bool,
 ) -> list[Outcome]:
     """Do the jobs; returns what became of each image, in order."""
@@ -201,9 +218,13 @@ def _run(
                 _report(outcome, bar, jsonl=jsonl)
         if jobs:
             from fastsam_core.cli._model import load_model
+            from fastsam_core.cli._text import load_text_answers
             from fastsam_core.images import read_image
             from fastsam_core.pipeline import iter_segment
 
+            answers = load_text_answers(**encoding, bar=bar) if texts else None
+            if answers is not None:
+                answers.check(texts)
             network = load_model(model, loading, bar)
             bar.say("Segmenting")
             reader = partial(read_image, **reading)
@@ -211,7 +232,7 @@ def _run(
             with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]
-                    results[place] = outcome = finish(job, step)
+                    results[place] = outcome = finish(job, step, answers)
                     _report(outcome, bar, jsonl=jsonl)
                     bar.advance()
     return [outcome for outcome in results if outcome is not None]

@@ -12,7 +12,7 @@ from fastsam_core.errors import BackendUnavailableError, CheckpointError, Invali
 from fastsam_core.text._weights import EncoderFiles, import_open_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -221,10 +221,15 @@ def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
         place,
         chosen,
         side,
-        tuple(map(float, preprocessing["mean"])),
-        tuple(map(float, preprocessing["std"])),
+        _channels(preprocessing["mean"]),
+        _channels(preprocessing["std"]),
         int(model.context_length),
     )
+
+
+def _channels(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 _PREPROCESSING: Final = ("mean", "std", "interpolation", "resize_mode")

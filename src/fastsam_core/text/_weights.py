@@ -159,6 +159,7 @@ def _fetch(name: str, repository: str, files: tuple[str, ...], progress: Progres
     problem: Exception | None = None
     for file in files:
         try:
+            _require_network()
             path = huggingface_hub.hf_hub_download(
                 repository,
                 file,
@@ -184,6 +185,19 @@ def _fetch(name: str, repository: str, files: tuple[str, ...], progress: Progres
     ) from problem
 
 
+def _require_network() -> None:
+    """Raise OSError at once where the hub's name is not known; its client would try for half a minute."""
+    import socket
+    import urllib.parse
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname
+    if not urllib.request.getproxies():
+        socket.getaddrinfo(host, 443)
+
+
 def _missing_there(error: Exception) -> bool:
     """Tell whether the hub answered that it has no such file."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -202,17 +216,16 @@ def is_whole(path: Path) -> bool:
 def _progress_class(report: Progress) -> type[Any]:
     from tqdm.auto import tqdm
 
-    class Reporting(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
+    class Reporting(tqdm):  # type: ignore[misc]
         """Passes the hub's progress on and draws nothing."""
 
         def __init__(self, *args: Any, **keywords: Any) -> None:
             keywords.pop("name", None)
             super().__init__(*args, **{**keywords, "disable": False, "file": _Nowhere()})
 
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
+        def update(self, n: float | None = 1) -> None:
+            super().update(n)
             report(int(self.n), int(self.total or 0))
-            return shown
 
     return Reporting
 

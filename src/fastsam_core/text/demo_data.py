@@ -104,7 +104,7 @@ class CropBank:
 
         zoom = size_px / STORED_PX * rng.uniform(1.0, 1.55)
         turn = cv2.getRotationMatrix2D((STORED_PX / 2, STORED_PX / 2), rng.normal(0, 8), zoom)
-        turn[:, 2] += size_px / 2 - STORED_PX / 2 + rng.uniform(-0.04, 0.04, 2) * size_px
+        turn[:, 2] = turn[:, 2] + size_px / 2 - STORED_PX / 2 + rng.uniform(-0.04, 0.04, 2) * size_px
         size = (size_px, size_px)
         rgb8 = cv2.warpAffine(self.rgb8[index], turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpAffine(self.alpha[index], turn, size, flags=cv2.INTER_LINEAR)
@@ -112,7 +112,8 @@ class CropBank:
             rgb8, alpha = rgb8[:, ::-1], alpha[:, ::-1]
         shown = blend(np.asarray(rgb8, np.uint8), np.asarray(alpha, np.uint8), background)
         light = rng.uniform(0.92, 1.08)
-        return np.clip(shown * light + rng.uniform(-6, 6), 0, 255).astype(np.uint8)
+        lit: NDArray[np.float64] = np.clip(shown * light + rng.uniform(-6, 6), 0, 255)
+        return lit.astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,10 +166,10 @@ def _background_masks(annotated: Masks, count: int, rng: np.random.Generator) ->
     height, width = annotated.image_hw
     crops: list[NDArray[np.bool_]] = []
     for _ in range(4 * count):
-        radii = rng.uniform(4, max(6, min(height, width) / 5), 2)
-        centre = rng.uniform((0, 0), (height, width))
+        radius_y, radius_x = rng.uniform(4, max(6, min(height, width) / 5), 2)
+        y, x = rng.uniform((0, 0), (height, width))
         dense = np.zeros((height, width), bool)
-        dense[ellipse(*centre, *radii, shape=dense.shape, rotation=rng.uniform(-3, 3))] = True
+        dense[ellipse(y, x, radius_y, radius_x, shape=dense.shape, rotation=rng.uniform(-3, 3))] = True
         crops.append(dense)
     blobs = Masks.from_dense(np.stack(crops)) if crops else Masks.empty(annotated.image_hw)
     blobs = blobs.filter(min_area_px=_LEAST_AREA_PX)

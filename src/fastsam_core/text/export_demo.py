@@ -1,7 +1,7 @@
 """Write the demonstration encoder that ships: ``python -m fastsam_core.text.export_demo CHECKPOINT FOLDER``.
 
-The folder is one that open_clip loads as ``local-dir:FOLDER``. Rows of the token table that no known word uses are zero, so
-that the file compresses well.
+The folder is one that open_clip loads as ``local-dir:FOLDER``. Rows of the token table that no known word uses are
+zero, so that the file compresses well.
 """
 
 from __future__ import annotations
