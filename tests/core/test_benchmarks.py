@@ -7,14 +7,16 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from benchmarks import bench_core
+from benchmarks import bench_core, bench_evaluation
 from benchmarks.harness import TINY, Benchmark, Row, merge_results, show, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("benchmark", bench_core.BENCHMARKS, ids=lambda benchmark: benchmark.name)
+@pytest.mark.parametrize(
+    "benchmark", [*bench_core.BENCHMARKS, *bench_evaluation.BENCHMARKS], ids=lambda benchmark: benchmark.name
+)
 def test_benchmark_runs(benchmark: Benchmark) -> None:
     rows = list(benchmark.run(TINY))
     assert rows

@@ -194,6 +194,50 @@ def instances(
 
 
 @app.command()
+@takes_model(conf=0.05)
+def text(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with images/, and annotations.json or masks/.")],
+    searching: Searching,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What all objects are, where there are no class names.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option("--text-encoder", help="See: fastsam models list.")] = None,
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Text prompts: the mask that a class name selects, against the objects of that class."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._reports import choose, described, present, shown, tracked
+        from fastsam_core.evaluation.coco_data import CocoData
+        from fastsam_core.evaluation.text_selection import TextScorer, iter_texts, known_names
+        from fastsam_core.evaluation.truth import open_truth
+        from fastsam_core.text import TextEncoder
+
+        truths, scorer = open_truth(data), TextScorer()
+        if (name is None) != isinstance(truths, CocoData):
+            raise InvalidParameterError(
+                "Text is measured with the names of classes", expected="annotations.json, or masks/ and --name"
+            )
+        words = TextEncoder.load(encoder, device=searching.device)
+        names, unknown = known_names(words, truths.class_names if isinstance(truths, CocoData) else {1: str(name)})
+        chosen = choose(truths, limit, only)
+        network, settings = searching.load()
+        steps = iter_texts(scorer, truths, names, network, words, chosen, **searching.search)
+        for _ in tracked(steps, len(chosen), "Asking"):
+            pass
+        report = described(scorer.report(), network, settings, text_encoder=words.name, data=shown(data))
+        notes = [words.notice] if words.notice else []
+        if unknown:
+            notes.append(f"Not asked for, because the encoder does not know them: {', '.join(sorted(unknown))}.")
+        present(replace(report, notes=tuple(notes)), json=json, markdown=markdown, plots=None)
+
+
+@app.command()
 def compare(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="MODEL[,key=value…], such as builtin,precision=bf16.")],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The same for the other side.")],

@@ -31,6 +31,11 @@ class CocoData:
     folder : Path, optional
         Where the images are; with sub-folders as in the file, or without. Not needed when only results are scored.
 
+    Attributes
+    ----------
+    class_names : dict of int to str
+        Name of each class by its id.
+
     Raises
     ------
     AnnotationError
@@ -50,6 +55,11 @@ class CocoData:
             ids = [image["id"] for image in self._images]
             twice = next(a for a, b in pairwise(ids) if a == b)
             raise AnnotationError(f"Image id {twice} occurs twice in {path}", expected="one entry for each image")
+        self.class_names: dict[int, str] = {
+            entry["id"]: str(entry.get("name", entry["id"]))
+            for entry in document.get("categories", ())
+            if "id" in entry
+        }
         self._objects: list[list[dict[str, Any]]] = [[] for _ in self._images]
         for annotation in document["annotations"]:
             place = self._places.get(annotation.get("image_id"))
