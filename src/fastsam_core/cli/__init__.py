@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fastsam_core.cli import data, demo, evaluate, info, models, replay, segment
+from fastsam_core.cli import data, demo, evaluate, info, models, replay, segment, train
 from fastsam_core.cli._plugins import CommandGroup
 
 __all__ = ["app", "main"]
@@ -30,6 +30,8 @@ app.command("replay")(replay.replay)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("finetune")(train.finetune)
 app.command("info")(info.info)
 
 

@@ -28,8 +28,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint written by `save_checkpoint` (tensors and plain containers only).
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote (tensors and plain containers only).
 
     Raises
     ------
@@ -38,10 +38,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path.name} cannot be read as a training checkpoint", actual=str(error)[:200]
         ) from error
-    if not isinstance(state, dict) or not {"config", "network", "ema", "optimizer", "step"} <= state.keys():
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path.name} is not a training checkpoint", actual=type(state).__name__)
+    return state
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read the checkpoint of a `fastsam_core.training.trainer.Trainer`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or is none.
+    """
+    state = read_state(path)
+    if not {"config", "network", "ema", "optimizer", "step"} <= state.keys():
         raise CheckpointError(f"{path.name} is not a training checkpoint", remedy="give a last.pt of a training run")
     return state

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastsam_core._files import atomic_path
+from fastsam_core.checkpoints import FORMAT
+from fastsam_core.errors import OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -16,6 +19,45 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("fastsam_core.training.export")
 LICENCE = "AGPL-3.0-only"
+
+
+def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapping[str, str]) -> Path:
+    """Write a one-class network as fp16 safetensors that `fastsam_core.FastSAM.load` reads.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+        State of an Ultralytics segmentation network.
+    target : Path
+        ``.safetensors`` file to write; replaced at once, never half-written.
+    facts : mapping of str to str
+        Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``conf``, ``iou``, …
+
+    Returns
+    -------
+    Path
+        ``target``.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    halves = {
+        name: value.to(torch.float16).contiguous(memory_format=torch.contiguous_format)
+        for name, value in weights.items()
+        if value.is_floating_point()
+    }
+    metadata = {"format": FORMAT, "nc": "1", "reg_max": "16", "nm": "32", "licence": LICENCE, **facts}
+    try:
+        with atomic_path(target) as temporary:
+            save_file(halves, temporary, metadata)
+    except SafetensorError as error:
+        raise OutputError(f"Cannot write {target}", actual=str(error), remedy="check the free space") from error
+    return target
 
 
 def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -> Path:
@@ -35,35 +77,15 @@ def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -
     Path
         ``target``.
     """
-    from safetensors.torch import save_file
-
     state = load_checkpoint(checkpoint)
-    weights = {
-        name: value.to(torch.float16).contiguous(memory_format=torch.contiguous_format)
-        for name, value in state["ema"].items()
-        if value.is_floating_point()
-    }
-    metadata = {
-        "format": "fastsam-plugins/1",
+    facts = {
         "architecture": state["config"]["architecture"],
-        "nc": "1",
-        "reg_max": "16",
-        "nm": "32",
-        "licence": LICENCE,
+        "reg_max": str(state["config"].get("reg_max", 16)),
         "train_seconds": str(round(state["train_seconds"])),
         "train_steps": str(state["step"]),
         "train_images": str(state["images"]),
-        **details,
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp")
-    try:
-        save_file(weights, temporary, metadata)
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+    return write_weights(state["ema"], target, {**facts, **details})
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fastsam_core._ultralytics import import_ultralytics
+from fastsam_core.checkpoints import build_module
 from fastsam_core.errors import CheckpointError, FastSAMError
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
@@ -21,7 +21,7 @@ from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
 from fastsam_core.training.parallel import GradientHelper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class TrainConfig:
 
     Attributes
     ----------
-    architecture : str
-        Ultralytics model name; its YAML file gives the network.
+    architecture, reg_max : str, int
+        Ultralytics model name, whose YAML file gives the network, and its bins of box distances.
     learning_rate, weight_decay, clip_norm : float
         AdamW's.
     warmup_steps : int
@@ -53,11 +53,14 @@ class TrainConfig:
         Torch threads of each process.
     processes : int
         1, or 2 to share each batch with a `GradientHelper`.
+    freeze_norm : bool
+        Keep the statistics of batch normalisation as they are, also outside the decay phase.
     stream : StreamConfig
         The data.
     """
 
     architecture: str = "yolov8n-seg"
+    reg_max: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.03
     clip_norm: float = 10.0
@@ -67,13 +70,13 @@ class TrainConfig:
     save_every_s: float = 300.0
     threads: int = 1
     processes: int = 2
+    freeze_norm: bool = False
     stream: StreamConfig = field(default_factory=StreamConfig)
 
 
-def build_network(architecture: str) -> nn.Module:
+def build_network(architecture: str, reg_max: int = 16) -> nn.Module:
     """Return an untrained one-class network, with batch-norm momentum for runs of some thousand steps."""
-    tasks = import_ultralytics("ultralytics.nn.tasks")
-    network: nn.Module = tasks.SegmentationModel(f"{architecture}.yaml", nc=1, verbose=False)
+    network = build_module(architecture, reg_max).train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
@@ -104,7 +107,7 @@ class Trainer:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.stream.seed)
         self.config, self.folder = config, folder
-        self.network = build_network(config.architecture).share_memory()
+        self.network = build_network(config.architecture, config.reg_max).share_memory()
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
         free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -122,6 +125,11 @@ class Trainer:
         self.anneal_steps = 0
         self.stopping = False
         """Set to end training after the step under way, with a checkpoint."""
+
+    def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin with these weights, averaged ones too."""
+        self.network.load_state_dict(weights)
+        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
@@ -146,10 +154,13 @@ class Trainer:
             If it belongs to another network or cannot be read.
         """
         state = load_checkpoint(path)
-        saved = state["config"]["architecture"]
-        if saved != self.config.architecture:
+        saved = state["config"]["architecture"], state["config"].get("reg_max", 16)
+        wanted = self.config.architecture, self.config.reg_max
+        if saved != wanted:
             raise CheckpointError(
-                f"{path.name} belongs to another network", expected=self.config.architecture, actual=str(saved)
+                f"{path.name} belongs to another network",
+                expected=f"{wanted[0]} with reg_max {wanted[1]}",
+                actual=f"{saved[0]} with reg_max {saved[1]}",
             )
         self.network.load_state_dict(state["network"])
         self.ema = {name: value.clone() for name, value in state["ema"].items()}
@@ -210,7 +221,7 @@ class Trainer:
 
     def _backward(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
         self.network.train()
-        if self.anneal_start is not None:
+        if self.anneal_start is not None or self.config.freeze_norm:
             # Small batches of large images: learn with the statistics that the finished network will use.
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -244,10 +255,10 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         helper = None
         if self.config.processes == 2:
-            batches = partial(self._batches, stream, last_step, shard=1)
+            batches = partial(self.batches, stream, last_step, shard=1)
             helper = GradientHelper(self.network, self._backward, batches, self.step)
         try:
-            self._loop(self._batches(stream, last_step, shard=0), helper, deadline)
+            self._loop(self.batches(stream, last_step, shard=0), helper, deadline)
         finally:
             if helper is not None:
                 helper.close()
@@ -276,7 +287,8 @@ class Trainer:
                 break
         self.save()
 
-    def _batches(self, stream: BatchStream, last_step: int, shard: int) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(self, stream: BatchStream, last_step: int, shard: int = 0) -> Iterator[dict[str, torch.Tensor]]:
+        """Load the batches from the present step up to ``last_step`` in a process of their own."""
         shards = self.config.processes
         sampler = range(self.step * shards + shard, last_step * shards + shard, shards)
         loader: torch.utils.data.DataLoader[dict[str, torch.Tensor]] = torch.utils.data.DataLoader(

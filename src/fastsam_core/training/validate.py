@@ -222,17 +222,15 @@ def evaluate(
 
 def load_network(path: Path) -> nn.Module:
     """Return the network of a training checkpoint (averaged weights) or of an exported weights file."""
+    from fastsam_core import checkpoints
     from fastsam_core.training.checkpoint import load_checkpoint
     from fastsam_core.training.trainer import build_network
 
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights = {name: value.float() for name, value in load_file(path).items()}
-    else:
-        weights = load_checkpoint(path)["ema"]
-    network = build_network("yolov8n-seg")
-    network.load_state_dict(weights, strict=False)
+        return checkpoints.load_checkpoint(path).module.to(memory_format=torch.channels_last)
+    state = load_checkpoint(path)
+    network = build_network(state["config"]["architecture"], state["config"].get("reg_max", 16))
+    network.load_state_dict(state["ema"])
     return network.eval()
 
 

@@ -251,7 +251,7 @@ def test_full_disk_leaves_the_data_set_as_it_was(tmp_path: Path, monkeypatch: py
 
 
 def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:
-    run(write_sa1b(tmp_path / "in", 8), tmp_path / "out", "sa1b", val_share=0.3)
+    run(write_sa1b(tmp_path / "in", 8), tmp_path / "out", "sa1b", val_share=0.3, coverage="dense")
     [pool] = load_split(tmp_path / "out", "train", max_side_px=32)
     sample = pool.samples[0]
     assert sample.image.shape == (24, 32, 3)
@@ -276,7 +276,7 @@ def test_report_shows_what_is_there(tmp_path: Path) -> None:
     assert values["nesting"] == {"whole": 9, "part": 3, "part of a part": 0, "deeper": 0}
     with Image.open(written["sheet"]) as sheet, Image.open(written["histograms"]) as histograms:
         assert min(*sheet.size, *histograms.size) > 300
-    assert "| one | sa1b | CC0-1.0 | dense |" in written["markdown"].read_text()
+    assert "| one | sa1b | CC0-1.0 | exhaustive |" in written["markdown"].read_text()
 
 
 def test_nesting_is_counted() -> None:

@@ -27,7 +27,7 @@ class Kind:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "sa1b": Kind("SA-1B: sa_*.jpg with sa_*.json, in folders or .tar shards", sa1b.list_pairs, "dense"),
+    "sa1b": Kind("SA-1B: sa_*.jpg with sa_*.json, in folders or .tar shards", sa1b.list_pairs, "exhaustive"),
     "coco": Kind("COCO instances: images and one JSON", coco.list_instances, "partial"),
     "panoptic": Kind("COCO panoptic: images, one JSON and a folder of PNG", coco.list_panoptic, "dense"),
     "labels": Kind("label maps: images/ and masks/ (PNG or TIFF)", folders.list_label_maps, "exhaustive"),

@@ -1,0 +1,237 @@
+"""Fine-tune a model on a user's own images and label maps, for instance corrected in napari, on a CPU in minutes.
+
+The project's own loop: low learning rate, frozen batch-norm statistics, generated scenes mixed in so that what the
+model knew stays, held-back images that decide which weights are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fastsam_core._threads import available_cores
+from fastsam_core.checkpoints import ModelInfo, load_checkpoint
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.training.batches import BatchStream, StreamConfig
+from fastsam_core.training.datasets.loading import load_folder
+from fastsam_core.training.export import write_weights
+from fastsam_core.training.geometric import cutouts
+from fastsam_core.training.scenes import generate_scene
+from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
+from fastsam_core.training.trainer import TrainConfig, Trainer, build_network
+from fastsam_core.training.validate import Scores, evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from fastsam_core.training.batches import Pool
+
+__all__ = ["FinetuneConfig", "FinetuneStep", "finetune", "scene_samples"]
+
+_SIZES = (0.6, 0.8, 1.0, 1.0)
+_LEAST_INSTANCES = 40
+"""With fewer held-back instances the model's own score threshold is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneConfig:
+    """How to fine-tune.
+
+    Parameters
+    ----------
+    minutes : float
+        Time at most, checks included.
+    learning_rate : float
+        AdamW's; a tenth of that of training from scratch.
+    imgsz : int, optional
+        Long side at which to check; training uses 60 to 100 % of it. The model's own, 640 at most, by default.
+    check_every : int
+        Steps between checks on held-back images.
+    patience : int
+        Checks without a better result before it stops.
+    scene_count, scene_share : int, float
+        Generated scenes, and their share among the crops.
+    most_checked : int
+        Held-back images that are checked, at most.
+    pixels : int
+        Of each batch.
+    threads : int, optional
+        Torch threads; one a core by default. On a machine busy with other work, 1 is faster.
+    seed : int
+        Of the batches.
+    """
+
+    minutes: float = 20.0
+    learning_rate: float = 2e-4
+    imgsz: int | None = None
+    check_every: int = 40
+    patience: int = 4
+    scene_count: int = 60
+    scene_share: float = 0.25
+    most_checked: int = 24
+    pixels: int = 12 * 320 * 320
+    threads: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneStep:
+    """What a check found: figures on held-back images, and whether these weights are the best so far."""
+
+    step: int
+    loss: float
+    scores: Scores
+    quality: float
+    best: bool
+
+
+def finetune(
+    labels: Path,
+    out: Path,
+    *,
+    weights: str | Path = "builtin",
+    trust: bool = False,
+    config: FinetuneConfig | None = None,
+) -> Generator[FinetuneStep, None, Path]:
+    """Fine-tune a model on annotated images.
+
+    Parameters
+    ----------
+    labels : Path
+        Folder with ``images/`` and ``masks/`` (label maps), ``annotations.json`` (COCO) or ``labels/`` (YOLO), or a
+        converted data set. A fifth of the images is held back, by a hash of their names.
+    out : Path
+        ``.safetensors`` file to write; there from the first check on.
+    weights : str or Path
+        Where to start: a model's name or file, as for `fastsam_core.FastSAM.load`.
+    trust : bool
+        Load a pickle of unknown sha256.
+    config : FinetuneConfig, optional
+        How.
+
+    Yields
+    ------
+    FinetuneStep
+        Before the first step, then at each check. The generator can be closed at any time: ``out`` holds the best
+        weights so far, which are those it started from until others are better.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    AnnotationError
+        If there are fewer than two annotated images, or none has an instance.
+    TrainingError
+        If the loss is not finite; ``out`` is kept.
+    UnknownModelError, CheckpointError, UntrustedCheckpointError, OutputError
+        As for loading and writing weights.
+    """
+    config = config or FinetuneConfig()
+    if out.suffix != ".safetensors":
+        raise InvalidParameterError("Weights are written as safetensors", expected="*.safetensors", actual=out.name)
+    start = load_checkpoint(weights, trust=trust)
+    splits = load_folder(labels)
+    imgsz = config.imgsz or min(start.info.imgsz, 640)
+    stream_config = StreamConfig(
+        sizes=tuple(max(round(imgsz * share / 32) * 32, 64) for share in _SIZES),
+        pixels=max(config.pixels, 2 * imgsz * imgsz),
+        scene_share=config.scene_share,
+        mosaic_share=0.1,
+        paste_share=0.2,
+        seed=config.seed,
+    )
+    module: Any = start.module
+    trainer = Trainer(
+        TrainConfig(
+            architecture=start.info.architecture,
+            reg_max=int(module.model[-1].reg_max),
+            learning_rate=config.learning_rate,
+            warmup_steps=10,
+            ema_decay=0.98,
+            threads=config.threads or available_cores(),
+            processes=1,
+            freeze_norm=True,
+            stream=stream_config,
+        ),
+        out.parent,
+    )
+    trainer.start_from(module.state_dict())
+    pools = splits["train"]
+    objects = cutouts(sample for pool in pools if pool.spec.domain == "photo" for sample in pool.samples)
+    stream = BatchStream(pools, scene_samples(config.scene_count, imgsz), objects, stream_config)
+    yield from _steps(trainer, stream, splits["val"], start.info, out, config)
+    return out
+
+
+def scene_samples(count: int, side_px: int, first_seed: int = 1_000_000) -> list[LabelledImage]:
+    """Draw generated scenes of ``side_px`` x ``side_px`` pixels, with seeds that no other bank uses."""
+    samples = []
+    for seed in range(first_seed, first_seed + count):
+        scene = generate_scene(seed, (side_px, side_px))
+        weight = torch.full((side_px, side_px), FULL_WEIGHT, dtype=torch.uint8).numpy()
+        samples.append(LabelledImage(scene.image, scene.layers, weight, "scene", str(seed)))
+    return samples
+
+
+def _steps(
+    trainer: Trainer,
+    stream: BatchStream,
+    held_back: Sequence[Pool],
+    info: ModelInfo,
+    out: Path,
+    config: FinetuneConfig,
+) -> Generator[FinetuneStep, None, None]:
+    samples = [sample for pool in held_back for sample in pool.samples][: config.most_checked]
+    complete = all(pool.spec.background_weight == 1.0 for pool in held_back)
+    imgsz = stream.config.sizes[-1]
+    network = build_network(trainer.config.architecture, trainer.config.reg_max).eval()
+    deadline = time.monotonic() + 60 * config.minutes
+    best, since_best, total = -1.0, 0, 0.0
+    last_step = 10**6
+    batches = trainer.batches(stream, last_step)
+    while True:
+        scores = _check(network, trainer, samples, imgsz, info.iou)
+        quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
+        better = quality > best
+        if better:
+            best, since_best = quality, 0
+            write_weights(trainer.ema, out, _facts(info, trainer, scores, complete=complete))
+        else:
+            since_best += 1
+        yield FinetuneStep(trainer.step, total / max(config.check_every, 1), scores, quality, better)
+        if since_best >= config.patience:
+            return
+        total = 0.0
+        for _ in range(config.check_every):
+            if time.monotonic() > deadline:
+                return
+            total += float(trainer.train_step(next(batches)).sum())
+
+
+def _check(network: nn.Module, trainer: Trainer, samples: Sequence[LabelledImage], imgsz: int, iou: float) -> Scores:
+    network.load_state_dict(trainer.ema)
+    return evaluate(network, samples, imgsz, iou=iou)
+
+
+def _facts(info: ModelInfo, trainer: Trainer, scores: Scores, *, complete: bool) -> dict[str, str]:
+    conf = scores.best_conf if complete and scores.instances >= _LEAST_INSTANCES else info.conf
+    return {
+        **{key: value for key, value in info.details.items() if key != "calibration"},
+        "architecture": trainer.config.architecture,
+        "reg_max": str(trainer.config.reg_max),
+        "licence": info.licence,
+        "imgsz": str(info.imgsz),
+        "conf": f"{min(max(conf, 0.05), 0.9):.3g}",
+        "iou": str(info.iou),
+        "finetuned_from": f"{info.name} {info.sha256[:16]}",
+        "finetuned_steps": str(trainer.step),
+    }

@@ -1,0 +1,128 @@
+"""Fine-tuning on a user's label maps: the loss falls, what the model knew stays, the file loads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from tests.core.training.scene_data import write_label_maps
+from typer.testing import CliRunner
+
+from fastsam_core import FastSAM
+from fastsam_core.checkpoints import load_checkpoint
+from fastsam_core.cli import app
+from fastsam_core.errors import AnnotationError, InvalidParameterError
+from fastsam_core.training import finetune as module
+from fastsam_core.training.batches import BatchStream
+from fastsam_core.training.finetune import FinetuneConfig, FinetuneStep, finetune, scene_samples
+from fastsam_core.training.trainer import Trainer, TrainingError
+from fastsam_core.training.validate import evaluate, load_network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUICK = FinetuneConfig(
+    imgsz=96, check_every=6, patience=2, scene_count=4, pixels=4 * 96 * 96, threads=1, minutes=5, learning_rate=5e-4
+)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_label_maps(tmp_path_factory.mktemp("user") / "cells", 10, 128)
+
+
+@pytest.fixture(scope="module")
+def tuned(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[FinetuneStep]]:
+    """Fine-tune for some steps on the same two batches, so that losses can be compared."""
+    out = tmp_path_factory.mktemp("tuned") / "mine.safetensors"
+    draw = BatchStream.__getitem__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BatchStream, "__getitem__", lambda self, index: draw(self, index % 2))
+        steps = finetune(labels, out, config=QUICK)
+        return out, [next(steps) for _ in range(4)]
+
+
+def test_loss_falls(tuned: tuple[Path, list[FinetuneStep]]) -> None:
+    _, steps = tuned
+    assert steps[-1].loss < 0.97 * steps[1].loss
+
+
+def test_the_best_is_kept(tuned: tuple[Path, list[FinetuneStep]]) -> None:
+    out, steps = tuned
+    assert [step.step for step in steps] == [0, 6, 12, 18]
+    best = max(steps, key=lambda step: step.quality)
+    assert best.best
+    with safe_open(str(out), framework="pt") as file:
+        facts = file.metadata()
+    assert facts["finetuned_steps"] == str(best.step)
+    assert facts["finetuned_from"].startswith("builtin ")
+
+
+def test_what_the_model_knew_stays(tuned: tuple[Path, list[FinetuneStep]]) -> None:
+    out, _ = tuned
+    images = scene_samples(6, 192, first_seed=77)
+    before, after = (evaluate(load_network(load), images, 192) for load in (_builtin(), out))
+    assert after.ar100 > before.ar100 - 0.05
+
+
+def _builtin() -> Path:
+    from fastsam_core.checkpoints import find_weights
+
+    return find_weights("builtin")[0]
+
+
+def test_statistics_of_normalisation_are_frozen(tuned: tuple[Path, list[FinetuneStep]]) -> None:
+    before, after = (load_checkpoint(name).module.state_dict() for name in ("builtin", tuned[0]))
+    for name, value in before.items():
+        if name.endswith(("running_mean", "running_var")):
+            assert torch.equal(value, after[name]), name
+
+
+def test_file_loads_and_segments(tuned: tuple[Path, list[FinetuneStep]], labels: Path) -> None:
+    model = FastSAM.load(tuned[0], runtime="torch")
+    assert len(model.segment(labels / "images" / "cells0.png", imgsz=128)) > 0
+
+
+def test_too_little_and_wrong_names(labels: Path, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="holds no annotated images"):
+        next(finetune(tmp_path, tmp_path / "x.safetensors", config=QUICK))
+    with pytest.raises(AnnotationError, match="too little"):
+        next(finetune(write_label_maps(tmp_path / "one", 1, 64), tmp_path / "x.safetensors", config=QUICK))
+    with pytest.raises(InvalidParameterError, match="safetensors"):
+        next(finetune(labels, tmp_path / "x.pt", config=QUICK))
+
+
+def test_not_finite_loss_keeps_the_file(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "x.safetensors"
+    steps = finetune(labels, out, config=QUICK)
+    next(steps)
+    before = out.read_bytes()
+
+    def spoiled(self: Trainer, batch: Any, step: int) -> torch.Tensor:
+        return torch.full((4,), float("nan"))
+
+    monkeypatch.setattr(Trainer, "_backward", spoiled)
+    with pytest.raises(TrainingError, match="not finite at step 0"):
+        next(steps)
+    assert out.read_bytes() == before
+
+
+def test_stops_when_nothing_gets_better(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = evaluate(load_network(_builtin()), [], 64)
+    monkeypatch.setattr(module, "_check", lambda *arguments: scores)
+    monkeypatch.setattr(Trainer, "train_step", lambda self, batch: torch.zeros(4))
+    found = list(finetune(labels, tmp_path / "x.safetensors", config=QUICK))
+    assert [step.best for step in found] == [True, False, False]
+
+
+def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    arguments = ["finetune", "--labels", str(labels), "--out", str(out), "--minutes", "0.01", "--imgsz", "96"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "step 0" in result.output
+    assert out.is_file()
+    failed = CliRunner().invoke(app, ["finetune", "--labels", str(tmp_path / "none"), "--out", str(out)])
+    assert failed.exit_code == 1

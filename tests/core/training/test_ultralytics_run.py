@@ -1,0 +1,178 @@
+"""``fastsam train``: any reg_max, partial data, exact resume, and errors that lose nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from tests.core.training.scene_data import convert_pairs, write_pairs
+
+from fastsam_core.checkpoints import load_checkpoint
+from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, OutputError
+from fastsam_core.training import one_class
+from fastsam_core.training.checkpoint import read_state
+from fastsam_core.training.one_class import OneClassTrainer, PartialLoss, RecallValidator, background_weights
+from fastsam_core.training.recipes import RECIPES
+from fastsam_core.training.trainer import TrainingError, build_network
+from fastsam_core.training.ultralytics_run import TrainRequest, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUICK = {"nbs": 4, "verbose": False, "warmup_epochs": 1.0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return convert_pairs(write_pairs(folder / "pairs", 12, 64), folder / "set")
+
+
+def request(data: Path, run: Path) -> TrainRequest:
+    return TrainRequest(data, run, network="n", imgsz=64, epochs=3, batch=4, reg_max=20, workers=0)
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was not interrupted."""
+    run = tmp_path_factory.mktemp("straight")
+    train(request(data, run), settings=QUICK)
+    return run
+
+
+def test_papers_settings() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.network, paper.imgsz, paper.epochs, paper.reg_max) == ("x", 1024, 100, 26)
+
+
+def test_exports_what_the_program_loads(straight: Path) -> None:
+    info = load_checkpoint(straight / "best.safetensors").info
+    assert (info.architecture, info.imgsz) == ("yolov8n-seg", 64)
+    assert info.details["reg_max"] == "20"
+    assert 0.05 <= info.conf <= 1
+    assert "metrics/AR100(M)" in (straight / "ultralytics" / "results.csv").read_text().splitlines()[0]
+
+
+def test_kill_and_resume_give_the_same_weights(
+    data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = one_class._begin_epoch
+
+    def killed(trainer: Any) -> None:
+        if trainer.epoch == 2:
+            raise KeyboardInterrupt
+        begin(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one_class, "_begin_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(request(data, tmp_path), settings=QUICK)
+    train(request(data, tmp_path), resume=True)
+    states = [read_state(run / "ultralytics" / "weights" / "exact.pt") for run in (straight, tmp_path)]
+    assert states[0]["epoch"] == states[1]["epoch"] == 2
+    for part in ("model", "ema"):
+        for name, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][name]), f"{part} {name}"
+
+
+def test_finished_and_foreign_runs_are_not_resumed(data: Path, straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train(request(data, straight), resume=True)
+    with pytest.raises(CheckpointError, match="another network"):
+        train(replace(request(data, straight), network="s"), resume=True)
+    with pytest.raises(CheckpointError, match="no run to resume"):
+        train(request(data, tmp_path), resume=True)
+    with pytest.raises(InvalidParameterError, match="holds a run already"):
+        train(request(data, straight))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"recipe": "x"}, "recipe"), ({"network": "q"}, "network"), ({"epochs": 0}, "range")]
+)
+def test_wrong_requests(data: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidParameterError, match=message):
+        train(replace(request(data, tmp_path), **change))
+
+
+def test_missing_data(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"no .*data\.yaml"):
+        train(request(tmp_path / "none", tmp_path / "run"))
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames:\n  0: object\n")
+    with pytest.raises(AnnotationError, match="cannot be trained on"):
+        train(request(tmp_path, tmp_path / "run"))
+
+
+def test_not_finite_loss_stops_and_keeps_the_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = PartialLoss.loss
+    calls: list[int] = []
+
+    def spoiled(self: PartialLoss, preds: Any, batch: Any) -> Any:
+        loss, parts = original(self, preds, batch)
+        calls.append(1)
+        return (loss * float("nan"), parts) if len(calls) > 4 else (loss, parts)
+
+    monkeypatch.setattr(PartialLoss, "loss", spoiled)
+    with pytest.raises(TrainingError, match="not finite in epoch 2"):
+        train(request(data, tmp_path), settings=QUICK)
+    state = read_state(tmp_path / "ultralytics" / "weights" / "exact.pt")
+    assert state["epoch"] == 0
+    assert all(bool(torch.isfinite(value).all()) for value in state["model"].values())
+
+
+class Stub(OneClassTrainer):  # type: ignore[misc]
+    """Only what saving needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.last, self.best, self.wdir, self.epoch = folder / "last.pt", folder / "best.pt", folder, 3
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "last.pt").write_bytes(b"previous")
+
+    def full(self: Stub) -> None:
+        self.last.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OneClassTrainer.__mro__[1], "save_model", full)
+    with pytest.raises(OutputError, match="No space left"):
+        Stub(tmp_path).save_model()
+    assert (tmp_path / "last.pt").read_bytes() == b"previous"
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_unannotated_things_of_partial_sources_are_not_punished(data: Path) -> None:
+    assert background_weights(data / "data.yaml") == {"scenes": 1.0}
+    assert background_weights(data / "other" / "data.yaml") == {}
+    network: Any = build_network("yolov8n-seg")
+    network.args = one_class.import_ultralytics("ultralytics.utils").DEFAULT_CFG
+    network.args.overlap_mask = False
+    loss = PartialLoss(network)
+    torch.manual_seed(0)
+    preds = network(torch.rand(2, 3, 64, 64))
+    batch = {"batch_idx": torch.zeros(0), "cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4)}
+    full = loss.loss(preds, {**batch, "background_weight": torch.ones(2)})[1]["cls_loss"]
+    light = loss.loss(preds, {**batch, "background_weight": torch.full((2,), 0.03)})[1]["cls_loss"]
+    assert float(light) == pytest.approx(0.03 * float(full), rel=1e-4)
+
+
+def test_recall_counts_the_first_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    hits = np.zeros((150, 10), bool)
+    hits[:50], hits[120:] = True, True
+    validator = RecallValidator.__new__(RecallValidator)
+    stats = {"tp_m": [hits, np.zeros((0, 10), bool)], "target_cls": [np.zeros(80), np.zeros(20)]}
+    validator.metrics = SimpleNamespace(stats=stats)
+    monkeypatch.setattr(RecallValidator.__mro__[1], "get_stats", lambda self: {"metrics/mAP50(M)": 0.1})
+    assert validator.get_stats()["fitness"] == pytest.approx(0.5)
+
+
+def test_manifest_tells_the_weights(tmp_path: Path) -> None:
+    sources = [{"name": "a", "background_weight": 0.03}, {"name": "b", "background_weight": 1}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"sources": sources}))
+    assert background_weights(tmp_path / "data.yaml") == {"a": 0.03, "b": 1.0}
