@@ -32,7 +32,7 @@ def test_typed_prompts() -> None:
     np.testing.assert_array_equal(polygon.vertices_yx[0], [(0, 0), (0, 4), (3, 4)])
     assert isinstance(text, Text)
     assert [asked for _, asked in prompts.entries] == [2, 3, 1, 1]
-    assert prompts.asks_text
+    assert prompts.texts == [text]
     assert prompts.positions_xy().shape == (3 + 6 + 3, 2)
     assert not PromptSet.typed()
 

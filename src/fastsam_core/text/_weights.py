@@ -134,8 +134,9 @@ def _tagged(name: str, progress: Progress | None) -> EncoderFiles:
 
 def _unknown(name: str, known: list[str]) -> UnknownModelError:
     by_key = {key.lower(): key for key in (*encoders.ENCODERS, *known)}
-    near = difflib.get_close_matches(name.lower(), by_key, n=3, cutoff=0.5)
-    near = near or [key for key in by_key if key.startswith(f"{name.lower()}/")][:3]
+    model = f"{name.lower().partition('/')[0]}/"
+    tags = [key for key in by_key if key.startswith(model)]
+    near = difflib.get_close_matches(name.lower(), tags or by_key, n=3, cutoff=0.0 if tags else 0.5)
     return UnknownModelError(
         f"There is no text encoder or folder {name!r}",
         expected="demo, MODEL/TAG of open_clip, hf-hub:ORGANISATION/REPOSITORY, or a folder with open_clip_config.json",
