@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["NOT_CARRIED", "answer", "prompts_in", "semantic_map"]
+__all__ = ["NOT_CARRIED", "answer", "prompts_digest", "prompts_in", "semantic_map"]
 
+_SIGNS = ("sam_labels", "sam2_labels")
 NOT_CARRIED = {"_id", "_cls", "tags", "label", "bounding_box", "mask", "mask_path", "confidence", "points"}
-NOT_CARRIED |= {"sam_labels", "sam2_labels", "last_modified_at", "created_at"}
+NOT_CARRIED |= {*_SIGNS, "last_modified_at", "created_at"}
 
 
 def prompts_in(value: Mapping[str, Any] | None) -> list[Document]:
@@ -33,6 +36,13 @@ def prompts_in(value: Mapping[str, Any] | None) -> list[Document]:
         if name in value:
             return list(value[name] or ())
     return [dict(value)]
+
+
+def prompts_digest(prompts: Sequence[Document]) -> str:
+    """Return 12 hexadecimal digits that change when a prompt is added, removed, moved or renamed."""
+    told = ("_id", "label", "bounding_box", "points", *_SIGNS)
+    text = json.dumps([[prompt.get(key) for key in told] for prompt in prompts], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def answer(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:
@@ -96,7 +106,7 @@ def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOpt
     groups: list[int] = []
     for group, prompt in enumerate(prompts):
         stored = prompt.get("points") or []
-        signs = prompt.get("sam_labels") or prompt.get("sam2_labels") or []
+        signs = next(filter(None, map(prompt.get, _SIGNS)), [])
         for k, point in enumerate(stored):
             x, y = _numbers(point, 2)
             if math.isfinite(x) and math.isfinite(y):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import ImageNotFoundError, ImageReadError
 from fastsam_core.images import Image, read_image
-from fiftyone_fastsam._answers import prompts_in
+from fiftyone_fastsam._pending import finished_filter, is_answered, prompt_stages, visible_prompts
 from fiftyone_fastsam._retry import with_retries
-from fiftyone_fastsam._target import finished_filter
+from fiftyone_fastsam._target import PROMPTS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,8 +34,8 @@ class Item:
     sample_id : bson.ObjectId
     filepath : str
         Of the image, or of the video.
-    prompts : list of dict
-        Stored labels that prompt.
+    prompts : list of dict, optional
+        Stored labels that prompt; None if nothing is to prompt.
     stored_bytes : int
         Size of the sample's (or frame's) document without the label that will be replaced.
     frame_number : int, optional
@@ -48,7 +48,7 @@ class Item:
 
     sample_id: Any
     filepath: str
-    prompts: list[Document] = field(default_factory=list)
+    prompts: list[Document] | None = None
     stored_bytes: int = 0
     frame_number: int | None = None
     pixels: Any = None
@@ -89,7 +89,8 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
     from bson import ObjectId
 
     numbers = {"$project": {"frame_number": 1}}
-    stages = _stages(target, options, "frame_number")
+    answered = f"{target.label_field}.{PROMPTS_KEY}"
+    stages = _stages(target, options, "frame_number", answered)
     for id_ in ids:
         sample_id = ObjectId(id_)
         sample = with_retries(target.samples.find_one, {"_id": sample_id}, {"filepath": 1})
@@ -100,6 +101,8 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
         done = {found["frame_number"] for found in with_retries(_fetch, target.frames, [{"$match": finished}, numbers])}
         known = with_retries(_fetch, target.frames, [{"$match": own}, *stages])
         frames = {document["frame_number"]: document for document in known}
+        if options.field is not None and options.existing == "resume":
+            done = {number for number in done if is_answered(frames[number], target, options)}
         try:
             for number, pixels in _read_frames(sample["filepath"], done):
                 document = frames.get(number, {})
@@ -137,23 +140,16 @@ def _read_frames(filepath: str, skipped: set[int]) -> Iterator[tuple[int, Any]]:
         raise ImageReadError("The video breaks off", expected=f"{expected} frames", actual=f"{number} could be read")
 
 
-def _stages(target: Target, options: EnrichOptions, key: str) -> list[dict[str, Any]]:
-    """Return the stages of an aggregation that gives keys, sizes and prompts; the first one measures."""
+def _stages(target: Target, options: EnrichOptions, *paths: str) -> list[dict[str, Any]]:
+    """Return the stages of an aggregation that gives paths, sizes and prompts; the first one measures."""
     replaced: Any = {"$ifNull": [f"${target.label_field}", {}]} if options.existing != "append" else {}
     sizes = {_SIZE: {"$subtract": [{"$bsonSize": "$$ROOT"}, {"$bsonSize": replaced}]}}
-    if options.field is None:
-        return [{"$set": sizes}, {"$project": {key: 1, _SIZE: 1}}]
-    masks = [f"{options.field}.{name}" for name in ("mask", "detections.mask")]  # not needed, and may be large
-    return [{"$set": sizes}, {"$project": {key: 1, _SIZE: 1, options.field: 1}}, {"$unset": masks}]
+    return [{"$set": sizes}, *prompt_stages(options, [*paths, _SIZE])]
 
 
 def _fetch(collection: Any, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(collection.aggregate(stages))
 
 
-def _prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document]:
-    prompts = [] if options.field is None else prompts_in(document.get(options.field))
-    if options.prompt_ids is None:
-        return prompts
-    wanted = set(options.prompt_ids)
-    return [prompt for prompt in prompts if str(prompt.get("_id")) in wanted]
+def _prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document] | None:
+    return None if options.field is None else visible_prompts(document, options)

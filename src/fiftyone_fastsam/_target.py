@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core.errors import InvalidPromptError
+from fiftyone_fastsam._answers import NOT_CARRIED
 from fiftyone_fastsam._convert import MEASURES
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
@@ -14,10 +15,20 @@ from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPers
 if TYPE_CHECKING:
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["RUN_KEY", "Target", "declare_schema", "open_dataset", "open_target", "resolve_prompts", "unfinished"]
+__all__ = [
+    "PROMPTS_KEY",
+    "RUN_KEY",
+    "Target",
+    "declare_schema",
+    "open_dataset",
+    "open_target",
+    "resolve_prompts",
+]
 
 RUN_KEY = "fastsam_run"
 """Attribute of the label itself that holds the digest of the configuration that made it."""
+PROMPTS_KEY = "fastsam_prompts"
+"""Attribute of the label that holds the digest of the prompts it answers."""
 
 _FRAMES = "frames."
 _FLAT_REMEDY = "choose slices with select_group_slices(..., flat=True)"
@@ -213,7 +224,11 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
         add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
+        if options.output == "instances" and options.kind == "everything":
+            _tell_instances_apart(target)
     attributes: dict[str, Any] = {RUN_KEY: fo.StringField}
+    if options.field is not None:
+        attributes[PROMPTS_KEY] = fo.StringField
     if options.output == "instances":
         per_mask: dict[str, Any] = {"area_px": fo.IntField, "mask_scale": fo.FloatField}
         per_mask |= dict.fromkeys(MEASURES, fo.FloatField)
@@ -234,10 +249,17 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     target.dataset.create_index(f"{target.path}.{RUN_KEY}", wait=False)
 
 
+def _tell_instances_apart(target: Target) -> None:
+    """Give each mask a colour of its own in the App, as all have one label; a scheme that is there stays."""
+    fo, dataset = import_fiftyone(), target.dataset
+    if dataset.app_config.color_scheme is None:
+        pool = list(fo.app_config.color_pool)
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="instance", color_pool=pool)
+        dataset.save()
+
+
 def _carried_fields(target: Target, options: EnrichOptions) -> dict[str, Any]:
     """Return the further attributes of the prompts' labels, with their types."""
-    from fiftyone_fastsam._answers import NOT_CARRIED
-
     if options.field is None:
         return {}
     field = target.dataset.get_field(f"{target.prefix}{options.field}")
@@ -260,23 +282,3 @@ def _refuse_foreign_labels(target: Target) -> None:
             expected="a new field",
             remedy="name another field, or say what to do with them: existing='skip', 'overwrite' or 'append'",
         )
-
-
-def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict[str, Any]:
-    """Return the MongoDB filter of the samples or frames that need nothing more."""
-    name = target.label_field
-    if options.existing == "overwrite":
-        return {"_id": {"$in": []}}
-    if options.existing == "skip":
-        return {name: {"$type": "object"}}
-    if options.existing == "append":
-        return {f"{name}.{RUN_KEY}": {"$regex": digest}}
-    return {f"{name}.{RUN_KEY}": digest}
-
-
-def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]:
-    """Return the ids of the samples that are left to do, in the view's order; of videos, all (frames decide)."""
-    if target.is_video:
-        return list(target.view.values("id"))
-    done = finished_filter(target, options, digest)
-    return list(target.view.match({"$nor": [done]}).values("id"))

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fiftyone_fastsam._answers import prompts_digest
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._fiftyone import import_fiftyone
-from fiftyone_fastsam._target import RUN_KEY
+from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,11 @@ class Result:
     map: NDArray[Any] | None = None
     reason: str | None = None
     encoded: Sequence[Any] | None = None
+
+    def remarks(self, run: str) -> dict[str, str]:
+        """Return what the label remembers of how it was made."""
+        prompts = self.item.prompts
+        return {RUN_KEY: run} if prompts is None else {RUN_KEY: run, PROMPTS_KEY: prompts_digest(prompts)}
 
     @property
     def mask_count(self) -> int:
@@ -128,8 +134,8 @@ class DirectWriter:
             from bson import ObjectId
 
             plain = {"_id": ObjectId(), "_cls": "Segmentation", "tags": [], "mask": array_bytes(result.map)}
-            return {**plain, RUN_KEY: self._run}
-        return {"_cls": "Detections", "detections": list(encoded(result)), RUN_KEY: self._run}
+            return {**plain, **result.remarks(self._run)}
+        return {"_cls": "Detections", "detections": list(encoded(result)), **result.remarks(self._run)}
 
     def _appended(self, result: Result, query: dict[str, Any], changes: dict[str, Any]) -> Any:
         """Return an update as a pipeline, which can say "once per run" and "whether or not there are labels"."""
@@ -141,6 +147,7 @@ class DirectWriter:
         label = {
             "_cls": "Detections",
             "detections": {"$concatArrays": [{"$ifNull": [old, []]}, {"$literal": list(encoded(result))}]},
+            **result.remarks(self._run),
             RUN_KEY: {"$cond": [{"$ifNull": [old_run, False]}, {"$concat": [old_run, "+", self._run]}, self._run]},
         }
         new = {"$cond": [known, f"${name}", label]}
@@ -195,7 +202,7 @@ class SdkWriter:
         if result.reason is not None:
             return
         if result.map is not None:
-            document[name] = fo.Segmentation(mask=result.map, **{RUN_KEY: self._run})
+            document[name] = fo.Segmentation(mask=result.map, **result.remarks(self._run))
             return
         run, detections = self._run, [instance.detection() for instance in result.instances]
         if self._append and (existing := document[name]) is not None:
@@ -204,7 +211,7 @@ class SdkWriter:
                 return
             run = f"{earlier}+{run}" if earlier else run
             detections = [*existing.detections, *detections]
-        document[name] = fo.Detections(detections=detections, **{RUN_KEY: run})
+        document[name] = fo.Detections(detections=detections, **result.remarks(run))
 
 
 def encoded(result: Result) -> Sequence[Any]:

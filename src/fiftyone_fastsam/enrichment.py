@@ -15,10 +15,11 @@ from fastsam_core.pipeline import iter_segment
 from fiftyone_fastsam._answers import answer, semantic_map
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._oversize import fitted
+from fiftyone_fastsam._pending import unfinished
 from fiftyone_fastsam._provenance import record_results, record_start
 from fiftyone_fastsam._queue import WriteQueue
 from fiftyone_fastsam._retry import with_retries
-from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts, unfinished
+from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts
 from fiftyone_fastsam._writers import Result, choose_writer
 from fiftyone_fastsam.options import EnrichOptions, digest_of
 
@@ -215,7 +216,7 @@ class Enrichment:
         try:
             if error is not None or masks is None:
                 raise error or ImageReadError("The image cannot be read")
-            instances = answer(masks, item.prompts, self.options)
+            instances = answer(masks, item.prompts or (), self.options)
             if self.options.output == "map":
                 painted = semantic_map(masks, instances, self.options, self.classes)
                 return fitted(Result(item, instances, map=painted), self.options)

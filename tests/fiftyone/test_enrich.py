@@ -202,6 +202,19 @@ def test_the_dataset_remembers_how(dataset: Any, model: FastSAM) -> None:
     assert dataset.get_field("masks").info["fastsam"]["digest"] == report.digest
 
 
+def test_masks_are_told_apart_by_colour_unless_there_is_a_scheme(
+    make_dataset: Callable[..., Any], model: FastSAM
+) -> None:
+    plain, chosen = make_dataset(1), make_dataset(1)
+    chosen.app_config.color_scheme = fo.ColorScheme(color_by="value")
+    chosen.save()
+    for dataset in (plain, chosen):
+        enrich(dataset, "masks", model=model)
+        dataset.reload()
+    assert plain.app_config.color_scheme.color_by == "instance"
+    assert chosen.app_config.color_scheme.color_by == "value"
+
+
 def test_a_map_instead_of_instances(dataset: Any, model: FastSAM, known_masks: Masks) -> None:
     enrich(dataset, "map", model=model, output="map")
     mask = dataset.first().map.mask

@@ -11,8 +11,8 @@ import pytest
 
 from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
-from fiftyone_fastsam import EnrichOptions, enrich, masks_from_detections
-from fiftyone_fastsam._answers import answer, prompts_in, semantic_map
+from fiftyone_fastsam import EnrichOptions, enrich, iter_enrich, masks_from_detections
+from fiftyone_fastsam._answers import answer, prompts_digest, prompts_in, semantic_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +137,38 @@ def test_ground_truth_boxes_get_their_masks(
         assert sample.masks.detections == []
     assert "masks.detections.age" in dataset.get_field_schema(flat=True)
     assert third.masks is not None
+
+
+def test_edited_prompts_are_answered_anew(dataset: Any, model: FastSAM) -> None:
+    for sample in dataset[:2]:
+        sample["gt"] = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])])
+        sample.save()
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "min_iou": 0}
+    assert enrich(dataset, "masks", **options).done == 3
+    assert enrich(dataset, "masks", **options).done == 0
+    first, second, third = dataset
+    first.gt.detections[0].bounding_box = [0.5, 0.5, 0.25, 0.25]
+    second.gt.detections[0]["note"] = "what is not asked for changes nothing"
+    third["gt"] = fo.Detections(detections=[fo.Detection(label="new", bounding_box=[0, 0, 1, 1])])
+    for sample in (first, second, third):
+        sample.save()
+    redone = [step.sample_id for step in iter_enrich(dataset, "masks", **options)]
+    assert redone == [first.id, third.id]
+    assert dataset.values("masks.detections.label") == [["cat"], ["cat"], ["new"]]
+    assert enrich(dataset, "masks", **options).done == 0
+    third["gt"] = None
+    third.save()
+    assert enrich(dataset, "masks", **options).done == 1
+    assert dataset.last().masks.detections == []
+
+
+def test_points_that_moved_or_changed_sides_are_edits() -> None:
+    stored = {"_id": 1, "label": "a", "points": [[0.5, 0.5], [NAN, NAN]], "sam_labels": [1, 0], "tags": []}
+    digest = prompts_digest([stored])
+    assert prompts_digest([dict(stored, tags=["seen"])]) == digest
+    for change in ({"points": [[0.5, 0.6]]}, {"sam_labels": [1, 1]}, {"label": "b"}):
+        assert prompts_digest([{**stored, **change}]) != digest
+    assert prompts_digest([]) != digest
 
 
 def test_the_type_of_a_field_decides_how_it_prompts(dataset: Any, model: FastSAM, known_masks: Masks) -> None:

@@ -1,0 +1,76 @@
+"""What is left to do: samples without labels of this configuration, and those whose prompts were edited since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fiftyone_fastsam._answers import prompts_digest, prompts_in
+from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fiftyone_fastsam._convert import Document
+    from fiftyone_fastsam._target import Target
+    from fiftyone_fastsam.options import EnrichOptions
+
+__all__ = ["finished_filter", "is_answered", "prompt_stages", "unfinished", "visible_prompts"]
+
+
+def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict[str, Any]:
+    """Return the MongoDB filter of the samples or frames that need nothing more."""
+    name = target.label_field
+    if options.existing == "overwrite":
+        return {"_id": {"$in": []}}
+    if options.existing == "skip":
+        return {name: {"$type": "object"}}
+    if options.existing == "append":
+        return {f"{name}.{RUN_KEY}": {"$regex": digest}}
+    return {f"{name}.{RUN_KEY}": digest}
+
+
+def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]:
+    """Return the ids of the samples that are left to do, in the view's order; of videos, all (frames decide)."""
+    if target.is_video:
+        return list(target.view.values("id"))
+    done = finished_filter(target, options, digest)
+    left: list[str] = target.view.match({"$nor": [done]}).values("id")
+    if options.field is None or options.existing != "resume":
+        return left
+    again = _with_edited_prompts(target, options, done)
+    return [id_ for id_ in target.view.values("id") if id_ in again.union(left)] if again else left
+
+
+def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str, Any]) -> set[str]:
+    """Return the ids of finished samples whose prompts are not those that were answered."""
+    answered = f"{target.label_field}.{PROMPTS_KEY}"
+    stages = [*target.view.match(done)._pipeline(), *prompt_stages(options, [answered])]
+    return {
+        str(document["_id"])
+        for document in target.samples.aggregate(stages)
+        if not is_answered(document, target, options)
+    }
+
+
+def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions) -> bool:
+    """Tell whether the label of a finished document answers the prompts as they are now."""
+    answered = document[target.label_field].get(PROMPTS_KEY)
+    return bool(prompts_digest(visible_prompts(document, options)) == answered)
+
+
+def prompt_stages(options: EnrichOptions, paths: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the stages of an aggregation that leave the prompts, without their masks, and some more paths."""
+    wanted = dict.fromkeys(paths, 1)
+    if options.field is None:
+        return [{"$project": wanted}]
+    masks = [f"{options.field}.{name}" for name in ("mask", "detections.mask")]  # not needed, and may be large
+    return [{"$project": {**wanted, options.field: 1}}, {"$unset": masks}]
+
+
+def visible_prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document]:
+    """Return the labels of a document that prompt."""
+    prompts = [] if options.field is None else prompts_in(document.get(options.field))
+    if options.prompt_ids is None:
+        return prompts
+    wanted = set(options.prompt_ids)
+    return [prompt for prompt in prompts if str(prompt.get("_id")) in wanted]
