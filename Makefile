@@ -59,6 +59,11 @@ train-smoke: $(TEST_STAMP)  ## Train for two steps on the images in $FASTSAM_DAT
 pins: $(DEMO_STAMP)  ## Resolve newer versions into requirements/*.txt
 	tools/compile-pins.sh
 
+.PHONY: check-wheel
+check-wheel: $(TEST_STAMP) services  ## Use the napari plugin from its wheel in empty environments, PyQt6 and PySide6
+	$(BIN)/python tools/check_wheel.py
+	$(BIN)/python tools/check_wheel.py --qt PySide6 --tests tests/napari
+
 .PHONY: services
 services: $(TEST_STAMP)  ## What the tests need beside Python: a display, a browser, a database
 	tools/system-packages.sh

@@ -17,13 +17,14 @@ import numpy as np
 from benchmarks.harness import Benchmark, Row, Scale, median_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastsam_core.masks import Masks
 
 __all__ = ["BENCHMARKS"]
 
 _OBJECT_PX = 160
+_BEAT_MS = 5
 
 
 def _blobs(count: int, hw: tuple[int, int]) -> Masks:
@@ -157,4 +158,112 @@ def commits(scale: Scale) -> Iterator[Row]:
     scene.close()
 
 
-BENCHMARKS = (Benchmark("napari look-ups", look_ups), Benchmark("napari commits", commits))
+class _Heartbeat:
+    """A timer on the event loop; the longest gap between two beats is how long the window was blocked."""
+
+    def __init__(self) -> None:
+        from qtpy.QtCore import QTimer
+
+        self._timer = QTimer()
+        self._timer.setInterval(_BEAT_MS)
+        self._timer.timeout.connect(self._beat)
+        self._last = 0.0
+        self._gaps: list[float] = []
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self._gaps.append(now - self._last)
+        self._last = now
+
+    def longest_ms(self, work: Callable[[], object], done: Callable[[], bool], seconds: float = 600) -> float:
+        """Start some work, let Qt run until it is done, and return the longest gap."""
+        from qtpy.QtWidgets import QApplication
+
+        self._gaps, self._last = [], time.perf_counter()
+        self._timer.start()
+        QApplication.processEvents()
+        work()
+        stop = time.perf_counter() + seconds
+        while not done() and time.perf_counter() < stop:
+            QApplication.processEvents()
+            time.sleep(0.001)
+        for _ in range(3):
+            QApplication.processEvents()
+            time.sleep(_BEAT_MS / 1e3)
+        self._timer.stop()
+        self._beat()
+        return max(self._gaps) * 1e3
+
+
+def responsiveness(scale: Scale) -> Iterator[Row]:
+    """How long the window does not answer while the built-in model works, and how soon Cancel gives it back."""
+    if not _can_show():
+        return
+    from napari_fastsam._samples import make_mosaic
+    from napari_fastsam.models.candidates import Candidates
+
+    large, medium, rows = (8192, 2048, 1000) if scale.isolated else (1100, 256, 20)
+    scene = _Scene(0, (64, 64))
+    heartbeat, widget, viewer = _Heartbeat(), scene.widget, scene.viewer
+    segmentation, session = widget.segmentation, widget.session
+
+    def idle() -> bool:
+        return not segmentation.running
+
+    def show(data: Any) -> None:
+        viewer.layers.clear()
+        viewer.add_image(data, name="photo", contrast_limits=(300, 6000))
+        scene.repaint()
+
+    show(np.asarray(make_mosaic(256, 256)))
+    heartbeat.longest_ms(segmentation.start, idle)  # loads the model
+    show(np.asarray(make_mosaic(medium, medium)))
+    blocked = heartbeat.longest_ms(segmentation.start, idle)
+    yield Row(f"napari: window blocked, {medium}² image segmented", blocked, None, "ms", "<= 100 ms")
+    show(make_mosaic(large, large))
+    blocked = heartbeat.longest_ms(lambda: segmentation.start(region="tiles"), idle)
+    found = session.candidates
+    count = len(found) if found is not None else 0
+    yield Row(
+        f"napari: window blocked, {large}² mosaic segmented in tiles ({count} masks)", blocked, None, "ms", "<= 100 ms"
+    )
+    blocked = heartbeat.longest_ms(lambda: widget.labels.commit([0]), lambda: True)
+    yield Row(f"napari: window blocked, first commit into new {large}² Labels", blocked, None, "ms", "<= 100 ms")
+    blocked = heartbeat.longest_ms(lambda: widget.labels.commit([1]), lambda: True)
+    yield Row(f"napari: window blocked, commit into {large}² Labels", blocked, None, "ms", "<= 100 ms")
+
+    waits = []
+    for done_before in (0, 1, 3):
+        show(make_mosaic(large, large))
+        segmentation.start(region="tiles")
+        heartbeat.longest_ms(lambda: None, partial(_reached, widget, done_before), seconds=60)
+        started = time.perf_counter()
+        widget.segment_panel.run_button.click()
+        scene.repaint()
+        waits.append((time.perf_counter() - started) * 1e3)
+        blocked = heartbeat.longest_ms(lambda: None, lambda: False, seconds=1)
+        waits.append(blocked)
+    yield Row(f"napari: Cancel to idle widget, {large}² mosaic in tiles", max(waits), None, "ms", "<= 500 ms")
+
+    show(np.zeros(scale.image_hw, np.uint8))
+    many = Candidates.measure(_blobs(rows, scale.image_hw))
+    fill = partial(session.put, session.image.unique_id, session.plane, many)  # type: ignore[union-attr,arg-type]
+    blocked = heartbeat.longest_ms(fill, lambda: True)
+    yield Row(f"napari: window blocked, table of {rows} rows filled and drawn", blocked, None, "ms", "<= 100 ms")
+    limit = partial(widget.filter_panel.sliders["confidence"].set_limits, 0.5, np.inf)
+    blocked = heartbeat.longest_ms(limit, lambda: True)
+    yield Row(f"napari: window blocked, {rows} masks filtered", blocked, None, "ms", "<= 100 ms")
+    blocked = heartbeat.longest_ms(widget.table.selectAll, lambda: True)
+    yield Row("napari: window blocked, all rows of the table selected", blocked, None, "ms", "<= 100 ms")
+    scene.close()
+
+
+def _reached(widget: Any, tiles: int) -> bool:
+    return bool(widget.segment_panel.progress.value() >= tiles)
+
+
+BENCHMARKS = (
+    Benchmark("napari look-ups", look_ups),
+    Benchmark("napari commits", commits),
+    Benchmark("napari responsiveness", responsiveness),
+)

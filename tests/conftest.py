@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 REAL_HOME = Path.home()
+QT = os.environ.get("FASTSAM_TEST_QT", "PyQt6")
+"""The Qt binding of the napari tests; tools/check_wheel.py runs them on PySide6, too."""
 
 # pytest plug-ins of the napari tests; see --disable-plugin-autoload in pyproject.toml.
 NAPARI_PLUGINS = ("pytestqt.plugin", "npe2._pytest_plugin", "napari.utils._testsupport")
@@ -50,8 +53,8 @@ def _separate_environment() -> None:
         HF_HUB_OFFLINE="1",
         MPLBACKEND="agg",
         ORT_DISABLE_TELEMETRY="1",
-        PYTEST_QT_API="pyqt6",
-        QT_API="pyqt6",
+        PYTEST_QT_API=QT.lower(),
+        QT_API=QT.lower(),
         RAY_USAGE_STATS_ENABLED="0",
         YOLO_AUTOINSTALL="false",
         YOLO_CONFIG_DIR=str(home),
@@ -130,8 +133,8 @@ def _overlap(path: Path, folder: Path) -> bool:
 
 def _qt_problem() -> str | None:
     try:
-        import PyQt6.QtOpenGLWidgets
-        import PyQt6.QtWidgets  # noqa: F401
+        for name in ("QtOpenGLWidgets", "QtWidgets"):
+            importlib.import_module(f"{QT}.{name}")
     except ImportError as error:
         return f"Qt cannot load ({error}); run tools/system-packages.sh as root"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,8 @@ class PlaneSource:
         This axis is shown as colours.
     shape : tuple of int
         Without the colour axis of RGB.
+    paths : tuple of Path
+        Files and folders behind lazy arrays, as far as they are known.
     """
 
     name: str
@@ -74,6 +77,7 @@ class PlaneSource:
     shape: tuple[int, ...]
     colours: tuple[tuple[float, ...], ...] = ()
     channel_axis: int | None = None
+    paths: tuple[Path, ...] = ()
 
     @classmethod
     def of(
@@ -96,6 +100,7 @@ class PlaneSource:
         """
         layers = blended or (layer,)
         shape = layer_shape(layer)
+        arrays = tuple(one.data[0] if one.multiscale else one.data for one in layers)
         if 0 in shape:
             raise ImageContentError(
                 f"The layer '{layer.name}' is empty",
@@ -105,13 +110,18 @@ class PlaneSource:
             )
         return cls(
             name=layer.name,
-            arrays=tuple(one.data[0] if one.multiscale else one.data for one in layers),
+            arrays=arrays,
             limits=tuple((0.0, 255.0) if one.rgb else _limits(one) for one in layers),
             rgb=bool(layer.rgb),
             shape=shape,
             colours=tuple(_top_colour(one) for one in blended),
             channel_axis=channel_axis,
+            paths=tuple(path for array in arrays if (path := _folder_of(array)) is not None),
         )
+
+    def plane_hw(self, plane: Plane) -> tuple[int, int]:
+        """Return the size of a plane."""
+        return self.shape[plane.axes_yx[0]], self.shape[plane.axes_yx[1]]
 
     def read(self, plane: Plane, region: Region | None = None) -> PlaneValues:
         """Read a plane, or a part of it, and nothing else.
@@ -121,7 +131,7 @@ class PlaneSource:
         FastSAMError
             Values, dtype or contrast cannot be taken; or the file behind a lazy array cannot be read.
         """
-        plane_hw = (self.shape[plane.axes_yx[0]], self.shape[plane.axes_yx[1]])
+        plane_hw = self.plane_hw(plane)
         y0, y1, x0, x1 = region or (0, plane_hw[0], 0, plane_hw[1])
         index: list[Any] = [0 if place is None else place for place in plane.index]
         index[plane.axes_yx[0]], index[plane.axes_yx[1]] = slice(y0, y1), slice(x0, x1)
@@ -130,12 +140,17 @@ class PlaneSource:
         try:
             parts = [np.asarray(array[tuple(index)]) for array in self.arrays]
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ImageReadError(
-                f"The plane of '{self.name}' cannot be read",
-                actual=f"{type(error).__name__}: {error}",
-                remedy="check that the file or the network drive behind the layer is still there, then try again",
-            ) from error
+            raise self._unreadable(f"{type(error).__name__}: {error}") from error
+        if gone := next((path for path in self.paths if not path.exists()), None):
+            raise self._unreadable(f"{gone} is gone")  # zarr gives zeros for chunks that are missing
         return PlaneValues(*self._convert(parts, plane), (y0, y1, x0, x1), plane_hw)
+
+    def _unreadable(self, actual: str) -> ImageReadError:
+        return ImageReadError(
+            f"The plane of '{self.name}' cannot be read",
+            actual=actual,
+            remedy="check that the file or the network drive behind the layer is still there, then try again",
+        )
 
     def _convert(self, parts: list[NDArray[Any]], plane: Plane) -> tuple[Image, NDArray[Any]]:
         if self.rgb:
@@ -150,6 +165,16 @@ class PlaneSource:
             image = read_image(stack, axes="CYX", channels=dict(enumerate(self.colours)), contrast=list(self.limits))
             return image, stack.mean(axis=0)
         return read_image(parts[0], axes="YX", contrast=self.limits[0]), parts[0]
+
+
+def _folder_of(array: Any) -> Path | None:
+    """Return the local folder of a zarr array, or of the one a dask array was made from."""
+    layers = getattr(getattr(array, "dask", None), "layers", {})
+    for name, layer in layers.items():
+        if name.startswith("original-from-zarr"):
+            array = layer[name]
+    root = getattr(getattr(array, "store", None), "root", None)
+    return Path(root) if root is not None and hasattr(array, "store_path") else None
 
 
 def _limits(layer: ImageLayer) -> tuple[float, float]:

@@ -50,12 +50,16 @@ class BlobModel:
             self.seen.append(image.rgb8)
             yield Step(index, source, find_blobs(image.rgb8), None, image, 0.0)
 
+    def settings(self, **options: Any) -> None:
+        """Accept all settings."""
+
 
 @pytest.fixture
 def blob_model(monkeypatch: pytest.MonkeyPatch) -> BlobModel:
     """Replace the network by a threshold."""
     model = BlobModel()
-    monkeypatch.setattr("fastsam_core.pipeline.iter_segment", model.steps)
+    for module in ("pipeline", "tiling"):
+        monkeypatch.setattr(f"fastsam_core.{module}.iter_segment", model.steps)
     monkeypatch.setattr(FastSAM, "load", classmethod(lambda cls, *args, **kwargs: model))
     return model
 
@@ -98,6 +102,12 @@ def run(qtbot: Any, widget: Any) -> None:
     """Press the button and wait for the result."""
     with qtbot.waitSignal(_relay(qtbot, widget.segmentation.finished), timeout=120_000):
         widget.segment_panel.run_button.click()
+
+
+def choose_region(widget: Any, key: str) -> None:
+    """Choose what is segmented."""
+    region = widget.segment_panel.region
+    region.setCurrentIndex(region.findData(key))
 
 
 def _relay(qtbot: Any, signal: Any) -> Any:

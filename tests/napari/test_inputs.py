@@ -10,7 +10,7 @@ import pytest
 from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 
-from .conftest import THREE, BlobModel, Make, discs, run
+from .conftest import THREE, BlobModel, Make, choose_region, discs, run
 
 
 def open_image(viewer: Any, make_widget: Make, data: Any, **options: Any) -> Any:
@@ -125,7 +125,7 @@ def test_field_of_view_and_rectangle_at_full_resolution(
     )
     widget.pick_panel.add_shapes()
     widget.prompts.shapes.add_rectangles([[1400, 1400], [1600, 1600]])
-    widget.segment_panel.region.setCurrentIndex(2)
+    choose_region(widget, "rectangle")
     run(qtbot, widget)
     assert blob_model.seen[-1].shape[0] in range(200, 230)
     assert len(widget.session.candidates) == 1
@@ -136,6 +136,36 @@ def test_field_of_view_and_rectangle_at_full_resolution(
     assert sorted(widget.session.candidates.columns["y"]) == pytest.approx([300.5, 1500.5]), "found in addition"
     widget.label_panel.commit_shown()
     assert viewer.layers["Image labels"].data[300, 300] > 0
+
+
+def test_a_plane_in_tiles_grows_and_is_joined_in_the_end(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    """Objects on the borders of tiles are whole; what was committed while tiles came in stays committed."""
+    places = [(300, 300, 20), (960, 960, 40), (1400, 1500, 30), (950, 200, 25)]
+    full = da.from_array(discs(1800, 1800, *places), chunks=512)
+    widget = open_image(viewer, make_widget, full, contrast_limits=(0, 255))
+    choose_region(widget, "tiles")
+    commits = []
+
+    def commit_first(_text: str, done: int, total: int) -> None:
+        assert total == 4
+        if done == 1:
+            index = int(np.argmin(np.abs(widget.session.candidates.columns["y"] - 300.5)))
+            commits.append(widget.labels.commit([index]))
+
+    widget.segmentation.progress.connect(commit_first)
+    run(qtbot, widget)
+    assert commits == [1]
+    columns = widget.session.candidates.columns
+    assert sorted(columns["y"]) == [300.5, 950.5, 960.5, 1400.5]
+    assert columns["intensity"].tolist() == [200] * 4
+    assert sorted(columns["area_px"]) == sorted(
+        (full > 0).compute()[y - 50 : y + 50, x - 50 : x + 50].sum() for y, x, _ in places
+    )
+    [done] = widget.session.committed
+    assert columns["y"][done] == 300.5
+    assert {shape.shape[:2] for shape in blob_model.seen} == {(1024, 1024)}
 
 
 @pytest.mark.usefixtures("blob_model")
@@ -183,10 +213,10 @@ def test_what_cannot_be_done_is_said_with_its_remedy(viewer: Any, make_widget: M
     widget.segment_panel.run_button.click()
     assert "switch to 2-D" in last_notice()
     viewer.dims.ndisplay = 2
-    widget.segment_panel.region.setCurrentIndex(2)
+    choose_region(widget, "rectangle")
     widget.segment_panel.run_button.click()
     assert "No rectangle is selected" in last_notice()
-    widget.segment_panel.region.setCurrentIndex(0)
+    choose_region(widget, "plane")
     run(qtbot, widget)
     mine = Labels(np.zeros((5, 5), int), name="mine")
     viewer.add_layer(mine)

@@ -26,7 +26,7 @@ def test_the_manifest_is_valid_and_all_it_names_can_be_imported() -> None:
 
 def test_the_manifest_in_the_root_is_the_one_in_the_package() -> None:
     link = Path(__file__).parents[2] / "napari.yaml"
-    assert link.resolve() == MANIFEST.resolve()
+    assert link.read_text() == MANIFEST.read_text()
 
 
 def test_defaults_of_the_preferences_page_equal_those_in_code() -> None:

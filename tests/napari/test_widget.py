@@ -10,7 +10,7 @@ import pytest
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
 
-from .conftest import THREE, BlobModel, Make, discs, run
+from .conftest import THREE, BlobModel, Make, choose_region, discs, run
 
 
 def started(viewer: Any, make_widget: Make, qtbot: Any, data: Any = None, **options: Any) -> Any:
@@ -185,8 +185,9 @@ def test_cancel_gives_the_widget_back_at_once_and_drops_what_comes_later(
         gate.wait(10)
 
     blob_model.gate = wait
-    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    viewer.add_layer(Image(discs(1100, 1100, *THREE), name="Image"))
     widget = make_widget(viewer)
+    choose_region(widget, "tiles")
     widget.segment_panel.run_button.click()
     assert widget.segmentation.running
     assert widget.segment_panel.run_button.text() == "Cancel"
@@ -197,6 +198,7 @@ def test_cancel_gives_the_widget_back_at_once_and_drops_what_comes_later(
     gate.set()
     qtbot.waitUntil(lambda: bool(blob_model.seen), timeout=10_000)
     qtbot.wait(200)
+    assert len(blob_model.seen) == 1, "no tile is begun after that"
     assert len(widget.session.pool) == 0
     blob_model.gate = None
     run(qtbot, widget)

@@ -21,8 +21,9 @@ from napari_fastsam._notify import describe, notices, warn
 if TYPE_CHECKING:
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.prompts import PromptController
-    from napari_fastsam.controllers.segmentation import SegmentationController, Task
+    from napari_fastsam.controllers.segmentation import SegmentationController
     from napari_fastsam.controllers.session import Session
+    from napari_fastsam.models.inference import Task
 
 __all__ = ["SUFFIX", "JournalController", "journal_path"]
 
@@ -131,7 +132,7 @@ class JournalController:
         return Journal(path, {"image": facts})
 
     def _end(self) -> None:
-        if self._journal is not None:
+        if self._journal is not None and not self._failed:
             try:
                 self._journal.append("close")
             except OutputError as error:
@@ -147,6 +148,7 @@ class JournalController:
             plane=self._plane(task.planes[0]),
             planes=len(task.planes),
             region=task.region,
+            tiled=task.tiled,
             model=task.model,
             conf=task.conf,
             max_det=task.max_det,

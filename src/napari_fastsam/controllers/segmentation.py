@@ -2,131 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
 
-from fastsam_core.errors import FastSAMError, ImageContentError
+from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
-from napari_fastsam.models.candidates import Candidates
+from napari_fastsam.models.inference import Done, Failed, Task, count_steps, steps_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from fastsam_core.images import Image
-    from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
-    from napari_fastsam._planes import PlaneSource, PlaneValues, Region
-    from napari_fastsam.controllers.session import Session
+    from napari_fastsam._planes import Region
+    from napari_fastsam.controllers.session import How, Session
 
-__all__ = ["RegionChoice", "SegmentationController", "Task", "segment_planes"]
+__all__ = ["RegionChoice", "SegmentationController"]
 
-RegionChoice = Literal["plane", "view", "rectangle"]
+RegionChoice = Literal["plane", "tiles", "view", "rectangle"]
 
 _MARGIN_SHARE = 0.1
 _LOOK_SIDE_PX = 320
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """What a worker is to do; holds arrays, not layers.
-
-    Attributes
-    ----------
-    image_id : hashable
-        The image layer.
-    source : PlaneSource
-    planes : tuple of Plane
-        In the order of the stack.
-    region : Region or None
-        Part of each plane; None for all of it.
-    model, device : str
-        What to load.
-    conf : float
-    max_det : int
-    link : bool
-        Link the planes into objects.
-    """
-
-    image_id: Hashable
-    source: PlaneSource
-    planes: tuple[Plane, ...]
-    region: Region | None
-    model: str
-    device: str
-    conf: float
-    max_det: int
-    link: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Done:
-    """One plane is ready."""
-
-    plane: Plane
-    candidates: Candidates | None
-    links: NDArray[np.int64] | None
-    error: FastSAMError | None
-
-
-def segment_planes(task: Task, models: dict[tuple[str, str], FastSAM]) -> Iterator[Done]:
-    """Segment planes one after the other; each step is a tick of progress and a place to stop.
-
-    Parameters
-    ----------
-    task : Task
-    models : dict
-        Models loaded before, by name and device; a new one is put in.
-
-    Yields
-    ------
-    Done
-    """
-    from fastsam_core.model import FastSAM
-    from fastsam_core.pipeline import iter_segment
-    from fastsam_core.stacks import StackLinker
-
-    key = (task.model, task.device)
-    if key not in models:
-        models[key] = FastSAM.load(task.model, device=task.device)
-    read: dict[Plane, PlaneValues] = {}
-
-    def reader(plane: Any) -> Image:
-        read[plane] = task.source.read(plane, task.region)
-        return read[plane].image
-
-    linker = StackLinker()
-    steps = iter_segment(task.planes, models[key], prefetch=1, reader=reader, conf=task.conf, max_det=task.max_det)
-    for step in steps:
-        plane = task.planes[step.index]
-        values = read.pop(plane, None)
-        if step.masks is None or values is None:
-            yield Done(plane, None, None, step.error)
-            continue
-        masks = _in_plane(step.masks, values)
-        y0, _, x0, _ = values.region
-        candidates = Candidates.measure(masks, values.values, (y0, x0))
-        yield Done(plane, candidates, linker.add(masks) if task.link else None, None)
-
-
-def _in_plane(masks: Masks, values: PlaneValues) -> Masks:
-    """Move masks of a part into the plane, without those that the part's border cuts."""
-    y0, y1, x0, x1 = values.region
-    height, width = values.plane_hw
-    boxes = masks.extents_xyxy
-    whole = (
-        ((boxes[:, 0] > 0) | (x0 == 0))
-        & ((boxes[:, 1] > 0) | (y0 == 0))
-        & ((boxes[:, 2] < x1 - x0) | (x1 == width))
-        & ((boxes[:, 3] < y1 - y0) | (y1 == height))
-    )
-    return masks[whole & (masks.areas_px > 0)].placed((y0, x0), values.plane_hw)
 
 
 class SegmentationController:
@@ -139,7 +40,7 @@ class SegmentationController:
 
     running_changed = Signal(bool)
     progress = Signal(str, int, int)
-    """What is done, how many planes are ready, of how many."""
+    """What is done, how many planes (or tiles) are ready, of how many."""
     finished = Signal(int)
     """Number of candidates found in all."""
     started = Signal(object)
@@ -151,7 +52,8 @@ class SegmentationController:
         self._models: dict[tuple[str, str], FastSAM] = {}
         self._run = 0
         self._worker: Any = None
-        self._found = 0
+        self._task: Task | None = None
+        self._found: dict[Plane, int] = {}
 
     @property
     def running(self) -> bool:
@@ -162,7 +64,7 @@ class SegmentationController:
         """Segment what is shown; problems become notices."""
         with notices():
             part = self._region(region)
-            self._start(part, stack_axis, model, add=part is not None)
+            self._start(part, stack_axis, model, add=part is not None, tiled=region == "tiles")
 
     def look_at(self, point_yx: NDArray[np.float64], model: str = "") -> None:
         """Segment a small part around a point again, enlarged, and add what is new there."""
@@ -176,15 +78,20 @@ class SegmentationController:
             self._start((y0, min(y0 + side, hw[0]), x0, min(x0 + side, hw[1])), None, model, add=True)
 
     def cancel(self) -> None:
-        """Stop waiting at once; what was found so far stays, what comes later is dropped."""
-        if self._worker is not None:
-            worker, self._worker = self._worker, None
+        """Stop waiting at once; what was found so far stays, what comes later is dropped.
+
+        The worker ends behind the scenes when the forward pass it is in is over.
+        """
+        if self._worker is not None and self._task is not None:
+            self._task.stop.set()
+            self._worker = self._task = None
             self._run += 1
-            worker.quit()
             self.progress.emit("Cancelled", 0, 0)
             self.running_changed.emit(False)
 
-    def _start(self, region: Region | None, stack_axis: int | None, model: str, *, add: bool) -> None:
+    def _start(
+        self, region: Region | None, stack_axis: int | None, model: str, *, add: bool, tiled: bool = False
+    ) -> None:
         from napari.qt.threading import create_worker
 
         plane = self._require_plane()
@@ -207,30 +114,34 @@ class SegmentationController:
             conf=session.settings.confidence,
             max_det=session.settings.max_candidates,
             link=stack_axis is not None,
+            tiled=tiled,
         )
         self._run += 1
-        self._found = 0
+        self._found = {}
         run = self._run
-        total = len(planes)
+        total = count_steps(task)
         worker = create_worker(
-            segment_planes,
+            steps_of,
             task,
             self._models,
             _progress={"total": total, "desc": f"FastSAM: {source.name}"},
             _start_thread=False,
             _ignore_errors=True,
         )
-        self._worker = worker
+        self._worker, self._task = worker, task
         ready = [0]
 
-        def on_plane(done: Done) -> None:
-            if run == self._run:
-                ready[0] += 1
-                self._take(task, done, add=add)
-                self.progress.emit(f"{self._found} candidates", ready[0], total)
+        def on_step(step: Done | Failed) -> None:
+            if run != self._run:
+                return
+            if isinstance(step, Failed):
+                warn(describe(step.error))
+                return
+            ready[0] += 1
+            self._take(task, step, add=add)
+            self.progress.emit(f"{sum(self._found.values())} candidates", ready[0], total)
 
-        worker.yielded.connect(on_plane)
-        worker.errored.connect(lambda error: self._on_error(run, error))
+        worker.yielded.connect(on_step)
         worker.finished.connect(lambda: self._on_finished(run))
         self.progress.emit("Loading the model …" if not self._models else "Segmenting …", 0, total)
         self.running_changed.emit(True)
@@ -241,18 +152,17 @@ class SegmentationController:
         if done.candidates is None:
             warn(describe(done.error) if done.error is not None else "a plane could not be read")
             return
-        self._found += len(done.candidates)
-        self.session.put(task.image_id, done.plane, done.candidates, add=add, links=done.links)
-
-    def _on_error(self, run: int, error: BaseException) -> None:
-        if run == self._run:
-            warn(describe(error))
+        how: How = "add" if add else "replace"
+        if task.tiled and done.plane in self._found:
+            how = "grow" if done.partial else "join"
+        self._found[done.plane] = len(done.candidates)
+        self.session.put(task.image_id, done.plane, done.candidates, how=how, links=done.links)
 
     def _on_finished(self, run: int) -> None:
         if run == self._run and self._worker is not None:
-            self._worker = None
+            self._worker = self._task = None
             self.running_changed.emit(False)
-            self.finished.emit(self._found)
+            self.finished.emit(sum(self._found.values()))
 
     # ---- where --------------------------------------------------------------------------------------------------
 
@@ -272,11 +182,10 @@ class SegmentationController:
         return session.plane
 
     def _plane_hw(self) -> tuple[int, int]:
-        plane, source = self._require_plane(), self.session.source()
-        return source.shape[plane.axes_yx[0]], source.shape[plane.axes_yx[1]]
+        return self.session.source().plane_hw(self._require_plane())
 
     def _region(self, choice: RegionChoice) -> Region | None:
-        if choice == "plane":
+        if choice in ("plane", "tiles"):
             return None
         plane, hw = self._require_plane(), self._plane_hw()
         corners = self._view_corners(plane) if choice == "view" else self._rectangle_corners(plane)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from numpy.typing import NDArray
 
-__all__ = ["Session"]
+__all__ = ["How", "Session"]
+
+How = Literal["replace", "add", "grow", "join"]
+"""How candidates of a plane that has some already are taken in: "replace" them; "add" those that are new behind them;
+"grow": the old ones are still at the same places; "join": they were found anew, in another order."""
 
 _NOTHING = np.empty(0, bool)
 _PLACING_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
@@ -157,22 +161,30 @@ class Session:
         plane: Plane,
         candidates: Candidates,
         *,
-        add: bool = False,
+        how: How = "replace",
         links: NDArray[np.int64] | None = None,
     ) -> None:
-        """Take in candidates of a plane: instead of those that are there, or (`add`) in addition to them."""
+        """Take in candidates of a plane (see :data:`How`)."""
         pool = self.pool_of(image_id)
         old = pool.get(plane)
-        if add and old is not None:
-            candidates = old.extended(candidates)
-        else:
+        here = self.image is not None and self.image.unique_id == image_id and plane == self.plane
+        if old is None or how == "replace":
             self._committed.pop((image_id, plane), None)
             self._links.setdefault(image_id, {}).pop(plane, None)
+        elif how == "add":
+            candidates = old.extended(candidates)
+        elif how == "join":
+            known = self._committed.pop((image_id, plane), {})
+            by_hand = self._by_hand if here else set()
+            places = candidates.places_of(old, [*known, *by_hand])
+            self._committed[image_id, plane] = {places[i]: label for i, label in known.items() if i in places}
+            if here:
+                self._by_hand = {places[i] for i in by_hand if i in places}
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
         pool.put(plane, candidates)
-        if self.image is not None and self.image.unique_id == image_id and plane == self.plane:
-            self._new_candidates(keep_hand=add)
+        if here:
+            self._new_candidates(keep_hand=how != "replace")
 
     def forget(self) -> None:
         """Drop all candidates of the image; labels that were committed stay."""

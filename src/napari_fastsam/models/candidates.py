@@ -14,7 +14,7 @@ from fastsam_core.masks import Masks
 from napari_fastsam.models._kernels import outline_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -113,6 +113,14 @@ class Candidates:
         columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}
         masks = Masks.concatenate([self.masks, added])
         return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines))
+
+    def places_of(self, old: Candidates, indices: Sequence[int], min_iou: float = 0.5) -> dict[int, int]:
+        """Return where some candidates of `old` are among these, by overlap; those that are not there are left out."""
+        if not len(self) or not indices:
+            return {}
+        iou = old.masks[list(indices)].iou(self.masks)
+        best = iou.argmax(axis=1)
+        return {index: int(best[k]) for k, index in enumerate(indices) if iou[k, best[k]] >= min_iou}
 
     def __len__(self) -> int:
         """Return the number of candidates."""

@@ -20,6 +20,7 @@ __all__ = ["SegmentPanel", "is_image"]
 
 _REGIONS: dict[RegionChoice, str] = {
     "plane": "Whole plane",
+    "tiles": "Whole plane, in tiles",
     "view": "Field of view",
     "rectangle": "Selected rectangle",
 }
@@ -52,8 +53,8 @@ class SegmentPanel(QWidget):
         self.model = _narrow_combo("The network. 'builtin' needs no download; others are fetched once")
         self.model.addItems([*MODELS, _FILE])
         self.region = _narrow_combo(
-            "Segment the whole plane, only what the canvas shows (at full resolution), "
-            "or the rectangle that is selected in the Shapes layer under 'Pick'"
+            "Segment the whole plane at once, or in tiles at full resolution; only what the canvas shows (at full "
+            "resolution); or the rectangle that is selected in the Shapes layer under 'Pick'"
         )
         for key, text in _REGIONS.items():
             self.region.addItem(text, key)
@@ -134,7 +135,7 @@ class SegmentPanel(QWidget):
         if image is not None and plane is not None and self.region.currentData() == "plane":
             side = max(layer_shape(image)[axis] for axis in plane.axes_yx)
             if side > _LARGE_PX:
-                text = f"The plane is {side} px wide: small objects are missed. 'Field of view' sees them."
+                text = f"The plane is {side} px wide: small objects are missed. Segment it in tiles."
         self.note.setText(text)
         self.note.setVisible(bool(text))
 

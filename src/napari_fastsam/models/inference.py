@@ -1,0 +1,222 @@
+"""What the worker thread does: read planes, run the network on them whole or in tiles, measure what was found."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_fastsam.models.candidates import Candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from numpy.typing import NDArray
+
+    from fastsam_core.errors import FastSAMError
+    from fastsam_core.images import Image
+    from fastsam_core.masks import Masks
+    from fastsam_core.model import FastSAM
+    from napari_fastsam._convert import Plane
+    from napari_fastsam._planes import PlaneSource, PlaneValues, Region
+
+__all__ = ["Done", "Failed", "Task", "count_steps", "steps_of"]
+
+_TILE_PX, _OVERLAP_PX = 1024, 128
+_MAX_VALUES_BYTES = 2**29
+"""Larger planes get no mean intensities when they are segmented in tiles: their values are not kept."""
+
+Models = dict[tuple[str, str], "FastSAM"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What a worker is to do; holds arrays, not layers.
+
+    Attributes
+    ----------
+    image_id : hashable
+        The image layer.
+    source : PlaneSource
+    planes : tuple of Plane
+        In the order of the stack.
+    region : Region or None
+        Part of each plane; None for all of it.
+    model, device : str
+        What to load.
+    conf : float
+    max_det : int
+        For each plane, or each tile.
+    link : bool
+        Link the planes into objects.
+    tiled : bool
+        Segment each plane in overlapping tiles at full resolution.
+    stop : Event
+        Set it, and no further plane or tile is begun.
+    """
+
+    image_id: Hashable
+    source: PlaneSource
+    planes: tuple[Plane, ...]
+    region: Region | None
+    model: str
+    device: str
+    conf: float
+    max_det: int
+    link: bool = False
+    tiled: bool = False
+    stop: Event = field(default_factory=Event)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Done:
+    """One plane is ready, or (`partial`) one more tile of it.
+
+    `candidates` is everything found on the plane so far, None after an error.
+    """
+
+    plane: Plane
+    candidates: Candidates | None = None
+    links: NDArray[np.int64] | None = None
+    error: FastSAMError | None = None
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """Nothing more comes."""
+
+    error: Exception
+
+
+def count_steps(task: Task) -> int:
+    """Return how many steps a task has at most."""
+    if not task.tiled or not task.planes:
+        return len(task.planes)
+    from fastsam_core._windows import plan_windows
+
+    plane_hw = task.source.plane_hw(task.planes[0])
+    return len(task.planes) * len(plan_windows(plane_hw, (_TILE_PX, _TILE_PX), _OVERLAP_PX))
+
+
+def steps_of(task: Task, models: Models) -> Iterator[Done | Failed]:
+    """Do the task; each step is a tick of progress and a place to stop, an error is the last step.
+
+    A worker that raises would run napari's own slot for errors, which takes too few arguments for PySide6.
+
+    Parameters
+    ----------
+    task : Task
+    models : dict
+        Models loaded before, by name and device; a new one is put in.
+
+    Yields
+    ------
+    Done or Failed
+    """
+    from fastsam_core.model import FastSAM
+
+    try:
+        key = (task.model, task.device)
+        if key not in models:
+            models[key] = FastSAM.load(task.model, device=task.device)
+        # closed here and not by the garbage collector, which would wait for reading threads in the GUI's thread
+        with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
+            while not task.stop.is_set() and (step := next(steps, None)) is not None:
+                yield step
+    except Exception as error:  # noqa: BLE001 (whatever the network or a lazy array raises becomes a notice)
+        yield Failed(error)
+
+
+def _whole(task: Task, model: FastSAM) -> Iterator[Done]:
+    """Segment planes one after the other, each in one pass."""
+    from fastsam_core.pipeline import iter_segment
+    from fastsam_core.stacks import StackLinker
+
+    read: dict[Plane, PlaneValues] = {}
+
+    def reader(plane: Any) -> Image:
+        read[plane] = task.source.read(plane, task.region)
+        return read[plane].image
+
+    linker = StackLinker()
+    steps = iter_segment(task.planes, model, prefetch=1, reader=reader, conf=task.conf, max_det=task.max_det)
+    with closing(steps):
+        for step in steps:
+            plane = task.planes[step.index]
+            values = read.pop(plane, None)
+            if step.masks is None or values is None:
+                yield Done(plane, error=step.error)
+                continue
+            masks = _in_plane(step.masks, values)
+            y0, _, x0, _ = values.region
+            candidates = Candidates.measure(masks, values.values, (y0, x0))
+            yield Done(plane, candidates, linker.add(masks) if task.link else None)
+
+
+def _in_plane(masks: Masks, values: PlaneValues) -> Masks:
+    """Move masks of a part into the plane, without those that the part's border cuts."""
+    y0, y1, x0, x1 = values.region
+    height, width = values.plane_hw
+    boxes = masks.extents_xyxy
+    whole = (
+        ((boxes[:, 0] > 0) | (x0 == 0))
+        & ((boxes[:, 1] > 0) | (y0 == 0))
+        & ((boxes[:, 2] < x1 - x0) | (x1 == width))
+        & ((boxes[:, 3] < y1 - y0) | (y1 == height))
+    )
+    return masks[whole & (masks.areas_px > 0)].placed((y0, x0), values.plane_hw)
+
+
+class _Tiles:
+    """A plane that is read in tiles; keeps the values it has seen, if there is room for a whole plane."""
+
+    def __init__(self, source: PlaneSource, plane: Plane) -> None:
+        self._source, self._plane = source, plane
+        self.shape = source.plane_hw(plane)
+        self.values: NDArray[Any] | None = None
+
+    def __getitem__(self, window: tuple[slice, slice]) -> Region:
+        rows, columns = window
+        return rows.start, rows.stop, columns.start, columns.stop
+
+    def image_of(self, region: Any) -> Image:
+        """Read a tile, keep its values, and return it as the network takes it."""
+        tile = self._source.read(self._plane, region)
+        if self.values is None and np.prod(self.shape) * tile.values.itemsize <= _MAX_VALUES_BYTES:
+            self.values = np.zeros(self.shape, tile.values.dtype)
+        if self.values is not None:
+            y0, y1, x0, x1 = tile.region
+            self.values[y0:y1, x0:x1] = tile.values
+        return tile.image
+
+
+def _tiled(task: Task, model: FastSAM) -> Iterator[Done]:
+    """Segment planes in tiles; what each tile adds is a step, and the last step of a plane has joined its tiles."""
+    from fastsam_core.stacks import StackLinker
+    from fastsam_core.tiling import segment_tiles
+
+    linker = StackLinker()
+    for plane in task.planes:
+        tiles = _Tiles(task.source, plane)
+        steps = segment_tiles(
+            tiles,
+            model,
+            tile_px=_TILE_PX,
+            overlap_px=_OVERLAP_PX,
+            reader=tiles.image_of,
+            conf=task.conf,
+            max_det=task.max_det,
+        )
+        so_far: Candidates | None = None
+        for step in steps:
+            if step.result is not None:
+                links = linker.add(step.result) if task.link else None
+                yield Done(plane, Candidates.measure(step.result, tiles.values), links)
+                break
+            found = Candidates.measure(step.masks, tiles.values)
+            so_far = found if so_far is None else so_far.extended(found)
+            yield Done(plane, so_far, partial=True)
