@@ -46,7 +46,7 @@ class ModelInfo:
         Ultralytics' name of the network.
     licence : str
         Licence of the weights, ``"unknown"`` where the file does not say.
-    imgsz, conf, iou : int, float, float
+    imgsz, conf, iou : int or tuple of int, float, float
         Recommended settings for `FastSAM.segment`.
     stride : int
         Largest stride of the network in pixels.
@@ -58,7 +58,7 @@ class ModelInfo:
     sha256: str = ""
     architecture: str = "unknown"
     licence: str = "unknown"
-    imgsz: int = _DEFAULT_IMGSZ
+    imgsz: int | tuple[int, ...] = _DEFAULT_IMGSZ
     conf: float = _DEFAULT_CONF
     iou: float = _DEFAULT_IOU
     stride: int = 32
@@ -173,7 +173,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             sha256=downloads.file_sha256(path),
             architecture=metadata.get("architecture", "unknown"),
             licence=metadata.get("licence", "unknown"),
-            imgsz=int(metadata.get("imgsz", _DEFAULT_IMGSZ)),
+            imgsz=_sizes(metadata.get("imgsz", str(_DEFAULT_IMGSZ))),
             conf=float(metadata.get("conf", _DEFAULT_CONF)),
             iou=float(metadata.get("iou", _DEFAULT_IOU)),
             details=metadata,
@@ -198,6 +198,12 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
         raise CheckpointError(f"{path.name} holds weights that are not finite numbers", remedy="train or export anew")
     module.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}, strict=False)
     return Checkpoint(module, info)
+
+
+def _sizes(text: str) -> int | tuple[int, ...]:
+    """Read one test size, or several separated by commas."""
+    sizes = tuple(int(size) for size in text.split(","))
+    return sizes if len(sizes) > 1 else sizes[0]
 
 
 def _load_pickle(path: Path, entry: ModelEntry | None, *, trusted: bool) -> Checkpoint:

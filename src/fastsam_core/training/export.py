@@ -11,7 +11,7 @@ import torch
 
 from fastsam_core._files import atomic_path
 from fastsam_core.checkpoints import FORMAT
-from fastsam_core.errors import OutputError
+from fastsam_core.errors import CheckpointError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("fastsam_core.training.export")
 LICENCE = "AGPL-3.0-only"
+_DEFAULT_FACTS = {
+    "imgsz": "640",
+    "conf": "0.25",
+    "iou": "0.7",
+    "trained_on": "see docs/model-card.md",
+    "commit": "unknown",
+}
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapping[str, str]) -> Path:
@@ -88,20 +95,47 @@ def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -
     return write_weights(state["ema"], target, {**facts, **details})
 
 
+def change_facts(source: Path, target: Path, facts: Mapping[str, str]) -> Path:
+    """Write a weights file again with other metadata, ``conf`` or ``imgsz`` for example; weights stay as they are.
+
+    Raises
+    ------
+    CheckpointError
+        If ``source`` is no weights file of this project.
+    OutputError
+        If ``target`` cannot be written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(source), framework="pt") as file:
+            known = dict(file.metadata() or {})
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{source} cannot be read as weights", actual=str(error)) from error
+    if known.get("format") != FORMAT:
+        raise CheckpointError(f"{source} was not written by this project", expected=f"format {FORMAT}")
+    return write_weights(weights, target, {**known, **facts})
+
+
 def main() -> None:
-    """Export with the settings of the command line."""
+    """Export a checkpoint, or change the metadata of a weights file."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("source", type=Path, help="checkpoint (.pt), or weights file (.safetensors)")
     parser.add_argument("target", type=Path)
-    parser.add_argument("--imgsz", default="640", help="recommended long side of the network input")
-    parser.add_argument("--conf", default="0.25", help="recommended score threshold")
-    parser.add_argument("--iou", default="0.7", help="recommended overlap above which boxes are duplicates")
-    parser.add_argument("--trained-on", default="see docs/model-card.md")
-    parser.add_argument("--commit", default="unknown", help="commit of the training code")
+    parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
+    parser.add_argument("--conf", help="recommended score threshold")
+    parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
+    parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
+    parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    details = {name: str(getattr(arguments, name)) for name in ("imgsz", "conf", "iou", "trained_on", "commit")}
-    path = export_weights(arguments.checkpoint, arguments.target, details)
+    names = ("imgsz", "conf", "iou", "trained_on", "commit")
+    given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
+    if arguments.source.suffix == ".safetensors":
+        path = change_facts(arguments.source, arguments.target, given)
+    else:
+        path = export_weights(arguments.source, arguments.target, {**_DEFAULT_FACTS, **given})
     LOGGER.info("%s: %.2f MB", path, path.stat().st_size / 1e6)
 
 

@@ -20,9 +20,10 @@ from fastsam_core.training.datasets.loading import load_folder
 from fastsam_core.training.export import write_weights
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.scenes import generate_scene
+from fastsam_core.training.scoring import Case, Scores, evaluate
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
 from fastsam_core.training.trainer import TrainConfig, Trainer, build_network
-from fastsam_core.training.validate import Scores, evaluate
+from fastsam_core.training.validate import Setting, cases_of, model_of, segmenter
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -140,7 +141,7 @@ def finetune(
         raise InvalidParameterError("Weights are written as safetensors", expected="*.safetensors", actual=out.name)
     start = load_checkpoint(weights, trust=trust)
     splits = load_folder(labels)
-    imgsz = config.imgsz or min(start.info.imgsz, 640)
+    imgsz = config.imgsz or min(_largest(start.info), 640)
     stream_config = StreamConfig(
         sizes=tuple(max(round(imgsz * share / 32) * 32, 64) for share in _SIZES),
         pixels=max(config.pixels, 2 * imgsz * imgsz),
@@ -190,7 +191,7 @@ def _steps(
     out: Path,
     config: FinetuneConfig,
 ) -> Generator[FinetuneStep, None, None]:
-    samples = [sample for pool in held_back for sample in pool.samples][: config.most_checked]
+    cases = cases_of([sample for pool in held_back for sample in pool.samples][: config.most_checked])
     complete = all(pool.spec.background_weight == 1.0 for pool in held_back)
     imgsz = stream.config.sizes[-1]
     network = build_network(trainer.config.architecture, trainer.config.reg_max).eval()
@@ -199,7 +200,7 @@ def _steps(
     last_step = 10**6
     batches = trainer.batches(stream, last_step)
     while True:
-        scores = _check(network, trainer, samples, imgsz, info.iou)
+        scores = _check(network, trainer, cases, imgsz, info.iou)
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
         better = quality > best
         if better:
@@ -217,9 +218,13 @@ def _steps(
             total += float(trainer.train_step(next(batches)).sum())
 
 
-def _check(network: nn.Module, trainer: Trainer, samples: Sequence[LabelledImage], imgsz: int, iou: float) -> Scores:
+def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, iou: float) -> Scores:
     network.load_state_dict(trainer.ema)
-    return evaluate(network, samples, imgsz, iou=iou)
+    return evaluate(segmenter(model_of(network), Setting((imgsz,), iou)), cases)
+
+
+def _largest(info: ModelInfo) -> int:
+    return info.imgsz if isinstance(info.imgsz, int) else max(info.imgsz)
 
 
 def _facts(info: ModelInfo, trainer: Trainer, scores: Scores, *, complete: bool) -> dict[str, str]:
@@ -229,7 +234,7 @@ def _facts(info: ModelInfo, trainer: Trainer, scores: Scores, *, complete: bool)
         "architecture": trainer.config.architecture,
         "reg_max": str(trainer.config.reg_max),
         "licence": info.licence,
-        "imgsz": str(info.imgsz),
+        "imgsz": str(info.imgsz) if isinstance(info.imgsz, int) else ",".join(map(str, info.imgsz)),
         "conf": f"{min(max(conf, 0.05), 0.9):.3g}",
         "iou": str(info.iou),
         "finetuned_from": f"{info.name} {info.sha256[:16]}",

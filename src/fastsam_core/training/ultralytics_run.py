@@ -133,22 +133,18 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
 
 def write_thresholds(weights: Path, dataset: Path, imgsz: int) -> None:
     """Choose score and overlap thresholds on validation images and store them in the weights file."""
-    from safetensors import safe_open
-
     from fastsam_core.training.datasets.loading import load_split
-    from fastsam_core.training.export import write_weights
-    from fastsam_core.training.validate import evaluate, load_network
+    from fastsam_core.training.export import change_facts
+    from fastsam_core.training.scoring import evaluate
+    from fastsam_core.training.validate import Setting, cases_of, load_model, segmenter
 
-    samples = [s for pool in load_split(dataset, "val", most=_CHECKED_IMAGES) for s in pool.samples]
-    network = load_network(weights)
-    found = {iou: evaluate(network, samples, imgsz, iou=iou) for iou in (0.5, 0.7, 0.9)}
+    cases = cases_of(s for pool in load_split(dataset, "val", most=_CHECKED_IMAGES) for s in pool.samples)
+    model = load_model(str(weights))
+    found = {iou: evaluate(segmenter(model, Setting((imgsz,), iou)), cases) for iou in (0.5, 0.7, 0.9)}
     iou = max(found, key=lambda key: found[key].best_f1)
-    with safe_open(str(weights), framework="pt") as file:
-        facts = dict(file.metadata())
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    facts |= {"conf": f"{max(found[iou].best_conf, 0.05):.2f}", "iou": str(iou)}
-    LOGGER.info("thresholds from %d validation images: conf %s, iou %s", found[iou].images, facts["conf"], iou)
-    write_weights(tensors, weights, facts)
+    conf = f"{max(found[iou].best_conf, 0.05):.2f}"
+    LOGGER.info("thresholds from %d validation images: conf %s, iou %s", found[iou].images, conf, iou)
+    change_facts(weights, weights, {"conf": conf, "iou": str(iou)})
 
 
 def _facts(request: TrainRequest) -> dict[str, Any]:

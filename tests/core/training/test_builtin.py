@@ -10,8 +10,7 @@ from safetensors import safe_open
 from scipy import ndimage
 from skimage import data, filters, measure, morphology, segmentation
 
-from fastsam_core import FastSAM
-from fastsam_core.training.validate import mask_iou
+from fastsam_core import FastSAM, Masks
 
 WEIGHTS = files("fastsam_core") / "weights" / "builtin.safetensors"
 FACTS = {"format", "architecture", "nc", "reg_max", "nm", "imgsz", "conf", "iou"} | {
@@ -44,7 +43,7 @@ def test_weights_are_small_and_tell_about_themselves() -> None:
 
 @pytest.mark.slow
 def test_finds_the_coins() -> None:
-    truth = coin_masks()
+    truth = Masks.from_dense(coin_masks())
     assert len(truth) == 24
-    found = FastSAM.load("builtin").segment(data.coins()).to_dense()
-    assert int((mask_iou(truth, found).max(1) >= 0.5).sum()) >= 22
+    found = FastSAM.load("builtin").segment(data.coins())
+    assert int((truth.iou(found).max(axis=1) >= 0.5).sum()) >= 22

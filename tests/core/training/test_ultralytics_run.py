@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.core.training.scene_data import convert_pairs, write_pairs
 
+from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import load_checkpoint
 from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, OutputError
 from fastsam_core.training import one_class
@@ -126,7 +127,7 @@ def test_not_finite_loss_stops_and_keeps_the_checkpoint(
     assert all(bool(torch.isfinite(value).all()) for value in state["model"].values())
 
 
-class Stub(OneClassTrainer):  # type: ignore[misc]
+class Stub(OneClassTrainer):
     """Only what saving needs."""
 
     def __init__(self, folder: Path) -> None:
@@ -151,7 +152,7 @@ def test_unannotated_things_of_partial_sources_are_not_punished(data: Path) -> N
     assert background_weights(data / "data.yaml") == {"scenes": 1.0}
     assert background_weights(data / "other" / "data.yaml") == {}
     network: Any = build_network("yolov8n-seg")
-    network.args = one_class.import_ultralytics("ultralytics.utils").DEFAULT_CFG
+    network.args = import_ultralytics("ultralytics.utils").DEFAULT_CFG
     network.args.overlap_mask = False
     loss = PartialLoss(network)
     torch.manual_seed(0)

@@ -1,20 +1,37 @@
-"""The figures of the small validation."""
+"""The figures of validation, the choice of test sizes, and the classical baselines."""
 
 from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from fastsam_core.errors import AnnotationError
+from fastsam_core.masks import Masks
+from fastsam_core.training import validate
+from fastsam_core.training.baselines import BASELINES, felzenszwalb_masks, watershed_masks
+from fastsam_core.training.scenes import generate_scene
+from fastsam_core.training.scoring import Case, Scores, best_f1, evaluate, greedy_matches, truth_of
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import build_network
-from fastsam_core.training.validate import average_precision, best_f1, evaluate, greedy_matches, mask_iou, predict_masks
+from fastsam_core.training.validate import Row, Setting, bsds_cases, cases_of, model_of, recommend, segmenter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 
-def test_iou_of_known_masks() -> None:
-    masks = np.zeros((2, 4, 4), bool)
-    masks[0, :2] = masks[1, :, :2] = True
-    assert mask_iou(masks, masks) == pytest.approx(np.array([[1, 1 / 3], [1 / 3, 1]]))
+def labelled() -> LabelledImage:
+    layers = np.zeros((2, 60, 80), np.uint16)
+    layers[0, 10:30, 10:30] = 1
+    layers[1, 14:20, 14:20] = 2
+    return LabelledImage(np.full((60, 80, 3), 40, np.uint8), layers, np.zeros((60, 80), np.uint8))
 
 
 def test_each_instance_is_found_once() -> None:
@@ -26,12 +43,29 @@ def test_each_instance_is_found_once() -> None:
 def test_best_f1_by_hand() -> None:
     hits, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.7], np.float32)
     assert best_f1(hits, scores, 2) == pytest.approx((0.8, 0.7))
+    assert best_f1(hits[:0], scores[:0], 2) == (0.0, 0.0)
 
 
-def test_average_precision_by_hand() -> None:
-    hits, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.7], np.float32)
-    assert average_precision(hits, scores, 2) == pytest.approx(0.5 + 0.5 * 2 / 3)
-    assert average_precision(hits[:0], scores[:0], 2) == 0.0
+def test_perfect_masks_score_one_and_nested_ones_count() -> None:
+    case = cases_of([labelled()])[0]
+    assert truth_of(labelled()).areas_px.tolist() == [400 - 0, 36]
+    scores = evaluate(lambda image: case.truths[0], [case])
+    assert (scores.ap50, scores.ar10, scores.ar100, scores.best_overlap, scores.best_f1) == pytest.approx((1,) * 5)
+    assert (scores.images, scores.instances) == (1, 2)
+    assert scores.ar100_small == pytest.approx(1.0)
+    assert scores.ar100_large is None
+
+
+def test_every_annotator_counts() -> None:
+    first, second = Masks.from_dense(np.eye(4, dtype=bool)[None]), Masks.from_dense(np.ones((1, 4, 4), bool))
+    scores = evaluate(lambda image: first, [Case(np.zeros((4, 4, 3), np.uint8), (first, second))])
+    assert scores.instances == 2
+    assert scores.ar100 == pytest.approx(0.5)
+    assert scores.images == 1
+
+
+def test_nothing_to_measure() -> None:
+    assert evaluate(lambda image: Masks.empty((4, 4)), []) == Scores()
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +74,81 @@ def network() -> torch.nn.Module:
     return build_network("yolov8n-seg").eval()
 
 
-def test_untrained_network_scores_near_zero(network: torch.nn.Module) -> None:
-    layers = np.zeros((1, 60, 80), np.uint16)
-    layers[0, 10:30, 10:30] = 1
-    sample = LabelledImage(np.zeros((60, 80, 3), np.uint8), layers, np.zeros((60, 80), np.uint8))
-    scores = evaluate(network, [sample], 96)
-    assert scores.images == scores.instances == 1
+def test_untrained_network_scores_near_zero_and_is_left_alone(network: torch.nn.Module) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    scores = evaluate(segmenter(model_of(network), Setting((96, 64), 0.7)), cases_of([labelled()]))
+    assert scores.images == 1
     assert 0 <= scores.ap50 < 0.5
-    assert evaluate(network, [], 96).images == 0
+    assert network.state_dict().keys() == before.keys()
+    assert next(network.parameters()).requires_grad
 
 
-def test_masks_have_the_images_shape(network: torch.nn.Module) -> None:
-    masks, scores = predict_masks(network, np.zeros((50, 70, 3), np.uint8), 96, conf=0.0, top=5)
-    assert masks.shape == (5, 50, 70)
-    assert (np.diff(scores) <= 0).all()
+def row(source: str, sizes: str, ar100: float, f1: float, *, partial: bool) -> Row:
+    scores = Scores(ar100=ar100, best_f1=f1, best_conf=0.3, instances=10, images=1)
+    return Row(source, "x", sizes, 0.5, partial, 0.1, scores)
+
+
+def test_the_cheaper_of_equals_is_recommended() -> None:
+    rows = [row("a", "512", 0.50, 0.6, partial=False), row("b", "512", 0.40, 0.0, partial=True)]
+    rows += [row("a", "384,768", 0.51, 0.6, partial=False), row("b", "384,768", 0.40, 0.9, partial=True)]
+    setting, conf, means = recommend(rows)
+    assert setting == Setting((512,), 0.5)
+    assert conf == pytest.approx(0.3)
+    assert means[setting] == pytest.approx(((0.5 + 0.6) / 2 + 0.4) / 2)
+    rows[3] = row("b", "384,768", 0.60, 0.9, partial=True)
+    assert recommend(rows)[0] == Setting((384, 768), 0.5)
+
+
+def test_bsds_takes_every_annotator(tmp_path: Path) -> None:
+    for part in ("images/test", "gt/test"):
+        (tmp_path / part).mkdir(parents=True)
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "images/test/a.jpg")
+    halves = np.ones((6, 8), np.uint16)
+    halves[:, 4:] = 2
+    np.savez(tmp_path / "gt/test/a.npz", seg0=halves, seg1=np.ones((6, 8), np.uint16))
+    [case] = bsds_cases(tmp_path, "test", 5)
+    assert [len(truth) for truth in case.truths] == [2, 1]
+    with pytest.raises(AnnotationError):
+        next(bsds_cases(tmp_path, "val", 5))
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_baselines_give_valid_masks(name: str) -> None:
+    for image in (generate_scene(1, (64, 80)).image, np.zeros((40, 50, 3), np.uint8)):
+        masks = BASELINES[name](image)
+        assert masks.image_hw == image.shape[:2]
+        assert bool((np.diff(masks.scores) <= 0).all())
+
+
+def discs(inside: int, outside: int) -> NDArray[np.uint8]:
+    y, x = np.mgrid[:80, :120]
+    image = np.full((80, 120, 3), outside, np.uint8)
+    for centre in ((40, 30), (40, 52), (40, 95)):
+        image[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 12**2] = inside
+    return image
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(200, 20), (40, 210)])
+def test_watershed_separates_touching_discs(inside: int, outside: int) -> None:
+    masks = watershed_masks(discs(inside, outside))
+    assert len(masks) == 3
+
+
+def test_felzenszwalb_finds_discs() -> None:
+    found = felzenszwalb_masks(discs(200, 20))
+    assert int((found.areas_px > 300).sum()) >= 2
+
+
+def test_command_writes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(root: Path, spec: object, split: str, most: int | None) -> list[LabelledImage]:
+        return [labelled()]
+
+    monkeypatch.setattr(f"{validate.__name__}.load_source", one)
+    arguments = ["validate", "--data", str(tmp_path), "--baseline", "watershed", "--only", "dsb2018"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "t.json")])
+    validate.main()
+    [values] = json.loads((tmp_path / "t.json").read_text())
+    assert values["source"] == "dsb2018"
+    assert values["method"] == "watershed"
+    assert values["partial"] is False
+    assert values["instances"] == 2
