@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core.geometry import box_iou
+from fiftyone_fastsam._convert import masks_from_detections
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._target import field_type, open_target
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastsam_core.masks import Masks
+
 __all__ = ["DUPLICATE_IOU", "Comparison", "compare_fields"]
 
 DUPLICATE_IOU = 0.9
-"""Two labels of one field whose boxes overlap by more are the same object."""
+"""Two labels of one field that overlap by more are the same object."""
 
-_BATCH = 100
+_BATCH = 20
+"""Samples whose masks are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,12 @@ class Comparison:
 
 
 def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) -> Iterator[Comparison]:
-    """Compare two fields of detections box by box, and write down what differs.
+    """Compare two fields of detections label by label, and write down what differs.
 
-    The box of a mask that FastSAM made is the mask's own extent, so this tells how far masks and, say, the boxes of
-    the ground truth disagree. Every label gets the attribute ``best_iou`` (overlap with the best partner), labels of
-    the second field also ``duplicate``; samples get the field ``<second>_vs_<first>`` with the mean agreement, lowest
-    where to look first.
+    Two labels that have masks overlap as their pixels do (IoU), others as their boxes do. The box of a mask that
+    FastSAM made is the mask's own extent, so boxes tell how far masks and, say, the ground truth's boxes disagree.
+    Every label gets the attribute ``best_iou`` (overlap with the best partner), labels of the second field also
+    ``duplicate``; samples get the field ``<second>_vs_<first>`` with the mean agreement, lowest where to look first.
 
     Parameters
     ----------
@@ -93,21 +97,21 @@ def _compare(view: Any, first: str, second: str, result: str, min_iou: float) ->
     ids = view.values("id")
     for start in range(0, len(ids), _BATCH):
         batch = view.select(ids[start : start + _BATCH], ordered=True)
-        paths = [f"{name}.detections.bounding_box" for name in (first, second)]
         found: list[Comparison] = []
         best: tuple[list[Any], list[Any]] = ([], [])
         repeated: list[Any] = []
-        for id_, *stored in zip(*batch.values(["id", *paths]), strict=True):
-            a, b = (_corners(boxes or []) for boxes in stored)
-            iou = box_iou(a, b)
+        for sample in batch.select_fields([first, second]):
+            stored = [sample[first], sample[second]]
+            a, b = _shapes(sample, stored)
+            iou = _overlaps(a, b)
             best_a, best_b = iou.max(axis=1, initial=0), iou.max(axis=0, initial=0)
-            duplicate = np.triu(box_iou(b, b) > DUPLICATE_IOU, 1).any(axis=0)
+            duplicate = np.triu(_overlaps(b, b) > DUPLICATE_IOU, 1).any(axis=0)
             both = np.concatenate([best_a, best_b])
             agreement = float(both.mean()) if len(both) else None
             alone_a, alone_b = (int((values < min_iou).sum()) for values in (best_a, best_b))
-            found.append(Comparison(id_, agreement, alone_a, alone_b, int(duplicate.sum())))
-            for column, values, boxes in zip(best, (best_a, best_b), stored, strict=True):
-                column.append(None if boxes is None else values.tolist())
+            found.append(Comparison(sample.id, agreement, alone_a, alone_b, int(duplicate.sum())))
+            for column, values, labels in zip(best, (best_a, best_b), stored, strict=True):
+                column.append(None if labels is None else values.tolist())
             repeated.append(None if stored[1] is None else duplicate.tolist())
         batch.set_values(f"{first}.detections.best_iou", best[0])
         batch.set_values(f"{second}.detections.best_iou", best[1])
@@ -116,6 +120,48 @@ def _compare(view: Any, first: str, second: str, result: str, min_iou: float) ->
         yield from found
 
 
-def _corners(boxes_xywh: list[list[float]]) -> NDArray[np.float64]:
-    boxes = np.array(boxes_xywh, np.float64).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+def _shapes(sample: Any, stored: list[Any]) -> list[_Shapes]:
+    """Return the boxes and masks of both fields of a sample."""
+    fo = import_fiftyone()
+    fields = [[] if labels is None else list(labels.detections) for labels in stored]
+    image_hw = _image_hw(sample, [*fields[0], *fields[1]])
+    return [
+        _Shapes(
+            np.array([detection.bounding_box for detection in detections], np.float64).reshape(-1, 4),
+            None if image_hw is None else masks_from_detections(fo.Detections(detections=detections), image_hw),
+        )
+        for detections in fields
+    ]
+
+
+def _image_hw(sample: Any, detections: list[Any]) -> tuple[int, int] | None:
+    """Return the image's size, from its metadata or else from a mask and its box; None if there are no masks."""
+    with_mask = next((detection for detection in detections if detection.has_mask), None)
+    if with_mask is None:
+        return None
+    metadata = sample.metadata
+    if metadata is not None and metadata.height and metadata.width:
+        return metadata.height, metadata.width
+    height, width = with_mask.get_mask().shape
+    return round(height / with_mask.bounding_box[3]), round(width / with_mask.bounding_box[2])
+
+
+def _overlaps(a: _Shapes, b: _Shapes) -> NDArray[np.float64]:
+    """Return the IoU of each pair: of the masks if both have one, else of the boxes."""
+    iou = np.asarray(box_iou(a.corners(), b.corners()), np.float64)
+    if a.masks is not None and b.masks is not None:
+        rows, columns = np.flatnonzero(a.masks.areas_px), np.flatnonzero(b.masks.areas_px)
+        iou[np.ix_(rows, columns)] = a.masks[rows].iou(b.masks[columns])
+    return iou
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shapes:
+    """Boxes (relative x, y, width, height) and masks of one field of one sample; no masks if nothing has one."""
+
+    boxes_xywh: NDArray[np.float64]
+    masks: Masks | None
+
+    def corners(self) -> NDArray[np.float64]:
+        """Return the boxes as (x0, y0, x1, y1)."""
+        return np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1)

@@ -14,8 +14,6 @@ from fiftyone.plugins.context import build_plugin_contexts
 
 from fastsam_core.errors import OutputError
 from fiftyone_fastsam import doctor, enrich
-from fiftyone_fastsam.compare import compare_fields
-from fiftyone_fastsam.errors import LabelFieldError
 from fiftyone_fastsam.install import PLUGIN_NAME, install, operator_names
 from fiftyone_fastsam.operators import OPERATORS, _forms
 
@@ -179,27 +177,3 @@ def test_the_doctor_finds_what_is_wrong(plugins_dir: Path, dataset: Any, monkeyp
     assert ["forgotten" in finding.text or "not persistent" in finding.text for finding in wrong] == [True, True]
     monkeypatch.setattr(fo.config, "plugins_dir", str(plugins_dir / "none"))
     assert any("fastsam fiftyone install" in finding.remedy for finding in doctor.diagnose())
-
-
-def test_comparing_two_fields(dataset: Any) -> None:
-    def detections(*boxes: list[float]) -> Any:
-        return fo.Detections(detections=[fo.Detection(label="x", bounding_box=box) for box in boxes])
-
-    a, b = [0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]
-    first, second, third = dataset
-    first["one"], first["two"] = detections(a, b), detections(a, b, b)
-    second["one"], second["two"] = detections(a), detections([0.0, 0.0, 0.5, 0.25], b)
-    third["one"], third["two"] = detections(), None
-    for sample in (first, second, third):
-        sample.save()
-    found = list(compare_fields(dataset, "one", "two"))
-    assert [(c.agreement, c.unmatched_first, c.unmatched_second, c.duplicates_second) for c in found] == [
-        (1.0, 0, 0, 1),
-        (pytest.approx(1 / 3), 0, 1, 0),
-        (None, 0, 0, 0),
-    ]
-    assert dataset.values("two_vs_one") == [1.0, pytest.approx(1 / 3), None]
-    assert dataset.first().two.detections[2].duplicate
-    assert dataset.last().two is None
-    with pytest.raises(LabelFieldError):
-        compare_fields(dataset, "one", "filepath")
