@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core._sizes import further_size
 from fastsam_core._version import __version__
 from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
@@ -50,6 +51,8 @@ class Settings:
     imgsz: tuple[int, ...]
     snap_px: float
     stability: bool = False
+    adaptive: bool = False
+    """Whether a further size may be added, chosen by the objects that the others found."""
 
 
 class FastSAM:
@@ -148,7 +151,7 @@ class FastSAM:
         conf: float | None = None,
         iou: float | None = None,
         max_det: int = 300,
-        imgsz: int | Sequence[int] | None = None,
+        imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
     ) -> Settings:
@@ -160,7 +163,8 @@ class FastSAM:
             If one is out of range.
         """
         info = self.info
-        wanted: Any = info.imgsz if imgsz is None else imgsz
+        adaptive = isinstance(imgsz, str) and imgsz == "auto"
+        wanted: Any = info.imgsz if imgsz is None or adaptive else imgsz
         sizes = tuple(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else (wanted,)
         if not sizes:
             raise InvalidParameterError("No imgsz is given", expected="one size or more")
@@ -171,6 +175,7 @@ class FastSAM:
             imgsz=tuple(dict.fromkeys(_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
             snap_px=_number("snap_px", snap_px, 0, math.inf),
             stability=bool(stability),
+            adaptive=adaptive,
         )
 
     def segment(
@@ -180,7 +185,7 @@ class FastSAM:
         conf: float | None = None,
         iou: float | None = None,
         max_det: int = 300,
-        imgsz: int | Sequence[int] | None = None,
+        imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
     ) -> Masks:
@@ -196,10 +201,11 @@ class FastSAM:
             A box that overlaps a better one by more than this is dropped, in [0, 1]; 0.9 for FastSAM.
         max_det : int
             Masks at most.
-        imgsz : int or sequence of int, optional
+        imgsz : int, sequence of int or "auto", optional
             Longer side of the network's input in pixels, rounded up to a multiple of 32; 1024 for FastSAM. Larger
             finds smaller objects and takes longer. With several sizes the image is segmented at each, and masks found
-            more than once are kept once.
+            more than once are kept once. ``"auto"`` adds to the model's own size a larger one where the objects it
+            finds are small, and a smaller one where they fill the image.
         snap_px : float
             FastSAM's border rule: boxes within this many pixels of the border are drawn out to it (20 in the original).
         stability : bool
@@ -226,20 +232,26 @@ class FastSAM:
 
     def segment_with(self, image: Image, settings: Settings) -> Masks:
         """Find everything in an image that was read already, with checked settings."""
-        by_size = []
-        for imgsz in settings.imgsz:
-            windows = windows_of(image.image_hw, imgsz)
-            parts = []
-            for window in windows:
-                crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
-                [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings)
-                masks = decode(prediction, snap_px=settings.snap_px, stability=settings.stability)
-                parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
-            by_size.append(join_windows(windows, parts) if len(windows) > 1 else parts[0])
+        by_size = [self._segment_at(image, imgsz, settings) for imgsz in settings.imgsz]
+        used = list(settings.imgsz)
+        if settings.adaptive and (added := further_size(by_size[0], used[0])) is not None and added not in used:
+            by_size.append(self._segment_at(image, added, settings))
+            used.append(added)
         masks = by_size[0]
         if len(by_size) > 1:
             masks = drop_duplicates(Masks.concatenate(by_size), _ACROSS_SIZES_IOU)
-        return self.finish(masks, image, settings)
+        return self.finish(masks, image, replace(settings, imgsz=tuple(used)))
+
+    def _segment_at(self, image: Image, imgsz: int, settings: Settings) -> Masks:
+        """Segment at one test size, in windows if the image is very long."""
+        windows = windows_of(image.image_hw, imgsz)
+        parts = []
+        for window in windows:
+            crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
+            [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings)
+            masks = decode(prediction, snap_px=settings.snap_px, stability=settings.stability)
+            parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
+        return join_windows(windows, parts) if len(windows) > 1 else parts[0]
 
     def predict(
         self,

@@ -10,7 +10,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
@@ -86,7 +86,7 @@ def iter_segment(
     conf: float | None = None,
     iou: float | None = None,
     max_det: int = 300,
-    imgsz: int | Sequence[int] | None = None,
+    imgsz: int | Sequence[int] | Literal["auto"] | None = None,
     snap_px: float = 0,
     stability: bool = False,
 ) -> Generator[Step, None, None]:
@@ -190,7 +190,9 @@ def _prepare(job: _Job, model: FastSAM, settings: Settings, reader: Callable[[ob
 
 def _is_simple(image: Image, settings: Settings) -> bool:
     """Whether one forward pass does it: one test size, and no windows."""
-    return len(settings.imgsz) == 1 and len(windows_of(image.image_hw, settings.imgsz[0])) == 1
+    return (
+        not settings.adaptive and len(settings.imgsz) == 1 and len(windows_of(image.image_hw, settings.imgsz[0])) == 1
+    )
 
 
 def _forward(jobs: Sequence[_Job], model: FastSAM, settings: Settings) -> None:

@@ -118,6 +118,20 @@ def test_metadata_tells_how_masks_were_made() -> None:
     assert "mine" in repr(model)
 
 
+def test_auto_adds_a_size_that_suits_the_objects() -> None:
+    model = FastSAM(BlobNetwork(), ModelInfo(name="mine", imgsz=512))
+    assert model.settings(imgsz="auto").imgsz == (512,)
+    small = blobs((512, 512), [(60 * y, 60 * x) for y in range(1, 8) for x in range(1, 8)], 6)
+    large, middle = blobs((512, 512), [(256, 256)], 200), blobs((512, 512), [(200, 200)], 40)
+    for image, sizes in ((small, [512, 1024]), (large, [512, 256]), (middle, [512]), (small[:9, :9], [512, 256])):
+        masks = model.segment(image, imgsz="auto")
+        assert masks.metadata["imgsz"] == sizes
+        [step] = iter_segment([image], model, imgsz="auto")
+        assert step.masks is not None
+        assert step.masks.metadata["imgsz"] == sizes
+        assert len(step.masks) == len(masks) == len(model.segment(image))  # found twice, kept once
+
+
 def test_stability_comes_on_request() -> None:
     model = FastSAM(BlobNetwork(), ModelInfo(name="mine", imgsz=96))
     image = blobs((90, 90), [(40, 40)], 12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ from fastsam_core.errors import InvalidParameterError
 __all__ = [
     "DebugOption",
     "DeviceOption",
+    "ImgszOption",
     "ModelOption",
     "OutOption",
     "PrecisionOption",
@@ -22,6 +23,7 @@ __all__ = [
     "read_contrast",
     "read_list",
     "read_plane",
+    "read_sizes",
 ]
 
 _T = TypeVar("_T")
@@ -39,6 +41,12 @@ TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust", help="Load a pickle (.pt) whose sha256 is not known: it can run code.", rich_help_panel=_MODEL
+    ),
+]
+ImgszOption = Annotated[
+    str | None,
+    typer.Option(
+        "--imgsz", help="Longer side of the network's input, px; 320,640 for both; or auto.", rich_help_panel="Search"
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)]
@@ -86,6 +94,18 @@ def read_plane(text: str) -> int | Mapping[str, int]:
 
     plane = _read(text, read, "--plane", "'3' or 'T=2,Z=5'")
     return 0 if plane is None else plane
+
+
+def read_sizes(text: str | None) -> int | tuple[int, ...] | Literal["auto"] | None:
+    """Read ``640``, ``320,640`` or ``auto``."""
+
+    def read(value: str) -> int | tuple[int, ...] | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        sizes = tuple(int(size) for size in value.split(","))
+        return sizes[0] if len(sizes) == 1 else sizes
+
+    return _read(text, read, "--imgsz", "'640', '320,640' or 'auto'")
 
 
 def read_contrast(text: str | None) -> Any:

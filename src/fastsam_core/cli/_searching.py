@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
-from fastsam_core.cli._options import DeviceOption, ModelOption, PrecisionOption, RuntimeOption, TrustOption
+from fastsam_core.cli._options import (
+    DeviceOption,
+    ImgszOption,
+    ModelOption,
+    PrecisionOption,
+    RuntimeOption,
+    TrustOption,
+    read_sizes,
+)
 
 if TYPE_CHECKING:
     from fastsam_core.model import FastSAM, Settings
@@ -19,11 +27,8 @@ __all__ = ["Searching", "takes_model"]
 
 _PANEL: Final = "Search"
 _LOADING: Final = ("device", "runtime", "precision", "trust")
-_SEARCH: Final = ("conf", "iou", "max_det", "imgsz")
+_SEARCH: Final = ("conf", "iou", "max_det")
 
-ImgszOption = Annotated[
-    int | None, typer.Option(min=32, help="Longer side of the network's input, px.", rich_help_panel=_PANEL)
-]
 ConfOption = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_PANEL)]
 IouOption = Annotated[
     float | None,
@@ -54,7 +59,7 @@ class Searching:
     @property
     def search(self) -> dict[str, Any]:
         """Options of `FastSAM.segment`; ``None`` leaves the choice to the model."""
-        return {name: getattr(self, name) for name in _SEARCH}
+        return {name: getattr(self, name) for name in _SEARCH} | {"imgsz": read_sizes(self.imgsz)}
 
     def load(self) -> tuple[FastSAM, Settings]:
         """Load the model, with a bar if that lasts, and settle what the search leaves to it."""

@@ -14,6 +14,7 @@ import typer
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
+    ImgszOption,
     ModelOption,
     OutOption,
     PrecisionOption,
@@ -23,6 +24,7 @@ from fastsam_core.cli._options import (
     read_contrast,
     read_list,
     read_plane,
+    read_sizes,
 )
 from fastsam_core.cli._text import (
     NotOption,
@@ -87,9 +89,7 @@ def segment(
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = "fp32",
     trust: TrustOption = False,
-    imgsz: Annotated[
-        int | None, typer.Option(min=32, help="Longer side of the network's input, px.", rich_help_panel=_SEARCH)
-    ] = None,
+    imgsz: ImgszOption = None,
     conf: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_SEARCH)] = None,
     iou: Annotated[
         float | None,
@@ -149,7 +149,7 @@ def segment(
             "contrast": read_contrast(contrast),
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
-        search = {"imgsz": imgsz, "conf": conf, "iou": iou, "max_det": max_det}
+        search = {"imgsz": read_sizes(imgsz), "conf": conf, "iou": iou, "max_det": max_det}
         text_options = TextOptions(tuple(negatives or ()), text_mode, text_top, text_threshold)
         prompt_file = _prompt_file(prompts, points, boxes, polygon, text, text_options)
         if prompt_file.texts:
