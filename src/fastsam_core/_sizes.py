@@ -1,8 +1,8 @@
 """Test sizes: how large an image is shown to the network, and a further size where the objects ask for it.
 
 A detector finds objects best at the sizes, in pixels of its input, that it was trained on (Touvron et al. 2019,
-arXiv 1906.06423). Small nuclei in a large image want a larger input, things that fill the picture a smaller one. One pass
-tells how large the objects are.
+arXiv 1906.06423). Small nuclei in a large image want a larger input, things that fill the picture a smaller one. One
+pass tells how large the objects are.
 """
 
 from __future__ import annotations
