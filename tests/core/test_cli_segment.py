@@ -271,6 +271,7 @@ def test_an_output_folder_that_cannot_be_made(folder: Path) -> None:
         (["--prompts", "p.json"], "p.json"),
         (["--conf", "2"], "conf"),
         (["--imgsz", "1"], "imgsz"),
+        (["--imgsz", "320,large"], "imgsz"),
     ],
 )
 @pytest.mark.usefixtures("folder")

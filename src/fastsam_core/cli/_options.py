@@ -103,9 +103,11 @@ def read_sizes(text: str | None) -> int | tuple[int, ...] | Literal["auto"] | No
         if value == "auto":
             return "auto"
         sizes = tuple(int(size) for size in value.split(","))
+        if min(sizes) < 32:
+            raise ValueError(value)
         return sizes[0] if len(sizes) == 1 else sizes
 
-    return _read(text, read, "--imgsz", "'640', '320,640' or 'auto'")
+    return _read(text, read, "--imgsz", "'640', '320,640' or 'auto', from 32 on")
 
 
 def read_contrast(text: str | None) -> Any:
