@@ -220,7 +220,7 @@ def _steps(
 
 def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, iou: float) -> Scores:
     network.load_state_dict(trainer.ema)
-    return evaluate(segmenter(model_of(network), Setting((imgsz,), iou)), cases)
+    return evaluate(segmenter(model_of(network), Setting(str(imgsz), iou)), cases)
 
 
 def _largest(info: ModelInfo) -> int:

@@ -140,7 +140,7 @@ def write_thresholds(weights: Path, dataset: Path, imgsz: int) -> None:
 
     cases = cases_of(s for pool in load_split(dataset, "val", most=_CHECKED_IMAGES) for s in pool.samples)
     model = load_model(str(weights))
-    found = {iou: evaluate(segmenter(model, Setting((imgsz,), iou)), cases) for iou in (0.5, 0.7, 0.9)}
+    found = {iou: evaluate(segmenter(model, Setting(str(imgsz), iou)), cases) for iou in (0.5, 0.7, 0.9)}
     iou = max(found, key=lambda key: found[key].best_f1)
     conf = f"{max(found[iou].best_conf, 0.05):.2f}"
     LOGGER.info("thresholds from %d validation images: conf %s, iou %s", found[iou].images, conf, iou)

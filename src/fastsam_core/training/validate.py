@@ -42,15 +42,23 @@ _WORTH_IT = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How images are segmented: test sizes whose masks are merged, and box overlap of duplicates."""
+    """How images are segmented.
 
-    sizes: tuple[int, ...]
+    Parameters
+    ----------
+    sizes : str
+        Test sizes as on the command line: ``"640"``, ``"384,768"`` (masks are merged) or ``"auto"``.
+    iou : float
+        Box overlap of duplicates.
+    """
+
+    sizes: str
     iou: float
 
     @property
-    def name(self) -> str:
-        """Sizes as on the command line."""
-        return ",".join(map(str, self.sizes))
+    def imgsz(self) -> Any:
+        """What `FastSAM.segment` takes."""
+        return "auto" if self.sizes == "auto" else tuple(map(int, self.sizes.split(",")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,7 @@ def segmenter(model: FastSAM, setting: Setting) -> Callable[[NDArray[np.uint8]],
     """Return everything mode at one setting, with low thresholds."""
 
     def segment(image: NDArray[np.uint8]) -> Masks:
-        return model.segment(image, conf=LOWEST_CONF, iou=setting.iou, imgsz=setting.sizes, max_det=MOST_MASKS)
+        return model.segment(image, conf=LOWEST_CONF, iou=setting.iou, imgsz=setting.imgsz, max_det=MOST_MASKS)
 
     return segment
 
@@ -170,10 +178,10 @@ def measure(
         LOGGER.info(
             "%-20s %-9s iou %.2f: AP50 %.3f AR %.3f %.3f %.3f overlap %.3f F1 %.3f at %.2f, %d images, %d instances, "
             "%.2f s/image",
-            *(name, setting.name, setting.iou, scores.ap50, scores.ar10, scores.ar100, scores.ar1000),
+            *(name, setting.sizes, setting.iou, scores.ap50, scores.ar10, scores.ar100, scores.ar1000),
             *(scores.best_overlap, scores.best_f1, scores.best_conf, scores.images, scores.instances, seconds),
         )
-        yield Row(name, method, setting.name, setting.iou, partial, round(seconds, 3), scores)
+        yield Row(name, method, setting.sizes, setting.iou, partial, round(seconds, 3), scores)
 
 
 def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]]:
@@ -192,12 +200,12 @@ def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]
     """
     by_setting: dict[Setting, list[Row]] = {}
     for row in rows:
-        by_setting.setdefault(Setting(tuple(map(int, row.sizes.split(","))), row.iou), []).append(row)
+        by_setting.setdefault(Setting(row.sizes, row.iou), []).append(row)
     means: dict[Setting, float] = {}
     for setting, found in by_setting.items():
         figures = [row.scores.ar100 if row.partial else (row.scores.ar100 + row.scores.best_f1) / 2 for row in found]
         means[setting] = float(np.mean(figures))
-    cost = {setting: sum(size**2 for size in setting.sizes) for setting in means}
+    cost = {setting: np.mean([row.seconds for row in found]) for setting, found in by_setting.items()}
     chosen = max(means, key=lambda setting: means[setting])
     for setting in sorted(means, key=lambda setting: cost[setting]):
         if means[setting] >= means[chosen] - _WORTH_IT:
@@ -215,7 +223,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--bsds", type=Path, help="folder of BSDS500: val and test instead of the sources")
     parser.add_argument("--weights", default="builtin", help="model, weights file or training checkpoint")
     parser.add_argument("--baseline", choices=sorted(BASELINES), help="a classical method instead of a network")
-    parser.add_argument("--sizes", nargs="+", help="long sides; 384,768 merges two (default: the model's)")
+    parser.add_argument("--sizes", nargs="+", help="long sides; 384,768 merges two; auto")
     parser.add_argument("--iou", type=float, nargs="+", help="box overlap of duplicates (default: the model's)")
     parser.add_argument("--precision", default="fp32", help="fp32 or bf16")
     parser.add_argument("--most", type=int, help="images a source at most")
@@ -249,11 +257,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = _arguments()
     if arguments.baseline:
-        settings = [Setting((0,), 0.0)]
+        settings = [Setting("0", 0.0)]
         segments: list[Any] = [BASELINES[arguments.baseline]]
     else:
         model = load_model(arguments.weights, arguments.precision)
-        sizes = [tuple(map(int, size.split(","))) for size in arguments.sizes or [_sizes_text(model)]]
+        sizes = arguments.sizes or [",".join(map(str, model.settings().imgsz))]
         settings = [Setting(size, iou) for size in sizes for iou in arguments.iou or [model.info.iou]]
         segments = [segmenter(model, setting) for setting in settings]
     method = arguments.baseline or Path(arguments.weights).name
@@ -266,13 +274,9 @@ def main() -> None:
     if arguments.recommend:
         chosen, conf, means = recommend(rows)
         for setting, mean in means.items():
-            seconds = np.mean([r.seconds for r in rows if (r.sizes, r.iou) == (setting.name, setting.iou)])
-            LOGGER.info("sizes %-12s iou %.2f: %.4f, %.2f s/image", setting.name, setting.iou, mean, seconds)
-        LOGGER.info("recommended: --imgsz %s --iou %s --conf %.2f", chosen.name, chosen.iou, conf)
-
-
-def _sizes_text(model: FastSAM) -> str:
-    return ",".join(map(str, model.settings().imgsz))
+            seconds = np.mean([r.seconds for r in rows if (r.sizes, r.iou) == (setting.sizes, setting.iou)])
+            LOGGER.info("sizes %-12s iou %.2f: %.4f, %.2f s/image", setting.sizes, setting.iou, mean, seconds)
+        LOGGER.info("recommended: --imgsz %s --iou %s --conf %.2f", chosen.sizes, chosen.iou, conf)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_the_best_is_kept(tuned: tuple[Path, list[FinetuneStep]]) -> None:
 
 def test_what_the_model_knew_stays(tuned: tuple[Path, list[FinetuneStep]]) -> None:
     out, _ = tuned
-    cases, setting = cases_of(scene_samples(6, 192, first_seed=77)), Setting((192,), 0.5)
+    cases, setting = cases_of(scene_samples(6, 192, first_seed=77)), Setting("192", 0.5)
     before, after = (evaluate(segmenter(load_model(name), setting), cases) for name in ("builtin", str(out)))
     assert after.ar100 > 0.85 * before.ar100
 

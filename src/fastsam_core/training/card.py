@@ -1,0 +1,192 @@
+"""The measured tables of the model card, made from what ``validate`` and ``calibrate`` wrote.
+
+``python -m fastsam_core.training.card`` rewrites ``docs/model-card.md`` between its markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastsam_core._files import atomic_path
+from fastsam_core.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+LOGGER = logging.getLogger("fastsam_core.training.card")
+BEGIN: Final = "<!-- measured: begin (made by fastsam_core.training.card) -->"
+END: Final = "<!-- measured: end -->"
+METHODS: Final = ("watershed", "felzenszwalb")
+_TITLES: Final = {"watershed": "Otsu + watershed", "felzenszwalb": "Felzenszwalb"}
+_WHAT: Final = {
+    "dsb2018": "nuclei, all kinds",
+    "usiigaci_phase": "phase contrast cells",
+    "hbn_flakes": "2D material flakes",
+    "fruits_nuts": "nuts, held out",
+    "mushrooms": "dense mushrooms",
+    "granular_material": "grains",
+    "rock_grains": "pebbles, up to 1300 an image",
+    "building_facade": "facades, nested",
+    "tqb_indoor": "indoor, same building trained on",
+    "dhcn_indoor": "indoor, held out",
+    "coco_panoptic": "photographs, dense",
+    "coco_instances": "photographs",
+    "animals_openimages": "animals",
+    "microcontrollers": "boards",
+    "retail_products": "packs",
+    "otonom_road": "road",
+    "weld_defects": "weld seams, held out",
+    "bsds500_val": "photographs, every annotator",
+    "bsds500_test": "photographs, every annotator",
+}
+_COLUMNS: Final = (
+    ("AP50", "ap50"),
+    ("AR@10", "ar10"),
+    ("AR@100", "ar100"),
+    ("AR@1000", "ar1000"),
+    ("small", "ar100_small"),
+    ("medium", "ar100_medium"),
+    ("large", "ar100_large"),
+    ("Overlap", "best_overlap"),
+)
+
+
+def read_tables(files: Iterable[Path]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read the rows of validation tables and the reports of calibrations; the last row of a kind counts.
+
+    Returns
+    -------
+    rows : list of dict
+        One for each source, method and setting.
+    calibrations : list of dict
+        Reports of ``calibrate``.
+    """
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    calibrations = []
+    for path in sorted(files):
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):
+            calibrations.append(content)
+            continue
+        for row in content:
+            key = (row["source"], row["method"] if row["method"] in METHODS else "model", row["sizes"])
+            if row["images"] >= rows.get(key, {"images": 0})["images"]:
+                rows[key] = row
+    return list(rows.values()), calibrations
+
+
+def measured_tables(rows: Sequence[Mapping[str, Any]], calibrations: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables as Markdown."""
+    lines: list[str] = []
+    for title, wanted in (("Microscopy", _MICROSCOPY), ("Photographs", None), ("BSDS500, evaluation only", _BSDS)):
+        chosen = [row for row in rows if _belongs(row["source"], wanted)]
+        if chosen:
+            lines += [f"### {title}", "", *_table(chosen), ""]
+    lines += _gains(rows)
+    for report in calibrations:
+        lines += _calibration(report)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_MICROSCOPY: Final = ("dsb2018", "usiigaci_phase", "hbn_flakes")
+_BSDS: Final = ("bsds500_val", "bsds500_test")
+
+
+def _belongs(source: str, wanted: tuple[str, ...] | None) -> bool:
+    return source in wanted if wanted is not None else source not in _MICROSCOPY + _BSDS
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    order = {name: place for place, name in enumerate(_WHAT)}
+    lines = [
+        "| Source | What | Method | Images (instances) | " + " | ".join(title for title, _ in _COLUMNS) + " |",
+        "|---" * (4 + len(_COLUMNS)) + "|",
+    ]
+    for row in sorted(rows, key=lambda row: (order.get(row["source"], 99), row["method"] in METHODS)):
+        partial = " (partial)" if row["partial"] else ""
+        method = _TITLES.get(row["method"], f"built-in, {row['sizes'].replace(',', ' + ')} px")
+        cells = [_number(row[name]) for _, name in _COLUMNS]
+        lines.append(
+            f"| {row['source']} | {_WHAT.get(row['source'], '')}{partial} | {method} | {row['images']} "
+            f"({row['instances']}) | " + " | ".join(cells) + " |"
+        )
+    return lines
+
+
+def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say by how much the model is ahead of the baseline, source by source."""
+    models = {row["source"]: row for row in rows if row["method"] not in METHODS}
+    lines = []
+    for row in rows:
+        model = models.get(row["source"])
+        if row["method"] not in METHODS or model is None:
+            continue
+        name = "ap50" if row["source"] in _MICROSCOPY else "ar100"
+        gain = f"{model[name] / row[name]:.2f} ×" if row[name] > 0 else "baseline 0"
+        lines.append(f"| {row['source']} | {name.upper()} | {_number(model[name])} | {_number(row[name])} | {gain} |")
+    if not lines:
+        return []
+    head = [
+        "### Against classical methods",
+        "",
+        "| Source | Figure | Built-in | Classical | Ratio |",
+        "|---|---|---|---|---|",
+    ]
+    return [*head, *lines, ""]
+
+
+def _calibration(report: Mapping[str, Any]) -> list[str]:
+    tested = report["tested"]
+    lines = [
+        "### Score and quality",
+        "",
+        f"Fitted on {report['fitted']['images']} validation images ({report['fitted']['masks']} masks), measured on "
+        f"{tested['images']} others ({tested['masks']} masks).",
+        "",
+        "| Ranked by | Spearman with true IoU | Pearson | AP | AP50 | AR@10 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("score", "quality"):
+        cells = [_number(tested[f"{kind}_{name}"]) for kind in ("spearman", "pearson", "ap", "ap50", "ar10")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def rewrite(card: Path, text: str) -> None:
+    """Put text between the markers of a card.
+
+    Raises
+    ------
+    OutputError
+        If the card has no markers.
+    """
+    old = card.read_text(encoding="utf-8")
+    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
+        raise OutputError(f"{card} has no place for the tables", expected=f"{BEGIN} … {END}", remedy="add the markers")
+    before, after = old.split(BEGIN)[0], old.split(END)[1]
+    with atomic_path(card) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Rewrite the tables of the card."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.card", description=__doc__)
+    parser.add_argument("--tables", type=Path, default=Path("docs/training"), help="folder of JSON files")
+    parser.add_argument("--card", type=Path, default=Path("docs/model-card.md"))
+    arguments = parser.parse_args()
+    rows, calibrations = read_tables(arguments.tables.glob("*.json"))
+    rewrite(arguments.card, measured_tables(rows, calibrations))
+    LOGGER.info("%s: %d rows, %d calibrations", arguments.card, len(rows), len(calibrations))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Expected IoU of masks: figures, the fitted model, its file form, and what it says when it is damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from fastsam_core.errors import AnnotationError, CheckpointError
+from fastsam_core.masks import Masks
+from fastsam_core.quality import FIGURES, Curve, QualityModel, figures_of
+from fastsam_core.testing import masks_strategy
+from fastsam_core.training.calibrate import Judged, compare, fit
+
+
+def with_stability(masks: Masks, seed: int = 0) -> Masks:
+    return masks.with_fields(stability=np.random.default_rng(seed).random(len(masks)))
+
+
+@given(masks_strategy())
+@settings(max_examples=40, deadline=None)
+def test_figures_are_finite(masks: Masks) -> None:
+    figures = figures_of(with_stability(masks))
+    assert figures.shape == (len(masks), len(FIGURES))
+    assert np.isfinite(figures).all()
+
+
+def test_figures_of_known_shapes() -> None:
+    stack = np.zeros((2, 40, 60), bool)
+    stack[0, :20, :20] = True
+    stack[1, 25:35, 20:50] = True
+    stack[1, 25:30, 35:50] = False
+    masks = with_stability(Masks.from_dense(stack, [0.5, 0.9]))
+    named = dict(zip(FIGURES, figures_of(masks).T, strict=True))
+    assert named["fill"] == pytest.approx([1.0, 225 / 300])
+    assert named["log_odds"] == pytest.approx([0.0, np.log(9)])
+    assert named["box_agreement"] == pytest.approx([1.0, 1.0])
+    assert named["at_border"].tolist() == [2, 0]
+    assert named["solidity"][0] == pytest.approx(1.0)
+    assert named["solidity"][1] < 0.9
+    assert named["log_share"][0] == pytest.approx(np.log(400 / 2400))
+
+
+def test_covered_parts_count_for_weaker_masks_only() -> None:
+    stack = np.zeros((2, 10, 10), bool)
+    stack[0, :, :6] = stack[1, :, 4:] = True
+    masks = with_stability(Masks.from_dense(stack, [0.9, 0.4]))
+    assert figures_of(masks, ("inside_others",))[:, 0] == pytest.approx([0, 20 / 60])
+
+
+def judged(seed: int, count: int = 60) -> Judged:
+    """Return made-up masks whose true IoU follows roundness, while their scores are noise."""
+    rng = np.random.default_rng(seed)
+    stack = np.zeros((count, 64, 64), bool)
+    quality = rng.random(count)
+    for mask, good in zip(stack, quality, strict=True):
+        y, x, side = *rng.integers(2, 30, 2), int(rng.integers(10, 30))
+        mask[y : y + side, x : x + side] = rng.random((side, side)) < 0.4 + 0.6 * good
+    masks = with_stability(Masks.from_dense(stack, rng.random(count)), seed).sort()
+    fill = masks.areas_px / np.prod(masks.extents_xyxy[:, 2:] - masks.extents_xyxy[:, :2], axis=1)
+    true = np.clip((fill - 0.4) / 0.6, 0, 1)
+    iou = np.zeros((count, count))
+    np.fill_diagonal(iou, true)
+    return Judged(masks, iou, np.full(count, 400))
+
+
+def test_quality_follows_the_true_iou_better_than_noise() -> None:
+    model = fit([judged(seed) for seed in range(6)])
+    report = compare([judged(seed) for seed in range(10, 14)], model)
+    assert report["spearman_quality"] > 0.8
+    assert abs(report["spearman_score"]) < 0.3
+    assert report["ap_quality"] > report["ap_score"]
+
+
+def test_file_form_is_exact() -> None:
+    model = fit([judged(seed) for seed in range(3)], ("log_odds", "fill"))
+    again = QualityModel.from_json(model.to_json())
+    assert again == model
+    assert not model.needs_stability
+    masks = judged(9).masks
+    assert np.array_equal(again.predict(masks), model.predict(masks))
+    assert again.predict(masks[:0]).shape == (0,)
+    assert float(model.predict(masks).min()) >= 0
+
+
+def test_curves_add_up() -> None:
+    model = QualityModel(0.2, (Curve("fill", (0.0, 1.0), (0.0, 0.5)),))
+    masks = Masks.from_dense(np.ones((1, 4, 4), bool))
+    assert model.predict(masks).tolist() == pytest.approx([0.7])
+    assert replace(model, offset=0.9).predict(masks).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        json.dumps({"offset": 0}),
+        json.dumps({"offset": 0, "curves": [{"figure": "beauty", "knots": [0], "values": [0]}]}),
+        json.dumps({"offset": 0, "curves": [{"figure": "fill", "knots": [1, 0], "values": [0, 0]}]}),
+        json.dumps({"offset": 0, "curves": [{"figure": "fill", "knots": [0, 1], "values": [0]}]}),
+    ],
+)
+def test_damaged_models_are_refused(text: str) -> None:
+    with pytest.raises(CheckpointError, match="quality model"):
+        QualityModel.from_json(text)
+
+
+def test_too_few_masks() -> None:
+    with pytest.raises(AnnotationError, match="too few masks"):
+        fit([judged(0, 5)])
