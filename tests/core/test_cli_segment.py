@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -341,9 +342,7 @@ def test_an_image_that_the_prompt_file_leaves_out_is_reported(folder: Path) -> N
 
 
 def test_text_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
     result = run("photos", "--text", "a cup")
     assert result.exit_code == 1
     assert "pip install 'fastsam-plugins[text]'" in result.stderr
