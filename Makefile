@@ -51,9 +51,12 @@ docs: $(TEST_STAMP)  ## Build the documentation in site/
 	$(BIN)/mkdocs build --strict
 
 .PHONY: train-smoke
-train-smoke: $(TEST_STAMP)  ## Train for two steps on the images in $FASTSAM_DATA
+train-smoke: $(TEST_STAMP)  ## Train one epoch on 96 generated scenes, in two parts, and check the loss
 	rm -rf runs/smoke
-	$(BIN)/python -m fastsam_core.training --data "$${FASTSAM_DATA:-../shared/data}/train" --run runs/smoke --scene-count 8 --steps 2
+	$(BIN)/python -m fastsam_core.training --run runs/smoke --scene-count 96 --size 256 --steps 6
+	$(BIN)/python -m fastsam_core.training --run runs/smoke --scene-count 96 --size 256 --steps 24
+	$(BIN)/python -m fastsam_core.training.export runs/smoke/last.pt runs/smoke/smoke.safetensors --imgsz 256
+	$(BIN)/python -m pytest tests/core/training/test_smoke.py -q
 
 .PHONY: pins
 pins: $(DEMO_STAMP)  ## Resolve newer versions into requirements/*.txt

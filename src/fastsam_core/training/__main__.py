@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ LOGGER = logging.getLogger("fastsam_core.training")
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of labelled sources")
+    parser.add_argument("--data", type=Path, help="folder of labelled sources (default: generated scenes only)")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--scenes", type=Path, help="folder of generated scenes (default: RUN/scenes)")
     parser.add_argument("--scene-count", type=int, default=1500)
@@ -35,6 +36,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
     parser.add_argument("--anneal-steps", type=int, help="decay the learning rate to zero over so many steps")
     parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
+    parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
+    parser.add_argument("--size", type=int, help="train at this long side only (for trying things out)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -60,7 +63,10 @@ def main() -> None:
     stream_config = StreamConfig(seed=arguments.seed)
     if arguments.anneal_steps:
         stream_config = for_decay(stream_config)
-    trainer = Trainer(TrainConfig(learning_rate=arguments.learning_rate, stream=stream_config), arguments.run)
+    if arguments.size:
+        stream_config = replace(stream_config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
+    config = TrainConfig(learning_rate=arguments.learning_rate, save_every_s=arguments.save_every, stream=stream_config)
+    trainer = Trainer(config, arguments.run)
     checkpoint = arguments.resume or arguments.run / "last.pt"
     if arguments.resume or checkpoint.is_file():
         trainer.restore(checkpoint)
@@ -68,7 +74,8 @@ def main() -> None:
     if arguments.anneal_steps and not trainer.annealing:
         trainer.anneal(arguments.anneal_steps)
     _stop_on_terminate(trainer)
-    pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in SOURCES if spec.share > 0]
+    specs = [spec for spec in SOURCES if spec.share > 0] if arguments.data else []
+    pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in specs]
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
     scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count)
     LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))

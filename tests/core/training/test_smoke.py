@@ -1,0 +1,54 @@
+"""``make train-smoke`` in small: the loss falls, and a run that is killed and resumed gives the same weights."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from fastsam_core.training.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEPS = 20
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the training loop forks")
+
+
+def start(run: Path, scenes: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "fastsam_core.training", "--run", str(run), "--scenes", str(scenes)]
+    arguments = ["--scene-count", "6", "--size", "64", "--steps", str(STEPS), *more]
+    return subprocess.Popen([*command, *arguments], start_new_session=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 200) -> None:
+    until = time.monotonic() + seconds
+    while not path.is_file() and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.02)
+    assert path.is_file()
+
+
+def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path) -> None:
+    assert start(tmp_path / "straight", tmp_path / "scenes").wait() == 0
+    killed = start(tmp_path / "killed", tmp_path / "scenes", "--save-every", "0")
+    wait_for(tmp_path / "killed" / "last.pt", killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = load_checkpoint(tmp_path / "killed" / "last.pt")["step"]
+    assert start(tmp_path / "killed", tmp_path / "scenes").wait() == 0
+    straight, resumed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("straight", "killed"))
+    assert 0 < before < STEPS
+    assert straight["step"] == resumed["step"] == STEPS
+    for part in ("network", "ema"):
+        for name, value in straight[part].items():
+            assert torch.equal(value, resumed[part][name]), f"{part} {name}"
+    with (tmp_path / "straight" / "log.csv").open() as stream:
+        losses = [sum(float(row[name]) for name in ("box", "seg", "cls", "dfl")) for row in csv.DictReader(stream)]
+    assert losses[-1] < losses[0]
