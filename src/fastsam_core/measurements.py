@@ -52,7 +52,7 @@ def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
         **{name: extents[:, axis] for name, axis in zip(_COUNTED[3:], (1, 0, 3, 2), strict=True)},
     }
     empty = masks.areas_px == 0
-    shapes = {**_moments(masks), "perimeter_px": perimeters(masks), "solidity": _solidities(masks)}
+    shapes = {**_moments(masks), "perimeter_px": _perimeters(masks), "solidity": _solidities(masks)}
     columns |= {name: np.where(empty, np.nan, column) for name, column in shapes.items()}
     return columns | {name: column for name, column in masks.fields.items() if name not in columns}
 
@@ -93,7 +93,7 @@ def _moments(masks: Masks) -> dict[str, FloatArray]:
     }
 
 
-def perimeters(masks: Masks) -> FloatArray:
+def _perimeters(masks: Masks) -> FloatArray:
     """Count how often lines in four directions cross the outline, and weigh by their distance (Cauchy-Crofton)."""
     runs, offsets = masks.runs, masks.offsets
     across = np.diff(offsets)

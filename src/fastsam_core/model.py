@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from fastsam_core.geometry import Letterbox, letterbox
 from fastsam_core.images import Image, read_image
 from fastsam_core.masks import Masks
 from fastsam_core.network import Network, Prediction, suppress
+from fastsam_core.quality import METADATA_KEY, QualityModel
 from fastsam_core.registry import BUILTIN
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FastSAM", "Settings"]
 
 UInt8Array = npt.NDArray[np.uint8]
+RankBy = Literal["score", "quality"]
 
 _MIN_IMGSZ = 32
 _LONGEST_ASPECT = 6.0
@@ -51,6 +53,7 @@ class Settings:
     imgsz: tuple[int, ...]
     snap_px: float
     stability: bool = False
+    rank_by: RankBy = "score"
     adaptive: bool = False
     """Whether a further size may be added, chosen by the objects that the others found."""
 
@@ -82,6 +85,8 @@ class FastSAM:
     ) -> None:
         self.network = network
         self.info = info if info is not None else ModelInfo(name="custom")
+        stored = self.info.details.get(METADATA_KEY)
+        self.quality_model = QualityModel.from_json(stored) if stored else None
         self.device = device
         self.precision = precision
         self.runtime = runtime
@@ -154,6 +159,7 @@ class FastSAM:
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
+        rank_by: RankBy = "score",
     ) -> Settings:
         """Check the settings of `segment` and fill in the model's recommended values.
 
@@ -175,6 +181,7 @@ class FastSAM:
             imgsz=tuple(dict.fromkeys(_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
             snap_px=_number("snap_px", snap_px, 0, math.inf),
             stability=bool(stability),
+            rank_by=self._rank_by(rank_by),
             adaptive=adaptive,
         )
 
@@ -188,6 +195,7 @@ class FastSAM:
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
+        rank_by: RankBy = "score",
     ) -> Masks:
         """Find everything in an image.
 
@@ -210,11 +218,15 @@ class FastSAM:
             FastSAM's border rule: boxes within this many pixels of the border are drawn out to it (20 in the original).
         stability : bool
             Also give ``fields["stability"]``: how little each mask changes with the threshold, 0 to 1.
+        rank_by : {"score", "quality"}
+            What comes first, and stays where several sizes give more than ``max_det`` masks: what is most surely there,
+            or the masks with the best expected outline, for which the weights need a quality model.
 
         Returns
         -------
         Masks
-            At the image's own resolution, best score first; boxes in which no pixel passes are left out.
+            At the image's own resolution, best first; boxes in which no pixel passes are left out. Weights with a
+            quality model give ``fields["quality"]``, the IoU that each mask can be expected to have.
 
         Raises
         ------
@@ -227,7 +239,9 @@ class FastSAM:
         -----
         Images more than six times longer than wide are cut into overlapping windows along their length.
         """
-        settings = self.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability)
+        settings = self.settings(
+            conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability, rank_by=rank_by
+        )
         return self.segment_with(read_image(image), settings)
 
     def segment_with(self, image: Image, settings: Settings) -> Masks:
@@ -299,10 +313,27 @@ class FastSAM:
             found.update(zip(indices, kept, strict=True))
         return [found[index] for index in range(len(prepared))]
 
+    def _rank_by(self, wanted: RankBy) -> RankBy:
+        if wanted not in get_args(RankBy):
+            raise InvalidParameterError(
+                "Unknown ranking", expected=f"one of {', '.join(get_args(RankBy))}", actual=repr(wanted)
+            )
+        if wanted == "quality" and self.quality_model is None:
+            raise InvalidParameterError(
+                f"{self.name} has no quality model to rank by",
+                expected="weights that were calibrated",
+                remedy="python -m fastsam_core.training.calibrate --write stores one in a weights file",
+            )
+        return wanted
+
     def finish(self, masks: Masks, image: Image, settings: Settings) -> Masks:
         """Leave out empty masks and those beyond ``max_det``, and record in the metadata how the rest was made."""
         if not masks.areas_px.all():
             masks = masks.filter(min_area_px=1)
+        if self.quality_model is not None:
+            masks = masks.with_fields(quality=self.quality_model.predict(masks))
+        if settings.rank_by == "quality":
+            masks = masks.sort("quality")
         if len(masks) > settings.max_det:
             masks = masks[: settings.max_det]
         return masks.with_metadata(

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from fastsam_core import _measure_kernels
 from fastsam_core.errors import CheckpointError
-from fastsam_core.measurements import perimeters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +29,7 @@ METADATA_KEY: Final = "quality_model"
 """Where a weights file keeps its model, as JSON."""
 
 _SMALLEST: Final = 1e-6
+_BEST: Final = 10
 
 
 def _log_odds(masks: Masks) -> NDArray[np.float64]:
@@ -38,16 +37,15 @@ def _log_odds(masks: Masks) -> NDArray[np.float64]:
     return np.asarray(np.log(score / (1 - score)))
 
 
-def _log_share(masks: Masks) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.maximum(masks.areas_px, 1) / (masks.image_hw[0] * masks.image_hw[1])))
+def _image_log_odds(masks: Masks) -> NDArray[np.float64]:
+    best = np.sort(_log_odds(masks))[-_BEST:]
+    return np.full(len(masks), best.mean() if len(best) else 0.0)
 
 
-def _log_side(masks: Masks) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.maximum(masks.areas_px, 1)) / 2)
-
-
-def _fill(masks: Masks) -> NDArray[np.float64]:
-    return np.asarray(masks.areas_px / np.maximum(_areas(masks.extents_xyxy), 1))
+def _relative_side(masks: Masks) -> NDArray[np.float64]:
+    log_side = np.log(np.maximum(masks.areas_px, 1)) / 2
+    weights = masks.scores.astype(np.float64) ** 2 + _SMALLEST
+    return np.asarray(log_side - np.average(log_side, weights=weights)) if len(masks) else log_side
 
 
 def _box_agreement(masks: Masks) -> NDArray[np.float64]:
@@ -57,28 +55,8 @@ def _box_agreement(masks: Masks) -> NDArray[np.float64]:
     return np.asarray(shared / np.maximum(_areas(boxes) + _areas(extents) - shared, _SMALLEST))
 
 
-def _compactness(masks: Masks) -> NDArray[np.float64]:
-    return np.asarray(np.minimum(4 * np.pi * masks.areas_px / np.maximum(perimeters(masks), 1) ** 2, 1.5))
-
-
-def _solidity(masks: Masks) -> NDArray[np.float64]:
-    hulls = _measure_kernels.hull_areas(masks.runs, masks.offsets)
-    return np.asarray(np.minimum(masks.areas_px / np.maximum(hulls, 1), 1))
-
-
-def _stability(masks: Masks) -> NDArray[np.float64]:
-    return np.asarray(masks.fields["stability"], np.float64)
-
-
-def _at_border(masks: Masks) -> NDArray[np.float64]:
-    height, width = masks.image_hw
-    return np.asarray(np.sum(masks.extents_xyxy == np.array([0, 0, width, height]), axis=1), np.float64)
-
-
-def _inside_others(masks: Masks) -> NDArray[np.float64]:
-    """Largest part of a mask that a better-scored mask covers: doubles and fragments have much of it."""
-    shared = masks.overlaps(masks) * (masks.scores[None, :] > masks.scores[:, None])
-    return np.asarray(shared.max(axis=1, initial=0) / np.maximum(masks.areas_px, 1))
+def _fill(masks: Masks) -> NDArray[np.float64]:
+    return np.asarray(masks.areas_px / np.maximum(_areas(masks.extents_xyxy), 1))
 
 
 def _areas(boxes_xyxy: NDArray[np.integer] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,21 +65,17 @@ def _areas(boxes_xyxy: NDArray[np.integer] | NDArray[np.float64]) -> NDArray[np.
 
 FIGURES: Final[Mapping[str, Callable[[Masks], NDArray[np.float64]]]] = {
     "log_odds": _log_odds,
-    "stability": _stability,
-    "log_share": _log_share,
-    "log_side": _log_side,
-    "fill": _fill,
+    "image_log_odds": _image_log_odds,
+    "relative_side": _relative_side,
     "box_agreement": _box_agreement,
-    "compactness": _compactness,
-    "solidity": _solidity,
-    "at_border": _at_border,
-    "inside_others": _inside_others,
+    "fill": _fill,
 }
 """Name -> figure of N masks, float64 (N,).
 
-The score's log odds, how little the mask changes with the threshold, its share of the image, the root of its area, its
-part of its extent, overlap of its extent with the detected box, roundness, its part of its convex hull, sides that
-touch the image's border, and the part covered by better-scored masks."""
+The score's log odds; those of the ten best masks of the image; the logarithm of the mask's side over that of the
+image's surest masks; IoU of the mask's extent with the detected box; the mask's part of its extent. All come from areas
+and boxes. Stability, roundness and convexity were tried and added nothing to these.
+"""
 
 
 def figures_of(masks: Masks, names: tuple[str, ...] = tuple(FIGURES)) -> NDArray[np.float64]:
@@ -132,11 +106,6 @@ class QualityModel:
 
     offset: float
     curves: tuple[Curve, ...]
-
-    @property
-    def needs_stability(self) -> bool:
-        """Whether masks have to be decoded with ``stability=True``."""
-        return any(curve.figure == "stability" for curve in self.curves)
 
     def predict(self, masks: Masks) -> NDArray[np.float32]:
         """Estimate the IoU of each mask, float32 (N,) in [0, 1]."""

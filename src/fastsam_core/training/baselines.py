@@ -1,12 +1,13 @@
 """Classical segmentation from scikit-image: what the built-in model is measured against.
 
 Photographs: Felzenszwalb's graph-based regions (IJCV 2004) at several scales, merged. Microscopy: Otsu's threshold,
-then a watershed on the distance transform that separates touching objects. Both have no score; they are ranked by how
-much a region stands out from what surrounds it.
+then a watershed on the distance transform that separates touching objects. Neither has scores: regions are ranked by
+area (which gave them a higher recall than contrast), objects by how much they stand out from what surrounds them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BASELINES", "felzenszwalb_masks", "watershed_masks"]
 
-_SCALES: Final = (50, 150, 400, 1000, 2500)
+_SCALES: Final = (100, 400, 1600)
 _SAME_IOU: Final = 0.85
 """Regions of several scales that overlap by more than this are one."""
 _LEAST_PX: Final = 20
+_LEAST_REGION_PX: Final = 60
 
 
 def felzenszwalb_masks(rgb8: NDArray[np.uint8]) -> Masks:
-    """Segment a photograph at five scales and keep every region once.
+    """Segment a photograph at three scales and keep every region once.
 
     Parameters
     ----------
@@ -37,15 +39,15 @@ def felzenszwalb_masks(rgb8: NDArray[np.uint8]) -> Masks:
     Returns
     -------
     Masks
-        Best contrast first.
+        Largest first.
     """
     from skimage.segmentation import felzenszwalb
 
     image = rgb8.astype(np.float64) / 255
-    by_scale = [
-        Masks.from_label_map(felzenszwalb(image, scale=scale, sigma=0.8, min_size=_LEAST_PX) + 1) for scale in _SCALES
-    ]
-    return drop_duplicates(_ranked(Masks.concatenate(by_scale), rgb8), _SAME_IOU)
+    labels = [felzenszwalb(image, scale=scale, sigma=0.8, min_size=_LEAST_REGION_PX) + 1 for scale in _SCALES]
+    regions = Masks.concatenate([Masks.from_label_map(found) for found in labels])
+    share = regions.areas_px / (rgb8.shape[0] * rgb8.shape[1])
+    return drop_duplicates(replace(regions, scores=share.astype(np.float32)), _SAME_IOU)
 
 
 def watershed_masks(rgb8: NDArray[np.uint8]) -> Masks:

@@ -45,7 +45,7 @@ class Judged:
     Parameters
     ----------
     masks : Masks
-        With ``fields["stability"]``, best score first.
+        Best score first.
     iou : ndarray of shape (N, M)
         With each of the image's instances.
     areas_px : ndarray of shape (M,)
@@ -70,7 +70,7 @@ def judge(model: FastSAM, samples: Iterable[LabelledImage], sizes: Sequence[int]
     found = []
     for sample in samples:
         truth = truth_of(sample)
-        masks = model.segment(sample.image, conf=LOWEST_CONF, iou=iou, imgsz=tuple(sizes), stability=True)
+        masks = model.segment(sample.image, conf=LOWEST_CONF, iou=iou, imgsz=tuple(sizes))
         if len(truth) and len(masks):
             masks = masks.sort()
             found.append((masks, masks.iou(truth), truth.areas_px))

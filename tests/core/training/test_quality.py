@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from fastsam_core.errors import AnnotationError, CheckpointError
+from fastsam_core import FastSAM
+from fastsam_core.checkpoints import find_weights
+from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError
 from fastsam_core.masks import Masks
-from fastsam_core.quality import FIGURES, Curve, QualityModel, figures_of
+from fastsam_core.quality import FIGURES, METADATA_KEY, Curve, QualityModel, figures_of
 from fastsam_core.testing import masks_strategy
 from fastsam_core.training.calibrate import Judged, compare, fit
+from fastsam_core.training.export import change_facts
+from fastsam_core.training.scenes import generate_scene
 
-
-def with_stability(masks: Masks, seed: int = 0) -> Masks:
-    return masks.with_fields(stability=np.random.default_rng(seed).random(len(masks)))
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @given(masks_strategy())
 @settings(max_examples=40, deadline=None)
 def test_figures_are_finite(masks: Masks) -> None:
-    figures = figures_of(with_stability(masks))
+    figures = figures_of(masks)
     assert figures.shape == (len(masks), len(FIGURES))
     assert np.isfinite(figures).all()
 
@@ -33,22 +37,14 @@ def test_figures_of_known_shapes() -> None:
     stack[0, :20, :20] = True
     stack[1, 25:35, 20:50] = True
     stack[1, 25:30, 35:50] = False
-    masks = with_stability(Masks.from_dense(stack, [0.5, 0.9]))
+    masks = replace(Masks.from_dense(stack, [0.5, 0.9]), boxes_xyxy=np.array([[0, 0, 20, 40], [20, 25, 50, 35]]))
     named = dict(zip(FIGURES, figures_of(masks).T, strict=True))
     assert named["fill"] == pytest.approx([1.0, 225 / 300])
     assert named["log_odds"] == pytest.approx([0.0, np.log(9)])
-    assert named["box_agreement"] == pytest.approx([1.0, 1.0])
-    assert named["at_border"].tolist() == [2, 0]
-    assert named["solidity"][0] == pytest.approx(1.0)
-    assert named["solidity"][1] < 0.9
-    assert named["log_share"][0] == pytest.approx(np.log(400 / 2400))
-
-
-def test_covered_parts_count_for_weaker_masks_only() -> None:
-    stack = np.zeros((2, 10, 10), bool)
-    stack[0, :, :6] = stack[1, :, 4:] = True
-    masks = with_stability(Masks.from_dense(stack, [0.9, 0.4]))
-    assert figures_of(masks, ("inside_others",))[:, 0] == pytest.approx([0, 20 / 60])
+    assert named["image_log_odds"] == pytest.approx([np.log(9) / 2] * 2)
+    assert named["box_agreement"] == pytest.approx([0.5, 1.0])
+    sides = np.log([20, 15])
+    assert named["relative_side"] == pytest.approx(sides - np.average(sides, weights=[0.25, 0.81]), abs=1e-4)
 
 
 def judged(seed: int, count: int = 60) -> Judged:
@@ -59,7 +55,7 @@ def judged(seed: int, count: int = 60) -> Judged:
     for mask, good in zip(stack, quality, strict=True):
         y, x, side = *rng.integers(2, 30, 2), int(rng.integers(10, 30))
         mask[y : y + side, x : x + side] = rng.random((side, side)) < 0.4 + 0.6 * good
-    masks = with_stability(Masks.from_dense(stack, rng.random(count)), seed).sort()
+    masks = Masks.from_dense(stack, rng.random(count)).sort()
     fill = masks.areas_px / np.prod(masks.extents_xyxy[:, 2:] - masks.extents_xyxy[:, :2], axis=1)
     true = np.clip((fill - 0.4) / 0.6, 0, 1)
     iou = np.zeros((count, count))
@@ -79,7 +75,6 @@ def test_file_form_is_exact() -> None:
     model = fit([judged(seed) for seed in range(3)], ("log_odds", "fill"))
     again = QualityModel.from_json(model.to_json())
     assert again == model
-    assert not model.needs_stability
     masks = judged(9).masks
     assert np.array_equal(again.predict(masks), model.predict(masks))
     assert again.predict(masks[:0]).shape == (0,)
@@ -106,6 +101,29 @@ def test_curves_add_up() -> None:
 def test_damaged_models_are_refused(text: str) -> None:
     with pytest.raises(CheckpointError, match="quality model"):
         QualityModel.from_json(text)
+
+
+def test_weights_carry_their_quality_model(tmp_path: Path) -> None:
+    model = QualityModel(0.5, (Curve("relative_side", (-1.0, 1.0), (-0.3, 0.3)),))
+    source = find_weights("builtin")[0]
+    path = change_facts(source, tmp_path / "calibrated.safetensors", {METADATA_KEY: model.to_json()})
+    calibrated = FastSAM.load(path, runtime="torch")
+    image = generate_scene(3, (96, 128), "objects").image
+    masks = calibrated.segment(image, imgsz=128, conf=0.02)
+    assert len(masks) > 1
+    assert masks.fields["quality"].tolist() == pytest.approx(model.predict(masks).tolist())
+    assert bool((np.diff(masks.scores) <= 0).all())
+    ranked = calibrated.segment(image, imgsz=128, conf=0.02, rank_by="quality")
+    assert bool((np.diff(ranked.fields["quality"]) <= 0).all())
+    assert sorted(ranked.areas_px.tolist()) == sorted(masks.areas_px.tolist())
+
+
+def test_ranking_by_quality_needs_a_model() -> None:
+    plain = FastSAM(FastSAM.load("builtin", runtime="torch").network)
+    with pytest.raises(InvalidParameterError, match="no quality model"):
+        plain.settings(rank_by="quality")
+    with pytest.raises(InvalidParameterError, match="Unknown ranking"):
+        plain.settings(rank_by="beauty")  # type: ignore[arg-type]
 
 
 def test_too_few_masks() -> None:
