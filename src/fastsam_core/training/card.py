@@ -56,16 +56,16 @@ _COLUMNS: Final = (
 
 
 def read_tables(files: Iterable[Path]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read the rows of validation tables and the reports of calibrations; the last row of a kind counts.
+    """Read the rows of validation tables and the reports of calibrations; of equal ones the last counts.
 
     Returns
     -------
     rows : list of dict
-        One for each source, method and setting.
+        One for each source, method, setting and number of images.
     calibrations : list of dict
         Reports of ``calibrate``.
     """
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str, str, int], dict[str, Any]] = {}
     calibrations = []
     for path in sorted(files):
         content = json.loads(path.read_text())
@@ -73,9 +73,7 @@ def read_tables(files: Iterable[Path]) -> tuple[list[dict[str, Any]], list[dict[
             calibrations.append(content)
             continue
         for row in content:
-            key = (row["source"], row["method"] if row["method"] in METHODS else "model", row["sizes"])
-            if row["images"] >= rows.get(key, {"images": 0})["images"]:
-                rows[key] = row
+            rows[row["source"], _method(row), row["sizes"], row["images"]] = row
     return list(rows.values()), calibrations
 
 
@@ -83,7 +81,7 @@ def measured_tables(rows: Sequence[Mapping[str, Any]], calibrations: Sequence[Ma
     """Return the tables as Markdown."""
     lines: list[str] = []
     for title, wanted in (("Microscopy", _MICROSCOPY), ("Photographs", None), ("BSDS500, evaluation only", _BSDS)):
-        chosen = [row for row in rows if _belongs(row["source"], wanted)]
+        chosen = [row for row in _largest(rows) if _belongs(row["source"], wanted)]
         if chosen:
             lines += [f"### {title}", "", *_table(chosen), ""]
     lines += _gains(rows)
@@ -92,8 +90,23 @@ def measured_tables(rows: Sequence[Mapping[str, Any]], calibrations: Sequence[Ma
     return "\n".join(lines).rstrip() + "\n"
 
 
+_FIGURES: Final = {"ap50": "AP50", "ar100": "AR@100"}
 _MICROSCOPY: Final = ("dsb2018", "usiigaci_phase", "hbn_flakes")
 _BSDS: Final = ("bsds500_val", "bsds500_test")
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    return str(row["method"]) if row["method"] in METHODS else "model"
+
+
+def _largest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Keep of each source, method and setting the row over the most images."""
+    kept: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for row in rows:
+        key = (row["source"], _method(row), row["sizes"])
+        if key not in kept or row["images"] > kept[key]["images"]:
+            kept[key] = row
+    return list(kept.values())
 
 
 def _belongs(source: str, wanted: tuple[str, ...] | None) -> bool:
@@ -118,24 +131,21 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say by how much the model is ahead of the baseline, source by source."""
-    models = {row["source"]: row for row in rows if row["method"] not in METHODS}
+    """Say by how much the model is ahead of the baseline on the very same images, source by source."""
+    models = {(row["source"], row["images"]): row for row in rows if row["method"] not in METHODS}
     lines = []
-    for row in rows:
-        model = models.get(row["source"])
+    for row in _largest(rows):
+        model = models.get((row["source"], row["images"]))
         if row["method"] not in METHODS or model is None:
             continue
         name = "ap50" if row["source"] in _MICROSCOPY else "ar100"
-        gain = f"{model[name] / row[name]:.2f} ×" if row[name] > 0 else "baseline 0"
-        lines.append(f"| {row['source']} | {name.upper()} | {_number(model[name])} | {_number(row[name])} | {gain} |")
+        gain = f"{model[name] / row[name]:.2f} ×" if row[name] > 0 else "–"
+        figures = f"{_number(model[name])} | {_number(row[name])} | {gain}"
+        lines.append(f"| {row['source']} | {row['images']} | {_FIGURES[name]} | {figures} |")
     if not lines:
         return []
-    head = [
-        "### Against classical methods",
-        "",
-        "| Source | Figure | Built-in | Classical | Ratio |",
-        "|---|---|---|---|---|",
-    ]
+    head = ["### Against classical methods, same images", ""]
+    head += ["| Source | Images | Figure | Built-in | Classical | Ratio |", "|---|---|---|---|---|---|"]
     return [*head, *lines, ""]
 
 
