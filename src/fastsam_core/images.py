@@ -24,7 +24,7 @@ import numpy as np
 
 from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
-from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, take_plane
+from fastsam_core._image_planes import Plane, PlaneChoice, Source, infer_axes, take_plane
 from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParameterError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from fastsam_core._image_contrast import Contrast
 
-__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_SUFFIXES", "Image", "is_image_path", "read_image"]
+__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_SUFFIXES", "Image", "is_image_path", "read_image", "read_values"]
 
 DEFAULT_MAX_PIXELS = 2**28
 """Files and lazy arrays with more pixels than this (16384 × 16384) are refused unless the caller raises the limit."""
@@ -157,13 +157,35 @@ def read_image(
             "max_pixels is not a positive number", expected="an integer above 0, or None", actual=repr(max_pixels)
         )
     choice = parse_channels(channels)
-    name, opening, limited = _open(source, choice.indices is not None, axes)
-    with opening as opened:
-        chosen = take_plane(
-            opened, axes=axes, plane=plane, channels=choice.indices, max_pixels=max_pixels if limited else None
-        )
+    name, chosen = _read_plane(source, choice.indices, axes, plane, max_pixels)
     rgb8, facts = to_rgb8(chosen, choice, contrast)
     return Image(np.ascontiguousarray(rgb8), name, chosen.facts | facts)
+
+
+def read_values(
+    source: object,
+    *,
+    channels: Channels | None = None,
+    axes: str | None = None,
+    plane: PlaneChoice = 0,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+) -> NDArray[Any]:
+    """Read one plane with its own values, of any dtype; parameters and errors as in `read_image`.
+
+    Returns
+    -------
+    ndarray of shape (H, W), (C, H, W) for channels, or (H, W, 3 or 4) for colour
+    """
+    return _read_plane(source, parse_channels(channels).indices, axes, plane, max_pixels)[1].array
+
+
+def _read_plane(
+    source: object, channels: tuple[int, ...] | None, axes: str | None, plane: PlaneChoice, max_pixels: int | None
+) -> tuple[str, Plane]:
+    name, opening, limited = _open(source, channels is not None, axes)
+    with opening as opened:
+        limit = max_pixels if limited else None
+        return name, take_plane(opened, axes=axes, plane=plane, channels=channels, max_pixels=limit)
 
 
 def _open(source: object, channels_chosen: bool, axes: str | None) -> tuple[str, AbstractContextManager[Source], bool]:

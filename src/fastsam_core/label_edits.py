@@ -111,28 +111,24 @@ def plan_commit(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Over
     -------
     Edit
     """
+    from fastsam_core._label_kernels import assign, changes, overlaps
+
     y0, y1, x0, x1 = _window(masks)
-    old = np.asarray(plane[y0:y1, x0:x1])
-    new = old.astype(np.int64)
     orders: dict[str, NDArray[Any]] = {"keep": -masks.scores, "fill": masks.areas_px, "steal": -masks.areas_px}
-    written = [0] * len(masks)
-    conflicts: dict[int, int] = {}
-    for i in np.argsort(orders[overlap], kind="stable"):
-        left, top, right, bottom = masks.extents_xyxy[i].tolist()
-        mask = masks.crop(int(i))
-        target = new[top - y0 : bottom - y0, left - x0 : right - x0]
-        before = old[top - y0 : bottom - y0, left - x0 : right - x0]
-        for label, count in _counts(before[mask & (before != ids[i])]).items():
-            conflicts[label] = conflicts.get(label, 0) + count
-        taken = mask & (target != 0) & (target != ids[i])
-        if overlap == "keep" and taken.sum() > _TAKEN_SHARE * mask.sum():
-            continue
-        if overlap != "steal":
-            mask &= ~taken
-        if mask.any():
-            target[mask] = ids[i]
-            written[i] = int(ids[i])
-    return _difference(old, new, y0, x0, labels=tuple(written), conflicts=conflicts)
+    wanted = np.asarray(ids, np.int64)
+    owners = np.zeros((y1 - y0, x1 - x0), np.int32)
+    what = (np.asarray(plane), masks.runs, masks.offsets, wanted)
+    found, counts = overlaps(*what)
+    order = np.argsort(orders[overlap], kind="stable")
+    share = _TAKEN_SHARE if overlap == "keep" else 1.0
+    written = assign(*what, order, owners, y0, x0, overlap == "steal", share)
+    labels, places = np.unique(found, return_inverse=True)
+    sums = np.bincount(places, counts, len(labels)).astype(np.int64)
+    return Edit(
+        *changes(*what, owners, y0, x0),
+        labels=tuple(np.where(written, wanted, 0).tolist()),
+        conflicts=dict(zip(labels.tolist(), sums.tolist(), strict=True)),
+    )
 
 
 def without_gaps(edit: Edit) -> Edit:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fastsam_core import label_edits
+from fastsam_core._replay_planes import PlaneKey, View, key_of
 from fastsam_core.candidates import inside_limits, measure_columns
 from fastsam_core.errors import FastSAMError, InvalidParameterError
+from fastsam_core.images import read_image, read_values
+from fastsam_core.journal import LABEL_STEPS
 from fastsam_core.pipeline import iter_segment
 from fastsam_core.prompts import Box, Points, Polygon, match
+from fastsam_core.stacks import StackLinker
+from fastsam_core.tiling import segment_tiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +42,7 @@ class Replayed:
     index : int
         Position in the sources.
     source : object
-    labels : int64 ndarray of shape (H, W), or None
+    labels : int32 ndarray of shape (H, W), or of the shape of the journal's stack; or None
         None if there was an error.
     error : FastSAMError or None
     unanswered : int
@@ -45,7 +51,7 @@ class Replayed:
 
     index: int
     source: object
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.int32] | None
     error: FastSAMError | None
     unanswered: int = 0
 
@@ -53,7 +59,9 @@ class Replayed:
 def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> Generator[Replayed, None, None]:
     """Apply the steps of a journal to images; a generator of steps like `iter_segment`.
 
-    Points, boxes and regions are taken at the same pixels; what was picked by hand, by the box around it.
+    Points, boxes and regions are taken at the same pixels; what was picked by hand, by the box around it. The journal
+    of a stack asks for stacks of the same kind and number of planes; planes are read, filtered, linked and labelled as
+    in the session.
 
     Parameters
     ----------
@@ -76,8 +84,7 @@ def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> G
         raise InvalidParameterError(
             f"{journal.path.name} writes no labels", remedy="choose the journal of a session with commits"
         )
-    options = _search_options(steps)
-    return _replay(steps, sources, model, options)
+    return _replay(steps, View.of(journal.header, steps), sources, model)
 
 
 def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:
@@ -85,61 +92,184 @@ def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:
     return {name: first[name] for name in ("conf", "max_det") if first.get(name) is not None}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """Everything found on one plane, measured."""
+
+    masks: Masks
+    columns: Mapping[str, NDArray[np.float64]]
+
+
 def _replay(
-    steps: Sequence[_Entry], sources: Iterable[object], model: FastSAM, options: Mapping[str, Any]
+    steps: Sequence[_Entry], view: View, sources: Iterable[object], model: FastSAM
 ) -> Generator[Replayed, None, None]:
-    for step in iter_segment(sources, model, **options):
-        if step.masks is None or step.image is None:
-            yield Replayed(step.index, step.source, None, step.error)
-            continue
+    planes = view.planes(steps)
+    by_intensity = any("intensity" in entry["limits"] for entry in steps if entry["do"] == "filter")
+    jobs = ((source, plane) for source in sources for plane in planes)
+    found: dict[PlaneKey | None, _Found] = {}
+    error: FastSAMError | None = None
+    with closing(_segment(jobs, view, model, _search_options(steps))) as segmented:
+        for number, ((source, plane), masks, problem) in enumerate(segmented):
+            error = error or problem
+            if masks is not None and error is None:
+                try:
+                    values = _values(source, view.options(plane)) if by_intensity else None
+                    found[plane] = _Found(masks, measure_columns(masks, values))
+                except FastSAMError as unreadable:
+                    error = unreadable
+            if (number + 1) % len(planes) == 0:
+                yield _finish(number // len(planes), source, steps, view, found, error)
+                found, error = {}, None
+
+
+def _finish(
+    index: int,
+    source: object,
+    steps: Sequence[_Entry],
+    view: View,
+    found: Mapping[PlaneKey | None, _Found],
+    error: FastSAMError | None,
+) -> Replayed:
+    if error is None:
         try:
-            labels, unanswered = replay_labels(steps, step.masks, step.image)
-            yield Replayed(step.index, step.source, labels, None, unanswered)
+            labels, unanswered = _labels(steps, view, found)
+            return Replayed(index, source, labels, None, unanswered)
+        except FastSAMError as impossible:
+            error = impossible
+    return Replayed(index, source, None, error)
+
+
+_Job = tuple[object, PlaneKey | None]
+
+
+def _segment(
+    jobs: Iterable[_Job], view: View, model: FastSAM, options: Mapping[str, Any]
+) -> Generator[tuple[_Job, Masks | None, FastSAMError | None], None, None]:
+    """Segment planes of files as the session did: at once, or in tiles."""
+
+    def read(job: Any) -> Image:
+        reading = view.options(job[1])
+        if view.contrast is not None and not view.rgb and "channels" not in reading:
+            reading["contrast"] = view.contrast
+        return read_image(job[0], **reading)
+
+    if not view.tiled:
+        with closing(iter_segment(jobs, model, reader=read, **options)) as steps:
+            for step in steps:
+                yield cast("_Job", step.source), step.masks, step.error
+        return
+    for job in jobs:
+        masks: Masks | None = None
+        try:
+            for tile in segment_tiles(read(job), model, **options):
+                masks = tile.result
+            yield job, masks, None
         except FastSAMError as error:
-            yield Replayed(step.index, step.source, None, error)
+            yield job, None, error
 
 
-def replay_labels(steps: Sequence[_Entry], masks: Masks, image: Image) -> tuple[NDArray[np.int64], int]:
-    """Pick among the masks of an image as a journal says, and paint what was picked.
+def _values(source: object, options: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the plane's own values: the mean of its channels, or of red, green and blue as 8-bit values."""
+    values: NDArray[Any] = read_values(source, **options)
+    if values.ndim == 3 and values.shape[-1] in (3, 4) and "C" not in options.get("axes", ""):
+        values = np.moveaxis(read_image(source, **options).rgb8, -1, 0)
+    return values if values.ndim == 2 else np.asarray(values.mean(axis=0, dtype=np.float32))
+
+
+def replay_labels(
+    steps: Sequence[_Entry], masks: Masks, values: NDArray[Any] | None = None
+) -> tuple[NDArray[np.int32], int]:
+    """Pick among the masks of one plane as a journal says, and paint what was picked.
 
     Parameters
     ----------
     steps : sequence of mapping
-        Effective steps (:meth:`JournalFile.effective`).
+        Effective steps (:meth:`JournalFile.effective`), all of one plane.
     masks : Masks
         Everything found in the image.
-    image : Image
+    values : ndarray of shape (H, W), optional
+        The image's own values; without them limits on the mean intensity let everything pass.
 
     Returns
     -------
-    labels : int64 ndarray of shape (H, W)
+    labels : int32 ndarray of shape (H, W)
     unanswered : int
         Picks that found no mask.
     """
-    columns = measure_columns(masks, image.rgb8.mean(axis=2, dtype=np.float32))
-    labels = np.zeros(masks.image_hw, np.int64)
+    found = _Found(masks, measure_columns(masks, values))
+    return _labels(steps, View(), {key_of(step.get("plane")): found for step in steps} | {None: found})
+
+
+def _labels(
+    steps: Sequence[_Entry], view: View, found: Mapping[PlaneKey | None, _Found]
+) -> tuple[NDArray[np.int32], int]:
+    labels = np.zeros(view.label_shape({key: one.masks.image_hw for key, one in found.items()}), np.int32)
+    links = _link(view, found) if any(entry.get("parts") for entry in steps) else {}
     limits: dict[str, tuple[float, float]] = {}
-    unanswered = 0
+    unanswered = highest = 0
     for entry in steps:
         if entry["do"] == "filter":
-            limits = {name: _limits(pair) for name, pair in entry["limits"].items() if name != "intensity"}
-        if entry["do"] not in ("commit", "merge", "split", "delete"):
+            limits = {name: _limits(pair) for name, pair in entry["limits"].items()}
+        if entry["do"] not in LABEL_STEPS:
             continue
-        shown = inside_limits(columns, limits)
+        key = key_of(entry.get("plane"))
+        masks, shown = found[key].masks, inside_limits(found[key].columns, limits)
         if entry.get("scope") == "shown":
             chosen = [int(i) for i in np.flatnonzero(shown)]
         else:
-            found = [pick(masks, shown, cause) for cause in entry.get("causes", ())]
-            chosen = list(dict.fromkeys(i for one in found for i in one))
-            unanswered += sum(not one for one in found)
-        if chosen:
-            edit = _plan(entry, labels, masks[chosen])
-            labels[edit.rows, edit.columns] = edit.values
+            answers = [pick(masks, shown, cause) for cause in entry.get("causes", ())]
+            chosen = list(dict.fromkeys(i for one in answers for i in one))
+            unanswered += sum(not one for one in answers)
+        if not chosen:
+            continue
+        if entry.get("parts") and links:
+            edits = _plan_objects(entry, labels, view, found, links, key, chosen, limits, highest + 1)
+        else:
+            edits = [(key, _plan(entry, labels[view.label_index(key)], masks[chosen], highest + 1))]
+        for place, edit in edits:
+            labels[view.label_index(place)][edit.rows, edit.columns] = edit.values
+            highest = max(highest, int(edit.values.max(initial=0)))
     return labels, unanswered
 
 
-def _plan(entry: _Entry, labels: NDArray[np.int64], masks: Masks) -> label_edits.Edit:
-    first = int(labels.max(initial=0)) + 1
+def _link(view: View, found: Mapping[PlaneKey | None, _Found]) -> dict[PlaneKey | None, NDArray[np.int64]]:
+    """Link the planes of every stack into objects."""
+    links: dict[PlaneKey | None, NDArray[np.int64]] = {}
+    for key in found:
+        stack = [plane for plane in view.along_stack(key) if plane in found]
+        if key not in links and len(stack) > 1:
+            linker = StackLinker()
+            links |= {plane: linker.add(found[plane].masks) for plane in stack}
+    return links
+
+
+def _plan_objects(
+    entry: _Entry,
+    labels: NDArray[np.int32],
+    view: View,
+    found: Mapping[PlaneKey | None, _Found],
+    links: Mapping[PlaneKey | None, NDArray[np.int64]],
+    key: PlaneKey | None,
+    chosen: Sequence[int],
+    limits: Mapping[str, tuple[float, float]],
+    first_id: int,
+) -> list[tuple[PlaneKey | None, label_edits.Edit]]:
+    """Plan to write the linked objects of these masks in all planes of their stack."""
+    objects = dict.fromkeys(int(links[key][i]) for i in chosen)
+    label_of = {name: first_id + k for k, name in enumerate(objects)}
+    edits = []
+    for plane in view.along_stack(key):
+        shown = inside_limits(found[plane].columns, limits)
+        here = [i for i, name in enumerate(links[plane]) if int(name) in label_of and (shown[i] or plane == key)]
+        if here:
+            ids = [label_of[int(links[plane][i])] for i in here]
+            before = labels[view.label_index(plane)]
+            overlap = entry.get("overlap", "keep")
+            edits.append((plane, label_edits.plan_commit(before, found[plane].masks[here], ids, overlap)))
+    return edits
+
+
+def _plan(entry: _Entry, labels: NDArray[np.int32], masks: Masks, first: int) -> label_edits.Edit:
     if entry["do"] == "commit":
         ids = range(first, first + len(masks))
         return label_edits.without_gaps(label_edits.plan_commit(labels, masks, ids, entry.get("overlap", "keep")))

@@ -119,6 +119,12 @@ class PlaneSource:
             paths=tuple(path for array in arrays if (path := _folder_of(array)) is not None),
         )
 
+    @property
+    def contrast(self) -> tuple[float, float] | None:
+        """The values that become black and white, of a single gray image."""
+        gray = not self.rgb and self.channel_axis is None and len(self.arrays) == 1
+        return self.limits[0] if gray else None
+
     def plane_hw(self, plane: Plane) -> tuple[int, int]:
         """Return the size of a plane."""
         return self.shape[plane.axes_yx[0]], self.shape[plane.axes_yx[1]]

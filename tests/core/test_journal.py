@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from fastsam_core.errors import ImageReadError, InvalidParameterError, OutputError
-from fastsam_core.images import read_image
 from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
 from fastsam_core.replay import replay, replay_labels
@@ -86,10 +85,13 @@ SCRIBBLE = {"by": "scribble", "vertices_yx": [[10, 42], [10, 47]]}
 HAND = {"by": "hand", "box_xyxy": [40, 5, 50, 15], "at_yx": [10, 45]}
 
 
+VALUES = np.full((20, 60), 7.0)
+VALUES[:, 35:] = 900
+
+
 def labels_after(*steps: dict[str, Any]) -> tuple[list[int], int]:
     masks = squares(10, 20, 40)
-    image = read_image(np.zeros((20, 60), np.uint8))
-    labels, unanswered = replay_labels([json.loads(json.dumps(step)) for step in steps], masks, image)
+    labels, unanswered = replay_labels([json.loads(json.dumps(step)) for step in steps], masks, VALUES)
     return [int(labels[10, x]) for x in (15, 25, 45)], unanswered
 
 
@@ -103,6 +105,11 @@ def test_recorded_prompts_pick_again() -> None:
 def test_everything_shown_follows_the_filter() -> None:
     limit = {"do": "filter", "limits": {"confidence": [0.5, None]}}
     assert labels_after(limit, entry("commit", scope="shown"))[0] == [1, 2, 0]
+
+
+def test_limits_on_the_intensity_are_those_of_the_image_s_own_values() -> None:
+    limit = {"do": "filter", "limits": {"intensity": [500, None]}}
+    assert labels_after(limit, entry("commit", scope="shown"))[0] == [0, 0, 1]
 
 
 def test_edits_are_repeated_where_they_mean_something() -> None:

@@ -58,7 +58,7 @@ class BlobModel:
 def blob_model(monkeypatch: pytest.MonkeyPatch) -> BlobModel:
     """Replace the network by a threshold."""
     model = BlobModel()
-    for module in ("pipeline", "tiling"):
+    for module in ("pipeline", "tiling", "replay"):
         monkeypatch.setattr(f"fastsam_core.{module}.iter_segment", model.steps)
     monkeypatch.setattr(FastSAM, "load", classmethod(lambda cls, *args, **kwargs: model))
     return model

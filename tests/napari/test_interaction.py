@@ -264,6 +264,48 @@ def test_an_interrupted_session_is_offered_and_given_back(viewer: Any, make_widg
 
 
 @pytest.mark.usefixtures("blob_model")
+def test_prompts_of_an_interrupted_session_are_set_again(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    stack = np.stack([discs(80, 90, *THREE)] * 2)
+    options = {"name": "Image", "scale": (3, 0.5, 0.5), "translate": (5, 7, 9)}
+    viewer.add_layer(Image(stack, **options))
+    widget = make_widget(viewer)
+    viewer.dims.set_current_step(0, 1)
+    run(qtbot, widget)
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([[1, 18, 20]])
+    widget.pick_panel.polarity.click()
+    widget.prompts.points.selected_data = set()
+    widget.prompts.points.add([[1, 60, 40]])
+    widget.pick_panel.add_shapes()
+    shapes = widget.prompts.shapes
+    shapes.add_rectangles([[1, 9, 49], [1, 9, 71], [1, 31, 71], [1, 31, 49]])
+    shapes.add_ellipses([[1, 10, 10], [1, 10, 30], [1, 26, 30], [1, 26, 10]])
+    shapes.add_paths([[1, 60, 32], [1, 61, 48]])
+    widget.pick_panel.each.setChecked(False)
+    picked = widget.session.selected
+    assert picked == [0, 1, 2]
+    widget.journal.save_prompts()
+    widget.journal._journal = None  # as if the program had died
+    viewer.window.remove_dock_widget(widget)
+    viewer.layers.clear()
+
+    viewer.add_layer(Image(stack, **options))
+    again = make_widget(viewer)
+    assert "and prompts" in again.restore_bar.text.text()
+    again.restore_bar.restore_button.click()
+    assert again.pick_panel.points.layer.name == "FastSAM points"
+    assert again.pick_panel.shapes.layer.name == "FastSAM shapes"
+    assert not again.pick_panel.each.isChecked()
+    points, drawn = again.prompts.points, again.prompts.shapes
+    np.testing.assert_allclose(points.data, [[1, 18, 20], [1, 60, 40]])
+    assert points.features["polarity"].tolist() == ["positive", "negative"]
+    assert list(drawn.shape_type) == ["rectangle", "polygon", "path"]
+    viewer.dims.set_current_step(0, 1)
+    run(qtbot, again)
+    assert again.session.selected == picked
+
+
+@pytest.mark.usefixtures("blob_model")
 def test_work_goes_on_without_a_journal(
     viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

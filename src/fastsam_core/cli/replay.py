@@ -32,7 +32,8 @@ def replay(
 ) -> None:
     """Segment images, and pick and edit labels as a journal of the napari plugin did on its image.
 
-    Prompts are taken at the same pixels. One label image (TIFF) is written for each image.
+    Prompts are taken at the same pixels. One label image (TIFF) is written for each image; the journal of a stack asks
+    for stacks with as many planes.
     Exit code: 0 all fine, 1 some failed, 2 wrong usage.
 
     fastsam replay plate-1.tif.fastsam.jsonl plate/*.tif --out labels
@@ -71,7 +72,7 @@ def replay(
             raise typer.Exit(EXIT_FAILED)
 
 
-def _write(path: Path, labels: NDArray[np.int64]) -> int:
+def _write(path: Path, labels: NDArray[np.int32]) -> int:
     """Write a label image as 16-bit or 32-bit TIFF; return the number of objects."""
     import numpy as np
     import tifffile

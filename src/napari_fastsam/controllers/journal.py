@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,11 @@ from fastsam_core.journal import Journal, JournalFile, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape
 from napari_fastsam._notify import describe, notices, warn
+from napari_fastsam.models.picks import PickOptions, PromptSet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.prompts import PromptController
     from napari_fastsam.controllers.segmentation import SegmentationController
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIX", "JournalController", "journal_path"]
 
 SUFFIX = ".fastsam.jsonl"
+_PROMPTS = ("points_yx", "boxes_xyxy", "regions_yx", "scribbles_yx")
 
 
 def journal_path(image: Any) -> Path:
@@ -46,6 +51,32 @@ def journal_path(image: Any) -> Path:
     identity = f"{source or image.name} {layer_shape(image)}"
     name = re.sub(r"[^\w.-]+", "_", image.name)[:60]
     return base / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{SUFFIX}"
+
+
+def _plane_of(entry: Mapping[str, Any]) -> Plane:
+    first, second = entry["plane"]["axes_yx"]
+    return Plane((first, second), tuple(entry["plane"]["index"]))
+
+
+def prompts_by_plane(journal: JournalFile) -> dict[Plane, Mapping[str, Any]]:
+    """Return what the journal says of the prompts on each plane that had some in the end."""
+    last: dict[Plane, Mapping[str, Any]] = {}
+    for entry in journal.entries:
+        if entry["do"] == "prompts" and entry.get("plane") is not None:
+            last.pop(_plane_of(entry), None)
+            last[_plane_of(entry)] = entry
+    return {plane: entry for plane, entry in last.items() if any(entry[name] for name in _PROMPTS)}
+
+
+def _prompt_set(entry: Mapping[str, Any]) -> PromptSet:
+    return PromptSet(
+        points_yx=np.array(entry["points_yx"], float).reshape(-1, 2),
+        positive=np.array(entry["positive"], bool),
+        groups=np.array(entry["groups"], np.int64),
+        boxes_xyxy=np.array(entry["boxes_xyxy"], float).reshape(-1, 4),
+        regions_yx=tuple(np.array(vertices, float) for vertices in entry["regions_yx"]),
+        scribbles_yx=tuple(np.array(vertices, float) for vertices in entry["scribbles_yx"]),
+    )
 
 
 class JournalController:
@@ -72,6 +103,7 @@ class JournalController:
         self._journal: Journal | None = None
         self._failed = False
         self._last: dict[str, object] = {}
+        self._prompts: dict[Plane, dict[str, object]] = {}
         session.image_changed.connect(self._on_image)
         session.shown_changed.connect(self._on_filters)
         segmentation.started.connect(self._on_segment)
@@ -105,7 +137,7 @@ class JournalController:
             journal = read_journal(path)
         except OSError:
             return None  # not ours, or damaged: it is moved aside when a new one begins
-        return journal if journal.label_steps and not journal.complete else None
+        return journal if (journal.label_steps or prompts_by_plane(journal)) and not journal.complete else None
 
     def _write(self, do: str, **facts: object) -> None:
         image = self.session.image
@@ -128,7 +160,12 @@ class JournalController:
             self.interrupted = None
             self.found.emit(None)
         source = getattr(image.source, "path", None)
-        facts = {"name": image.name, "path": str(source) if source else None, "shape": list(layer_shape(image))}
+        facts = {
+            "name": image.name,
+            "path": str(source) if source else None,
+            "shape": list(layer_shape(image)),
+            "rgb": bool(image.rgb),
+        }
         return Journal(path, {"image": facts})
 
     def _end(self) -> None:
@@ -137,7 +174,7 @@ class JournalController:
                 self._journal.append("close")
             except OutputError as error:
                 warn(describe(error))
-        self._journal, self._failed, self._last = None, False, {}
+        self._journal, self._failed, self._last, self._prompts = None, False, {}, {}
 
     def _plane(self, plane: Plane | None) -> dict[str, object] | None:
         return None if plane is None else {"axes_yx": list(plane.axes_yx), "index": list(plane.index)}
@@ -149,6 +186,8 @@ class JournalController:
             planes=len(task.planes),
             region=task.region,
             tiled=task.tiled,
+            stack_axis=task.stack_axis,
+            contrast=task.source.contrast,
             model=task.model,
             conf=task.conf,
             max_det=task.max_det,
@@ -179,6 +218,7 @@ class JournalController:
     def save_prompts(self) -> None:
         """Record the prompts that are there now, if they are others than last time."""
         prompts = self.session.prompts
+        options = self.session.options
         facts: dict[str, object] = {
             "points_yx": prompts.points_yx.round(2).tolist(),
             "positive": prompts.positive.tolist(),
@@ -186,10 +226,14 @@ class JournalController:
             "boxes_xyxy": prompts.boxes_xyxy.round(2).tolist(),
             "regions_yx": [vertices.round(2).tolist() for vertices in prompts.regions_yx],
             "scribbles_yx": [vertices.round(2).tolist() for vertices in prompts.scribbles_yx],
+            "level": options.level,
+            "each_point": options.each_point,
+            "everything_inside": options.everything_inside,
         }
-        if facts != self._last.get("prompts", None) and (len(prompts) or "prompts" in self._last):
-            self._last["prompts"] = facts
-            self._write("prompts", plane=self._plane(self.session.plane), **facts)
+        plane = self.session.plane
+        if plane is not None and facts != self._prompts.get(plane) and (len(prompts) or plane in self._prompts):
+            self._prompts[plane] = facts
+            self._write("prompts", plane=self._plane(plane), **facts)
 
     # ---- giving back --------------------------------------------------------------------------------------------
 
@@ -209,7 +253,10 @@ class JournalController:
         self.found.emit(None)
 
     def restore(self, journal: JournalFile | None = None) -> int:
-        """Write the labels of a journal again; return how many steps were done. The journal is continued."""
+        """Write the labels of a journal and set its prompts again; return how many steps were done.
+
+        The journal is continued.
+        """
         journal = journal or self.interrupted
         if journal is None:
             return 0
@@ -236,11 +283,20 @@ class JournalController:
             for part in entry.get("parts") or (entry,):
                 self._restore_part(entry, part)
             count += 1
-        return count
+        return count + self._restore_prompts(journal)
+
+    def _restore_prompts(self, journal: JournalFile) -> int:
+        """Put the prompts that were there last into layers of their own; return on how many planes there were some."""
+        by_plane = prompts_by_plane(journal)
+        if by_plane:
+            facts = list(by_plane.values())[-1]
+            options = {f.name: facts[f.name] for f in fields(PickOptions) if f.name in facts}
+            self.session.set_options(PickOptions(**options))
+            self.prompts.restore({plane: _prompt_set(facts) for plane, facts in by_plane.items()})
+        return len(by_plane)
 
     def _restore_part(self, entry: dict[str, Any], part: dict[str, Any]) -> None:
-        first, second = part["plane"]["axes_yx"]
-        plane = Plane((first, second), tuple(part["plane"]["index"]))
+        plane = _plane_of(part)
         masks = Masks.from_coco(part["masks"], tuple(entry["image_hw"]))
         labels = self.labels.labels_of(plane)
         if entry["do"] == "commit":

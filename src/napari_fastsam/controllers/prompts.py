@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
 from fastsam_core.errors import FastSAMError
 from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data, placed_like
@@ -13,6 +14,8 @@ from napari_fastsam.controllers.canvas import contains
 from napari_fastsam.models.picks import PromptSet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.layers import Image, Points, Shapes
     from numpy.typing import NDArray
 
@@ -107,6 +110,9 @@ class PromptController:
     session : Session
     """
 
+    followed = Signal()
+    """Other layers are followed now, chosen here and not in the widget."""
+
     def __init__(self, session: Session) -> None:
         self.session = session
         self.points: Points | None = None
@@ -194,6 +200,33 @@ class PromptController:
         self.set_shapes(layer)
         return layer
 
+    def restore(self, by_plane: Mapping[Plane, PromptSet]) -> None:
+        """Put prompts of one plane or several into new layers, and follow these."""
+        image = self.session.image
+        if image is None:
+            return
+        if any(len(prompts.points_yx) for prompts in by_plane.values()) and (points := self.add_points()) is not None:
+            points.mode = "pan_zoom"
+            with points.events.data.blocker(self.update):
+                points.data = np.concatenate([_data_of(p.points_yx, plane) for plane, p in by_plane.items()])
+                points.features = {
+                    "polarity": np.concatenate(
+                        [np.where(p.positive, "positive", "negative") for p in by_plane.values()]
+                    ),
+                    "group": np.concatenate([p.groups for p in by_plane.values()]),
+                }
+                points.refresh_colors()
+        shapes = None
+        for plane, prompts in by_plane.items():
+            for kind, outlines in _shapes_of(prompts).items():
+                shapes = shapes or self.add_shapes()
+                if shapes is not None and outlines:
+                    shapes.add([_data_of(outline, plane) for outline in outlines], shape_type=kind)
+        if shapes is not None:
+            shapes.mode = "pan_zoom"
+        self.followed.emit()
+        self.update()
+
     def toggle_polarity(self) -> str:
         """Switch the next and the selected points between on and off the object; return the new polarity."""
         points = self.points
@@ -234,6 +267,21 @@ class PromptController:
                 points.features = features
             points.refresh_colors()
             self.update()
+
+
+def _data_of(points_yx: NDArray[np.float64], plane: Plane) -> NDArray[np.float64]:
+    """Turn pixels of a plane into data coordinates of the image: the way back from `pixels_of_data`."""
+    data = np.zeros((len(points_yx), len(plane.index)))
+    for axis, place in plane.fixed.items():
+        data[:, axis] = place
+    data[:, list(plane.axes_yx)] = points_yx - 0.5
+    return data
+
+
+def _shapes_of(prompts: PromptSet) -> dict[str, list[NDArray[np.float64]]]:
+    """Return the vertices (y, x) of all shapes by napari's name of their kind."""
+    boxes = [np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]]) for x0, y0, x1, y1 in prompts.boxes_xyxy]
+    return {"rectangle": boxes, "polygon": list(prompts.regions_yx), "path": list(prompts.scribbles_yx)}
 
 
 def _like(image: Any) -> dict[str, Any]:

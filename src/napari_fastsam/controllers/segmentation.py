@@ -113,7 +113,7 @@ class SegmentationController:
             device=session.settings.device,
             conf=session.settings.confidence,
             max_det=session.settings.max_candidates,
-            link=stack_axis is not None,
+            stack_axis=stack_axis,
             tiled=tiled,
         )
         self._run += 1

@@ -54,6 +54,8 @@ class Session:
     """The filters let other candidates pass."""
     selection_changed = Signal()
     """Others are picked by prompts or by hand, or were committed."""
+    options_changed = Signal()
+    """Prompts are answered in another way."""
     hovered = Signal(int)
     """The candidate under the cursor; -1 for none."""
 
@@ -226,8 +228,10 @@ class Session:
 
     def set_options(self, options: PickOptions) -> None:
         """Answer prompts in another way."""
-        self.options = options
-        self.resolve_prompts()
+        if options != self.options:
+            self.options = options
+            self.options_changed.emit()
+            self.resolve_prompts()
 
     def resolve_prompts(self) -> None:
         """Answer the prompts anew: a look-up."""

@@ -12,7 +12,7 @@ import numpy as np
 from napari_fastsam.models.candidates import Candidates
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Generator, Hashable, Iterator
 
     from numpy.typing import NDArray
 
@@ -50,8 +50,8 @@ class Task:
     conf : float
     max_det : int
         For each plane, or each tile.
-    link : bool
-        Link the planes into objects.
+    stack_axis : int or None
+        The planes follow each other along this axis and are linked into objects.
     tiled : bool
         Segment each plane in overlapping tiles at full resolution.
     stop : Event
@@ -66,7 +66,7 @@ class Task:
     device: str
     conf: float
     max_det: int
-    link: bool = False
+    stack_axis: int | None = None
     tiled: bool = False
     stop: Event = field(default_factory=Event)
 
@@ -131,7 +131,7 @@ def steps_of(task: Task, models: Models) -> Iterator[Done | Failed]:
         yield Failed(error)
 
 
-def _whole(task: Task, model: FastSAM) -> Iterator[Done]:
+def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:
     """Segment planes one after the other, each in one pass."""
     from fastsam_core.pipeline import iter_segment
     from fastsam_core.stacks import StackLinker
@@ -154,7 +154,7 @@ def _whole(task: Task, model: FastSAM) -> Iterator[Done]:
             masks = _in_plane(step.masks, values)
             y0, _, x0, _ = values.region
             candidates = Candidates.measure(masks, values.values, (y0, x0))
-            yield Done(plane, candidates, linker.add(masks) if task.link else None)
+            yield Done(plane, candidates, linker.add(masks) if task.stack_axis is not None else None)
 
 
 def _in_plane(masks: Masks, values: PlaneValues) -> Masks:
@@ -194,7 +194,7 @@ class _Tiles:
         return tile.image
 
 
-def _tiled(task: Task, model: FastSAM) -> Iterator[Done]:
+def _tiled(task: Task, model: FastSAM) -> Generator[Done, None, None]:
     """Segment planes in tiles; what each tile adds is a step, and the last step of a plane has joined its tiles."""
     from fastsam_core.stacks import StackLinker
     from fastsam_core.tiling import segment_tiles
@@ -214,7 +214,7 @@ def _tiled(task: Task, model: FastSAM) -> Iterator[Done]:
         so_far: Candidates | None = None
         for step in steps:
             if step.result is not None:
-                links = linker.add(step.result) if task.link else None
+                links = linker.add(step.result) if task.stack_axis is not None else None
                 yield Done(plane, Candidates.measure(step.result, tiles.values), links)
                 break
             found = Candidates.measure(step.masks, tiles.values)

@@ -93,6 +93,8 @@ class PickPanel(QWidget):
         self.each.toggled.connect(self._on_options)
         self.inside.toggled.connect(self._on_options)
         session.hovered.connect(self._show_hovered)
+        session.options_changed.connect(self._show_options)
+        prompts.followed.connect(self._show_followed)
 
     def add_points(self) -> None:
         """Add a Points layer and follow it."""
@@ -124,6 +126,20 @@ class PickPanel(QWidget):
             everything_inside=self.inside.isChecked(),
         )
         self.session.set_options(options)
+
+    def _show_options(self) -> None:
+        options = self.session.options
+        for widget in (self.level, self.each, self.inside):
+            widget.blockSignals(True)
+        self.level.setCurrentIndex(self.level.findData(options.level))
+        self.each.setChecked(options.each_point)
+        self.inside.setChecked(options.everything_inside)
+        for widget in (self.level, self.each, self.inside):
+            widget.blockSignals(False)
+
+    def _show_followed(self) -> None:
+        self.points.set_layer(self.prompts.points)
+        self.shapes.set_layer(self.prompts.shapes)
 
     def _toggle_polarity(self) -> None:
         if new := self.prompts.toggle_polarity():

@@ -1,4 +1,4 @@
-"""Offers the labels of a session that ended without being closed."""
+"""Offers the labels and prompts of a session that ended without being closed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 
+from napari_fastsam.controllers.journal import prompts_by_plane
 from napari_fastsam.views.parts import button, row_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class RestoreBar(QFrame):
         self.setStyleSheet("#restore { border: 1px solid #d99a2b; border-radius: 4px; }")
         self.text = QLabel()
         self.text.setWordWrap(True)
-        self.restore_button = button("Restore", "Write the labels of that session again", journal.restore)
+        self.restore_button = button(
+            "Restore", "Write the labels of that session again, and set its prompts", journal.restore
+        )
         self.dismiss_button = button("Begin anew", "The old journal is kept beside the new one", journal.dismiss)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
@@ -43,7 +46,10 @@ class RestoreBar(QFrame):
     def _show(self, found: JournalFile | None) -> None:
         self.setVisible(found is not None)
         if found is not None:
-            count = len(found.label_steps)
+            count, planes = len(found.label_steps), len(prompts_by_plane(found))
             when = str(found.entries[-1].get("at", ""))[:16].replace("T", " ")
-            self.text.setText(f"<b>An earlier session was interrupted</b><br>{count} steps, last at {when} UTC")
+            with_prompts = " and prompts" if planes else ""
+            self.text.setText(
+                f"<b>An earlier session was interrupted</b><br>{count} steps{with_prompts}, last at {when} UTC"
+            )
             self.text.setToolTip(str(found.path))

@@ -1,0 +1,120 @@
+"""The planes of a journal: how the session read them, so that the same is read of other files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from fastsam_core.journal import LABEL_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["PlaneKey", "View", "key_of"]
+
+PlaneKey = tuple[tuple[int, int], tuple[int | None, ...]]
+"""The axes that are rows and columns, and the place along every other axis (None for a channel axis)."""
+
+_STACK_LETTERS = "TZPMHABDEFGJKLNO"
+_MAX_CHANNELS = 6
+
+
+def key_of(plane: Mapping[str, Any] | None) -> PlaneKey | None:
+    """Return the plane of a step; None in a step that names none."""
+    if plane is None:
+        return None
+    rows, columns = plane["axes_yx"]
+    return (rows, columns), tuple(plane["index"])
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a session looked at its image.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the image, without the colour axis of RGB; empty if the journal does not say.
+    rgb : bool
+        The last axis is colour.
+    contrast : tuple of float or None
+        The values that were black and white; None where there were several channels, or colour.
+    stack_axis : int or None
+        The axis along which a whole stack was segmented and linked.
+    tiled : bool
+        Planes were segmented in tiles.
+    """
+
+    shape: tuple[int, ...] = ()
+    rgb: bool = False
+    contrast: tuple[float, float] | None = None
+    stack_axis: int | None = None
+    tiled: bool = False
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any], steps: Iterable[Mapping[str, Any]]) -> Self:
+        """Read it from a journal."""
+        image = header.get("image", {})
+        segmented = [step for step in steps if step["do"] == "segment"]
+        contrasts = [step["contrast"] for step in segmented if step.get("contrast")]
+        axes = [step["stack_axis"] for step in segmented if step.get("stack_axis") is not None]
+        return cls(
+            shape=tuple(image.get("shape") or ()),
+            rgb=bool(image.get("rgb")),
+            contrast=(float(contrasts[0][0]), float(contrasts[0][1])) if contrasts else None,
+            stack_axis=axes[-1] if axes else None,
+            tiled=any(step.get("tiled") for step in segmented),
+        )
+
+    def planes(self, steps: Iterable[Mapping[str, Any]]) -> list[PlaneKey | None]:
+        """Return the planes that label steps need, in the order of the stack."""
+        needed: dict[PlaneKey | None, None] = {}
+        for step in steps:
+            if step["do"] in LABEL_STEPS:
+                key = key_of(step.get("plane"))
+                along = self.along_stack(key) if step.get("parts") else [key]
+                needed |= dict.fromkeys(along)
+        return list(needed)
+
+    def along_stack(self, key: PlaneKey | None) -> list[PlaneKey | None]:
+        """Return all planes of the stack that a plane belongs to."""
+        axis = self.stack_axis
+        if key is None or axis is None:
+            return [key]
+        axes_yx, index = key
+        return [(axes_yx, (*index[:axis], place, *index[axis + 1 :])) for place in range(self.shape[axis])]
+
+    def options(self, key: PlaneKey | None) -> dict[str, Any]:
+        """Return the keywords of `read_image` and `read_values` that read a plane of a file of the same kind."""
+        options: dict[str, Any] = {}
+        if key is not None and len(self.shape) > 2:
+            axes_yx, index = key
+            letters = iter(_STACK_LETTERS)
+            names = ["YX"[axes_yx.index(a)] if a in axes_yx else "C" if i is None else "" for a, i in enumerate(index)]
+            names = [name or next(letters) for name in names]
+            options["axes"] = "".join(names) + "S" * self.rgb
+            options["plane"] = {n: i for n, i in zip(names, index, strict=True) if i is not None}
+            if "C" in names:
+                options["channels"] = list(range(min(self.shape[names.index("C")], _MAX_CHANNELS)))
+        return options
+
+    def label_index(self, key: PlaneKey | None) -> tuple[int | slice, ...]:
+        """Return where a plane lies in the label array, which has length one along a channel axis."""
+        if key is None or len(self.shape) <= 2:
+            return (slice(None), slice(None))
+        axes_yx, index = key
+        return tuple(slice(None) if a in axes_yx else i or 0 for a, i in enumerate(index))
+
+    def label_shape(self, sizes: Mapping[PlaneKey | None, tuple[int, int]]) -> tuple[int, ...]:
+        """Return the shape of the label array for planes of these sizes."""
+        shape = list(self.shape)
+        for key, image_hw in sizes.items():
+            if key is None or len(shape) <= 2:
+                return image_hw
+            axes_yx, index = key
+            for axis, place in enumerate(index):
+                if axis in axes_yx:
+                    shape[axis] = image_hw[axes_yx.index(axis)]
+                elif place is None:
+                    shape[axis] = 1
+        return tuple(shape)

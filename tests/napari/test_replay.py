@@ -1,0 +1,101 @@
+"""`fastsam replay` on files, with journals that the widget wrote: the same image gives the labels of the session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from fastsam_core.cli import app
+
+from .conftest import THREE, Make, choose_region, discs, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def beside_the_image(monkeypatch: pytest.MonkeyPatch, viewer: Any) -> None:
+    """Let journals go where they go by default."""
+    monkeypatch.delenv("FASTSAM_JOURNALS")
+
+
+def replay(journal: Path, *images: Path, out: Path) -> list[Any]:
+    """Run the command; return the label images."""
+    result = CliRunner().invoke(app, ["replay", str(journal), *map(str, images), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return [tifffile.imread(path) for path in sorted(out.glob("*.tif"))]
+
+
+def test_coins_with_the_built_in_model(viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path) -> None:
+    from skimage import data
+
+    for name, image in (("a", data.coins()), ("b", np.ascontiguousarray(data.coins()[:, 30:]))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+    viewer.open(tmp_path / "a.tif")
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    columns = widget.session.candidates.columns
+    widget.pick_panel.add_points()
+    order = np.argsort(columns["area_px"])
+    widget.prompts.points.add([[columns["y"][i] - 0.5, columns["x"][i] - 0.5] for i in order[3:6]])
+    widget.label_panel.commit_picked()
+    bright = float(np.median(columns["intensity"]))
+    widget.filter_panel.sliders["intensity"].set_limits(bright, np.inf)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["a labels"].data
+    assert labels.max() >= 10
+    widget.shut_down()
+    journal = tmp_path / "a.tif.fastsam.jsonl"
+    same, other = replay(journal, tmp_path / "a.tif", tmp_path / "b.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(same, labels)
+    assert other.shape == (303, 354)
+    assert other.max() >= 5
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_planes_and_linked_objects_of_a_stack(viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path) -> None:
+    """Two channels, three planes; one plane picked by a point, then a whole object, filtered by own 16-bit values."""
+    planes = [discs(80, 90, *((y + z, x, r) for y, x, r in THREE)) for z in range(3)]
+    stack = np.stack(planes).astype(np.uint16) * 20
+    stack[:, :, :40] //= 2
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    viewer.open(tmp_path / "stack.tif")
+    viewer.layers[0].contrast_limits = (0, 3000)
+    widget = make_widget(viewer)
+    widget.segment_panel.stack.setChecked(True)
+    choose_region(widget, "tiles")
+    run(qtbot, widget)
+    viewer.dims.set_current_step(0, 2)
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([[2, 20, 20]])
+    widget.label_panel.commit_picked()
+    widget.prompts.points.data = np.empty((0, 3))
+    widget.filter_panel.sliders["intensity"].set_limits(3000, np.inf)
+    widget.label_panel.whole.setChecked(True)
+    widget.session.select_by_hand([1])
+    widget.label_panel.commit_picked()
+    labels = viewer.layers["stack labels"].data
+    assert [sorted(np.unique(plane)) for plane in labels] == [[0, 2], [0, 2], [0, 1, 2]]
+    widget.shut_down()
+    [again] = replay(tmp_path / "stack.tif.fastsam.jsonl", tmp_path / "stack.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_channels_shown_as_colours(viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path) -> None:
+    channels = np.stack([discs(80, 90, THREE[0]), discs(80, 90, *THREE[1:])]).astype(np.uint16) * 10
+    tifffile.imwrite(tmp_path / "two.tif", channels, photometric="minisblack", metadata={"axes": "CYX"})
+    viewer.open(tmp_path / "two.tif")
+    widget = make_widget(viewer)
+    widget.segment_panel.channels.setCurrentIndex(1)
+    run(qtbot, widget)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["two labels"].data
+    assert labels.max() > 0
+    widget.shut_down()
+    [again] = replay(tmp_path / "two.tif.fastsam.jsonl", tmp_path / "two.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
