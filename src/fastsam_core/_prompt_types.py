@@ -324,11 +324,11 @@ class Text:
     negatives : sequence of str
         What the queries are held against (for example the other kinds of object in the image).
     mode : {"best", "all", "top_k"}
-        One mask per query, all masks above ``threshold``, or the ``k`` best of each query.
+        One mask per query, all masks from ``threshold`` on, or the ``k`` best of each query.
     k : int, at least 1
         For ``mode="top_k"``.
     threshold : float, optional
-        Similarity below which a mask does not match; ``None`` leaves it to the encoder.
+        Probability below which a mask does not match, in every mode; ``None`` leaves it to the encoder, 0 always answers.
 
     Raises
     ------

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import MissingDependencyError
+from fastsam_core.text.demo_scenes import draw_shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +21,8 @@ __all__ = ["SCENES", "DemoScene", "scene_path", "two_channel_cells"]
 
 _CELLS: Final = 26
 _CELLS_HW: Final = (480, 640)
+_SHAPES_HW: Final = (480, 640)
+_SHAPES_SEED: Final = 3108
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,10 @@ class DemoScene:
     name : str
         Stem of the results.
     file_name : str or None
-        File in scikit-image's data folder; None for the generated image.
+        File in scikit-image's data folder; None for generated images.
     title : str
         Caption on the contact sheet.
-    points, boxes, polygons : tuple of str
+    points, boxes, polygons, texts : tuple of str
         Prompts.
     """
 
@@ -44,6 +47,7 @@ class DemoScene:
     points: tuple[str, ...]
     boxes: tuple[str, ...]
     polygons: tuple[str, ...]
+    texts: tuple[str, ...] = ()
 
 
 def _ring(x: float, y: float, radius_px: float) -> str:
@@ -95,9 +99,6 @@ SCENES: Final = (
         ("148,160;250,170;357,188;320,215;270,230;200,208;150,195",),
     ),
     DemoScene(
-        "camera", "camera.png", "Camera", ("120,280",), ("255,138,325,188",), ("410,118;432,118;434,195;411,195",)
-    ),
-    DemoScene(
         "two_channel_16bit",
         None,
         "Two channels, 16 bit",
@@ -105,18 +106,27 @@ SCENES: Final = (
         ("330,138,410,217",),
         (_ring(476, 401, 42),),
     ),
+    DemoScene(
+        "shapes",
+        None,
+        "Shapes, asked for in words",
+        ("280,277", "525,280"),
+        ("515,368,636,448",),
+        (_ring(177, 407, 45),),
+        ("a yellow circle", "the black square", "a purple star", "a gray ellipse"),
+    ),
 )
 
 
 def scene_path(scene: DemoScene, generated: Path) -> Path:
-    """Return the image file of a scene; the generated one is written to ``generated``.
+    """Return the image file of a scene; those that are generated are written to ``generated``.
 
     Raises
     ------
     MissingDependencyError
         If this scikit-image comes without the image.
     OutputError
-        If the generated image cannot be written.
+        If a generated image cannot be written.
     """
     if scene.file_name is not None:
         path = Path(str(files("skimage").joinpath("data", scene.file_name)))
@@ -124,6 +134,12 @@ def scene_path(scene: DemoScene, generated: Path) -> Path:
             raise MissingDependencyError(
                 f"This scikit-image comes without {scene.file_name}", remedy="run: pip install 'scikit-image>=0.24'"
             )
+        return path
+    if scene.name == "shapes":
+        from fastsam_core.outputs import write_image
+
+        path = generated / f"{scene.name}.png"
+        write_image(path, draw_shapes(_SHAPES_SEED, _SHAPES_HW, most=12).image)
         return path
     import tifffile
 

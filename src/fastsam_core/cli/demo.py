@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastsam_core.cli._demo_scenes import DemoScene
+    from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._prompts import PromptSet
+    from fastsam_core.cli._text import TextAnswers
     from fastsam_core.contact_sheet import Card
     from fastsam_core.masks import Masks
     from fastsam_core.pipeline import Step
@@ -56,9 +58,9 @@ def demo(
     trust: TrustOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Segment everything in several images, answer point, box and polygon prompts, and draw it all.
+    """Segment everything in several images, answer point, box, polygon and text prompts, and draw it all.
 
-    Needs no download: the images come with scikit-image, one is generated.
+    Needs no download: the images come with scikit-image or are generated, the encoder for texts with the package.
     Leaves overlays, label maps, COCO files and measurements, and contact_sheet.png.
     """
     from fastsam_core.cli._console import console, guarded
@@ -91,10 +93,11 @@ def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
         from fastsam_core.pipeline import iter_segment
 
         network = load_model(model, loading, bar)
+        texts = _text_answers(bar) if any(scene.texts for scene in SCENES) else None
         bar.say(f"Segmenting {SCENES[0].title}")
         with closing(iter_segment(paths, network)) as steps:
             for step, scene in zip(steps, SCENES, strict=True):
-                row, card = _show(step, scene, out)
+                row, card = _show(step, scene, out, texts)
                 rows.append(row)
                 cards.append(card)
                 bar.advance()
@@ -104,7 +107,22 @@ def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
     return rows
 
 
-def _show(step: Step, scene: DemoScene, out: Path) -> tuple[_Row, Card]:
+def _text_answers(bar: Bar) -> TextAnswers | None:
+    """Load the encoder that ships; without open_clip the demo does without texts and says so."""
+    from rich.text import Text as Line
+
+    from fastsam_core.cli._text import load_text_answers
+    from fastsam_core.errors import MissingDependencyError
+    from fastsam_core.text import DEMO
+
+    try:
+        return load_text_answers(DEMO, "cpu", None, bar)
+    except MissingDependencyError as error:
+        bar.log(Line(f"Texts are left out: {error}"))
+        return None
+
+
+def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None) -> tuple[_Row, Card]:
     """Write the results of one image, answer its prompts, and return its line of the table and its card."""
     from fastsam_core.cli._prompts import PromptSet
     from fastsam_core.contact_sheet import Card, Picture
@@ -126,12 +144,15 @@ def _show(step: Step, scene: DemoScene, out: Path) -> tuple[_Row, Card]:
     details: list[Picture] = []
     answers: list[Masks] = []
     words: list[str] = []
-    for kind, prompts in {
+    asked_for = {
         "points": PromptSet.typed(points=scene.points),
         "boxes": PromptSet.typed(boxes=scene.boxes),
         "polygons": PromptSet.typed(polygons=scene.polygons),
-    }.items():
-        found, unmatched = prompts.answer(masks)
+    }
+    if scene.texts and texts is not None:
+        asked_for["texts"] = PromptSet.typed(text=scene.texts)
+    for kind, prompts in asked_for.items():
+        found, unmatched = prompts.answer(masks, rgb8, texts)
         asked = sum(count for _, count in prompts.entries)
         picture = draw_answer(rgb8, found, prompts.prompts, scale=scale)
         write_image(out / f"{scene.name}_{kind}.png", picture)
@@ -150,6 +171,8 @@ def _close_up(picture: UInt8Array, found: Masks, prompts: PromptSet, scale: int)
 
     extents = found.extents_xyxy[found.areas_px > 0].astype(float)
     corners_xy = np.concatenate([prompts.positions_xy(), extents[:, :2], extents[:, 2:]]) * scale
+    if not len(corners_xy):  # texts that nothing fits
+        return picture
     low, high = corners_xy.min(axis=0), corners_xy.max(axis=0)
     limit = np.array(picture.shape[1::-1], dtype=float)
     side = np.maximum(1.5 * (high - low), _LEAST_CLOSE_UP * limit)

@@ -82,6 +82,10 @@ class CropBank:
         names = ("rgb8", "alpha", "shown", "group")
         return cls(*(np.concatenate([getattr(bank, name) for bank in banks]) for name in names))
 
+    def take(self, index: NDArray[np.int64]) -> CropBank:
+        """Return some of the crops."""
+        return CropBank(self.rgb8[index], self.alpha[index], self.shown[index], self.group[index])
+
     def summary(self) -> str:
         """Count the crops of each concept, as JSON."""
         counts = (self.shown == 1).sum(0)

@@ -90,7 +90,8 @@ def _used_tokens() -> list[int]:
 
 def main() -> None:
     """Export with the settings of the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    _LOGGER.setLevel(logging.INFO)
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.text.export_demo", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path, nargs="?", default=encoders.demo_folder())

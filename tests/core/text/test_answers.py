@@ -38,7 +38,8 @@ class AxisEncoder:
     traits = EncoderTraits(negatives=("nothing",), offset=-1.0)
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.eye(4, dtype=np.float32)[[AXES[text] for text in texts]].reshape(-1, 4)
+        rows: NDArray[np.float32] = np.eye(4, dtype=np.float32)[[AXES[text] for text in texts]].reshape(-1, 4)
+        return rows
 
 
 @pytest.fixture
