@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from fastsam_core.errors import AnnotationError
 from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.scene_bank import load_scene_bank
@@ -78,6 +79,8 @@ def main() -> None:
     pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in specs]
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
     scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count)
+    if not scenes and not any(sample.layers.any() for pool in pools for sample in pool.samples):
+        raise AnnotationError("There is nothing to train on", expected="an annotated image or a generated scene")
     LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))
     stream = BatchStream(pools, scenes, objects, stream_config, trainer.config.processes)
     trainer.fit(stream, arguments.steps, deadline)

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastsam_core.errors import CheckpointError
+from fastsam_core.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint through a temporary file, so that a kill or a full disk leaves the previous one intact."""
+    """Write a checkpoint through a temporary file, so that a kill or a full disk leaves the previous one intact.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     try:
@@ -24,6 +30,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        raise OutputError(
+            f"The checkpoint {path.name} cannot be written",
+            actual=str(error)[:200],
+            remedy="free some space and resume: the previous checkpoint is whole",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fastsam_core.errors import AnnotationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -188,14 +190,14 @@ def load_source(root: Path, spec: SourceSpec, split: Split, most: int | None = N
 
     Raises
     ------
-    FileNotFoundError
-        If the source's image folder is missing.
+    AnnotationError
+        If the source's image folder is missing, or a label map does not fit its image.
     """
     import cv2
 
     folder = root / spec.name
     if not (folder / "images").is_dir():
-        raise FileNotFoundError(f"expected a folder 'images' in {folder}; check --data")
+        raise AnnotationError(f"There is no folder images in {folder}", remedy="check --data")
     annotations: dict[str, list[Any]] = {}
     if (folder / "annotations.json").is_file():
         document = json.loads((folder / "annotations.json").read_text())
@@ -216,6 +218,12 @@ def load_source(root: Path, spec: SourceSpec, split: Split, most: int | None = N
         mask_path = folder / "masks" / f"{path.stem}.png"
         if mask_path.is_file():
             labels = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
+            if labels is None or labels.shape != size_hw:
+                raise AnnotationError(
+                    f"The label map {mask_path} does not fit its image",
+                    expected=f"{size_hw[0]} x {size_hw[1]}",
+                    actual="not readable" if labels is None else " x ".join(map(str, labels.shape)),
+                )
             layers = np.asarray(labels, np.uint16)[None]
         else:
             masks = [_decode_segmentation(item, size_hw) for item in annotations.get(path.name, [])]

@@ -1,0 +1,80 @@
+"""``fastsam data`` and ``fastsam train`` as a user types them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.core.training.scene_data import write_label_maps, write_pairs
+from typer.testing import CliRunner
+
+from fastsam_core.cli import app
+from fastsam_core.errors import AnnotationError
+from fastsam_core.training.__main__ import main
+from fastsam_core.training.sources import SourceSpec, load_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_convert_twice_and_report(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pairs, cells = write_pairs(tmp_path / "pairs", 4, 64), write_label_maps(tmp_path / "cells", 3, 64)
+    (pairs / "sa_1.json").write_text("{")
+    first = run("data", "convert", pairs, "--kind", "sa1b", "--out", out, "--licence", "CC0-1.0", "--subset", "1")
+    assert first.exit_code == 0, first.output
+    assert "not used: 1" in first.output
+    second = run("data", "convert", cells, "-k", "labels", "-o", out, "--licence", "MIT", "--coverage", "partial")
+    assert second.exit_code == 0, second.output
+    sources = {entry["name"]: entry for entry in json.loads((out / "manifest.json").read_text())["sources"]}
+    assert (sources["pairs"]["partial"], sources["cells"]["partial"]) == (False, True)
+    report = run("data", "report", out)
+    assert report.exit_code == 0, report.output
+    assert (out / "report" / "sheet.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("data", "convert", "x", "-k", "what", "-o", "o", "--licence", "MIT"), 2, "--kind"),
+        (("data", "convert", "x", "-k", "labels", "-o", "o", "--licence", "MIT"), 1, "no folder"),
+        (("data", "convert", "x", "-k", "sa1b", "-o", "o", "--licence", "MIT", "--subset", "7"), 2, "subset"),
+        (("data", "report", "x"), 1, "not a converted data set"),
+        (("train", "--data", "x"), 1, "data.yaml"),
+    ],
+)
+def test_wrong_use_is_explained(
+    arguments: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert message in result.output
+
+
+def test_label_maps_have_to_fit_their_images(tmp_path: Path) -> None:
+    folder = write_label_maps(tmp_path / "cells", 2, 64)
+    spec = SourceSpec("cells", 1.0, 1.0, "micro", held_out=True)
+    assert len(load_source(tmp_path, spec, "val")) == 2
+    Image.fromarray(np.zeros((30, 64), np.uint16)).save(folder / "masks" / "cells1.png")
+    with pytest.raises(AnnotationError, match="does not fit its image"):
+        load_source(tmp_path, spec, "val")
+    with pytest.raises(AnnotationError, match="no folder images"):
+        load_source(tmp_path / "none", spec, "val")
+
+
+def test_nothing_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    monkeypatch.setattr(sys, "argv", ["training", "--run", str(tmp_path), "--scene-count", "0"])
+    with pytest.raises(AnnotationError, match="nothing to train on"):
+        main()
