@@ -172,9 +172,9 @@ def measure(
     """
     held = list(cases)
     for setting, segment in zip(settings, segments, strict=True):
-        began = time.perf_counter()
-        scores = evaluate(segment, held)
-        seconds = (time.perf_counter() - began) / max(len(held), 1)
+        timed = _Timed(segment)
+        scores = evaluate(timed, held)
+        seconds = float(np.median(timed.seconds)) if timed.seconds else 0.0
         LOGGER.info(
             "%-20s %-9s iou %.2f: AP50 %.3f AR %.3f %.3f %.3f overlap %.3f F1 %.3f at %.2f, %d images, %d instances, "
             "%.2f s/image",
@@ -184,10 +184,25 @@ def measure(
         yield Row(name, method, setting.sizes, setting.iou, partial, round(seconds, 3), scores)
 
 
+class _Timed:
+    """A segmentation that remembers how long each image took."""
+
+    def __init__(self, segment: Callable[[NDArray[np.uint8]], Masks]) -> None:
+        self.segment = segment
+        self.seconds: list[float] = []
+
+    def __call__(self, image: NDArray[np.uint8]) -> Masks:
+        began = time.perf_counter()
+        masks = self.segment(image)
+        self.seconds.append(time.perf_counter() - began)
+        return masks
+
+
 def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]]:
     """Choose the setting with the best figures; a cheaper one if it is nearly as good.
 
-    Every source counts the same: by AR@100 and, where all of the kind is annotated, also by its best F1.
+    Every source counts the same: by AR@100 and, where all of the kind is annotated, also by its best F1. ``auto`` can
+    be measured, but not stored in a weights file, so it is not chosen.
 
     Returns
     -------
@@ -206,8 +221,9 @@ def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]
         figures = [row.scores.ar100 if row.partial else (row.scores.ar100 + row.scores.best_f1) / 2 for row in found]
         means[setting] = float(np.mean(figures))
     cost = {setting: np.mean([row.seconds for row in found]) for setting, found in by_setting.items()}
-    chosen = max(means, key=lambda setting: means[setting])
-    for setting in sorted(means, key=lambda setting: cost[setting]):
+    storable = [setting for setting in means if setting.sizes != "auto"] or list(means)
+    chosen = max(storable, key=lambda setting: means[setting])
+    for setting in sorted(storable, key=lambda setting: cost[setting]):
         if means[setting] >= means[chosen] - _WORTH_IT:
             chosen = setting
             break
