@@ -68,6 +68,7 @@ def finetune(
     imgsz: Annotated[int | None, typer.Option("--imgsz", min=64, help="Long side; the model's own.")] = None,
     check_every: Annotated[int, typer.Option("--check-every", min=1, help="Steps between checks.")] = 40,
     patience: Annotated[int, typer.Option("--patience", min=1, help="Checks without progress before it stops.")] = 4,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of torch; one a core.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the batches.")] = 0,
     trust: TrustOption = False,
     debug: DebugOption = False,
@@ -85,6 +86,7 @@ def finetune(
             imgsz=imgsz,
             check_every=check_every,
             patience=patience,
+            threads=threads,
             seed=seed,
         )
         screen = console()
