@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fiftyone_fastsam.enrichment import EnrichReport, EnrichStep, enrich, iter_enrich
     from fiftyone_fastsam.model import FastSAMModel
     from fiftyone_fastsam.options import EnrichOptions
+    from fiftyone_fastsam.ray_runner import iter_on_ray
     from fiftyone_fastsam.shards import iter_shared
 
 _HOME = {
@@ -26,6 +27,7 @@ _HOME = {
     "FastSAMModel": "model",
     "compare_fields": "compare",
     "enrich": "enrichment",
+    "iter_on_ray": "ray_runner",
     "iter_shared": "shards",
     "iter_enrich": "enrichment",
     "masks_from_detections": "_convert",
@@ -41,6 +43,7 @@ __all__ = [
     "compare_fields",
     "enrich",
     "iter_enrich",
+    "iter_on_ray",
     "iter_shared",
     "masks_from_detections",
     "to_detections",

@@ -6,6 +6,7 @@ The command line finds them by their entry points, so that the core does not kno
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,9 @@ def enrich(
     worker: Annotated[
         bool, typer.Option("--worker", help="Share the work with all others that run this command.")
     ] = False,
+    ray: Annotated[
+        int | None, typer.Option(metavar="N", help="Share the work among N workers of a Ray cluster; 0: all it holds.")
+    ] = None,
     shard_size: Annotated[int, typer.Option(help="Samples a worker takes at once.")] = 1000,
     debug: DebugOption = False,
 ) -> None:
@@ -100,8 +104,12 @@ def enrich(
         from fiftyone_fastsam.options import EnrichOptions
 
         checked = EnrichOptions(**options)
-        network = FastSAM.load(model, device=device, runtime=runtime)
         samples = _samples(dataset, view)
+        load = partial(FastSAM.load, model, device=device, runtime=runtime)
+        if ray is not None:
+            failed = _on_cluster(samples, label_field, load, options, shard_size, ray)
+            raise typer.Exit(EXIT_FAILED if failed else 0)
+        network = load()
         if worker:
             failed = _take_part(samples, label_field, network, options, shard_size)
         else:
@@ -129,6 +137,17 @@ def _run(run: Any) -> int:
         f"{run.target.path}: {done} done with {masks} masks, {failed} failed, {run.skipped} needed nothing"
         + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if failed else "")
     )
+    return failed
+
+
+def _on_cluster(
+    samples: Any, label_field: str, load: Any, options: dict[str, Any], shard_size: int, workers: int
+) -> int:
+    from fiftyone_fastsam.ray_runner import iter_on_ray
+
+    steps = iter_on_ray(samples, label_field, model=load, workers=workers or None, shard_size=shard_size, **options)
+    done, failed, masks = _count(steps, 0)
+    typer.echo(f"{label_field}: the cluster has done {done} with {masks} masks, {failed} failed")
     return failed
 
 

@@ -11,6 +11,7 @@ __all__ = [
     "InvalidTargetError",
     "LabelFieldError",
     "NonPersistentDatasetWarning",
+    "WorkersDiedError",
 ]
 
 
@@ -32,6 +33,10 @@ class DatabaseUnavailableError(FastSAMError, ConnectionError):
 
 class DatabaseWriteError(FastSAMError, PermissionError):
     """The database refuses to write (read-only user, dataset or disk)."""
+
+
+class WorkersDiedError(FastSAMError, RuntimeError):
+    """Processes of a cluster died more often than can be put down to chance."""
 
 
 class NonPersistentDatasetWarning(UserWarning):
