@@ -26,7 +26,7 @@ def train(
         int | None, typer.Option("--patience", min=1, help="Epochs without a better recall before it stops.")
     ] = None,
     reg_max: Annotated[int | None, typer.Option("--reg-max", min=2, help="Bins of box distances (paper: 26).")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, 0, or 0,1 for several GPUs.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, 0, or 0,1 for several GPUs.")] = "auto",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Loading processes for each device.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of weights and batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run after its last whole epoch.")] = False,

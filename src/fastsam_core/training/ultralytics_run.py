@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastsam_core._files import atomic_path
 from fastsam_core._ultralytics import import_ultralytics
-from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError
+from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, MissingDependencyError
 from fastsam_core.training.recipes import NETWORKS, RECIPES
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TrainRequest:
     imgsz, epochs, batch, patience, reg_max : int, optional
         See `fastsam_core.training.recipes.Recipe`.
     device : str
-        ``"cpu"``, ``"0"``, or ``"0,1"`` for several GPUs.
+        ``"auto"`` (the first GPU, else the CPU), ``"cpu"``, ``"0"``, or ``"0,1"`` for several GPUs.
     workers : int
         Processes that load data, for each GPU.
     seed : int
@@ -57,7 +57,7 @@ class TrainRequest:
     batch: int | None = None
     patience: int | None = None
     reg_max: int | None = None
-    device: str = "cpu"
+    device: str = "auto"
     workers: int = 1
     seed: int = 0
 
@@ -92,6 +92,8 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
         If the loss is not finite; the last checkpoint is kept.
     OutputError
         If a checkpoint cannot be written; the previous one is kept.
+    MissingDependencyError
+        If several GPUs are asked for and cloudpickle is not there.
     """
     from fastsam_core.training.one_class import OneClassTrainer
 
@@ -113,9 +115,8 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
             temporary.write_text(json.dumps({**facts, "data": str(data.resolve())}, indent=1) + "\n", encoding="utf-8")
     overrides = {**_overrides(request, facts, data), **(settings or {})}
     overrides |= {"resume": str(last)} if resume else {"model": str(request.run / "network.yaml")}
-    os.environ.setdefault("YOLO_OFFLINE", "true")  # for the processes of a multi-GPU run
-    if "," in request.device:
-        import_ultralytics("ultralytics.utils").USER_CONFIG_DIR.mkdir(parents=True, exist_ok=True)
+    if "," in str(overrides["device"]):
+        _prepare_processes()
     try:
         trainer = OneClassTrainer(overrides=overrides)
         trainer.train()
@@ -174,6 +175,11 @@ def _layout(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overrides(request: TrainRequest, facts: Mapping[str, Any], data: Path) -> dict[str, object]:
+    import torch
+
+    device = request.device
+    if device == "auto":
+        device = "0" if torch.cuda.is_available() else "cpu"
     return {
         **RECIPES[facts["recipe"]].settings,
         **{name: facts[name] for name in ("imgsz", "epochs", "batch", "patience", "seed")},
@@ -186,8 +192,8 @@ def _overrides(request: TrainRequest, facts: Mapping[str, Any], data: Path) -> d
         "overlap_mask": False,
         "pretrained": False,
         "plots": False,
-        "amp": _autocast(request.device),
-        "device": request.device,
+        "amp": _autocast(device),
+        "device": device,
         "workers": request.workers,
     }
 
@@ -209,6 +215,19 @@ def _autocast(device: str) -> object:
     if device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return True
+
+
+def _prepare_processes() -> None:
+    """Give Ultralytics' launcher what it needs: a folder for its script, and a package it would install by itself."""
+    from importlib.util import find_spec
+
+    if find_spec("cloudpickle") is None:
+        raise MissingDependencyError(
+            "Training on several GPUs needs cloudpickle", remedy="run: pip install 'cloudpickle>=3.1.1'"
+        )
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    import_ultralytics("ultralytics.utils").USER_CONFIG_DIR.mkdir(parents=True, exist_ok=True)
 
 
 def _data_file(data: Path) -> Path:

@@ -14,11 +14,16 @@ from tests.core.training.scene_data import convert_pairs, write_pairs
 
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import load_checkpoint
-from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, OutputError
-from fastsam_core.training import one_class
+from fastsam_core.errors import (
+    AnnotationError,
+    CheckpointError,
+    InvalidParameterError,
+    MissingDependencyError,
+    OutputError,
+)
+from fastsam_core.training import one_class, ultralytics_run
 from fastsam_core.training.checkpoint import read_state
 from fastsam_core.training.one_class import OneClassTrainer, PartialLoss, RecallValidator, background_weights
-from fastsam_core.training.recipes import RECIPES
 from fastsam_core.training.trainer import TrainingError, build_network
 from fastsam_core.training.ultralytics_run import TrainRequest, train
 
@@ -35,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request(data: Path, run: Path) -> TrainRequest:
-    return TrainRequest(data, run, network="n", imgsz=64, epochs=3, batch=4, reg_max=20, workers=0)
+    return TrainRequest(data, run, network="n", imgsz=64, epochs=3, batch=4, reg_max=20, workers=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,25 @@ def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_papers_settings() -> None:
-    paper = RECIPES["paper"]
-    assert (paper.network, paper.imgsz, paper.epochs, paper.reg_max) == ("x", 1024, 100, 26)
+def test_papers_settings(data: Path, tmp_path: Path) -> None:
+    facts = ultralytics_run._facts(TrainRequest(data, tmp_path, recipe="paper"))
+    assert (facts["architecture"], facts["imgsz"], facts["epochs"]) == ("yolov8x-seg", 1024, 100)
+    assert ultralytics_run._layout(facts)["reg_max"] == facts["reg_max"] == 26
+    settings = ultralytics_run._overrides(TrainRequest(data, tmp_path, device="cpu"), facts, data / "data.yaml")
+    assert (settings["overlap_mask"], settings["single_cls"], settings["batch"]) == (False, True, 32)
+
+
+def test_several_gpus_need_cloudpickle(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="cloudpickle"):
+        train(replace(request(data, tmp_path), device="0,1"))
+
+
+def test_sources_that_differ_in_coverage_are_not_mixed(data: Path, tmp_path: Path) -> None:
+    assert ultralytics_run._mixing(data / "data.yaml", "small") == {}
+    sources = [{"name": "a", "background_weight": 0.03}, {"name": "b", "background_weight": 1}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"sources": sources}))
+    assert ultralytics_run._mixing(tmp_path / "data.yaml", "small") == {"mosaic": 0.0}
 
 
 def test_exports_what_the_program_loads(straight: Path) -> None:
