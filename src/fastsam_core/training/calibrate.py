@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("fastsam_core.training.calibrate")
 _KNOTS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
-_SMOOTHING = 2.0
-_RIDGE = 1e-2
+_SMOOTHING = 10.0
+_RIDGE = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
