@@ -24,6 +24,9 @@ METHODS: Final = ("watershed", "felzenszwalb")
 _TITLES: Final = {"watershed": "Otsu + watershed", "felzenszwalb": "Felzenszwalb"}
 _WHAT: Final = {
     "dsb2018": "nuclei, all kinds",
+    "dsb2018/fluorescence": "dark gray images",
+    "dsb2018/stained": "colour images",
+    "dsb2018/brightfield": "bright gray images",
     "usiigaci_phase": "phase contrast cells",
     "hbn_flakes": "2D material flakes",
     "fruits_nuts": "nuts, held out",
@@ -110,7 +113,8 @@ def _largest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _belongs(source: str, wanted: tuple[str, ...] | None) -> bool:
-    return source in wanted if wanted is not None else source not in _MICROSCOPY + _BSDS
+    name = source.partition("/")[0]
+    return name in wanted if wanted is not None else name not in _MICROSCOPY + _BSDS
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -138,7 +142,7 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         model = models.get((row["source"], row["images"]))
         if row["method"] not in METHODS or model is None:
             continue
-        name = "ap50" if row["source"] in _MICROSCOPY else "ar100"
+        name = "ap50" if _belongs(row["source"], _MICROSCOPY) else "ar100"
         gain = f"{model[name] / row[name]:.2f} ×" if row[name] > 0 else "–"
         figures = f"{_number(model[name])} | {_number(row[name])} | {gain}"
         lines.append(f"| {row['source']} | {row['images']} | {_FIGURES[name]} | {figures} |")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.training.sources import LabelledImage
 
-__all__ = ["Case", "Scorer", "Scores", "best_f1", "evaluate", "greedy_matches", "truth_of"]
+__all__ = ["Case", "Scorer", "Scores", "best_f1", "evaluate", "evaluate_groups", "greedy_matches", "truth_of"]
 
 _LIMITS = (10, 100, 1000)
 
@@ -58,10 +58,11 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """An image, uint8 (H, W, 3), and what each of its annotators drew."""
+    """An image, uint8 (H, W, 3), what each of its annotators drew, and a group to report by itself, if any."""
 
     image: NDArray[np.uint8]
     truths: tuple[Masks, ...]
+    group: str = ""
 
 
 def truth_of(sample: LabelledImage) -> Masks:
@@ -79,11 +80,18 @@ def evaluate(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case
     cases : iterable of Case
         Images and what is in them.
     """
-    scorer = Scorer()
+    return evaluate_groups(segment, cases)[""]
+
+
+def evaluate_groups(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case]) -> dict[str, Scores]:
+    """Measure all images together (``""``) and, in one go, each group of them."""
+    scorers = {"": Scorer()}
     for case in cases:
         if any(map(len, case.truths)):
-            scorer.add(segment(case.image), case.truths)
-    return scorer.scores()
+            masks = segment(case.image)
+            for group in {"", case.group}:
+                scorers.setdefault(group, Scorer()).add(masks, case.truths)
+    return {group: scorer.scores() for group, scorer in scorers.items()}
 
 
 @dataclass

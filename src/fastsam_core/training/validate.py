@@ -22,7 +22,7 @@ from fastsam_core.evaluation.truth import evenly
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.training.baselines import BASELINES
-from fastsam_core.training.scoring import Case, Scores, evaluate, truth_of
+from fastsam_core.training.scoring import Case, Scores, evaluate_groups, truth_of
 from fastsam_core.training.sources import SOURCES, SourceSpec, load_source
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("fastsam_core.training.validate")
 LOWEST_CONF = 0.02
 MOST_MASKS = 1000
+_GRAY_SPREAD = 8
+_BRIGHT = 100.0
 _WORTH_IT = 0.005
 """A larger test size has to add this much to the mean of the figures to be recommended."""
 
@@ -80,9 +82,16 @@ class Row:
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in values.items()}
 
 
-def cases_of(samples: Iterable[LabelledImage]) -> list[Case]:
-    """Turn labelled images into cases."""
-    return [Case(sample.image, (truth_of(sample),)) for sample in samples]
+def cases_of(samples: Iterable[LabelledImage], *, by_stain: bool = False) -> list[Case]:
+    """Turn labelled images into cases, of microscopes by what they look like."""
+    return [Case(s.image, (truth_of(s),), stain_of(s.image) if by_stain else "") for s in samples]
+
+
+def stain_of(image: NDArray[np.uint8]) -> str:
+    """Tell images of nuclei apart: dark gray ones, bright gray ones, and coloured ones."""
+    if int(np.ptp(image[::4, ::4].astype(np.int16), axis=2).max()) > _GRAY_SPREAD:
+        return "stained"
+    return "fluorescence" if image.mean() < _BRIGHT else "brightfield"
 
 
 def bsds_cases(folder: Path, split: str, most: int | None) -> Iterator[Case]:
@@ -168,20 +177,22 @@ def measure(
     Yields
     ------
     Row
-        One for each setting.
+        One for each setting, and one for each group of images in it, ``source/group``.
     """
     held = list(cases)
     for setting, segment in zip(settings, segments, strict=True):
         timed = _Timed(segment)
-        scores = evaluate(timed, held)
+        found = evaluate_groups(timed, held)
         seconds = float(np.median(timed.seconds)) if timed.seconds else 0.0
-        LOGGER.info(
-            "%-20s %-9s iou %.2f: AP50 %.3f AR %.3f %.3f %.3f overlap %.3f F1 %.3f at %.2f, %d images, %d instances, "
-            "%.2f s/image",
-            *(name, setting.sizes, setting.iou, scores.ap50, scores.ar10, scores.ar100, scores.ar1000),
-            *(scores.best_overlap, scores.best_f1, scores.best_conf, scores.images, scores.instances, seconds),
-        )
-        yield Row(name, method, setting.sizes, setting.iou, partial, round(seconds, 3), scores)
+        for group, scores in found.items():
+            title = f"{name}/{group}" if group else name
+            LOGGER.info(
+                "%-20s %-9s iou %.2f: AP50 %.3f AR %.3f %.3f %.3f overlap %.3f F1 %.3f at %.2f, %d images, "
+                "%d instances, %.2f s/image",
+                *(title, setting.sizes, setting.iou, scores.ap50, scores.ar10, scores.ar100, scores.ar1000),
+                *(scores.best_overlap, scores.best_f1, scores.best_conf, scores.images, scores.instances, seconds),
+            )
+            yield Row(title, method, setting.sizes, setting.iou, partial, round(seconds, 3), scores)
 
 
 class _Timed:
@@ -214,7 +225,7 @@ def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]
         Mean of the figures of each setting.
     """
     by_setting: dict[Setting, list[Row]] = {}
-    for row in rows:
+    for row in (row for row in rows if "/" not in row.source):
         by_setting.setdefault(Setting(row.sizes, row.iou), []).append(row)
     means: dict[Setting, float] = {}
     for setting, found in by_setting.items():
@@ -260,7 +271,8 @@ def _sources(arguments: argparse.Namespace) -> Iterator[tuple[str, bool, Iterabl
     for spec in SOURCES:
         if arguments.only and spec.name not in arguments.only:
             continue
-        yield spec.name, is_partial(spec), cases_of(load_source(arguments.data, spec, "val", arguments.most))
+        samples = load_source(arguments.data, spec, "val", arguments.most)
+        yield spec.name, is_partial(spec), cases_of(samples, by_stain=spec.name == "dsb2018")
 
 
 def is_partial(spec: SourceSpec) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastsam_core.masks import Masks
 from fastsam_core.training import validate
 from fastsam_core.training.baselines import BASELINES, felzenszwalb_masks, watershed_masks
 from fastsam_core.training.scenes import generate_scene
-from fastsam_core.training.scoring import Case, Scores, best_f1, evaluate, greedy_matches, truth_of
+from fastsam_core.training.scoring import Case, Scores, best_f1, evaluate, evaluate_groups, greedy_matches, truth_of
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import build_network
 from fastsam_core.training.validate import Row, Setting, bsds_cases, cases_of, model_of, recommend, segmenter
@@ -62,6 +63,25 @@ def test_every_annotator_counts() -> None:
     assert scores.instances == 2
     assert scores.ar100 == pytest.approx(0.5)
     assert scores.images == 1
+
+
+def test_groups_are_measured_by_themselves() -> None:
+    images = [np.full((60, 80, 3), value, np.uint8) for value in (20, 200)]
+    colour = images[0].copy()
+    colour[..., 0] = 90
+    samples = [replace(labelled(), image=image) for image in (*images, colour)]
+    cases = cases_of(samples, by_stain=True)
+    assert [case.group for case in cases] == ["fluorescence", "brightfield", "stained"]
+    found = evaluate_groups(lambda image: cases[0].truths[0] if image.mean() < 100 else Masks.empty((60, 80)), cases)
+    assert {group: scores.images for group, scores in found.items()} == {
+        "": 3,
+        "fluorescence": 1,
+        "brightfield": 1,
+        "stained": 1,
+    }
+    assert found["brightfield"].ap50 == 0
+    assert found["fluorescence"].ap50 == pytest.approx(1)
+    assert 0.5 < found[""].ap50 < 0.7
 
 
 def test_nothing_to_measure() -> None:
@@ -147,7 +167,8 @@ def test_command_writes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     arguments = ["validate", "--data", str(tmp_path), "--baseline", "watershed", "--only", "dsb2018"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "t.json")])
     validate.main()
-    [values] = json.loads((tmp_path / "t.json").read_text())
+    values, stained = json.loads((tmp_path / "t.json").read_text())
+    assert stained["source"] == "dsb2018/fluorescence"
     assert values["source"] == "dsb2018"
     assert values["method"] == "watershed"
     assert values["partial"] is False
