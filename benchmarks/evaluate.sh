@@ -56,10 +56,15 @@ PYTHON
   evaluate instances --annotations "$data/train/$source/annotations.json" --images "$data/train/$source/images" \
     --boxes "$work/$source.boxes" --only "$work/$source.txt" $limit --json "$work/4-$source.json"
 done
-for source in coco_instances animals_openimages; do
+while read -r source name; do
   # shellcheck disable=SC2086
-  evaluate text "$data/train/$source" --text-encoder demo --only "$work/$source.txt" $limit --json "$work/5-$source.json"
-done
+  evaluate text "$data/train/$source" --name "$name" --text-encoder demo --only "$work/$source.txt" $limit \
+    --json "$work/5-$source.json"
+done <<'SOURCES'
+animals_openimages animal
+microcontrollers circuit board
+fruits_nuts fruit
+SOURCES
 # shellcheck disable=SC2086
 evaluate microscopy "$data/train/dsb2018" --only "$work/dsb2018.txt" $limit --json "$work/6-dsb2018.json"
 # shellcheck disable=SC2086

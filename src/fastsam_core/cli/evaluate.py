@@ -199,7 +199,7 @@ def text(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with images/, and annotations.json or masks/.")],
     searching: Searching,
     name: Annotated[
-        str | None, typer.Option("--name", help="What all objects are, where there are no class names.")
+        str | None, typer.Option("--name", help="What all objects are: needed where classes have no names.")
     ] = None,
     encoder: Annotated[str | None, typer.Option("--text-encoder", help="See: fastsam models list.")] = None,
     limit: LimitOption = None,
@@ -219,12 +219,15 @@ def text(
         from fastsam_core.text import TextEncoder
 
         truths, scorer = open_truth(data), TextScorer()
-        if (name is None) != isinstance(truths, CocoData):
+        classes = truths.class_names if isinstance(truths, CocoData) else {1: ""}
+        if name is not None:
+            classes = dict.fromkeys(classes, name)
+        elif not isinstance(truths, CocoData):
             raise InvalidParameterError(
                 "Text is measured with the names of classes", expected="annotations.json, or masks/ and --name"
             )
         words = TextEncoder.load(encoder, device=searching.device)
-        names, unknown = known_names(words, truths.class_names if isinstance(truths, CocoData) else {1: str(name)})
+        names, unknown = known_names(words, classes)
         chosen = choose(truths, limit, only)
         network, settings = searching.load()
         steps = iter_texts(scorer, truths, names, network, words, chosen, **searching.search)
@@ -233,7 +236,7 @@ def text(
         report = described(scorer.report(), network, settings, text_encoder=words.name, data=shown(data))
         notes = [words.notice] if words.notice else []
         if unknown:
-            notes.append(f"Not asked for, because the encoder does not know them: {', '.join(sorted(unknown))}.")
+            notes.append(f"Not asked for, because the encoder does not know them: {', '.join(sorted(set(unknown)))}.")
         present(replace(report, notes=tuple(notes)), json=json, markdown=markdown, plots=None)
 
 
