@@ -106,7 +106,7 @@ def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOpt
     groups: list[int] = []
     for group, prompt in enumerate(prompts):
         stored = prompt.get("points") or []
-        signs = next(filter(None, map(prompt.get, _SIGNS)), [])
+        signs: Sequence[Any] = next(filter(None, map(prompt.get, _SIGNS)), ())
         for k, point in enumerate(stored):
             x, y = _numbers(point, 2)
             if math.isfinite(x) and math.isfinite(y):

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "EMBEDDING",
     "MEASURES",
     "Document",
     "Instance",
     "array_bytes",
+    "array_of",
     "instances_of",
     "masks_from_detections",
     "relative_box",
@@ -36,6 +38,8 @@ __all__ = [
 
 Document: TypeAlias = dict[str, Any]
 
+EMBEDDING = "embedding"
+"""Attribute of labels that holds the text encoder's vector of the mask."""
 EVERYTHING_LABEL = "object"
 MEASURES = ("stability", "quality")
 """Columns of :class:`Masks` that become attributes of labels."""
@@ -200,6 +204,14 @@ def array_bytes(array: NDArray[Any]) -> bytes:
     packer = zlib.compressobj(1)
     plain = np.ascontiguousarray(array)
     return packer.compress(_npy_header(plain.shape, plain.dtype.str)) + packer.compress(plain.data) + packer.flush()
+
+
+def array_of(stored: bytes) -> NDArray[Any]:
+    """Unpack what :func:`array_bytes` or FiftyOne has packed."""
+    import io
+
+    array: NDArray[Any] = np.load(io.BytesIO(zlib.decompress(stored)), allow_pickle=False)
+    return array
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from fastsam_core.errors import ImageNotFoundError, ImageReadError
+from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, InvalidPromptError
 from fastsam_core.images import Image, read_image
 from fiftyone_fastsam._pending import finished_filter, is_answered, prompt_stages, visible_prompts
 from fiftyone_fastsam._retry import with_retries
@@ -52,7 +52,7 @@ class Item:
     stored_bytes: int = 0
     frame_number: int | None = None
     pixels: Any = None
-    error: ImageReadError | ImageNotFoundError | None = None
+    error: FastSAMError | None = None
 
 
 def read_item(item: object) -> Image:
@@ -78,7 +78,10 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
         for id_ in chunk:
             if id_ in by_id:
                 document = by_id[id_]
-                yield Item(id_, document["filepath"], _prompts(document, options), document.get(_SIZE, 0))
+                item = Item(id_, document["filepath"], _prompts(document, options), document.get(_SIZE, 0))
+                if options.masks_field is not None and document.get(options.masks_field) is None:
+                    item.error = InvalidPromptError(f"The sample has no masks in {options.masks_field!r}")
+                yield item
 
 
 def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], digest: str) -> Iterator[Item]:
@@ -144,7 +147,7 @@ def _stages(target: Target, options: EnrichOptions, *paths: str) -> list[dict[st
     """Return the stages of an aggregation that gives paths, sizes and prompts; the first one measures."""
     replaced: Any = {"$ifNull": [f"${target.label_field}", {}]} if options.existing != "append" else {}
     sizes = {_SIZE: {"$subtract": [{"$bsonSize": "$$ROOT"}, {"$bsonSize": replaced}]}}
-    return [{"$set": sizes}, *prompt_stages(options, [*paths, _SIZE])]
+    return [{"$set": sizes}, *prompt_stages(options, [*paths, _SIZE], whole=options.masks_field is not None)]
 
 
 def _fetch(collection: Any, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_fastsam._answers import prompts_digest, prompts_in
+from fiftyone_fastsam._convert import EMBEDDING
 from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
 
 if TYPE_CHECKING:
@@ -58,13 +59,16 @@ def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions
     return bool(prompts_digest(visible_prompts(document, options)) == answered)
 
 
-def prompt_stages(options: EnrichOptions, paths: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the stages of an aggregation that leave the prompts, without their masks, and some more paths."""
+def prompt_stages(options: EnrichOptions, paths: Sequence[str], *, whole: bool = False) -> list[dict[str, Any]]:
+    """Return the stages of an aggregation that leave the prompts, without their masks unless whole, and more paths."""
     wanted = dict.fromkeys(paths, 1)
     if options.field is None:
         return [{"$project": wanted}]
-    masks = [f"{options.field}.{name}" for name in ("mask", "detections.mask")]  # not needed, and may be large
-    return [{"$project": {**wanted, options.field: 1}}, {"$unset": masks}]
+    stages: list[dict[str, Any]] = [{"$project": {**wanted, options.field: 1}}]
+    if whole:
+        return stages
+    large = ("mask", "detections.mask", f"detections.{EMBEDDING}")  # not needed
+    return [*stages, {"$unset": [f"{options.field}.{name}" for name in large]}]
 
 
 def visible_prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document]:

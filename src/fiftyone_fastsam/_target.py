@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastsam_core.errors import InvalidPromptError
 from fiftyone_fastsam._answers import NOT_CARRIED
-from fiftyone_fastsam._convert import MEASURES
+from fiftyone_fastsam._convert import EMBEDDING, MEASURES
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
@@ -183,7 +183,12 @@ def resolve_prompts(target: Target, options: EnrichOptions) -> EnrichOptions:
         return options
     name = options.field.removeprefix(_FRAMES)
     kind = field_type(target, name)
+    if options.masks_field is not None and target.is_video:
+        raise InvalidPromptError("Masks of videos cannot be asked again", remedy="leave out masks_field")
+    slots: dict[str, tuple[str, ...]]
     slots = {"box_prompt_field": ("Detections", "Detection"), "point_prompt_field": ("Keypoints", "Keypoint")}
+    if options.masks_field is not None:
+        slots = {"masks_field": ("Detections",)}
     if name == target.label_field:
         raise InvalidPromptError("Masks cannot replace the labels that prompt them", remedy="name another field")
     for slot, kinds in slots.items():
@@ -232,7 +237,9 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     if options.output == "instances":
         per_mask: dict[str, Any] = {"area_px": fo.IntField, "mask_scale": fo.FloatField}
         per_mask |= dict.fromkeys(MEASURES, fo.FloatField)
-        if options.kind != "everything":
+        if options.embeddings:
+            per_mask[EMBEDDING] = fo.VectorField
+        if options.kind in ("boxes", "points"):
             per_mask |= {"matched": fo.BooleanField, "fit": fo.FloatField}
         per_mask = _carried_fields(target, options) | per_mask
         attributes |= {f"detections.{name}": kind for name, kind in per_mask.items()}

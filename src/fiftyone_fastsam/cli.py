@@ -42,6 +42,22 @@ def enrich(
     text: Annotated[
         list[str] | None, typer.Option(help="Name of an object. Repeat for more.", rich_help_panel=_PROMPTS)
     ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="What masks may be besides. Repeat for more.", rich_help_panel=_PROMPTS)
+    ] = None,
+    text_threshold: Annotated[
+        float | None, typer.Option(help="Lowest probability of a name.", rich_help_panel=_PROMPTS)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Text encoder, see `fastsam models`.", rich_help_panel=_PROMPTS)
+    ] = None,
+    masks_field: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Ask these masks, made with --embeddings.", rich_help_panel=_PROMPTS),
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Store a vector with each mask.", rich_help_panel=_WRITING)
+    ] = False,
     output: Annotated[str, typer.Option(help="instances or map.", rich_help_panel=_WRITING)] = "instances",
     existing: Annotated[
         str, typer.Option(help="resume, skip, overwrite or append.", rich_help_panel=_WRITING)
@@ -86,6 +102,11 @@ def enrich(
         "box_prompt_field": boxes,
         "point_prompt_field": points,
         "text": text or None,
+        "negatives": tuple(negative or ()),
+        "text_threshold": text_threshold,
+        "text_encoder": encoder,
+        "masks_field": masks_field,
+        "embeddings": embeddings,
         "output": output,
         "existing": existing,
         "on_oversize": on_oversize,

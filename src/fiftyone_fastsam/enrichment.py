@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from fastsam_core.errors import BackendUnavailableError, FastSAMError, ImageReadError
+from fastsam_core.errors import FastSAMError, ImageReadError, InvalidPromptError
 from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import iter_segment
 from fiftyone_fastsam._answers import answer, semantic_map
@@ -20,6 +20,7 @@ from fiftyone_fastsam._provenance import record_results, record_start
 from fiftyone_fastsam._queue import WriteQueue
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts
+from fiftyone_fastsam._texts import Words, check_embeddings
 from fiftyone_fastsam._writers import Result, choose_writer
 from fiftyone_fastsam.options import EnrichOptions, digest_of
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from fastsam_core.masks import Masks
     from fastsam_core.pipeline import Step
 
 __all__ = ["EnrichReport", "EnrichStep", "Enrichment", "enrich", "iter_enrich"]
@@ -116,17 +116,16 @@ class Enrichment:
         options: EnrichOptions,
         model: FastSAM | str | Path,
     ) -> None:
-        if options.kind == "text":
-            raise BackendUnavailableError(
-                "Text prompts need the text encoder, which is not part of this version",
-                remedy="use box_prompt_field or point_prompt_field, or no prompt",
-            )
         self.is_part = False
         self.target: Target = open_target(view, label_field)
         self.target.dataset.reload()  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
         self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
-        self.described = self.options.described(self.model)
+        self.words = Words(self.options) if self.options.needs_encoder else None
+        if self.words is not None and self.options.masks_field is not None:
+            check_embeddings(self.target, self.options, self.words.encoder)
+        encoder_id = None if self.words is None else self.words.encoder.encoder_id
+        self.described = self.options.described(self.model, encoder_id)
         self.digest = digest_of(self.described)
         with_retries(declare_schema, self.target, self.options)
         self.classes = self._classes() if self.options.output == "map" else {}
@@ -148,16 +147,22 @@ class Enrichment:
     def _classes(self) -> dict[str, int]:
         """Give each class of the prompts a value, and tell FiftyOne; values of earlier runs stay."""
         target, options = self.target, self.options
+        dataset = target.dataset
+        if options.texts:
+            return self._valued(options.texts)
         if options.field is None:
             return {}
-        dataset = target.dataset
         path = next(
             path
             for part in ("detections.label", "keypoints.label", "label")
             if dataset.get_field(path := f"{target.prefix}{options.field}.{part}") is not None
         )
+        return self._valued(sorted({label or "" for label in dataset.distinct(path)} | {""}))
+
+    def _valued(self, labels: Iterable[str]) -> dict[str, int]:
+        dataset, target = self.target.dataset, self.target
         known = {label: int(value) for value, label in dataset.mask_targets.get(target.path, {}).items()}
-        for label in sorted({label or "" for label in dataset.distinct(path)} | {""}):
+        for label in labels:
             known.setdefault(label, max(known.values(), default=0) + 1)
         dataset.mask_targets = {**dataset.mask_targets, target.path: {value: label for label, value in known.items()}}
         return known
@@ -179,16 +184,8 @@ class Enrichment:
                 yield _step(result, counts["done"] + counts["failed"], self.total)
 
         try:
-            segmented = iter_segment(
-                self._needing_the_network(queue),
-                self.model,
-                prefetch=options.prefetch,
-                batch_size=options.batch_size,
-                reader=read_item,
-                **options.search(),
-            )
-            for step in segmented:
-                queue.put(partial(self._result, _item_of(step), step.masks, step.error))
+            for result in self._results(queue):
+                queue.put(result)
                 yield from report(queue.finished())
             yield from report(queue.finished(all_of_them=True))
         finally:
@@ -197,6 +194,24 @@ class Enrichment:
             seconds = round(time.monotonic() - started, 1)
             with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
             target.dataset.reload()
+
+    def _results(self, queue: WriteQueue) -> Iterator[Callable[[], Result]]:
+        """Yield what makes the result of each item, when its masks are there."""
+        target, options = self.target, self.options
+        if options.masks_field is not None:
+            for item in image_items(target, options, self.ids):
+                yield partial(self._made, item, partial(self._chosen, item))
+            return
+        segmented = iter_segment(
+            self._needing_the_network(queue),
+            self.model,
+            prefetch=options.prefetch,
+            batch_size=options.batch_size,
+            reader=read_item,
+            **options.search(),
+        )
+        for step in segmented:
+            yield partial(self._made, _item_of(step), partial(self._answered, step))
 
     def _needing_the_network(self, queue: WriteQueue) -> Iterator[Item]:
         """Yield the items to segment; those without prompts are answered at once with an empty label."""
@@ -212,19 +227,31 @@ class Enrichment:
             else:
                 queue.put(partial(Result, item, encoded=()))
 
-    def _result(self, item: Item, masks: Masks | None, error: FastSAMError | None) -> Result:
+    def _made(self, item: Item, make: Callable[[], Result]) -> Result:
+        """Make a result that fits into its document, or one with the reason why there is none."""
         try:
-            if error is not None or masks is None:
-                raise error or ImageReadError("The image cannot be read")
-            instances = answer(masks, item.prompts or (), self.options)
-            if self.options.output == "map":
-                painted = semantic_map(masks, instances, self.options, self.classes)
-                return fitted(Result(item, instances, map=painted), self.options)
-            return fitted(Result(item, instances), self.options)
+            return fitted(make(), self.options)
         except FastSAMError as problem:
             if not self.options.skip_failures:
                 raise
             return Result(item, reason=reason_of(problem))
+
+    def _answered(self, step: Step) -> Result:
+        item = _item_of(step)
+        if step.error is not None or step.masks is None or step.image is None:
+            raise step.error or ImageReadError("The image cannot be read")
+        if self.words is not None:
+            instances = self.words.instances(step.masks, step.image.rgb8)
+        else:
+            instances = answer(step.masks, item.prompts or (), self.options)
+        if self.options.output == "map":
+            return Result(item, instances, map=semantic_map(step.masks, instances, self.options, self.classes))
+        return Result(item, instances)
+
+    def _chosen(self, item: Item) -> Result:
+        if item.error is not None or self.words is None:
+            raise item.error or InvalidPromptError("No words are given")
+        return Result(item, self.words.chosen(item.prompts or ()))
 
 
 def enrich(

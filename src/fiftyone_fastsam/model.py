@@ -16,6 +16,7 @@ from fastsam_core.errors import FastSAMError, InvalidPromptError
 from fastsam_core.images import Image, read_image
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam._answers import answer, prompts_in
+from fiftyone_fastsam._texts import Words
 from fiftyone_fastsam.options import EnrichOptions
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     model : FastSAM, str or path
         A model, its name or its file.
     **options
-        Of :class:`~fiftyone_fastsam.EnrichOptions`: thresholds, ``label``, ``min_iou``, ``level``.
+        Of :class:`~fiftyone_fastsam.EnrichOptions`: thresholds, ``label``, ``min_iou``, ``level``, ``text`` …
 
     Examples
     --------
@@ -94,6 +95,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     def __init__(self, model: FastSAM | str | Path = "builtin", **options: Any) -> None:
         self.fastsam = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.options = EnrichOptions(**options)
+        self.words = Words(self.options) if self.options.needs_encoder else None
         placeholder = torch.nn.Identity()  # the base class wants a module to move and to freeze
         super().__init__(
             fout.TorchImageModelConfig({"model": placeholder, "raw_inputs": True, "ragged_batches": False})
@@ -144,7 +146,10 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
 
             changed: dict[str, Any] = {slots[given.kind]: "prompts"}
             options = replace(options, **changed)
-        instances = answer(masks, given.prompts, options)
+        if self.words is not None:
+            instances = self.words.instances(masks, given.image.rgb8)
+        else:
+            instances = answer(masks, given.prompts, options)
         lowest = self.config.confidence_thresh
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fastsam_core.model import FastSAM
+    from fastsam_core.text import TextEncoder
 
 __all__ = ["EnrichOptions", "Existing", "Kind", "Output", "Oversize", "WriterName"]
 
@@ -27,6 +28,7 @@ Level: TypeAlias = Literal["auto", "part", "object", "group"]
 _DIGEST_VERSION = 2
 _SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability")
 _HOW_NOT_WHAT = ("existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures")
+_HOW_NOT_WHAT += ("text_encoder",)  # its id counts, see described
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,20 @@ class EnrichOptions:
     prompt_ids : sequence of str, optional
         Answer only the prompts with these label ids.
     text : str or sequence of str, optional
-        Names to look for.
+        Names to look for: each mask gets the one that fits it best, with the probability as its confidence; masks that
+        nothing fits are left out.
+    negatives : sequence of str
+        What masks may be besides.
+    text_threshold : float, optional
+        Probability below which a name does not fit; the encoder's own by default.
+    text_encoder : TextEncoder, str or path, optional
+        As for ``TextEncoder.load``.
+    masks_field : str, optional
+        Ask the masks of this field, which was enriched with ``embeddings=True``, instead of the images: no image is
+        read, so further lists of names cost next to nothing.
+    embeddings : bool
+        Give each mask the attribute ``embedding``, the text encoder's vector: for ``masks_field``, and for
+        ``fiftyone.brain``.
     label : str
         Class of the masks when there is no prompt.
     output : {"instances", "map"}
@@ -89,6 +104,11 @@ class EnrichOptions:
     prompt_field: str | None = None
     prompt_ids: Sequence[str] | None = None
     text: str | Sequence[str] | None = None
+    negatives: Sequence[str] = ()
+    text_threshold: float | None = None
+    text_encoder: TextEncoder | str | Path | None = None
+    masks_field: str | None = None
+    embeddings: bool = False
     label: str = "object"
     output: Output = "instances"
     conf: float | None = None
@@ -123,6 +143,12 @@ class EnrichOptions:
             raise InvalidPromptError("Only one kind of prompt at a time", expected="one", actual=", ".join(given))
         if self.text is not None and not all(name.strip() for name in self.texts):
             raise InvalidPromptError("A text prompt is empty", expected="words", actual=repr(self.text))
+        if self.masks_field is not None and (self.text is None or self.output == "map"):
+            raise InvalidPromptError(
+                "masks_field goes with words, and gives instances", expected="text and output='instances'"
+            )
+        if self.embeddings and (given not in ([], ["text"]) or self.output == "map"):
+            raise InvalidParameterError("Embeddings are for instances of everything or text", actual=", ".join(given))
         if not 0 <= self.min_iou <= 1:
             raise InvalidParameterError("min_iou is out of range", expected="0 to 1", actual=f"{self.min_iou}")
         if self.on_oversize == "files" and self.mask_dir is None:
@@ -145,18 +171,23 @@ class EnrichOptions:
         return (self.text,) if isinstance(self.text, str) else tuple(self.text)
 
     @property
+    def needs_encoder(self) -> bool:
+        """Whether a text encoder takes part."""
+        return self.text is not None or self.embeddings
+
+    @property
     def field(self) -> str | None:
         """The field that holds the prompts."""
-        return self.box_prompt_field or self.point_prompt_field or self.prompt_field
+        return self.box_prompt_field or self.point_prompt_field or self.prompt_field or self.masks_field
 
     def search(self) -> dict[str, Any]:
         """Return the arguments of ``FastSAM.settings``."""
         return {name: getattr(self, name) for name in _SEARCH}
 
-    def described(self, model: FastSAM) -> dict[str, Any]:
+    def described(self, model: FastSAM, encoder_id: str | None = None) -> dict[str, Any]:
         """Return everything that decides what the masks are, with the model's own values filled in."""
-        asked = {name: value for name, value in asdict(self).items() if name not in _HOW_NOT_WHAT}
-        asked["text"] = list(self.texts)
+        asked = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _HOW_NOT_WHAT}
+        asked["text"], asked["negatives"], asked["encoder"] = list(self.texts), list(self.negatives), encoder_id
         asked["prompt_ids"] = None if self.prompt_ids is None else sorted(self.prompt_ids)
         settings = asdict(model.settings(**self.search()))
         return {

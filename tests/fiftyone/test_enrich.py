@@ -8,7 +8,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from fastsam_core.errors import BackendUnavailableError, ImageReadError, InvalidParameterError, InvalidPromptError
+from fastsam_core.errors import ImageReadError, InvalidParameterError, InvalidPromptError
 from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enrich, iter_enrich, masks_from_detections
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
@@ -336,6 +336,8 @@ def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
         EnrichOptions(on_oversize="files")
     with pytest.raises(InvalidParameterError, match="conf"):
         enrich(dataset, "masks", model=model, conf=2)
-    with pytest.raises(BackendUnavailableError, match="text encoder"):
-        enrich(dataset, "masks", model=model, text="dog")
+    with pytest.raises(InvalidPromptError, match="goes with words"):
+        enrich(dataset, "masks", model=model, masks_field="others")
+    with pytest.raises(InvalidParameterError, match="Embeddings"):
+        enrich(dataset, "masks", model=model, embeddings=True, output="map")
     assert dataset.get_field("masks") is None

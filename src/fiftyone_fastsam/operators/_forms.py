@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone.operators import types
 
+from fiftyone_fastsam._convert import EMBEDDING
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastsam_core.model import FastSAM
 
 __all__ = [
+    "add_embeddings",
     "add_existing",
     "add_label_field",
     "add_model",
     "add_prompt_field",
+    "add_text",
     "add_thresholds",
     "fields_of_type",
+    "listed",
     "load_model",
     "options_from",
 ]
@@ -30,6 +35,7 @@ _EXISTING = {
     "append": ("Append", "Add to the labels that are there, once for each setting"),
 }
 _OPTIONAL = ("conf", "iou", "max_det", "imgsz", "min_iou", "min_area_px", "level", "output", "existing", "label")
+_OPTIONAL += ("text_threshold", "text_encoder", "masks_field", "embeddings")
 
 
 @lru_cache(maxsize=2)
@@ -82,6 +88,42 @@ def add_prompt_field(ctx: Any, inputs: Any, name: str, kinds: Sequence[str], lab
     return True
 
 
+def add_text(ctx: Any, inputs: Any) -> None:
+    """Ask for words, and whether to put them to images or to masks with embeddings."""
+    inputs.str("text", required=True, label="Words", description="Names of objects, separated by commas")
+    inputs.str("negatives", label="Rather not", description="What masks may be besides, separated by commas")
+    inputs.float("text_threshold", label="Lowest probability", description="0 to 1 (empty: the encoder's own value)")
+    schema = ctx.dataset.get_field_schema(flat=True)
+    asked = [name for name in fields_of_type(ctx, ("Detections",)) if f"{name}.detections.{EMBEDDING}" in schema]
+    if asked:
+        inputs.enum(
+            "masks_field",
+            asked,
+            label="Masks to ask",
+            description="These carry embeddings, so no image is read. Empty: segment the images",
+            view=types.DropdownView(),
+        )
+    _add_encoder(inputs)
+
+
+def add_embeddings(ctx: Any, inputs: Any) -> None:
+    """Ask whether masks get embeddings, and by which encoder."""
+    inputs.bool(
+        "embeddings", default=False, label="Embeddings", description="For words later, without reading images again"
+    )
+    if ctx.params.get("embeddings"):
+        _add_encoder(inputs)
+
+
+def _add_encoder(inputs: Any) -> None:
+    from fastsam_core.text import ENCODERS, default_encoder
+
+    view = types.AutocompleteView(allow_user_input=True)
+    for name, entry in ENCODERS.items():
+        view.add_choice(name, label=name, description=entry.description)
+    inputs.str("text_encoder", label="Text encoder", description=f"Empty: {default_encoder()}", view=view)
+
+
 def add_model(inputs: Any) -> None:
     """Ask for the model."""
     from fastsam_core.registry import BUILTIN, MODELS
@@ -124,3 +166,8 @@ def add_existing(inputs: Any) -> None:
 def options_from(params: dict[str, Any]) -> dict[str, Any]:
     """Return the options of `enrich` that a form filled in; empty fields are left to their defaults."""
     return {name: params[name] for name in _OPTIONAL if params.get(name) not in (None, "")}
+
+
+def listed(text: str | None) -> list[str]:
+    """Return words that commas separate."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -170,6 +170,11 @@ class SegmentEverything(_Enriching):
     LABEL = "FastSAM: segment everything"
     DESCRIPTION = "Find a mask for every object"
 
+    def add_prompts(self, ctx: Any, inputs: Any) -> bool:
+        """Ask for nothing but whether words will follow."""
+        _forms.add_embeddings(ctx, inputs)
+        return True
+
 
 class BoxesToMasks(_Enriching):
     """A mask for each box."""
@@ -224,13 +229,13 @@ class TextToMasks(_Enriching):
 
     def add_prompts(self, ctx: Any, inputs: Any) -> bool:
         """Ask for the words."""
-        inputs.str("text", required=True, label="Words", description="Names of objects, separated by commas")
+        _forms.add_text(ctx, inputs)
         return True
 
     def options(self, ctx: Any) -> dict[str, Any]:
         """Return the options of `enrich`."""
-        names = [name.strip() for name in (ctx.params.get("text") or "").split(",")]
-        return {**super().options(ctx), "text": [name for name in names if name] or ""}
+        words = {"text": _forms.listed(ctx.params.get("text")) or ""}
+        return {**super().options(ctx), **words, "negatives": tuple(_forms.listed(ctx.params.get("negatives")))}
 
 
 class PromptHere(_Enriching):
