@@ -92,6 +92,10 @@ def _check_loss(trainer: Any) -> None:
         )
 
 
+def _close_log(trainer: Any) -> None:
+    trainer.writer.close()
+
+
 class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
     """`ultralytics.models.yolo.segment.SegmentationTrainer` as FastSAM needs it.
 
@@ -101,6 +105,7 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
     model: Any
     last: Path
     best: Path
+    writer: Any = None
 
     def __init__(self, cfg: Any = None, overrides: Any = None, _callbacks: Any = None) -> None:
         default = import_ultralytics("ultralytics.utils").DEFAULT_CFG
@@ -148,13 +153,16 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Append to ``results.csv``, and to TensorBoard's log where it is installed."""
         super().save_metrics(metrics)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        with SummaryWriter(str(self.save_dir / "tensorboard")) as writer:
-            for name, value in metrics.items():
-                writer.add_scalar(name, float(value), self.epoch + 1)
+        if self.writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return
+            self.writer = SummaryWriter(str(self.save_dir / "tensorboard"))
+            self.add_callback("teardown", _close_log)
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, float(value), self.epoch + 1)
+        self.writer.flush()
 
     # ---- checkpoints --------------------------------------------------------------------------------------------
 

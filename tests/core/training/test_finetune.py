@@ -111,7 +111,19 @@ def test_stops_when_nothing_gets_better(labels: Path, tmp_path: Path, monkeypatc
 
 def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
-    arguments = ["finetune", "--labels", str(labels), "--out", str(out), "--minutes", "0.01", "--imgsz", "96"]
+    arguments = [
+        "finetune",
+        "--labels",
+        str(labels),
+        "--out",
+        str(out),
+        "--minutes",
+        "0.01",
+        "--imgsz",
+        "96",
+        "--threads",
+        "1",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "step 0" in result.output
