@@ -11,7 +11,7 @@ from tests.core.training.scene_data import write_label_maps
 from typer.testing import CliRunner
 
 from fastsam_core import FastSAM
-from fastsam_core.checkpoints import load_checkpoint
+from fastsam_core.checkpoints import build_module, load_checkpoint
 from fastsam_core.cli import app
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.training import finetune as module
@@ -100,6 +100,20 @@ def test_not_finite_loss_keeps_the_file(labels: Path, tmp_path: Path, monkeypatc
     with pytest.raises(TrainingError, match="not finite at step 0"):
         next(steps)
     assert out.read_bytes() == before
+
+
+def test_official_checkpoints_with_more_bins(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTSAM_CACHE", str(tmp_path / "cache"))
+    network: Any = build_module("yolov8n-seg", reg_max=26)
+    network.yaml["yaml_file"] = "yolov8n-seg.yaml"
+    torch.save({"model": network.half(), "train_args": {"imgsz": 96}}, tmp_path / "official.pt")
+    out = tmp_path / "x.safetensors"
+    steps = finetune(labels, out, weights=tmp_path / "official.pt", trust=True, config=QUICK)
+    assert next(steps).best
+    loaded = load_checkpoint(out)
+    assert loaded.info.details["reg_max"] == "26"
+    expected, found = network.float().state_dict(), loaded.module.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items() if value.is_floating_point())
 
 
 def test_stops_when_nothing_gets_better(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
