@@ -54,6 +54,11 @@ class Towers:
     context_length: int
 
     @property
+    def width(self) -> int:
+        """Length of its vectors."""
+        return int(self.encode_words([""]).shape[1])
+
+    @property
     def logit_scale(self) -> float:
         """What cosines are multiplied with."""
         return float(self.model.logit_scale.detach().exp().max())

@@ -56,7 +56,8 @@ def score_texts(encoder: TextEncoder, embeddings: NDArray[np.float32], prompt: T
     A query is held against the prompt's negatives and those that the encoder always brings along ("something else",
     "object" …), as in LERF (Kerr et al. 2023, arXiv 2303.09553): with the cosines q of the query and n of the
     negatives, the probability is min over n of ``1 / (1 + exp(-(slope (q - n) + offset)))``. So it does not depend on
-    how many negatives there are. A generic negative that is asked for takes no part; if none is left, n is 0.
+    how many negatives there are. A generic negative that is asked for takes no part; if none is left, n is 0. An
+    encoder of closed vocabulary also brings the words that exclude the query (see `EncoderTraits`).
 
     Parameters
     ----------
@@ -81,13 +82,15 @@ def score_texts(encoder: TextEncoder, embeddings: NDArray[np.float32], prompt: T
             actual=str(embeddings.shape),
             remedy="encode the masks with the same encoder",
         )
-    asked = {query.strip().lower() for query in prompt.queries}
-    generic = [text for text in encoder.traits.negatives if text.lower() not in asked]
-    against = [*prompt.negatives, *generic]
-    vectors = encoder.embed_texts([*prompt.queries, *against])
-    products = (vectors @ embeddings.T).astype(np.float64)
-    cosines, others = products[: len(prompt.queries)], products[len(prompt.queries) :]
-    highest = others.max(axis=0) if len(against) else np.zeros(len(embeddings))
+    against = [(*prompt.negatives, *encoder.traits.negatives_for(query)) for query in prompt.queries]
+    texts = list(dict.fromkeys([*prompt.queries, *(text for negatives in against for text in negatives)]))
+    products = (encoder.embed_texts(texts) @ embeddings.T).astype(np.float64)
+    row_of = {text: row for row, text in enumerate(texts)}
+    cosines = products[[row_of[query] for query in prompt.queries]]
+    highest = np.zeros_like(cosines)
+    for query, negatives in enumerate(against):
+        if negatives:
+            highest[query] = products[[row_of[text] for text in negatives]].max(axis=0)
     probabilities = _sigmoid(encoder.slope * (cosines - highest) + encoder.traits.offset)
     probabilities[:, ~embeddings.any(axis=1)] = 0.0
     return TextScores(cosines, probabilities)

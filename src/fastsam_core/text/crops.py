@@ -31,8 +31,8 @@ class CropOptions:
 
     Parameters
     ----------
-    background : {"grey", "keep", "blur", "white", "black", "fastsam", "ultralytics"}
-        What is shown around the mask: gray, the image itself, the image blurred, white, or black. Two more do as other
+    background : {"keep", "grey", "blur", "white", "black", "fastsam", "ultralytics"}
+        What is shown around the mask: the image itself, gray, the image blurred, white, or black. Two more do as other
         programs, for comparison: ``"fastsam"`` pastes the mask's box onto a white page of the image's size (the
         paper's repository), ``"ultralytics"`` cuts the detector's box out and blackens what is not the mask.
     margin : float
@@ -44,7 +44,7 @@ class CropOptions:
         An unknown background, or a margin outside [0, 2].
     """
 
-    background: Background = "grey"
+    background: Background = "keep"
     margin: float = 0.1
 
     def __post_init__(self) -> None:

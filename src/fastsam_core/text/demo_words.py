@@ -23,6 +23,7 @@ __all__ = [
     "FILLERS",
     "GENERIC_NEGATIVES",
     "KINDS",
+    "RIVALS",
     "SHAPES",
     "TEMPLATES",
     "Phrase",
@@ -73,6 +74,23 @@ TEMPLATES: Final = ("{}", "a {}", "the {}", "a photo of a {}", "a picture of a {
 #: Words that carry no meaning here: they are known, and no query consists of them alone.
 FILLERS: Final = ("a", "an", "the", "of", "one", "photo", "picture", "image", "my", "this")
 GENERIC_NEGATIVES: Final = (ELSE, "background")
+
+#: Texts of one group may be true of the same thing, texts of different groups of a set may not.
+RIVALS: Final[tuple[tuple[tuple[str, ...], ...], ...]] = (
+    tuple(SYNONYMS.get(colour, (colour,)) for colour in COLOURS),
+    (
+        ("circle", "disc", "ellipse", "oval"),
+        ("square", "rectangle"),
+        *((shape,) for shape in ("triangle", "star", "cross", "ring", "heart")),
+    ),
+    (
+        ("nucleus", "cell"),
+        ("granule", "particle", "pebble", "stone", "rock", "grain"),
+        ("circuit board", "microcontroller"),
+        ("package", "product"),
+        *((kind,) for kind in ("animal", "building", "flake", "mushroom", "weld", "fruit")),
+    ),
+)
 
 _INDEX: Final = {name: number for number, name in enumerate(CONCEPTS)}
 #: What round or boxy things of the real sources might pass for.

@@ -48,6 +48,9 @@ class EncoderTraits:
         Sentences a text is put into; the mean of their vectors stands for the text.
     negatives : tuple of str
         What every text is held against.
+    rivals : tuple of tuple of tuple of str
+        Sets of groups of texts that exclude each other ("circle", "star" …), for closed vocabularies: a text that names
+        one group of a set is held against the first text of every other group of it.
     vocabulary : tuple of str or None
         All words it knows; None where the vocabulary is open.
     fillers : tuple of str
@@ -61,6 +64,7 @@ class EncoderTraits:
 
     templates: tuple[str, ...] = _TEMPLATES
     negatives: tuple[str, ...] = _GENERIC_NEGATIVES
+    rivals: tuple[tuple[tuple[str, ...], ...], ...] = ()
     vocabulary: tuple[str, ...] | None = None
     fillers: tuple[str, ...] = ()
     slope: float | None = None
@@ -83,6 +87,7 @@ class EncoderTraits:
             return cls(
                 tuple(map(str, said.get("templates", _TEMPLATES))),
                 tuple(map(str, said.get("negatives", _GENERIC_NEGATIVES))),
+                tuple(tuple(tuple(map(str, group)) for group in groups) for groups in said.get("rivals", ())),
                 None if vocabulary is None else tuple(map(str, vocabulary)),
                 tuple(map(str, said.get("fillers", ()))),
                 None if slope is None else float(slope),
@@ -93,6 +98,17 @@ class EncoderTraits:
             raise CheckpointError(
                 f"{config_file.name} of a text encoder cannot be read", actual=f"{type(error).__name__}: {error}"
             ) from error
+
+    def negatives_for(self, query: str) -> tuple[str, ...]:
+        """Return what a text is held against: the rivals of what it names, and every generic negative but itself."""
+        asked = query.strip().lower()
+        words = set(_WORD.findall(asked))
+        found = [text for text in self.negatives if text.lower() != asked]
+        for groups in self.rivals:
+            named = [any(words.issuperset(text.split()) for text in group) for group in groups]
+            if any(named):
+                found += [group[0] for group, is_named in zip(groups, named, strict=True) if not is_named]
+        return tuple(found)
 
 
 class TextEncoder:
@@ -109,7 +125,7 @@ class TextEncoder:
         self._remembered: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.RLock()
         self._known = None if traits.vocabulary is None else {*traits.vocabulary, *traits.fillers}
-        self.width: int = self.embed_texts([]).shape[1]
+        self.width: int = towers.width
 
     @classmethod
     def load(
@@ -205,7 +221,7 @@ class TextEncoder:
     def check(self, prompt: Text) -> None:
         """Raise what `embed_texts` would raise for the texts of a prompt, without encoding anything."""
         for text in (*prompt.queries, *prompt.negatives):
-            self._check(text)
+            self._check(_bare(text))
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; those encoded before are remembered.
@@ -222,19 +238,19 @@ class TextEncoder:
         UnknownWordsError
             Words that an encoder of a closed vocabulary does not know.
         """
-        for text in texts:
-            self._check(text)
         with self._lock:
-            fresh = [text for text in dict.fromkeys(map(_bare, texts)) if text not in self._remembered]
-            if fresh or not self._remembered:
-                self._encode(fresh or [self.traits.negatives[0]])
-            rows = [self._remembered[_bare(text)] for text in texts]
-            for text in map(_bare, texts):
+            bare = [_bare(text) for text in texts]
+            fresh = [text for text in dict.fromkeys(bare) if text not in self._remembered]
+            for text in fresh:
+                self._check(text)
+            if fresh:
+                self._encode(fresh)
+            rows = [self._remembered[text] for text in bare]
+            for text in bare:
                 self._remembered.move_to_end(text)
             while len(self._remembered) > max(_MOST_REMEMBERED, len(texts)):
                 self._remembered.popitem(last=False)
-            width = next(iter(self._remembered.values())).shape[0]
-        return np.stack(rows) if rows else np.empty((0, width), np.float32)
+        return np.stack(rows) if rows else np.empty((0, self.width), np.float32)
 
     def embed_pictures(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode square pictures, shape (N, `size_px`, `size_px`, 3), into rows of unit length, shape (N, D)."""
@@ -268,9 +284,8 @@ class TextEncoder:
         words = [word.lower() for word in _WORD.findall(text)]
         if self._known is not None:
             self._check_words(text, words)
-        bare = _bare(text)
         most = self._towers.context_length
-        longest = max(self._towers.count_tokens(template.format(bare)) for template in self.traits.templates)
+        longest = max(self._towers.count_tokens(template.format(text)) for template in self.traits.templates)
         if longest > most:
             raise InvalidPromptError(
                 "The text is too long for the encoder",

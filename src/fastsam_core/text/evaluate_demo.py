@@ -119,7 +119,8 @@ def side_by_side(data: Path, count: int, most: int) -> Iterator[Scene]:
                 continue
             size = (_TILE_PX, _TILE_PX)
             layers = [cv2.resize(layer, size, interpolation=cv2.INTER_NEAREST) for layer in image.layers]
-            tile = replace(image, image=cv2.resize(image.image, size), layers=np.stack(layers))
+            small = np.asarray(cv2.resize(image.image, size), np.uint8)
+            tile = replace(image, image=small, layers=np.stack(layers))
             masks = annotated_masks(tile).filter(min_area_px=100).sort("area")[:_MOST_OF_A_TILE]
             if len(masks):
                 by_kind[kind].append((tile.image, masks))
@@ -173,7 +174,8 @@ def calibrate(encoder: TextEncoder, bank: CropBank, count: int = 1500) -> tuple[
     embeddings = np.concatenate([encoder.embed_pictures(part) for part in np.array_split(pictures, 16)])
     phrases = [phrase for phrase in words.all_phrases() if phrase.words not in words.GENERIC_NEGATIVES]
     cosines = embeddings @ encoder.embed_texts([phrase.words for phrase in phrases]).T
-    against = (embeddings @ encoder.embed_texts(words.GENERIC_NEGATIVES).T).max(1, keepdims=True)
+    negatives = [encoder.embed_texts(encoder.traits.negatives_for(phrase.words)) for phrase in phrases]
+    against = np.stack([(embeddings @ vectors.T).max(1) for vectors in negatives], axis=1)
     truth = words.phrase_truth(crops.shown, phrases)
     gaps, labels = (cosines - against)[truth >= 0], truth[truth >= 0] == 1
     weights = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())

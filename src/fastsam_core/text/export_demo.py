@@ -17,7 +17,7 @@ import torch
 
 from fastsam_core._files import atomic_path
 from fastsam_core.text import encoders
-from fastsam_core.text.demo_words import FILLERS, GENERIC_NEGATIVES, TEMPLATES, known_words
+from fastsam_core.text.demo_words import FILLERS, GENERIC_NEGATIVES, RIVALS, TEMPLATES, known_words
 from fastsam_core.text.train_demo import MODEL_CONFIG, PREPROCESS_CONFIG
 from fastsam_core.training.checkpoint import load_checkpoint
 
@@ -65,6 +65,7 @@ def export_demo(checkpoint: Path, folder: Path, calibration: Mapping[str, float]
             "vocabulary": known_words(),
             "fillers": FILLERS,
             "negatives": GENERIC_NEGATIVES,
+            "rivals": RIVALS,
             "templates": _TEMPLATES,
             **calibration,
             "licence": _LICENCE,

@@ -22,7 +22,7 @@ from fastsam_core.errors import (
     UnknownWordsError,
     WeightsDownloadError,
 )
-from fastsam_core.text import DEMO, ENCODERS, RECOMMENDED, TextEncoder, default_encoder
+from fastsam_core.text import DEMO, ENCODERS, RECOMMENDED, EncoderTraits, TextEncoder, default_encoder
 from fastsam_core.text._towers import choose_precision
 from fastsam_core.text.encoders import cache_folder
 
@@ -112,6 +112,17 @@ def test_unknown_words_are_named_with_the_nearest_known(closed: TextEncoder) -> 
 def test_fillers_alone_say_nothing(closed: TextEncoder) -> None:
     with pytest.raises(InvalidPromptError, match="says nothing"):
         closed.check(Text("the a"))
+
+
+def test_words_that_exclude_each_other_are_negatives() -> None:
+    traits = EncoderTraits(
+        negatives=("else",), rivals=((("red",), ("blue", "navy")), (("round disc", "ball"), ("box",)))
+    )
+    assert traits.negatives_for("thing") == ("else",)
+    assert traits.negatives_for("a Navy thing") == ("else", "red")
+    assert traits.negatives_for("blue box") == ("else", "red", "round disc")
+    assert traits.negatives_for("red round disc") == ("else", "blue", "box")
+    assert traits.negatives_for("Else") == ()
 
 
 def test_an_open_vocabulary_needs_no_notice(encoder: TextEncoder) -> None:
