@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from fastsam_core._threads import available_cores
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
@@ -178,7 +178,7 @@ def scene_samples(count: int, side_px: int, first_seed: int = 1_000_000) -> list
     samples = []
     for seed in range(first_seed, first_seed + count):
         scene = generate_scene(seed, (side_px, side_px))
-        weight = torch.full((side_px, side_px), FULL_WEIGHT, dtype=torch.uint8).numpy()
+        weight = np.full((side_px, side_px), FULL_WEIGHT, np.uint8)
         samples.append(LabelledImage(scene.image, scene.layers, weight, "scene", str(seed)))
     return samples
 
