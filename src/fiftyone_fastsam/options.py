@@ -27,8 +27,8 @@ Level: TypeAlias = Literal["auto", "part", "object", "group"]
 
 _DIGEST_VERSION = 2
 _SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability")
-_HOW_NOT_WHAT = ("existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures")
-_HOW_NOT_WHAT += ("text_encoder",)  # its id counts, see described
+_HOW_NOT_WHAT = {"existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures"}
+_HOW_NOT_WHAT |= {"text_encoder"}  # its id counts, see described
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

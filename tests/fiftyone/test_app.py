@@ -18,7 +18,7 @@ import fiftyone_app as app
 from fiftyone_fastsam.install import PLUGIN_NAME, install
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,13 +35,12 @@ def chromium() -> str:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the plugin for this process and those that it starts."""
     folder = tmp_path / "plugins"
     install(folder)
     monkeypatch.setenv("FIFTYONE_PLUGINS_DIR", str(folder))
     monkeypatch.setattr(fo.config, "plugins_dir", str(folder))
-    return
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'fastsam-plugins[distributed]'")
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    cluster = Cluster()
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    cluster: Any = Cluster()
     try:
         try:
             cluster.add_node(**node, include_dashboard=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,13 @@ import numpy as np
 import pymongo.errors
 import pytest
 
+import local_services
 from fiftyone_fastsam import _retry, enrich, masks_from_detections
 from fiftyone_fastsam._writers import DirectWriter
 from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
@@ -118,6 +122,64 @@ def test_a_database_that_refuses_is_reported(dataset: Any, model: FastSAM, monke
     monkeypatch.setattr(DirectWriter, "write", refuse)
     with pytest.raises(DatabaseWriteError, match="not authorized"):
         enrich(dataset, "masks", model=model)
+
+
+def test_a_server_that_refuses_writes_is_reported(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset[:1], "masks", model=model)
+    database, name = dataset._sample_collection.database, dataset._sample_collection_name
+    database.command("collMod", name, validator={"never": True}, validationLevel="strict")
+    with pytest.raises(DatabaseWriteError, match="failed validation"):
+        enrich(dataset, "masks", model=model)
+    database.command("collMod", name, validator={}, validationLevel="off")
+    assert enrich(dataset, "masks", model=model).done == 2
+
+
+OUTAGE = f"""
+import sys
+import fiftyone as fo
+dataset = fo.Dataset("outage", persistent=True)
+dataset.add_samples([fo.Sample(filepath=sys.argv[1]) for _ in range(60)], progress=False)
+sys.argv[1:] = ["outage", "resume"]
+{ENDLESS}
+dataset.reload()
+print("finished", len(dataset.exists("masks")), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_the_middle_is_waited_for(image_paths: list[Path], tmp_path: Path) -> None:
+    try:
+        program = str(local_services._mongod_program())
+    except local_services.ServiceUnavailableError as problem:
+        pytest.skip(f"the test needs a server of its own to kill: {problem}")
+    port = local_services._free_port()
+    command = [program, "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+
+    @contextmanager
+    def server() -> Iterator[subprocess.Popen[bytes]]:
+        libraries = {**os.environ, "LD_LIBRARY_PATH": str(local_services.LIBSSL_DIR)}
+        with subprocess.Popen(command, env=libraries, stdout=subprocess.DEVNULL) as process:
+            try:
+                assert local_services._answers(port, process)
+                yield process
+            finally:
+                process.kill()
+
+    environment = {**os.environ, "FIFTYONE_DATABASE_URI": f"mongodb://127.0.0.1:{port}"}
+    child = [sys.executable, "-c", OUTAGE, str(image_paths[0])]
+    with server() as first:
+        client = subprocess.Popen(child, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+        assert client.stdout is not None
+        for line in client.stdout:
+            if line.startswith("done") and int(line.split()[1]) >= 5:
+                break
+        first.kill()
+    time.sleep(1)
+    with server():
+        told, _ = client.communicate()
+    assert client.returncode == 0
+    # a killed server may forget its last tenth of a second; the next run would do that again
+    assert int(told.split()[-1]) >= 50
 
 
 @pytest.fixture

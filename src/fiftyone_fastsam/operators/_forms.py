@@ -34,8 +34,10 @@ _EXISTING = {
     "overwrite": ("Overwrite", "Do all again"),
     "append": ("Append", "Add to the labels that are there, once for each setting"),
 }
-_OPTIONAL = ("conf", "iou", "max_det", "imgsz", "min_iou", "min_area_px", "level", "output", "existing", "label")
-_OPTIONAL += ("text_threshold", "text_encoder", "masks_field", "embeddings")
+_OPTIONAL = (
+    *("conf", "iou", "max_det", "imgsz", "min_iou", "min_area_px", "level", "output", "existing", "label"),
+    *("text_threshold", "text_encoder", "masks_field", "embeddings"),
+)
 
 
 @lru_cache(maxsize=2)
