@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from benchmarks import bench_core, bench_evaluation
+from benchmarks import bench_core, bench_evaluation, bench_text
 from benchmarks.harness import TINY, Benchmark, Row, merge_results, show, verdict
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    "benchmark", [*bench_core.BENCHMARKS, *bench_evaluation.BENCHMARKS], ids=lambda benchmark: benchmark.name
+    "benchmark",
+    [*bench_core.BENCHMARKS, *bench_evaluation.BENCHMARKS, *bench_text.BENCHMARKS],
+    ids=lambda benchmark: benchmark.name,
 )
 def test_benchmark_runs(benchmark: Benchmark) -> None:
     rows = list(benchmark.run(TINY))

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastsam_core.errors import BackendUnavailableError, CheckpointError, InvalidParameterError
+from fastsam_core.errors import (
+    BackendUnavailableError,
+    CheckpointError,
+    InvalidParameterError,
+    MissingDependencyError,
+)
 from fastsam_core.text._weights import EncoderFiles, import_open_clip
 
 if TYPE_CHECKING:
@@ -208,6 +213,10 @@ def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
         tokenizer = open_clip.get_tokenizer(files.model)
     except (InvalidParameterError, MemoryError):
         raise
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The text encoder {files.name} needs another package", actual=str(error), remedy="install that package"
+        ) from error
     except Exception as error:  # open_clip, torch, json and safetensors each raise their own
         raise CheckpointError(
             f"The text encoder {files.name} cannot be read",

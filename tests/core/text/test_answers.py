@@ -49,7 +49,8 @@ def axes() -> Any:
 
 def _embeddings(*rows: Sequence[float]) -> NDArray[np.float32]:
     table = np.array(rows, np.float32)
-    return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
+    table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
+    return table
 
 
 # 0: x, 1: mostly y, 2: x and z alike, 3: none of them, 4: a mask without a pixel

@@ -62,7 +62,7 @@ def _random_masks(rng: np.random.Generator) -> Masks:
 @pytest.mark.parametrize("seed", range(5))
 def test_pictures_and_answers_are_the_peers(encoder: TextEncoder, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # the peer imports OpenAI's CLIP, which is on no package index, before it looks whether it has an encoder
-    monkeypatch.setitem(sys.modules, "ultralytics.nn.text_model", SimpleNamespace(CLIP=None))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ultralytics.nn.text_model", SimpleNamespace(CLIP=None))
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     masks = _random_masks(rng)
