@@ -46,9 +46,9 @@ def _can_show() -> bool:
 
 
 class _Scene:
-    """A viewer with the widget and candidates in it."""
+    """A viewer with the widget, and an image or made-up candidates in it."""
 
-    def __init__(self, count: int, hw: tuple[int, int]) -> None:
+    def __init__(self, count: int, hw: tuple[int, int], image: Any = None) -> None:
         import napari
 
         from napari_fastsam.models.candidates import Candidates
@@ -56,13 +56,15 @@ class _Scene:
 
         os.environ["FASTSAM_JOURNALS"] = os.path.join(os.environ.get("TMPDIR", "/tmp"), "fastsam-bench")
         self.viewer = napari.Viewer(show=True)
-        self.viewer.add_image(np.zeros(hw, np.uint8), name="photo")
+        data = np.zeros(hw, np.uint8) if image is None else image
+        self.viewer.add_image(data, name="photo", contrast_limits=(0, 255) if image is None else (300, 6000))
         self.widget = FastSAMWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.widget)
         session = self.widget.session
         assert session.image is not None
         assert session.plane is not None
-        session.put(session.image.unique_id, session.plane, Candidates.measure(_blobs(count, hw)))
+        if image is None:
+            session.put(session.image.unique_id, session.plane, Candidates.measure(_blobs(count, hw)))
         self.repaint()
 
     def repaint(self) -> None:
@@ -203,49 +205,41 @@ def responsiveness(scale: Scale) -> Iterator[Row]:
     from napari_fastsam.models.candidates import Candidates
 
     large, medium, rows = (8192, 2048, 1000) if scale.isolated else (1100, 256, 20)
-    scene = _Scene(0, (64, 64))
-    heartbeat, widget, viewer = _Heartbeat(), scene.widget, scene.viewer
-    segmentation, session = widget.segmentation, widget.session
+    heartbeat = _Heartbeat()
 
-    def idle() -> bool:
-        return not segmentation.running
+    def segment(scene: _Scene, **options: Any) -> float:
+        work = scene.widget.segmentation
+        return heartbeat.longest_ms(partial(work.start, **options), lambda: not work.running)
 
-    def show(data: Any) -> None:
-        viewer.layers.clear()
-        viewer.add_image(data, name="photo", contrast_limits=(300, 6000))
-        scene.repaint()
+    scene = _Scene(0, (medium, medium), np.asarray(make_mosaic(medium, medium)))
+    segment(scene)  # loads the model and compiles kernels
+    name = f"napari: window blocked, {medium}² image segmented"
+    yield Row(name, segment(scene), None, "ms", "<= 100 ms")
+    scene.close()
 
-    show(np.asarray(make_mosaic(256, 256)))
-    heartbeat.longest_ms(segmentation.start, idle)  # loads the model
-    show(np.asarray(make_mosaic(medium, medium)))
-    blocked = heartbeat.longest_ms(segmentation.start, idle)
-    yield Row(f"napari: window blocked, {medium}² image segmented", blocked, None, "ms", "<= 100 ms")
-    show(make_mosaic(large, large))
-    blocked = heartbeat.longest_ms(lambda: segmentation.start(region="tiles"), idle)
-    found = session.candidates
-    count = len(found) if found is not None else 0
-    yield Row(
-        f"napari: window blocked, {large}² mosaic segmented in tiles ({count} masks)", blocked, None, "ms", "<= 100 ms"
-    )
-    blocked = heartbeat.longest_ms(lambda: widget.labels.commit([0]), lambda: True)
+    scene = _Scene(0, (large, large), make_mosaic(large, large))
+    blocked = segment(scene, region="tiles")
+    name = f"napari: window blocked, {large}² mosaic segmented in tiles"
+    yield Row(name, blocked, None, "ms", "<= 100 ms")
+    labels, widget = scene.widget.labels, scene.widget
+    blocked = heartbeat.longest_ms(lambda: labels.commit([0]), lambda: True)
     yield Row(f"napari: window blocked, first commit into new {large}² Labels", blocked, None, "ms", "<= 100 ms")
-    blocked = heartbeat.longest_ms(lambda: widget.labels.commit([1]), lambda: True)
+    blocked = heartbeat.longest_ms(lambda: labels.commit([1]), lambda: True)
     yield Row(f"napari: window blocked, commit into {large}² Labels", blocked, None, "ms", "<= 100 ms")
-
     waits = []
-    for done_before in (0, 1, 3):
-        show(make_mosaic(large, large))
-        segmentation.start(region="tiles")
-        heartbeat.longest_ms(lambda: None, partial(_reached, widget, done_before), seconds=60)
+    for tiles in (0, 1, 3):
+        widget.segmentation.start(region="tiles")
+        heartbeat.longest_ms(lambda: None, partial(_reached, widget, tiles), seconds=60)
         started = time.perf_counter()
         widget.segment_panel.run_button.click()
         scene.repaint()
         waits.append((time.perf_counter() - started) * 1e3)
-        blocked = heartbeat.longest_ms(lambda: None, lambda: False, seconds=1)
-        waits.append(blocked)
+        waits.append(heartbeat.longest_ms(lambda: None, lambda: False, seconds=1))
     yield Row(f"napari: Cancel to idle widget, {large}² mosaic in tiles", max(waits), None, "ms", "<= 500 ms")
+    scene.close()
 
-    show(np.zeros(scale.image_hw, np.uint8))
+    scene = _Scene(0, scale.image_hw)
+    session, widget = scene.widget.session, scene.widget
     many = Candidates.measure(_blobs(rows, scale.image_hw))
     fill = partial(session.put, session.image.unique_id, session.plane, many)  # type: ignore[union-attr,arg-type]
     blocked = heartbeat.longest_ms(fill, lambda: True)

@@ -1,10 +1,12 @@
 """Make the pictures of ``docs/napari.md`` with the real widget, the real model and real images.
 
-Run with a display: ``xvfb-run -s "-screen 0 1600x1200x24" python docs/scripts/napari_screenshots.py``.
+Run ``python docs/scripts/napari_screenshots.py``; without a display it starts Xvfb.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+ROOT = Path(__file__).parents[2]
 OUT = Path(__file__).parents[1] / "images" / "napari"
 SIZE = (1280, 1000)
 
@@ -75,7 +78,33 @@ def scroll_to(widget: Any, part: Any) -> None:
     area.verticalScrollBar().setValue(part.mapTo(area.widget(), part.rect().topLeft()).y() - 30)
 
 
-def main() -> None:
+def drawn_shapes() -> Any:
+    """Draw circles, squares and triangles in four colours on gray paper."""
+    from skimage.draw import disk, polygon
+
+    rng = np.random.default_rng(4)
+    image = rng.normal(205, 4, (420, 560, 3))
+    colours = {"red": (200, 40, 40), "blue": (40, 70, 200), "green": (40, 150, 60), "yellow": (225, 200, 40)}
+    for number, (row, column) in enumerate(np.ndindex(3, 4)):
+        y, x = 75 + 135 * row + rng.integers(-12, 12), 75 + 137 * column + rng.integers(-12, 12)
+        size = int(rng.integers(34, 48))
+        turn = np.deg2rad(rng.uniform(0, 90)) + np.arange(4 if number % 3 == 1 else 3) * 2 * np.pi
+        angles = turn / (4 if number % 3 == 1 else 3) + 1.5 * np.pi
+        corners = polygon(y + 1.2 * size * np.sin(angles), x + 1.2 * size * np.cos(angles), image.shape[:2])
+        place = disk((y, x), size, shape=image.shape[:2]) if number % 3 == 0 else corners
+        image[place] = list(colours.values())[(number + number // 4) % 4] + rng.normal(0, 5, (len(place[0]), 3))
+    return [(np.clip(image, 0, 255).astype(np.uint8), {"name": "shapes", "rgb": True}, "image")]
+
+
+def ask(widget: Any, text: str) -> None:
+    """Type a text and press Enter."""
+    widget.words_panel.text.setText(text)
+    widget.words.ask(text)
+    while widget.words.running:
+        pump(0.05)
+
+
+def make_pictures() -> None:
     """Make all pictures."""
     import napari
 
@@ -109,7 +138,23 @@ def main() -> None:
     scroll_to(widget, widget.segment_panel)
     segment(widget)
     take(viewer, "nuclei")
+
+    open_sample(viewer, drawn_shapes)
+    segment(widget)
+    ask(widget, "red circle, blue")
+    scroll_to(widget, widget.words_panel)
+    take(viewer, "words")
     viewer.close()
+
+
+def main() -> None:
+    """Make all pictures on the display there is, or on a virtual one."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    from local_services import display
+
+    with display() as name:
+        os.environ["DISPLAY"] = name
+        make_pictures()
 
 
 if __name__ == "__main__":

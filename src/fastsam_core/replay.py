@@ -59,9 +59,9 @@ class Replayed:
 def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> Generator[Replayed, None, None]:
     """Apply the steps of a journal to images; a generator of steps like `iter_segment`.
 
-    Points, boxes and regions are taken at the same pixels; what was picked by hand, by the box around it. The journal
-    of a stack asks for stacks of the same kind and number of planes; planes are read, filtered, linked and labelled as
-    in the session.
+    Points, boxes and regions are taken at the same pixels; what was picked by hand, words or likeness, by the box
+    around it. The journal of a stack asks for stacks of the same kind and number of planes; planes are read, filtered,
+    linked and labelled as in the session.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def pick(masks: Masks, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:
     masks : Masks
     shown : bool ndarray of shape (N,)
     cause : mapping
-        ``by`` is "points", "box", "region", "scribble" or "hand"; see ``napari_fastsam.models.picks``.
+        ``by`` is "points", "box", "region", "scribble", "hand", "text" or "similar".
 
     Raises
     ------
@@ -308,7 +308,7 @@ def pick(masks: Masks, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:
     prompt: Points | Box | Polygon
     if kind == "points":
         prompt = Points(cause["points_yx"], cause["labels"], level=cause.get("level", "auto"))
-    elif kind in ("box", "hand"):
+    elif kind in ("box", "hand", "text", "similar"):
         prompt = Box([cause["box_xyxy"]], many=many)
     elif kind == "region":
         prompt = Polygon([cause["vertices_yx"]], "region", criterion="inside" if many else None, many=many)

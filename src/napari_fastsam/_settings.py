@@ -15,6 +15,7 @@ class Settings:
 
     model: str = "builtin"
     device: str = "auto"
+    text_model: str = "auto"
     confidence: float = 0.25
     max_candidates: int = 300
     cache_mb: int = 1024

@@ -17,6 +17,7 @@ from napari_fastsam.controllers.prompts import PromptController
 from napari_fastsam.controllers.segmentation import SegmentationController
 from napari_fastsam.controllers.session import Session
 from napari_fastsam.controllers.status import StatusLine
+from napari_fastsam.controllers.words import WordsController
 from napari_fastsam.views.filter_panel import FilterPanel
 from napari_fastsam.views.guide import Guide
 from napari_fastsam.views.label_panel import LabelPanel
@@ -25,6 +26,7 @@ from napari_fastsam.views.pick_panel import PickPanel
 from napari_fastsam.views.restore_bar import RestoreBar
 from napari_fastsam.views.segment_panel import SegmentPanel
 from napari_fastsam.views.table import CandidateTable
+from napari_fastsam.views.words_panel import WordsPanel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +58,10 @@ class FastSAMWidget(QWidget):
         self.canvas = OutlineCanvas(self.session)
         self.journal = JournalController(self.session, self.segmentation, self.prompts, self.labels)
         self.status = StatusLine(self.session, self.hover)
+        self.words = WordsController(self.session)
         self.filter_panel = FilterPanel(self.session)
         self.pick_panel = PickPanel(self.session, self.prompts, self.hover, self.segmentation)
+        self.words_panel = WordsPanel(self.words)
         self.label_panel = LabelPanel(self.session, self.labels, self.canvas)
         self.table = CandidateTable(self.session)
         self.segment_panel = SegmentPanel(self.session, self.segmentation)
@@ -92,6 +96,7 @@ class FastSAMWidget(QWidget):
         column.addWidget(section("1 · Segment", self.segment_panel))
         column.addWidget(section("2 · Filter", self.filter_panel))
         column.addWidget(section("3 · Pick", self.pick_panel))
+        column.addWidget(section("Words and likeness", self.words_panel))
         column.addWidget(section("4 · Labels", self.label_panel))
         column.addWidget(section("Table", self.table))
         column.addStretch(1)
@@ -148,6 +153,7 @@ class FastSAMWidget(QWidget):
             self.journal.close()
             self.hover.close()
             self.status.close()
+            self.words.close()
             self.prompts.close()
             self.labels.close()
             for combo in (

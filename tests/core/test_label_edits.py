@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from fastsam_core import label_edits as edits
 from fastsam_core.errors import InvalidParameterError
@@ -63,6 +66,32 @@ def test_keep_prefers_the_confident_and_the_others_the_small() -> None:
     np.testing.assert_array_equal(stolen, nested().to_label_map())
     np.testing.assert_array_equal(filled, stolen)
     assert len(edits.plan_commit(plane, Masks.empty((60, 90)), [], "keep")) == 0
+
+
+@given(st.data(), st.sampled_from(["keep", "steal", "fill"]))
+@settings(max_examples=60)
+def test_a_commit_is_what_painting_one_mask_after_the_other_gives(data: st.DataObject, overlap: edits.Overlap) -> None:
+    hw = (9, 11)
+    count = data.draw(st.integers(1, 4))
+    stack = data.draw(arrays(bool, (count, *hw)))
+    scores = data.draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32), unique=True))
+    plane = data.draw(arrays(np.uint8, hw, elements=st.integers(0, 3)))
+    ids = data.draw(st.sampled_from([list(range(4, 4 + count)), [2] * count]))
+    order = {"keep": -scores, "fill": stack.sum(axis=(1, 2)), "steal": -stack.sum(axis=(1, 2))}[overlap]
+    expected, labels = plane.astype(np.int64), [0] * count
+    for i in np.argsort(order, kind="stable"):
+        taken = stack[i] & (expected != 0) & (expected != ids[i])
+        if overlap == "keep" and taken.sum() > 0.1 * stack[i].sum():
+            continue
+        painted = stack[i] if overlap == "steal" else stack[i] & ~taken
+        expected[painted] = ids[i]
+        labels[i] = ids[i] if painted.any() else 0
+    edit = edits.plan_commit(plane, Masks.from_dense(stack, scores), ids, overlap)
+    np.testing.assert_array_equal(applied(plane.astype(np.int64), edit), expected)
+    assert edit.labels == tuple(labels)
+    assert len(np.unique(edit.rows * 11 + edit.columns)) == len(edit)
+    others = sum(((plane != 0) & (plane != label) & mask).sum() for mask, label in zip(stack, ids, strict=True))
+    assert sum(edit.conflicts.values()) == others
 
 
 def test_merge_split_and_delete() -> None:

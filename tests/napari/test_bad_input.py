@@ -27,7 +27,7 @@ def messages() -> list[str]:
 def press_and_wait(qtbot: Any, widget: Any) -> None:
     """Press the button, and wait whether or not a worker begins."""
     widget.segment_panel.run_button.click()
-    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=120_000)
 
 
 @pytest.mark.usefixtures("blob_model")

@@ -163,6 +163,28 @@ def test_commit_into_the_user_s_labels_follows_the_overlap_rule(viewer: Any, mak
 
 
 @pytest.mark.usefixtures("blob_model")
+def test_consequences_are_said_for_any_number_of_picks(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    places = [(12 + 20 * row, 12 + 20 * column, 7) for row in range(8) for column in range(10)]
+    widget = started(viewer, make_widget, qtbot, discs(170, 210, *places))
+    mine = np.zeros((170, 210), np.uint16)
+    mine[:20] = 3
+    mine[160:, :30] = 5
+    viewer.add_layer(Labels(mine, name="mine"))
+    panel = widget.label_panel
+    panel.target.set_layer(viewer.layers["mine"])
+    qtbot.waitUntil(lambda: "All shown" in panel.preview.text(), timeout=5_000)
+    assert "70 to commit, 10 left out" in panel.preview.text()
+    widget.session.select_by_hand(range(80))
+    assert panel.preview.text().startswith("70 to commit, 10 left out; overlap with label 3 (")
+    panel.overlap.setCurrentIndex(1)
+    assert panel.preview.text().startswith("80 to commit; takes pixels of label 3 (")
+    panel.overlap.setCurrentIndex(2)
+    assert panel.preview.text().startswith("70 to commit, 10 left out; stops at label 3 (")
+    panel.commit_picked()
+    assert len(np.unique(viewer.layers["mine"].data)) == 73, "as it was said"
+
+
+@pytest.mark.usefixtures("blob_model")
 def test_table_and_selection_follow_each_other(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     widget = started(viewer, make_widget, qtbot)
     widget.table.sortByColumn(1, widget.table.horizontalHeader().sortIndicatorOrder().DescendingOrder)

@@ -92,13 +92,14 @@ def _place(layer: Any, transform: dict[str, Any]) -> None:
             setattr(layer, name, transform[name])
 
 
-def _repaint(layer: Any, data: NDArray[np.uint8]) -> None:
-    """Change the pixels of an overlay; where few change, only that part is sent to the graphics card."""
+def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> None:
+    """Change the pixels of an overlay inside a part of it; where few change, only these go to the graphics card."""
     if layer.data.shape == data.shape:
-        changed = np.nonzero(layer.data != data)
+        changed = np.nonzero(layer.data[part] != data[part])
         if len(changed[0]) <= _FEW * data.size:
             if len(changed[0]):
-                layer.data_setitem(changed, data[changed])
+                places = tuple(axis + (one.start or 0) for axis, one in zip(changed, part, strict=True))
+                layer.data_setitem(places, data[places])
             return
     layer.data = data
 
@@ -125,7 +126,8 @@ class OutlineCanvas:
         self.outlines: Any = None
         self.hover: Any = None
         self.visible = True
-        self._shown: tuple[Candidates | None, Plane | None] = (None, None)
+        self._drawn: tuple[Candidates, Plane, NDArray[np.uint8]] | None = None
+        """What the outlines show: candidates, their plane, and the state of each of them."""
         session.candidates_changed.connect(self.draw)
         session.selection_changed.connect(self.draw)
         session.hovered.connect(self.draw_hover)
@@ -153,10 +155,14 @@ class OutlineCanvas:
         if candidates is None or plane is None or session.image is None:
             if self.outlines is not None:
                 self._remove(self.outlines)
-                self.outlines = None
+                self.outlines = self._drawn = None
             self.draw_hover(-1)
             return
-        pixels = self._paint(candidates)
+        states = self._states(candidates)
+        part = self._part_to_draw(candidates, plane, states)
+        if part is None:
+            return
+        pixels = _painted(candidates, states)
         transform = region_transform(session.image, plane, (0, 0), candidates.outlines.step)
         data = _expanded(pixels, plane)
         if not contains(session.viewer, self.outlines) or self.outlines.ndim != data.ndim:
@@ -164,21 +170,35 @@ class OutlineCanvas:
             self.outlines = _overlay(data, OUTLINE_NAME, _COLOURS, transform)
             add_quietly(session.viewer, self.outlines, session.image)
         else:
-            _repaint(self.outlines, data)
+            along = dict(zip(plane.axes_yx, part, strict=True))
+            _repaint(self.outlines, data, tuple(along.get(axis, slice(None)) for axis in range(data.ndim)))
             _place(self.outlines, transform)
+        self._drawn = (candidates, plane, states)
 
-    def _paint(self, candidates: Candidates) -> NDArray[np.uint8]:
-        session, outlines = self.session, candidates.outlines
-        pixels = np.zeros(outlines.image_hw, np.uint8)
-        picked, done = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
-        picked[session.selected] = True
-        done[list(session.committed)] = True
-        if picked.any():
-            _fill(pixels, candidates, picked)
-        outlines.paint(pixels, session.shown & ~picked & ~done, _CANDIDATE)
-        outlines.paint(pixels, done, _DONE)
-        outlines.paint(pixels, picked, _PICKED)
-        return pixels
+    def _states(self, candidates: Candidates) -> NDArray[np.uint8]:
+        """Return how each candidate is drawn; 0 if it is not."""
+        session = self.session
+        states = np.where(session.shown, _CANDIDATE, 0).astype(np.uint8)
+        states[list(session.committed)] = _DONE
+        states[session.selected] = _PICKED
+        return states
+
+    def _part_to_draw(
+        self, candidates: Candidates, plane: Plane, states: NDArray[np.uint8]
+    ) -> tuple[slice, slice] | None:
+        """Return rows and columns of the outlines that can be different now, None if nothing can."""
+        everything = (slice(None), slice(None))
+        if self._drawn is None or not contains(self.session.viewer, self.outlines):
+            return everything
+        before, old_plane, old_states = self._drawn
+        if before is not candidates or old_plane != plane:
+            return everything
+        changed = np.flatnonzero(states != old_states)
+        if not len(changed):
+            return None
+        step, boxes = candidates.outlines.step, candidates.masks.extents_xyxy[changed]
+        low, high = boxes[:, :2].min(axis=0) // step, -(-boxes[:, 2:].max(axis=0) // step)
+        return slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
 
     # ---- the candidate under the cursor -------------------------------------------------------------------------
 
@@ -202,6 +222,16 @@ class OutlineCanvas:
         self.hover.data = data
         _place(self.hover, transform)
         self.hover.visible = True
+
+
+def _painted(candidates: Candidates, states: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    outlines = candidates.outlines
+    pixels = np.zeros(outlines.image_hw, np.uint8)
+    if (states == _PICKED).any():
+        _fill(pixels, candidates, states == _PICKED)
+    for state in (_CANDIDATE, _DONE, _PICKED):
+        outlines.paint(pixels, states == state, state)
+    return pixels
 
 
 def hover_pixels(candidates: Candidates, index: int) -> tuple[NDArray[np.uint8], tuple[float, float], int]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from numpy.typing import NDArray
 
+    from napari_fastsam.models.words import Ranking
+
 __all__ = ["How", "Session"]
 
 How = Literal["replace", "add", "grow", "join"]
@@ -69,6 +71,7 @@ class Session:
         self.filters = Filters()
         self.options = PickOptions()
         self.prompts = PromptSet()
+        self.ranking: Ranking | None = None
         self.picks: tuple[Pick, ...] = ()
         self._by_hand: set[int] = set()
         self._pools: dict[Hashable, CandidatePool] = {}
@@ -233,10 +236,21 @@ class Session:
             self.options_changed.emit()
             self.resolve_prompts()
 
+    def set_ranking(self, ranking: Ranking | None) -> None:
+        """Pick what answers words or examples, in addition to what other prompts pick."""
+        if ranking is not None or self.ranking is not None:
+            self.ranking = ranking
+            self.resolve_prompts()
+
     def resolve_prompts(self) -> None:
         """Answer the prompts anew: a look-up."""
         candidates = self.candidates
-        self.picks = () if candidates is None else resolve(candidates.masks, self._shown, self.prompts, self.options)
+        picks = () if candidates is None else resolve(candidates.masks, self._shown, self.prompts, self.options)
+        if self.ranking is not None and len(self.ranking.scores) == len(self._shown):
+            ranking, known = self.ranking, {pick.candidate for pick in picks}
+            found = (int(i) for i in ranking.picked(self._shown))
+            picks = (*picks, *(Pick(i, ranking.cause, float(ranking.scores[i])) for i in found if i not in known))
+        self.picks = picks
         self.selection_changed.emit()
 
     @property
@@ -253,7 +267,7 @@ class Session:
         causes = []
         for index in indices:
             cause = by_prompt.get(index, {"by": "hand"})
-            if cause["by"] == "hand" and candidates is not None:
+            if cause["by"] in ("hand", "text", "similar") and candidates is not None:
                 y, x = candidates.columns["y"][index], candidates.columns["x"][index]
                 cause["box_xyxy"] = candidates.masks.boxes_xyxy[index].round(1).tolist()
                 cause["at_yx"] = [float(y), float(x)]

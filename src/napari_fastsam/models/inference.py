@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fastsam.models.candidates import Candidates
+from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Hashable, Iterator
@@ -123,12 +124,35 @@ def steps_of(task: Task, models: Models) -> Iterator[Done | Failed]:
         key = (task.model, task.device)
         if key not in models:
             models[key] = FastSAM.load(task.model, device=task.device)
+            _warm_up()
         # closed here and not by the garbage collector, which would wait for reading threads in the GUI's thread
         with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
             while not task.stop.is_set() and (step := next(steps, None)) is not None:
                 yield step
     except Exception as error:  # noqa: BLE001 (whatever the network or a lazy array raises becomes a notice)
         yield Failed(error)
+
+
+def _warm_up() -> None:
+    """Compile the kernels behind prompts, mouse and commits here, not in the window's thread at the first click."""
+    from fastsam_core.label_edits import plan_commit
+    from fastsam_core.masks import Masks
+    from fastsam_core.prompts import nesting
+
+    masks = Masks.from_dense(np.ones((2, 4, 4), bool))
+    square = np.array([[0.0, 0], [0, 4], [4, 4]])
+    prompts = PromptSet(
+        np.full((2, 2), 2.0),
+        np.array([True, False]),
+        np.zeros(2, np.int64),
+        np.array([[0.0, 0, 4, 4]]),
+        (square,),
+        (square,),
+    )
+    for many in (False, True):
+        resolve(masks, np.ones(2, bool), prompts, PickOptions(everything_inside=many))
+    nesting(masks, np.array([2.0, 2.0]))
+    plan_commit(np.zeros((4, 4), np.int32), masks, [1, 2], "keep")
 
 
 def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:

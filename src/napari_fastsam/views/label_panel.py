@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QSpinBox, QVBoxLayout, QWidget
 
 from napari_fastsam._notify import notices
@@ -28,14 +29,15 @@ _OVERLAPS: dict[Overlap, tuple[str, str]] = {
     "steal": ("Steal pixels", "the candidate takes the pixels from existing objects"),
     "fill": ("Fill empty", "only pixels without a label are written"),
 }
+_CONSEQUENCES: dict[Overlap, str] = {"keep": "overlap with", "steal": "takes pixels of", "fill": "stops at"}
 _EXPORTS = (
     ("Label image (TIFF) …", "tif", "Label image (*.tif *.tiff)"),
     ("COCO annotations (JSON) …", "json", "COCO JSON (*.json)"),
     ("Measurements (CSV) …", "csv", "Table (*.csv)"),
 )
 _MAX_ID = 2**31 - 1
-_MAX_PREVIEWED = 50
-"""More picks are not compared with the labels while they change, so that dragging stays smooth."""
+_LATER_MS = 120
+"""What would become of everything that is shown is looked up when the sliders have come to rest."""
 
 
 class LabelPanel(QWidget):
@@ -66,6 +68,10 @@ class LabelPanel(QWidget):
         self.whole.setToolTip("Commit the picked objects in every plane of the stack, by the links between planes")
         self.whole.hide()
         self.preview = hint()
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_LATER_MS)
+        self._later.timeout.connect(self._preview_shown)
         self.commit_button = button("Commit picked  [K]", "Write the picked candidates as labels", self.commit_picked)
         self.all_button = button("Commit all shown", "Write every candidate that is shown as labels", self.commit_shown)
         export_button = button("Export", "Save the labels as TIFF, COCO JSON or a table of measurements")
@@ -123,24 +129,35 @@ class LabelPanel(QWidget):
         target = self.labels.target
         if target is not None and (reason := self.labels.usable(target)):
             self.preview.setText(f"'{target.name}' cannot be used: {reason}.")
-            return
-        if len(picked) > _MAX_PREVIEWED:
-            self.preview.setText(f"{len(picked)} to commit.")
-            return
-        plan = self.labels.preview(picked)
-        if plan is None:
+        elif picked:
+            self.preview.setText(self._consequences(picked))
+        else:
             self.preview.setText("Nothing is picked.")
-            return
+            self._later.start()
+
+    def _preview_shown(self) -> None:
+        """Say what committing everything would do, as long as nothing is picked."""
+        shown = self._shown()
+        if shown and not self.session.selected:
+            self.preview.setText(f"Nothing is picked. All shown: {self._consequences(shown)}")
+
+    def _consequences(self, indices: list[int]) -> str:
+        plan = self.labels.preview(indices)
+        if plan is None:
+            return ""
         left_out = sum(1 for label in plan.labels if not label)
-        text = f"{len(picked) - left_out} to commit"
+        text = f"{len(indices) - left_out} to commit"
+        if left_out:
+            text += f", {left_out} left out"
         if plan.conflicts:
-            ids = ", ".join(str(label) for label in sorted(plan.conflicts)[:4]) + (
-                " …" if len(plan.conflicts) > 4 else ""
-            )
-            text += f"; overlap with label {ids} ({sum(plan.conflicts.values())} px)"
-            if left_out:
-                text += f", {left_out} left out"
-        self.preview.setText(text + ".")
+            ids = ", ".join(str(label) for label in sorted(plan.conflicts)[:4])
+            labels = f"label {ids}{' …' if len(plan.conflicts) > 4 else ''} ({sum(plan.conflicts.values())} px)"
+            text += f"; {_CONSEQUENCES[self.labels.overlap]} {labels}"
+        return f"{text}."
+
+    def _shown(self) -> list[int]:
+        done = self.session.committed
+        return [int(i) for i in self.session.shown.nonzero()[0] if int(i) not in done]
 
     def commit_picked(self) -> None:
         """Commit what is picked."""
@@ -148,8 +165,7 @@ class LabelPanel(QWidget):
 
     def commit_shown(self) -> None:
         """Commit everything that is shown and not committed yet."""
-        done = self.session.committed
-        self.labels.commit([int(i) for i in self.session.shown.nonzero()[0] if int(i) not in done], scope="shown")
+        self.labels.commit(self._shown(), scope="shown")
 
     def _edit(self, name: str) -> None:
         picked = self.session.selected or [pick.candidate for pick in self.session.picks]
