@@ -51,10 +51,12 @@ def test_every_box_of_awkward_sizes_comes_back() -> None:
 
 
 def test_detections_carry_confidence_area_and_measures() -> None:
-    masks = Masks.from_dense(np.ones((1, 4, 5), bool), scores=[0.25]).with_fields(stability=np.array([0.5], np.float32))
+    masks = Masks.from_dense(np.ones((1, 4, 5), bool), scores=[0.25]).with_fields(
+        stability=np.array([0.5], np.float32), quality=np.array([0.75], np.float32)
+    )
     [detection] = to_detections(masks, label="cell").detections
     assert (detection.label, detection.confidence, detection.area_px, detection.stability) == ("cell", 0.25, 20, 0.5)
-    assert detection.tags == []
+    assert (detection.quality, detection.tags) == (0.75, [])
 
 
 def test_documents_hold_what_fiftyone_itself_would_store() -> None:
