@@ -141,7 +141,7 @@ def make_pictures() -> None:
 
     open_sample(viewer, drawn_shapes)
     segment(widget)
-    ask(widget, "red circle, blue")
+    ask(widget, "red, blue")
     scroll_to(widget, widget.words_panel)
     take(viewer, "words")
     viewer.close()

@@ -51,7 +51,10 @@ class StatusLine:
         self.session.selection_changed.disconnect(self._on_selection)
 
     def _on_hovered(self, index: int) -> None:
-        self.text = describe_candidate(self.session, index, self.hover.level)
+        before, self.text = self.text, describe_candidate(self.session, index, self.hover.level)
+        viewer = self.session.viewer
+        if before and not self.text and viewer.status == before:
+            viewer.status = "Ready"
         self._keep()
 
     def _on_selection(self) -> None:

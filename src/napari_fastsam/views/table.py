@@ -166,8 +166,10 @@ class CandidateTable(QTableView):
         wanted = set(self.session.selected)
         selection = QItemSelection()
         last = self.table.columnCount() - 1
-        for row in np.flatnonzero(np.isin(self.table.rows, list(wanted))):
-            selection.select(self.table.index(int(row), 0), self.table.index(int(row), last))
+        rows = np.flatnonzero(np.isin(self.table.rows, list(wanted)))
+        for stretch in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            if len(stretch):
+                selection.select(self.table.index(int(stretch[0]), 0), self.table.index(int(stretch[-1]), last))
         self._following = True
         model.select(selection, QItemSelectionModel.SelectionFlag.ClearAndSelect)
         self._following = False

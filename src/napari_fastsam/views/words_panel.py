@@ -51,7 +51,9 @@ class WordsPanel(QWidget):
         layout.setSpacing(4)
         for widget in (self.text, row_of(self.similar, self.stop), self.progress, self.limit, self.message):
             layout.addWidget(widget)
+        self.message.hide()
         if not can_read_words():
+            self.message.show()
             for disabled in (self.text, self.similar, self.stop):
                 disabled.setEnabled(False)
                 disabled.setToolTip(_MISSING)
@@ -79,6 +81,7 @@ class WordsPanel(QWidget):
 
     def _on_said(self, message: str) -> None:
         self.message.setText(message)
+        self.message.setVisible(bool(message))
 
     def _on_ranked(self, ranking: Ranking | None) -> None:
         self.limit.setVisible(ranking is not None)
