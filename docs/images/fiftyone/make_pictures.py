@@ -40,6 +40,7 @@ def segment_everything(page: Any, out: Path, dataset: Any, samples: int) -> None
     app.open_form(page, OPERATOR)
     page.screenshot(path=out / "form.png")
     app.execute(page, f"on {samples} samples")
+    page.get_by_text(FIELD, exact=True).first.wait_for()
     page.wait_for_timeout(4000)
     page.screenshot(path=out / "done.png")
     dataset.reload()
@@ -86,9 +87,10 @@ def main(folder: Path) -> None:
                 app.open_dataset(page, address, dataset.name, len(IMAGES))
                 segment_everything(page, folder, dataset, samples=2)
             run_delegated(dataset)
-            with app.browser_page(chromium) as page:
-                app.open_dataset(page, address, dataset.name, len(IMAGES))
-                show_masks(page, folder)
+        # a new server: the App takes a dataset's colours when it opens the dataset first
+        with app.served_app() as address, app.browser_page(chromium) as page:
+            app.open_dataset(page, address, dataset.name, len(IMAGES))
+            show_masks(page, folder)
         dataset.delete()
 
 
