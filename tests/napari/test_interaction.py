@@ -273,8 +273,8 @@ def test_prompts_of_an_interrupted_session_are_set_again(viewer: Any, make_widge
     run(qtbot, widget)
     widget.pick_panel.add_points()
     widget.prompts.points.add([[1, 18, 20]])
-    widget.pick_panel.polarity.click()
     widget.prompts.points.selected_data = set()
+    widget.pick_panel.polarity.click()
     widget.prompts.points.add([[1, 60, 40]])
     widget.pick_panel.add_shapes()
     shapes = widget.prompts.shapes
