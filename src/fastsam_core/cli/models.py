@@ -104,7 +104,7 @@ def verify(names: Names = None, debug: DebugOption = False) -> None:
     with guarded(debug=debug):
         asked = names or []
         encoders = list(ENCODERS.values()) if not asked else [entry for name in asked if (entry := find(name))]
-        networks = [find_model(name) for name in asked if not _names_encoder(name)] if asked else list(MODELS.values())
+        networks = [find_model(name) for name in asked if find(name) is None] if asked else list(MODELS.values())
         failed = False
         screen = console()
         verdicts = [(entry.name, _verdict(entry, asked=bool(asked))) for entry in networks]
@@ -155,10 +155,12 @@ def _readable(path: Path) -> tuple[bool, str]:
 
 
 def _names_encoder(name: str) -> bool:
-    """Tell names of text encoders from those of networks: in the table, or with the slash of a tag or repository."""
+    """Tell names of text encoders from those of networks: in the table, MODEL/TAG, or a repository of the hub."""
+    import re
+
     from fastsam_core.text.encoders import find
 
-    return find(name) is not None or "/" in name
+    return find(name) is not None or re.fullmatch(r"(hf-hub:)?[\w.-]+/[\w.-]+", name) is not None
 
 
 def _download_encoder(name: str) -> None:

@@ -124,6 +124,6 @@ def test_the_key_tells_images_encoders_and_crops_apart() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     digests = {image_digest(image), image_digest(image.reshape(6, 4, 3)), image_digest(image + np.uint8(1))}
     assert len(digests) == 3
-    options = (CropOptions(), CropOptions("keep"), CropOptions(margin=0.2))
+    options = (CropOptions(), CropOptions("grey"), CropOptions(margin=0.2))
     keys = {page_key(d, encoder, option) for d in digests for encoder in ("a", "b") for option in options}
     assert len(keys) == 18
