@@ -31,6 +31,7 @@ def press_and_wait(qtbot: Any, widget: Any) -> None:
 
 
 @pytest.mark.usefixtures("blob_model")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning:napari")
 def test_an_image_without_pixels(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     """Napari cannot make the thumbnail of an empty image, but a stack whose planes are gone can be open."""
     viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="Image"))
