@@ -39,6 +39,8 @@ _MIN_IMGSZ = 32
 _LONGEST_ASPECT = 6.0
 """Images longer than this many times their width are cut into windows: letterboxed whole, nothing would be left."""
 _WINDOW_ASPECT = 4
+_SAME_SIZE = 0.2
+"""A further test size that differs from one used already by less than this share is not worth a pass."""
 _ACROSS_SIZES_IOU = 0.7
 """Masks found at several test sizes that overlap by more than this are one object."""
 
@@ -248,7 +250,8 @@ class FastSAM:
         """Find everything in an image that was read already, with checked settings."""
         by_size = [self._segment_at(image, imgsz, settings) for imgsz in settings.imgsz]
         used = list(settings.imgsz)
-        if settings.adaptive and (added := further_size(by_size[0], used[0])) is not None and added not in used:
+        added = further_size(by_size[0], used[0]) if settings.adaptive else None
+        if added is not None and all(abs(added - size) > _SAME_SIZE * size for size in used):
             by_size.append(self._segment_at(image, added, settings))
             used.append(added)
         masks = by_size[0]

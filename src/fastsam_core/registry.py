@@ -37,8 +37,8 @@ class ModelEntry:
         Ultralytics' name of the network.
     licence : str
         SPDX identifier of the weights' licence.
-    imgsz, conf, iou : int, float, float
-        Recommended input size in pixels, lowest score, and overlap above which the lower-scored box is dropped.
+    imgsz, conf, iou : int or tuple of int, float, float
+        Recommended input size in pixels (several: masks of all are merged, the first is the main one), lowest score, and overlap above which the lower-scored box is dropped.
     description : str
         One line for people.
     """
@@ -50,7 +50,7 @@ class ModelEntry:
     size_bytes: int | None
     architecture: str
     licence: str
-    imgsz: int
+    imgsz: int | tuple[int, ...]
     conf: float
     iou: float
     description: str
@@ -69,9 +69,9 @@ MODELS: dict[str, ModelEntry] = {
             size_bytes=None,
             architecture="yolov8n-seg",
             licence="AGPL-3.0-only",
-            imgsz=640,
-            conf=0.15,
-            iou=0.5,
+            imgsz=(640, 384),
+            conf=0.2,
+            iou=0.6,
             description="small model that ships with the package; works without a download",
         ),
         ModelEntry(

@@ -42,7 +42,7 @@ def list_models(debug: DebugOption = False) -> None:
             table.add_row(
                 entry.name,
                 entry.architecture,
-                str(entry.imgsz),
+                str(entry.imgsz) if isinstance(entry.imgsz, int) else "+".join(map(str, entry.imgsz)),
                 f"{size / 1e6:.1f} MB" if size else "unknown",
                 entry.licence,
                 place,
