@@ -77,13 +77,13 @@ def main() -> None:
     model = ("--model", parser.parse_args().model)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        images = {"moon": np.dstack([data.moon()] * 3), "rocket": data.rocket(), "tile": aerial_tile()}
+        images = {"moon": np.dstack([data.moon()] * 3), "coffee": data.coffee(), "tile": aerial_tile()}
         for name, picture in images.items():
             Image.fromarray(picture).save(here / f"{name}.png")
         run("anomaly.py", here / "moon.png", here / "anomaly.png", "--most", "8", *model)
-        run("salient.py", here / "rocket.png", here / "salient.png", *model)
+        run("salient.py", here / "coffee.png", here / "salient.png", *model)
         run("buildings.py", here / "tile.png", here / "buildings.geojson", *model)
-        for name, source in (("anomaly", "moon"), ("salient", "rocket"), ("buildings", "tile")):
+        for name, source in (("anomaly", "moon"), ("salient", "coffee"), ("buildings", "tile")):
             beside(images[source], rgb(here / f"{name}.png"), name)
 
 
