@@ -143,7 +143,7 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["method"] not in METHODS or model is None:
             continue
         name = "ap50" if _belongs(row["source"], _MICROSCOPY) else "ar100"
-        gain = f"{model[name] / row[name]:.2f} ×" if row[name] > 0 else "–"
+        gain = f"{model[name] / row[name]:.2f} ×" if row[name] >= 0.005 else "–"  # shown as 0.00
         figures = f"{_number(model[name])} | {_number(row[name])} | {gain}"
         lines.append(f"| {row['source']} | {row['images']} | {_FIGURES[name]} | {figures} |")
     if not lines:
