@@ -54,7 +54,7 @@ def test_typed_prompts() -> None:
 )
 def test_what_cannot_be_read(kind: str, entry: str) -> None:
     with pytest.raises(InvalidPromptError):
-        PromptSet.typed(**{kind: [entry]})
+        PromptSet.typed(**{kind: [entry]})  # type: ignore[arg-type]
 
 
 def test_json_says_the_same_as_what_is_typed() -> None:

@@ -16,4 +16,4 @@ def test_benchmark_runs(benchmark: Benchmark) -> None:
     for row in rows:
         assert math.isfinite(row.ours)
         assert row.peer is None or math.isfinite(row.peer)
-        assert verdict(row.as_dict()) in {"met", "missed"}
+        assert verdict(row.as_dict()) in ({"met", "missed"} if row.target else {""})
