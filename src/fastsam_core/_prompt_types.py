@@ -328,7 +328,8 @@ class Text:
     k : int, at least 1
         For ``mode="top_k"``.
     threshold : float, optional
-        Probability below which a mask does not match, in every mode; ``None`` leaves it to the encoder, 0 always answers.
+        Probability below which a mask does not match, in every mode; ``None`` leaves it to the encoder, 0 always
+        answers.
 
     Raises
     ------

@@ -146,8 +146,8 @@ def _answers(masks: Masks, prompt: Prompt) -> _Answers:
             "Text cannot be answered from masks alone",
             expected="Points, Box or Polygon",
             actual="Text",
-            remedy="use fastsam_core.text: encoder = TextEncoder.load(); embeddings = embed_masks(encoder, image, masks); "
-            "select_text(encoder, masks, embeddings, prompt)",
+            remedy="use fastsam_core.text: encoder = TextEncoder.load(); "
+            "embeddings = embed_masks(encoder, image, masks); select_text(encoder, masks, embeddings, prompt)",
         )
     raise InvalidPromptError(
         "This is no prompt",

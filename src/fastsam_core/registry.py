@@ -38,7 +38,8 @@ class ModelEntry:
     licence : str
         SPDX identifier of the weights' licence.
     imgsz, conf, iou : int or tuple of int, float, float
-        Recommended input size in pixels (several: masks of all are merged, the first is the main one), lowest score, and overlap above which the lower-scored box is dropped.
+        Recommended input size in pixels (several: masks of all are merged, the first is the main one), lowest score,
+        and overlap above which the lower-scored box is dropped.
     description : str
         One line for people.
     """
