@@ -22,6 +22,7 @@ __all__ = ["Box", "Points", "Polygon", "Prompt", "Text"]
 
 Level: TypeAlias = Literal["auto", "part", "object", "group"]
 _LEVELS: tuple[str, ...] = get_args(Level)
+_POINT_MODES = ("best", "union")
 Criterion: TypeAlias = Literal["iou", "inside", "coverage"]
 
 #: A region answers nothing below these values of its criterion, unless the caller gives another threshold.
@@ -34,27 +35,28 @@ _FEW = 16
 
 def _table(values: ArrayLike, columns: int, name: str) -> NDArray[np.float64]:
     """Copy ``values`` into a finite float64 (K, ``columns``) array; one bare row counts as a table of one."""
-    expected = f"finite numbers of shape (K, {columns})"
     try:
         raw = np.asarray(values)
     except (TypeError, ValueError) as error:
-        raise InvalidPromptError(f"{name} is not a regular array", expected=expected, actual=str(error)) from error
+        raise _no_table(f"{name} is not a regular array", columns, str(error)) from error
     if raw.size == 0 and raw.ndim <= 2:
         return np.empty((0, columns))
     if raw.dtype.kind not in "buif":
-        raise InvalidPromptError(f"{name} does not hold real numbers", expected=expected, actual=f"dtype {raw.dtype}")
+        raise _no_table(f"{name} does not hold real numbers", columns, f"dtype {raw.dtype}")
     table = np.array(raw, dtype=np.float64, order="C", ndmin=2)
     if table.ndim != 2 or table.shape[1] != columns:
-        raise InvalidPromptError(f"{name} has the wrong shape", expected=expected, actual=f"shape {raw.shape}")
+        raise _no_table(f"{name} has the wrong shape", columns, f"shape {raw.shape}")
     if table.size <= _FEW and all(map(math.isfinite, table.ravel().tolist())):
         return table  # the interactive case, three times faster than below
     finite = np.isfinite(table).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise InvalidPromptError(
-            f"{name}[{row}] is not finite", expected=expected, actual=str(table[row].tolist()), remedy="drop that entry"
-        )
+        raise _no_table(f"{name}[{row}] is not finite", columns, str(table[row].tolist()), "drop that entry")
     return table
+
+
+def _no_table(problem: str, columns: int, actual: str, remedy: str = "") -> InvalidPromptError:
+    return InvalidPromptError(problem, expected=f"finite numbers of shape (K, {columns})", actual=actual, remedy=remedy)
 
 
 def _column(values: ArrayLike, length: int, name: str) -> NDArray[np.int64]:
@@ -145,8 +147,9 @@ class Points:
         mode: Literal["best", "union"] = "best",
         level: Level = "auto",
     ) -> None:
-        _one_of(mode, ("best", "union"), "mode")
-        _one_of(level, _LEVELS, "level")
+        if mode not in _POINT_MODES or level not in _LEVELS:
+            _one_of(mode, _POINT_MODES, "mode")
+            _one_of(level, _LEVELS, "level")
         points = _table(points_yx, 2, "points_yx")
         count = len(points)
         signs = _all_on(count) if labels is None else _signs(labels, count)
@@ -156,11 +159,12 @@ class Points:
             members = np.arange(count)
         elif groups is not None:
             members = _column(groups, count, "groups")
-        object.__setattr__(self, "points_yx", points)
-        object.__setattr__(self, "labels", signs)
-        object.__setattr__(self, "groups", members)
-        object.__setattr__(self, "mode", mode)
-        object.__setattr__(self, "level", level)
+        store = object.__setattr__
+        store(self, "points_yx", points)
+        store(self, "labels", signs)
+        store(self, "groups", members)
+        store(self, "mode", mode)
+        store(self, "level", level)
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)

@@ -280,14 +280,14 @@ class Masks:
         InvalidMasksError
             If there is no such mask or a column has another length.
         """
-        if len(index) == 1 and 0 <= (only := index.item()) < len(self):
+        if len(index) == 1 and 0 <= (only := index.item()) < len(self.scores):
             one = slice(only, only + 1)
             first, last = self.offsets[only : only + 2].tolist()
             offsets = np.array((0, last - first))
             given = self.boxes_xyxy[one], self.scores[one], self.runs[first:last], offsets
             derived = self.areas_px[one], self.extents_xyxy[one]
             fields = {key: column[one] for key, column in self.fields.items()}
-            _freeze(offsets)  # slices of read-only arrays are read-only
+            offsets.setflags(write=False)  # slices of read-only arrays are read-only
         else:
             runs, offsets = _runs.take(self.runs, self.offsets, index)
             if len(offsets) == 0:
@@ -301,8 +301,11 @@ class Masks:
             fields = {key: column[index] for key, column in self.fields.items()}
             _freeze(*given, *derived, *fields.values())
         for key, column in columns.items():
-            fields[key] = added = np.asarray(column).view()
-            added.setflags(write=False)
+            added = np.asarray(column)
+            if added.flags.writeable:
+                added = added.view()
+                added.setflags(write=False)
+            fields[key] = added
             if len(added) != len(index):
                 raise InvalidMasksError(
                     f"Wrong length of {key}", expected=f"{len(index)} masks", actual=f"{len(added)}"

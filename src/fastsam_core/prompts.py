@@ -25,6 +25,9 @@ __all__ = ["Box", "Matches", "Points", "Polygon", "Prompt", "Text", "match", "ne
 
 #: Of the masks that cover a scribble nearly as well as the best one does, the smallest is taken.
 _NEARLY_AS_MUCH = 0.9
+#: The only entry of a prompt; never written to.
+_FIRST = np.zeros(1, np.int64)
+_FIRST.setflags(write=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,9 +182,9 @@ def _match_points(masks: Masks, prompt: Points) -> _Answers:
     level = _select.LEVELS.index(prompt.level)
     image_px = masks.image_hw[0] * masks.image_hw[1]
     if len(prompt.points_yx) == 1 and prompt.labels.item():
-        y, x = prompt.points_yx.ravel().tolist()
+        [[y, x]] = prompt.points_yx.tolist()
         mask, value = _select.best_mask_at(*table, y, x, level, image_px)
-        return _one_each(np.array([mask]), np.array([value]))
+        return np.array((mask,)), np.array((value,)), _FIRST
     points, labels, starts = _by_group(prompt)
     return _one_each(*_select.best_masks_for_groups(*table, points, labels, starts, level, image_px))
 
