@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,10 @@ class BlobModel:
 def blob_model(monkeypatch: pytest.MonkeyPatch) -> BlobModel:
     """Replace the network by a threshold."""
     model = BlobModel()
-    for module in ("pipeline", "tiling", "replay"):
-        monkeypatch.setattr(f"fastsam_core.{module}.iter_segment", model.steps)
+    # all are imported before any is changed: one imported later would keep the changed function
+    modules = [importlib.import_module(f"fastsam_core.{name}") for name in ("pipeline", "tiling", "replay")]
+    for module in modules:
+        monkeypatch.setattr(module, "iter_segment", model.steps)
     monkeypatch.setattr(FastSAM, "load", classmethod(lambda cls, *args, **kwargs: model))
     return model
 
