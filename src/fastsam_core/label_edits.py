@@ -138,11 +138,9 @@ def without_gaps(edit: Edit) -> Edit:
         return edit
     first = written[0] - next(k for k, label in enumerate(edit.labels) if label)
     renamed = dict(zip(written, range(first, first + len(written)), strict=True))
-    values = edit.values.copy()
-    for old, new in renamed.items():
-        values[edit.values == old] = new
+    old, new = np.array(sorted(renamed.items())).T
     labels = tuple(renamed.get(label, 0) for label in edit.labels)
-    return Edit(edit.rows, edit.columns, values, labels, edit.conflicts)
+    return Edit(edit.rows, edit.columns, new[np.searchsorted(old, edit.values)], labels, edit.conflicts)
 
 
 def _covered(plane: Labels2D, masks: Masks) -> tuple[Labels2D, NDArray[np.bool_], list[int], tuple[int, int]]:

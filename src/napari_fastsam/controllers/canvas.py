@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_fastsam.controllers.session import Session
     from napari_fastsam.models.candidates import Candidates
 
-__all__ = ["HOVER_NAME", "OUTLINE_NAME", "OutlineCanvas", "add_quietly", "region_transform"]
+__all__ = ["HOVER_NAME", "OUTLINE_NAME", "OutlineCanvas", "add_quietly", "region_transform", "warm_up"]
 
 OUTLINE_NAME = "FastSAM candidates"
 HOVER_NAME = "FastSAM hover"
@@ -95,12 +95,16 @@ def _place(layer: Any, transform: dict[str, Any]) -> None:
 def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> None:
     """Change the pixels of an overlay inside a part of it; where few change, only these go to the graphics card."""
     if layer.data.shape == data.shape:
-        changed = np.nonzero(layer.data[part] != data[part])
-        if len(changed[0]) <= _FEW * data.size:
+        different = layer.data[part] != data[part]
+        if np.count_nonzero(different) <= _FEW * data.size:
+            changed = np.nonzero(different)
             if len(changed[0]):
                 places = tuple(axis + (one.start or 0) for axis, one in zip(changed, part, strict=True))
                 layer.data_setitem(places, data[places])
             return
+        whole = layer.data.copy()
+        whole[part] = data[part]
+        data = whole
     layer.data = data
 
 
@@ -111,6 +115,12 @@ def _overlay(pixels: NDArray[np.uint8], name: str, colours: dict[Any, Any], tran
     layer = Labels(pixels, name=name, colormap=DirectLabelColormap(color_dict=colours), opacity=1.0, **transform)
     layer.editable = False
     return layer
+
+
+def warm_up() -> None:
+    """Load and compile what napari needs for overlays; in the worker's thread, not in the window's at the first one."""
+    for colours in (_COLOURS, _HOVER_COLOURS):
+        _overlay(np.zeros((2, 2), np.uint8), OUTLINE_NAME, colours, {})
 
 
 class OutlineCanvas:
@@ -162,7 +172,7 @@ class OutlineCanvas:
         part = self._part_to_draw(candidates, plane, states)
         if part is None:
             return
-        pixels = _painted(candidates, states)
+        pixels = _painted(candidates, np.where(_touching(candidates, part), states, 0))
         transform = region_transform(session.image, plane, (0, 0), candidates.outlines.step)
         data = _expanded(pixels, plane)
         if not contains(session.viewer, self.outlines) or self.outlines.ndim != data.ndim:
@@ -191,9 +201,9 @@ class OutlineCanvas:
         if self._drawn is None or not contains(self.session.viewer, self.outlines):
             return everything
         before, old_plane, old_states = self._drawn
-        if before is not candidates or old_plane != plane:
+        if old_plane != plane or not candidates.begins_with(before):
             return everything
-        changed = np.flatnonzero(states != old_states)
+        changed = np.flatnonzero(states != np.pad(old_states, (0, len(candidates) - len(before))))
         if not len(changed):
             return None
         step, boxes = candidates.outlines.step, candidates.masks.extents_xyxy[changed]
@@ -222,6 +232,16 @@ class OutlineCanvas:
         self.hover.data = data
         _place(self.hover, transform)
         self.hover.visible = True
+
+
+def _touching(candidates: Candidates, part: tuple[slice, slice]) -> NDArray[np.bool_]:
+    """Tell which candidates reach into a part of the outlines."""
+    rows, columns = part
+    if rows.stop is None:
+        return np.ones(len(candidates), bool)
+    step, boxes = candidates.outlines.step, candidates.masks.extents_xyxy
+    low, high = np.array([columns.start, rows.start]) * step, np.array([columns.stop, rows.stop]) * step
+    return np.asarray(((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1))
 
 
 def _painted(candidates: Candidates, states: NDArray[np.uint8]) -> NDArray[np.uint8]:

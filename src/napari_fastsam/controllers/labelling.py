@@ -17,7 +17,7 @@ from napari_fastsam._notify import notices
 from napari_fastsam.controllers.canvas import add_quietly, contains
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -30,6 +30,9 @@ Scope = Literal["picked", "shown"]
 __all__ = ["Committed", "LabelController", "label_geometry"]
 
 _HISTORY = 100
+_NEW_DTYPE, _WIDE_DTYPE = np.uint16, np.int32
+"""Labels of new layers. napari draws 16 bit as they are; of 32 bit it makes a copy of 8 bit for every look at a plane,
+which takes a tenth of a second for 8192². Layers made here are widened when their ids no longer fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +86,7 @@ class LabelController:
         self.overlap: Overlap = "keep"
         self.chosen_id: int | None = None
         self.whole_objects = False
+        self._made: set[Hashable] = set()
         self._highest: int | None = None
         self._done: list[Committed] = []
         self._undone: list[Committed] = []
@@ -151,10 +155,22 @@ class LabelController:
         from napari.layers import Labels
 
         shape, transform = label_geometry(image, self.session.channel_axis)
-        layer = Labels(np.zeros(shape, np.int32), name=f"{image.name} labels", **transform)
+        # napari looks at the pixels of a layer that is added when it is visible, and again when it is drawn
+        layer = Labels(np.zeros(shape, _NEW_DTYPE), name=f"{image.name} labels", visible=False, **transform)
         add_quietly(viewer, layer, image)
+        layer.visible = True
+        self._made.add(layer.unique_id)
         self.set_target(layer)
+        self._highest = 0
         return layer
+
+    def _widen(self, target: Labels, highest: int) -> None:
+        """Make room for larger ids in a layer that was made here; its history stays."""
+        narrow = np.dtype(target.data.dtype)
+        if target.unique_id in self._made and narrow == _NEW_DTYPE and highest > np.iinfo(narrow).max:
+            wide = np.asarray(target.data).astype(_WIDE_DTYPE)
+            with target.events.data.blocker(self._on_foreign_change):
+                target.data = wide
 
     def next_id(self) -> int:
         """Return the label the next commit begins with."""
@@ -168,15 +184,15 @@ class LabelController:
 
     # ---- what would happen --------------------------------------------------------------------------------------
 
-    def preview(self, indices: Sequence[int]) -> Edit | None:
-        """Plan to commit candidates of the plane without writing anything; None if there is nothing to plan."""
+    def preview(self, indices: Sequence[int]) -> Callable[[], Edit] | None:
+        """Return what plans to commit candidates of the plane, in any thread, without writing; None for nothing."""
         candidates, plane, target = self.session.candidates, self.session.plane, self.target
         if candidates is None or plane is None or not indices:
             return None
         if target is None or not contains(self.session.viewer, target) or self.usable(target):
-            return Edit(*(np.empty(0, np.int64),) * 3, labels=tuple(range(1, len(indices) + 1)))
-        masks = candidates.masks[list(indices)]
-        return edits.plan_commit(self._labels_of(target, plane), masks, self._ids(len(indices)), self.overlap)
+            return lambda: Edit(*(np.empty(0, np.int64),) * 3, labels=tuple(range(1, len(indices) + 1)))
+        labels, ids, overlap = self._labels_of(target, plane), self._ids(len(indices)), self.overlap
+        return lambda: edits.plan_commit(labels, candidates.masks[list(indices)], ids, overlap)
 
     def _ids(self, count: int) -> list[int]:
         first = self.next_id()
@@ -289,9 +305,10 @@ class LabelController:
         if not changed:
             return
         values = np.concatenate([edit.values for _, edit in changed])
-        edits.check_ids(np.dtype(target.data.dtype), int(values.max()))
         indices = tuple(np.concatenate(axis) for axis in zip(*(_full(p, e) for p, e in changed), strict=True))
         highest = self._highest
+        self._widen(target, int(values.max()))
+        edits.check_ids(np.dtype(target.data.dtype), int(values.max()))
         self._writing = True
         try:
             with target.block_history():

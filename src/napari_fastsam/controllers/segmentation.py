@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
+from napari_fastsam.controllers.canvas import warm_up
 from napari_fastsam.models.inference import Done, Failed, Task, count_steps, steps_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ __all__ = ["RegionChoice", "SegmentationController"]
 RegionChoice = Literal["plane", "tiles", "view", "rectangle"]
 
 _MARGIN_SHARE = 0.1
+_SHOW_EVERY_S = 0.25
+"""Tiles that are ready sooner after each other are shown together."""
 _LOOK_SIDE_PX = 320
 
 
@@ -54,6 +58,8 @@ class SegmentationController:
         self._worker: Any = None
         self._task: Task | None = None
         self._found: dict[Plane, int] = {}
+        self._waiting: tuple[Task, Done] | None = None
+        self._shown_s = 0.0
 
     @property
     def running(self) -> bool:
@@ -84,6 +90,7 @@ class SegmentationController:
         """
         if self._worker is not None and self._task is not None:
             self._task.stop.set()
+            self._show_waiting()
             self._worker = self._task = None
             self._run += 1
             self.progress.emit("Cancelled", 0, 0)
@@ -124,6 +131,7 @@ class SegmentationController:
             steps_of,
             task,
             self._models,
+            warm_up,
             _progress={"total": total, "desc": f"FastSAM: {source.name}"},
             _start_thread=False,
             _ignore_errors=True,
@@ -135,6 +143,7 @@ class SegmentationController:
             if run != self._run:
                 return
             if isinstance(step, Failed):
+                self._show_waiting()
                 warn(describe(step.error))
                 return
             ready[0] += 1
@@ -156,10 +165,24 @@ class SegmentationController:
         if task.tiled and done.plane in self._found:
             how = "grow" if done.partial else "join"
         self._found[done.plane] = len(done.candidates)
-        self.session.put(task.image_id, done.plane, done.candidates, how=how, links=done.links)
+        self._waiting = (task, done) if how == "grow" else None
+        if how != "grow":
+            self.session.put(task.image_id, done.plane, done.candidates, how=how, links=done.links)
+            self._shown_s = time.monotonic()
+        elif time.monotonic() - self._shown_s >= _SHOW_EVERY_S:
+            self._show_waiting()
+
+    def _show_waiting(self) -> None:
+        """Show the tiles that are ready and were not shown yet: the last of them has all of them."""
+        if self._waiting is not None:
+            (task, done), self._waiting = self._waiting, None
+            if done.candidates is not None:
+                self.session.put(task.image_id, done.plane, done.candidates, how="grow")
+            self._shown_s = time.monotonic()
 
     def _on_finished(self, run: int) -> None:
         if run == self._run and self._worker is not None:
+            self._show_waiting()
             self._worker = self._task = None
             self.running_changed.emit(False)
             self.finished.emit(sum(self._found.values()))

@@ -25,6 +25,9 @@ __all__ = ["CandidatePool", "Candidates", "Outlines"]
 _OUTLINE_SIDE_PX = 2048
 """Outlines of larger planes are drawn at reduced resolution, so that drawing them stays light."""
 
+_FEW = 0.02
+"""Share of the candidates up to which borders are painted one by one."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outlines:
@@ -62,8 +65,12 @@ class Outlines:
 
     def paint(self, out: NDArray[np.uint8], chosen: NDArray[np.bool_], value: int) -> None:
         """Set the borders of the chosen candidates in `out` (of size `image_hw`) to `value`."""
-        flat = out.reshape(-1)
-        flat[self.pixels[np.repeat(chosen, np.diff(self.starts))]] = value
+        flat, places = out.reshape(-1), np.flatnonzero(chosen)
+        if len(places) > _FEW * len(chosen):
+            flat[self.pixels[np.repeat(chosen, np.diff(self.starts))]] = value
+            return
+        for i in places:
+            flat[self.pixels[self.starts[i] : self.starts[i + 1]]] = value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +85,14 @@ class Candidates:
         ``confidence`` (0 to 1), ``area_px``, ``solidity`` (0 to 1), ``intensity`` (mean of the image's own values),
         ``y``, ``x`` (centre of the box, pixels).
     outlines : Outlines
+    lineage : object
+        The same for candidates that were :meth:`extended` and what became of them.
     """
 
     masks: Masks
     columns: Mapping[str, NDArray[np.float64]]
     outlines: Outlines
+    lineage: object = field(default_factory=object)
 
     @classmethod
     def measure(cls, masks: Masks, values: NDArray[Any] | None = None, offset_yx: tuple[int, int] = (0, 0)) -> Self:
@@ -106,13 +116,24 @@ class Candidates:
         The places of these candidates stay the same.
         """
         new = np.ones(len(found), bool)
-        if len(self) and len(found):
-            new = found.masks.iou(self.masks).max(axis=1) <= max_iou
+        if len(found) and (near := self._near(found)).any():
+            new = found.masks.iou(self.masks[near]).max(axis=1) <= max_iou
         added = found.masks[new]
         outlines = found.outlines if new.all() else Outlines.of(added)
         columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}
         masks = Masks.concatenate([self.masks, added])
-        return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines))
+        return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines), self.lineage)
+
+    def _near(self, found: Candidates) -> NDArray[np.bool_]:
+        """Tell which of these candidates reach into the box around all of `found`."""
+        boxes, others = self.masks.extents_xyxy, found.masks.extents_xyxy
+        low, high = others[:, :2].min(axis=0), others[:, 2:].max(axis=0)
+        return np.asarray(((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1))
+
+    def begins_with(self, old: Candidates) -> bool:
+        """Tell whether all of `old` are among these, at the same places."""
+        starts = old.outlines.starts
+        return self.lineage is old.lineage and np.array_equal(self.outlines.starts[: len(starts)], starts)
 
     def places_of(self, old: Candidates, indices: Sequence[int], min_iou: float = 0.5) -> dict[int, int]:
         """Return where some candidates of `old` are among these, by overlap; those that are not there are left out."""

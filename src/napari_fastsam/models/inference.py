@@ -13,7 +13,7 @@ from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Hashable, Iterator
+    from collections.abc import Callable, Generator, Hashable, Iterator
 
     from numpy.typing import NDArray
 
@@ -103,7 +103,7 @@ def count_steps(task: Task) -> int:
     return len(task.planes) * len(plan_windows(plane_hw, (_TILE_PX, _TILE_PX), _OVERLAP_PX))
 
 
-def steps_of(task: Task, models: Models) -> Iterator[Done | Failed]:
+def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterator[Done | Failed]:
     """Do the task; each step is a tick of progress and a place to stop, an error is the last step.
 
     A worker that raises would run napari's own slot for errors, which takes too few arguments for PySide6.
@@ -113,6 +113,8 @@ def steps_of(task: Task, models: Models) -> Iterator[Done | Failed]:
     task : Task
     models : dict
         Models loaded before, by name and device; a new one is put in.
+    warm_up : callable
+        What else can be got ready here while a model is loaded.
 
     Yields
     ------
@@ -125,6 +127,7 @@ def steps_of(task: Task, models: Models) -> Iterator[Done | Failed]:
         if key not in models:
             models[key] = FastSAM.load(task.model, device=task.device)
             _warm_up()
+            warm_up()
         # closed here and not by the garbage collector, which would wait for reading threads in the GUI's thread
         with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
             while not task.stop.is_set() and (step := next(steps, None)) is not None:
@@ -152,7 +155,8 @@ def _warm_up() -> None:
     for many in (False, True):
         resolve(masks, np.ones(2, bool), prompts, PickOptions(everything_inside=many))
     nesting(masks, np.array([2.0, 2.0]))
-    plan_commit(np.zeros((4, 4), np.int32), masks, [1, 2], "keep")
+    for dtype in (np.uint16, np.int32):
+        plan_commit(np.zeros((4, 4), dtype), masks, [1, 2], "keep")
 
 
 def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:

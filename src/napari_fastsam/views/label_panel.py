@@ -14,7 +14,7 @@ from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, row_of
 
 if TYPE_CHECKING:
-    from fastsam_core.label_edits import Overlap
+    from fastsam_core.label_edits import Edit, Overlap
     from napari_fastsam.controllers.canvas import OutlineCanvas
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.session import Session
@@ -36,7 +36,7 @@ _EXPORTS = (
     ("Measurements (CSV) …", "csv", "Table (*.csv)"),
 )
 _MAX_ID = 2**31 - 1
-_LATER_MS = 120
+_LATER_MS = 400
 """What would become of everything that is shown is looked up when the sliders have come to rest."""
 
 
@@ -72,6 +72,7 @@ class LabelPanel(QWidget):
         self._later.setSingleShot(True)
         self._later.setInterval(_LATER_MS)
         self._later.timeout.connect(self._preview_shown)
+        self._planning = False
         self.commit_button = button("Commit picked  [K]", "Write the picked candidates as labels", self.commit_picked)
         self.all_button = button("Commit all shown", "Write every candidate that is shown as labels", self.commit_shown)
         export_button = button("Export", "Save the labels as TIFF, COCO JSON or a table of measurements")
@@ -130,23 +131,38 @@ class LabelPanel(QWidget):
         if target is not None and (reason := self.labels.usable(target)):
             self.preview.setText(f"'{target.name}' cannot be used: {reason}.")
         elif picked:
-            self.preview.setText(self._consequences(picked))
+            plan = self.labels.preview(picked)
+            self.preview.setText("" if plan is None else self._consequences(plan()))
         else:
             self.preview.setText("Nothing is picked.")
             self._later.start()
 
     def _preview_shown(self) -> None:
-        """Say what committing everything would do, as long as nothing is picked."""
-        shown = self._shown()
-        if shown and not self.session.selected:
-            self.preview.setText(f"Nothing is picked. All shown: {self._consequences(shown)}")
+        """Find out what committing everything would do: thousands of masks, so in a thread, one at a time."""
+        from napari.qt.threading import create_worker
 
-    def _consequences(self, indices: list[int]) -> str:
-        plan = self.labels.preview(indices)
+        plan = None if self.session.selected else self.labels.preview(self._shown())
         if plan is None:
-            return ""
+            return
+        if self._planning:
+            self._later.start()
+            return
+        worker = create_worker(plan, _start_thread=False)
+        worker.returned.connect(self._on_planned)
+        worker.finished.connect(self._on_plan_finished)
+        self._planning = True
+        worker.start()
+
+    def _on_plan_finished(self) -> None:
+        self._planning = False
+
+    def _on_planned(self, plan: Edit) -> None:
+        if not self.session.selected and not self._later.isActive():
+            self.preview.setText(f"Nothing is picked. All shown: {self._consequences(plan)}")
+
+    def _consequences(self, plan: Edit) -> str:
         left_out = sum(1 for label in plan.labels if not label)
-        text = f"{len(indices) - left_out} to commit"
+        text = f"{len(plan.labels) - left_out} to commit"
         if left_out:
             text += f", {left_out} left out"
         if plan.conflicts:

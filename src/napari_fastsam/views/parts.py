@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["button", "form", "hint", "row_of", "section"]
+__all__ = ["button", "form", "hint", "painted_later", "row_of", "section"]
 
 _SPACING_PX = 4
 
@@ -52,6 +53,19 @@ def hint(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setStyleSheet("color: #9aa3ad; font-size: 11px;")
     return label
+
+
+@contextmanager
+def painted_later(widget: QWidget) -> Iterator[None]:
+    """Paint what changes in a widget once, with the next frame.
+
+    A QProgressBar paints itself, and with it the whole window with its canvas, at every change of value or text.
+    """
+    widget.setUpdatesEnabled(False)
+    try:
+        yield
+    finally:
+        widget.setUpdatesEnabled(True)
 
 
 def section(title: str, content: QWidget, *, expanded: bool = True) -> QWidget:

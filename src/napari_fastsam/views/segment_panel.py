@@ -10,7 +10,7 @@ from fastsam_core.registry import MODELS
 from napari_fastsam._convert import layer_shape
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.views.layer_combo import LayerCombo
-from napari_fastsam.views.parts import button, form, hint
+from napari_fastsam.views.parts import button, form, hint, painted_later
 
 if TYPE_CHECKING:
     from napari_fastsam.controllers.segmentation import RegionChoice, SegmentationController
@@ -163,9 +163,10 @@ class SegmentPanel(QWidget):
         self.progress.setVisible(running)
 
     def _on_progress(self, text: str, done: int, total: int) -> None:
-        self.progress.setRange(0, total if total > 1 else 0)
-        self.progress.setValue(done)
-        self.progress.setFormat(f"{text} · {done}/{total}" if total > 1 else text)
+        with painted_later(self.progress):
+            self.progress.setRange(0, total if total > 1 else 0)
+            self.progress.setValue(done)
+            self.progress.setFormat(f"{text} · {done}/{total}" if total > 1 else text)
 
 
 def _narrow_combo(tip: str) -> QComboBox:

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLineEdit, QProgressBar, QVBoxLayout, QWidget
 
 from napari_fastsam.models.words import INSTALL, can_read_words
 from napari_fastsam.views.histogram import HistogramSlider
-from napari_fastsam.views.parts import button, hint, row_of
+from napari_fastsam.views.parts import button, hint, painted_later, row_of
 
 if TYPE_CHECKING:
     from napari_fastsam.controllers.words import WordsController
@@ -76,8 +76,9 @@ class WordsPanel(QWidget):
         self.stop.setText("Cancel" if running else "Clear")
 
     def _on_progress(self, done: int, total: int) -> None:
-        self.progress.setRange(0, total)
-        self.progress.setValue(done)
+        with painted_later(self.progress):
+            self.progress.setRange(0, total)
+            self.progress.setValue(done)
 
     def _on_said(self, message: str) -> None:
         self.message.setText(message)
