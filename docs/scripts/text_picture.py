@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fastsam_core import FastSAM, Text, read_image
 from fastsam_core.cli._demo_scenes import SCENES, scene_path
-from fastsam_core.overlay import draw_answer
+from fastsam_core.overlay import draw_overlay
 from fastsam_core.text import DEMO, TextEncoder, embed_masks, select_text
 
 TARGET = Path(__file__).parents[1] / "images" / "text.jpg"
@@ -26,7 +26,9 @@ def main() -> None:
     prompt = Text(scene.texts)
     found = select_text(encoder, masks, embed_masks(encoder, image, masks), prompt)
     width = image.shape[1]
-    picture = Image.fromarray(np.concatenate([image, draw_answer(image, found, [prompt])], axis=1))
+    chosen = found.to_dense().any(axis=0)[..., None]
+    answer = draw_overlay(np.where(chosen, image, image // 3), found, alpha=0.0)  # colours are what is asked for
+    picture = Image.fromarray(np.concatenate([image, answer], axis=1))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(20)
     columns = (found.extents_xyxy, found.fields["prompt_index"], found.fields["prompt_score"])
     for (x0, _, x1, y1), query, score in zip(*columns, strict=True):

@@ -18,12 +18,13 @@ from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import Letterbox, box_iou, plan_letterbox
 
 if TYPE_CHECKING:
+    import torch
     from hypothesis.strategies import DrawFn, SearchStrategy
 
     from fastsam_core.masks import Masks
     from fastsam_core.network import Prediction
 
-__all__ = ["SyntheticHead", "masks_strategy", "synthetic_head", "synthetic_prediction"]
+__all__ = ["RectangleNetwork", "SyntheticHead", "masks_strategy", "synthetic_head", "synthetic_prediction"]
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -34,6 +35,37 @@ _DIAMETERS = (0.014, 0.83)  # of the square root of the image's area
 _WAVINESS = 0.25
 _MAX_IOU = 0.85  # below the 0.9 at which FastSAM's NMS would merge two objects
 _TRIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RectangleNetwork:
+    """A network that finds the same rectangles in every image; each mask fills its box.
+
+    Parameters
+    ----------
+    boxes_xyxy : tuple of boxes
+        In pixels of the network's input.
+    scores : tuple of float
+        One for each.
+    """
+
+    boxes_xyxy: tuple[tuple[int, int, int, int], ...]
+    scores: tuple[float, ...]
+
+    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a YOLOv8-seg network would: boxes, scores and coefficients, and prototypes."""
+        import torch
+
+        count, height, width, _ = batch_bhwc.shape
+        boxes = torch.tensor(self.boxes_xyxy, dtype=torch.float32)
+        found = torch.zeros(5 + _PROTOTYPES, len(boxes))
+        found[:2] = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+        found[2:4] = (boxes[:, 2:] - boxes[:, :2]).T
+        found[4] = torch.tensor(self.scores)
+        found[5] = 8
+        prototypes = torch.zeros(count, _PROTOTYPES, height // 4, width // 4)
+        prototypes[:, 0] = 1
+        return found.expand(count, -1, -1).clone(), prototypes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

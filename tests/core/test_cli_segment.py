@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from fastsam_core import FastSAM, Masks
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
+from fastsam_core.testing import RectangleNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,22 +30,6 @@ BOXES_XYXY = ((4, 4, 40, 60), (50, 8, 90, 56), (60, 16, 72, 28))
 SCORES = (0.9, 0.8, 0.7)
 
 
-class RectangleNetwork:
-    """Finds :data:`BOXES_XYXY` in every image of 64 x 96 px; each mask fills its box."""
-
-    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        count, height, width, _ = batch_bhwc.shape
-        boxes = torch.tensor(BOXES_XYXY, dtype=torch.float32)
-        found = torch.zeros(37, len(boxes))
-        found[:2] = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
-        found[2:4] = (boxes[:, 2:] - boxes[:, :2]).T
-        found[4] = torch.tensor(SCORES)
-        found[5] = 8
-        prototypes = torch.zeros(count, 32, height // 4, width // 4)
-        prototypes[:, 0] = 1
-        return found.expand(count, -1, -1).clone(), prototypes
-
-
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replace the loading of models; returns what was asked for."""
@@ -55,7 +39,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         progress(1, 0)
         progress(1, 2)
         asked.append({"name": name, **options})
-        return FastSAM(RectangleNetwork(), ModelInfo(name="rectangles", imgsz=96))
+        return FastSAM(RectangleNetwork(BOXES_XYXY, SCORES), ModelInfo(name="rectangles", imgsz=96))
 
     monkeypatch.setattr(FastSAM, "load", load)
     return asked

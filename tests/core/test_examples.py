@@ -6,42 +6,26 @@ import json
 import runpy
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.model import FastSAM
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from fastsam_core.testing import RectangleNetwork
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BOXES_XYXY = ((8, 8, 40, 56), (56, 16, 84, 40), (60, 48, 72, 60))
 
 
-class RectangleNetwork:
-    """Finds the rectangles of :data:`BOXES_XYXY` in a picture of 64 x 96 px."""
-
-    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        count, height, width, _ = batch_bhwc.shape
-        boxes = torch.tensor(BOXES_XYXY, dtype=torch.float32)
-        found = torch.zeros(37, len(boxes))
-        found[:2] = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
-        found[2:4] = (boxes[:, 2:] - boxes[:, :2]).T
-        found[4] = torch.tensor((0.9, 0.8, 0.7))
-        found[5] = 8
-        prototypes = torch.zeros(count, 32, height // 4, width // 4)
-        prototypes[:, 0] = 1
-        return found.expand(count, -1, -1).clone(), prototypes
-
-
 @pytest.fixture
 def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(FastSAM, "load", lambda name: FastSAM(RectangleNetwork(), ModelInfo(name=name, imgsz=96)))
+    monkeypatch.setattr(
+        FastSAM,
+        "load",
+        lambda name: FastSAM(RectangleNetwork(BOXES_XYXY, (0.9, 0.8, 0.7)), ModelInfo(name=name, imgsz=96)),
+    )
     monkeypatch.syspath_prepend(str(EXAMPLES))
     picture = np.full((64, 96, 3), 60, np.uint8)
     for (x0, y0, x1, y1), value in zip(BOXES_XYXY, (90, 120, 250), strict=True):

@@ -20,14 +20,9 @@ _PACKAGE = Path(__file__).parents[1]
 
 def load_model(name: str, loading: dict[str, Any], bar: Bar) -> FastSAM:
     """Load a model; see `FastSAM.load` for the options and errors."""
-
-    def report(received: int, expected: int) -> None:
-        total = f" of {expected / 1e6:.0f}" if expected else ""
-        bar.say(f"Downloading {name}: {received / 1e6:.0f}{total} MB")
-
     limit_threads()
     bar.say("Loading the model")
-    model = FastSAM.load(name, **loading, progress=report)
+    model = FastSAM.load(name, **loading, progress=bar.downloading(name))
     if not any((_PACKAGE / "__pycache__").glob("*.nbi")):
         bar.log(Text("Compiling kernels with the first image: once on this installation, up to a minute"))
     return model

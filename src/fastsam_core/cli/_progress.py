@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastsam_core.cli._console import console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.progress import TaskID
     from rich.text import Text
@@ -35,6 +35,15 @@ class Bar:
     def advance(self) -> None:
         """Count one step as done."""
         self._progress.advance(self._task)
+
+    def downloading(self, name: str) -> Callable[[int, int], None]:
+        """Return what is told of a download: bytes received, and expected (0 if that is not known)."""
+
+        def tell(received: int, expected: int) -> None:
+            total = f" of {expected / 1e6:.0f}" if expected else ""
+            self.say(f"Downloading {name}: {received / 1e6:.0f}{total} MB")
+
+        return tell
 
     def log(self, text: Text) -> None:
         """Print a line that stays."""

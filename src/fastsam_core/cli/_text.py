@@ -30,11 +30,11 @@ __all__ = [
     "TextOptions",
     "TextThresholdOption",
     "TextTopOption",
+    "load_encoder",
     "load_text_answers",
 ]
 
 _TEXT = "Text prompts"
-Mode = Literal["best", "top-k", "all"]
 
 NotOption = Annotated[
     list[str] | None,
@@ -123,18 +123,21 @@ class TextAnswers:
         return [select_text(self.encoder, masks, embeddings, prompt) for prompt in prompts]
 
 
-def load_text_answers(name: str | None, device: str, cache: Path | None, bar: Bar) -> TextAnswers:
-    """Load an encoder and say what users should know of it; see `TextEncoder.load` for the errors."""
-    from rich.text import Text as Line
-
-    from fastsam_core.text import EmbeddingStore, TextEncoder
-
-    def report(received: int, expected: int) -> None:
-        total = f" of {expected / 1e6:.0f}" if expected else ""
-        bar.say(f"Downloading the text encoder: {received / 1e6:.0f}{total} MB")
+def load_encoder(name: str | None, device: str, bar: Bar) -> TextEncoder:
+    """Load a text encoder; see `TextEncoder.load` for the errors."""
+    from fastsam_core.text import TextEncoder
 
     bar.say("Loading the text encoder")
-    encoder = TextEncoder.load(name, device=device, progress=report)
+    return TextEncoder.load(name, device=device, progress=bar.downloading("the text encoder"))
+
+
+def load_text_answers(name: str | None, device: str, cache: Path | None, bar: Bar) -> TextAnswers:
+    """Load a text encoder and say what users should know of it."""
+    from rich.text import Text as Line
+
+    from fastsam_core.text import EmbeddingStore
+
+    encoder = load_encoder(name, device, bar)
     if encoder.notice:
         bar.log(Line(encoder.notice))
     return TextAnswers(encoder, None if cache is None else EmbeddingStore(folder=cache))

@@ -213,11 +213,12 @@ def text(
     from fastsam_core.cli._console import guarded
 
     with guarded(debug=debug):
+        from fastsam_core.cli._progress import progress
         from fastsam_core.cli._reports import choose, described, present, shown, tracked
+        from fastsam_core.cli._text import load_encoder
         from fastsam_core.evaluation.coco_data import CocoData
         from fastsam_core.evaluation.text_selection import TextScorer, iter_texts, known_names
         from fastsam_core.evaluation.truth import open_truth
-        from fastsam_core.text import TextEncoder
 
         truths, scorer = open_truth(data), TextScorer()
         classes = truths.class_names if isinstance(truths, CocoData) else {1: ""}
@@ -227,7 +228,8 @@ def text(
             raise InvalidParameterError(
                 "Text is measured with the names of classes", expected="annotations.json, or masks/ and --name"
             )
-        words = TextEncoder.load(encoder, device=searching.device)
+        with progress("Loading the text encoder", 1) as bar:
+            words = load_encoder(encoder, searching.device, bar)
         names, unknown = known_names(words, classes)
         chosen = choose(truths, limit, only)
         network, settings = searching.load()

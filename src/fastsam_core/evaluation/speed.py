@@ -123,7 +123,7 @@ def measure_here(side: SideName, request: Request) -> Figures:
     how: dict[str, object] = {"weights_sha256": model.info.sha256[:16], "imgsz": settings.imgsz[0]}
     how |= {"conf": settings.conf, "iou": settings.iou, "max_det": settings.max_det}
     with tempfile.TemporaryDirectory() as folder:
-        answer = _ours(model, rgb8, request.search)
+        answer = _ours(model, rgb8, {**request.search, "imgsz": settings.imgsz[0]})
         name = f"fastsam-plugins ({model.name}, {model.runtime} {model.precision})"
         if side == "ultralytics":
             answer = _peer(request, rgb8, settings, device, Path(folder))

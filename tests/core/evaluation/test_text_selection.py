@@ -29,7 +29,7 @@ class ColourWords:
     name, notice = "colours", "knows 2 words"
 
     @classmethod
-    def load(cls, name: str | None, *, device: str) -> ColourWords:
+    def load(cls, name: str | None, *, device: str, progress: object) -> ColourWords:
         return cls()
 
     def check(self, prompt: Text) -> None:
