@@ -16,9 +16,10 @@ import cv2
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
 from fastsam_core.training.geometric import cutouts
+from fastsam_core.training.regions import add_regions
 from fastsam_core.training.scene_bank import load_scene_bank
 from fastsam_core.training.sources import SOURCES, load_source
-from fastsam_core.training.trainer import TrainConfig, Trainer
+from fastsam_core.training.trainer import MASK_MARGIN, TrainConfig, Trainer
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,6 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--scenes", type=Path, help="folder of generated scenes (default: RUN/scenes)")
     parser.add_argument("--scene-count", type=int, default=1500)
+    parser.add_argument("--regions", type=Path, help="folder of regions found in photographs, which are learnt too")
     parser.add_argument("--steps", type=int, default=10**7, help="last step")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
@@ -66,7 +68,12 @@ def main() -> None:
         stream_config = for_decay(stream_config)
     if arguments.size:
         stream_config = replace(stream_config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
-    config = TrainConfig(learning_rate=arguments.learning_rate, save_every_s=arguments.save_every, stream=stream_config)
+    config = TrainConfig(
+        learning_rate=arguments.learning_rate,
+        save_every_s=arguments.save_every,
+        mask_margin=MASK_MARGIN,
+        stream=stream_config,
+    )
     trainer = Trainer(config, arguments.run)
     checkpoint = arguments.resume or arguments.run / "last.pt"
     if arguments.resume or checkpoint.is_file():
@@ -74,9 +81,16 @@ def main() -> None:
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
     if arguments.anneal_steps and not trainer.annealing:
         trainer.anneal(arguments.anneal_steps)
+    elif not trainer.annealing:
+        trainer.hold()
     _stop_on_terminate(trainer)
     specs = [spec for spec in SOURCES if spec.share > 0] if arguments.data else []
     pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in specs]
+    if arguments.regions:
+        pools = [
+            Pool(pool.spec, add_regions(pool.samples, arguments.regions / pool.spec.name)) if pool.spec.guess else pool
+            for pool in pools
+        ]
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
     scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count)
     if not scenes and not any(sample.layers.any() for pool in pools for sample in pool.samples):

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from fastsam_core.training.geometric import Cutout, crop_resize, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
+from fastsam_core.training.sources import FULL_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,7 +217,7 @@ def collate(samples: Sequence[LabelledImage], max_instances: int, rng: np.random
     for index, sample in enumerate(samples):
         boxes_xyxy, instance_masks, ignored = instance_targets(sample.layers, max_instances, rng)
         weight = sample.weight.copy()
-        weight[sample.layers.any(0)] = 255
+        weight[sample.annotated.any(0)] = FULL_WEIGHT
         weight[ignored] = 0
         weights.append(weight[2::MASK_STRIDE, 2::MASK_STRIDE])
         boxes.append(boxes_xyxy)

@@ -127,10 +127,11 @@ def main() -> None:
     parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
     parser.add_argument("--conf", help="recommended score threshold")
     parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
+    parser.add_argument("--mask-margin", help="how far masks may reach beyond their boxes, as a part of their sides")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = ("imgsz", "conf", "iou", "trained_on", "commit")
+    names = ("imgsz", "conf", "iou", "mask_margin", "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         path = change_facts(arguments.source, arguments.target, given)

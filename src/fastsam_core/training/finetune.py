@@ -15,6 +15,7 @@ import numpy as np
 from fastsam_core._threads import available_cores
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.quality import METADATA_KEY
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.datasets.loading import load_folder
 from fastsam_core.training.export import write_weights
@@ -22,7 +23,7 @@ from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.scoring import Case, Scores, evaluate
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
-from fastsam_core.training.trainer import TrainConfig, Trainer, build_network
+from fastsam_core.training.trainer import MASK_MARGIN, TrainConfig, Trainer, build_network
 from fastsam_core.training.validate import Setting, cases_of, model_of, segmenter
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def finetune(
             threads=config.threads or available_cores(),
             processes=1,
             freeze_norm=True,
+            mask_margin=MASK_MARGIN if start.info.mask_margin else 0.0,
             stream=stream_config,
         ),
         out.parent,
@@ -200,7 +202,7 @@ def _steps(
     last_step = 10**6
     batches = trainer.batches(stream, last_step)
     while True:
-        scores = _check(network, trainer, cases, imgsz, info.iou)
+        scores = _check(network, trainer, cases, imgsz, info)
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
         better = quality > best
         if better:
@@ -218,9 +220,10 @@ def _steps(
             total += float(trainer.train_step(next(batches)).sum())
 
 
-def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, iou: float) -> Scores:
+def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:
     network.load_state_dict(trainer.ema)
-    return evaluate(segmenter(model_of(network), Setting(str(imgsz), iou)), cases)
+    model = model_of(network, mask_margin=info.mask_margin)
+    return evaluate(segmenter(model, Setting(str(imgsz), info.iou)), cases)
 
 
 def _largest(info: ModelInfo) -> int:
@@ -230,7 +233,7 @@ def _largest(info: ModelInfo) -> int:
 def _facts(info: ModelInfo, trainer: Trainer, scores: Scores, *, complete: bool) -> dict[str, str]:
     conf = scores.best_conf if complete and scores.instances >= _LEAST_INSTANCES else info.conf
     return {
-        **{key: value for key, value in info.details.items() if key != "calibration"},
+        **{key: value for key, value in info.details.items() if key != METADATA_KEY},  # fitted for the old weights
         "architecture": trainer.config.architecture,
         "reg_max": str(trainer.config.reg_max),
         "licence": info.licence,

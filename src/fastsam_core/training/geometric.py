@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,20 +58,20 @@ def crop_resize(
     layers = np.zeros((len(sample.layers), *size_hw), np.uint16)
     weight = np.full(size_hw, FULL_WEIGHT, np.uint8)
     if right <= left or bottom <= top:
-        return LabelledImage(image, layers, weight, sample.source, sample.stem)
+        return replace(sample, image=image, layers=layers, weight=weight)
     smooth = cv2.INTER_AREA if scale_x * scale_y < 0.7 else cv2.INTER_LINEAR
     inner = (slice(top, bottom), slice(left, right))
     dst_top, dst_left = max(out_top, 0), max(out_left, 0)
     dst_bottom, dst_right = min(out_top + out_h, size_hw[0]), min(out_left + out_w, size_hw[1])
     if dst_bottom <= dst_top or dst_right <= dst_left:
-        return LabelledImage(image, layers, weight, sample.source, sample.stem)
+        return replace(sample, image=image, layers=layers, weight=weight)
     src = (slice(dst_top - out_top, dst_bottom - out_top), slice(dst_left - out_left, dst_right - out_left))
     dst = (slice(dst_top, dst_bottom), slice(dst_left, dst_right))
     image[dst] = cv2.resize(sample.image[inner], (out_w, out_h), interpolation=smooth)[src]
     weight[dst] = cv2.resize(sample.weight[inner], (out_w, out_h), interpolation=cv2.INTER_NEAREST_EXACT)[src]
     for layer, resized in zip(sample.layers, layers, strict=True):
         resized[dst] = cv2.resize(layer[inner], (out_w, out_h), interpolation=cv2.INTER_NEAREST_EXACT)[src]
-    return LabelledImage(image, layers, weight, sample.source, sample.stem)
+    return replace(sample, image=image, layers=layers, weight=weight)
 
 
 def orient(sample: LabelledImage, rng: np.random.Generator, *, quarter_turns: bool) -> LabelledImage:
@@ -83,8 +83,11 @@ def orient(sample: LabelledImage, rng: np.random.Generator, *, quarter_turns: bo
         turns = int(rng.integers(4))
         image, weight = np.rot90(image, turns), np.rot90(weight, turns)
         layers = np.rot90(layers, turns, axes=(1, 2))
-    return LabelledImage(
-        np.ascontiguousarray(image), np.ascontiguousarray(layers), np.ascontiguousarray(weight), sample.source
+    return replace(
+        sample,
+        image=np.ascontiguousarray(image),
+        layers=np.ascontiguousarray(layers),
+        weight=np.ascontiguousarray(weight),
     )
 
 
@@ -98,8 +101,11 @@ def rotate(sample: LabelledImage, degrees: float) -> LabelledImage:
     image = cv2.warpAffine(sample.image, matrix, size_wh, flags=cv2.INTER_LINEAR, borderValue=(PAD_VALUE,) * 3)
     weight = cv2.warpAffine(sample.weight, matrix, size_wh, flags=cv2.INTER_NEAREST, borderValue=FULL_WEIGHT)
     layers = [cv2.warpAffine(layer, matrix, size_wh, flags=cv2.INTER_NEAREST) for layer in sample.layers]
-    return LabelledImage(
-        np.asarray(image, np.uint8), np.stack(layers).astype(np.uint16), np.asarray(weight, np.uint8), sample.source
+    return replace(
+        sample,
+        image=np.asarray(image, np.uint8),
+        layers=np.stack(layers).astype(np.uint16),
+        weight=np.asarray(weight, np.uint8),
     )
 
 
@@ -145,7 +151,7 @@ def _offset(rng: np.random.Generator, length: int, side: float) -> float:
 
 
 def _instance_box(sample: LabelledImage, rng: np.random.Generator) -> tuple[float, float, float, float] | None:
-    layer = sample.layers[int(rng.integers(len(sample.layers)))]
+    layer = sample.annotated[int(rng.integers(len(sample.annotated)))]
     if not layer.any():
         layer = sample.layers[0]
     flat = np.flatnonzero(layer[::4, ::4])
@@ -163,16 +169,18 @@ def mosaic(tiles: Sequence[LabelledImage]) -> LabelledImage:
     width = tiles[0].image.shape[1] + tiles[1].image.shape[1]
     cut_y, cut_x = tiles[0].image.shape[:2]
     image = np.empty((height, width, 3), np.uint8)
-    layers = np.zeros((max(len(tile.layers) for tile in tiles), height, width), np.uint16)
+    annotated, guessed = max(len(tile.annotated) for tile in tiles), max(tile.guessed for tile in tiles)
+    layers = np.zeros((annotated + guessed, height, width), np.uint16)
     weight = np.empty((height, width), np.uint8)
     top, bottom, left, right = slice(0, cut_y), slice(cut_y, height), slice(0, cut_x), slice(cut_x, width)
     offset = 0
     for tile, place in zip(tiles, ((top, left), (top, right), (bottom, left), (bottom, right)), strict=True):
         image[place], weight[place] = tile.image, tile.weight
-        for number, layer in enumerate(tile.layers):
+        numbers = [*range(len(tile.annotated)), *range(annotated, annotated + tile.guessed)]
+        for number, layer in zip(numbers, tile.layers, strict=True):
             layers[number][place] = np.where(layer > 0, layer + np.uint16(offset), 0)
         offset += int(tile.layers.max())
-    return LabelledImage(image, layers, weight, tiles[0].source)
+    return LabelledImage(image, layers, weight, tiles[0].source, guessed=guessed)
 
 
 def cutouts(samples: Iterable[LabelledImage], min_side: int = 24) -> list[Cutout]:
@@ -182,7 +190,7 @@ def cutouts(samples: Iterable[LabelledImage], min_side: int = 24) -> list[Cutout
     found = []
     for sample in samples:
         height, width = sample.image.shape[:2]
-        for layer in sample.layers:
+        for layer in sample.annotated:
             for number, window in enumerate(ndimage.find_objects(layer.astype(np.int32)), start=1):
                 if window is None:
                     continue

@@ -12,6 +12,7 @@ from torch.nn import functional
 from fastsam_core._ultralytics import import_ultralytics
 
 _BASE: Any = import_ultralytics("ultralytics.utils.loss").v8SegmentationLoss
+_CROP: Any = import_ultralytics("ultralytics.utils.ops").crop_mask
 LOSS_NAMES = ("box", "seg", "cls", "dfl")
 GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=False)
 """Ultralytics' default gains; ``overlap_mask=False`` because instances may be nested."""
@@ -64,12 +65,17 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         Network in training mode; gives strides and the number of distance bins.
     masks_per_image : int
         Mask loss is taken on at most this many random positive anchors of each image.
+    mask_margin : float
+        It is taken in boxes grown on every side by this part of their width or height. A network that never saw what
+        is beside the box (0, as in the base class) answers anything there, and masks end in straight lines wherever a
+        predicted box is wrong.
     """
 
-    def __init__(self, model: nn.Module, masks_per_image: int = 80) -> None:
+    def __init__(self, model: nn.Module, masks_per_image: int = 80, mask_margin: float = 0.0) -> None:
         model.args = GAINS  # type: ignore[assignment]
         super().__init__(model)
         self.masks_per_image = masks_per_image
+        self.mask_margin = mask_margin
         self.bce = WeightedObjectness()
         self.generator = torch.Generator()
 
@@ -80,6 +86,32 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         parts, _ = self.loss(preds, batch)
         parts = parts[:4] / batch["weight"].shape[0]
         return parts.sum(), parts.detach()
+
+    def single_mask_loss(
+        self, gt_mask: torch.Tensor, pred: torch.Tensor, proto: torch.Tensor, xyxy: torch.Tensor, area: torch.Tensor
+    ) -> torch.Tensor:
+        """Mask loss of one image as in the base class, but also just outside the boxes.
+
+        Parameters
+        ----------
+        gt_mask : Tensor, shape (N, h, w)
+            Targets in [0, 1].
+        pred : Tensor, shape (N, 32)
+            Coefficients.
+        proto : Tensor, shape (32, h, w)
+            Prototypes.
+        xyxy : Tensor, shape (N, 4)
+            Boxes in prototype pixels.
+        area : Tensor, shape (N,)
+            Their share of the image, which divides the sum so that small objects count as much as large ones.
+        """
+        loss = functional.binary_cross_entropy_with_logits(
+            torch.einsum("in,nhw->ihw", pred, proto), gt_mask, reduction="none"
+        )
+        margin = self.mask_margin * (xyxy[:, 2:] - xyxy[:, :2])
+        grown = torch.cat([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], dim=1)
+        inside: torch.Tensor = _CROP(loss, grown)
+        return (inside.mean(dim=(1, 2)) / area).sum()
 
     def calculate_segmentation_loss(
         self,

@@ -50,6 +50,8 @@ class SourceSpec:
         Whether its instances may be cut out and pasted elsewhere.
     held_out : bool
         The whole source is validation data.
+    guess : bool
+        Regions that nobody annotated, guessed by `regions.stable_regions`, are targets too.
     """
 
     name: str
@@ -59,17 +61,18 @@ class SourceSpec:
     partial: bool = False
     paste: bool = False
     held_out: bool = False
+    guess: bool = False
 
 
 SOURCES: tuple[SourceSpec, ...] = (
-    SourceSpec("coco_instances", 0.16, 0.03, "photo", partial=True, paste=True),
-    SourceSpec("coco_panoptic", 0.14, 0.15, "photo", paste=True),
-    SourceSpec("animals_openimages", 0.08, 0.03, "photo", partial=True, paste=True),
+    SourceSpec("coco_instances", 0.16, 0.03, "photo", partial=True, paste=True, guess=True),
+    SourceSpec("coco_panoptic", 0.14, 0.15, "photo", paste=True, guess=True),
+    SourceSpec("animals_openimages", 0.08, 0.03, "photo", partial=True, paste=True, guess=True),
     SourceSpec("building_facade", 0.07, 0.15, "photo"),
     SourceSpec("tqb_indoor", 0.05, 0.15, "photo"),
-    SourceSpec("microcontrollers", 0.03, 0.03, "photo", partial=True, paste=True),
-    SourceSpec("otonom_road", 0.02, 0.03, "photo", partial=True, paste=True),
-    SourceSpec("retail_products", 0.03, 0.10, "photo", partial=True, paste=True),
+    SourceSpec("microcontrollers", 0.03, 0.03, "photo", partial=True, paste=True, guess=True),
+    SourceSpec("otonom_road", 0.02, 0.03, "photo", partial=True, paste=True, guess=True),
+    SourceSpec("retail_products", 0.03, 0.10, "photo", partial=True, paste=True, guess=True),
     SourceSpec("granular_material", 0.04, 0.15, "photo"),
     SourceSpec("rock_grains", 0.02, 0.15, "photo"),
     SourceSpec("mushrooms", 0.02, 0.5, "photo"),
@@ -98,6 +101,9 @@ class LabelledImage:
         Name of the source.
     stem : str
         File name without suffix.
+    guessed : int
+        How many of the last layers nobody annotated (see `regions`): their regions are targets, but do not make
+        background of what else is there.
     """
 
     image: NDArray[np.uint8]
@@ -105,6 +111,12 @@ class LabelledImage:
     weight: NDArray[np.uint8]
     source: str = ""
     stem: str = ""
+    guessed: int = 0
+
+    @property
+    def annotated(self) -> NDArray[np.uint16]:
+        """The layers that were annotated."""
+        return self.layers[: len(self.layers) - self.guessed]
 
 
 def split_of(source: SourceSpec, stem: str, val_fraction: float = 0.12) -> Split:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 LONGEST_STEP_S = 20.0
 """Longer steps were paused; the excess does not count as training time."""
+MASK_MARGIN = 0.2
+"""How far beyond the boxes the built-in model learns its masks, see `SegmentationLoss`."""
 
 
 class TrainingError(FastSAMError, RuntimeError):
@@ -55,6 +57,8 @@ class TrainConfig:
         1, or 2 to share each batch with a `GradientHelper`.
     freeze_norm : bool
         Keep the statistics of batch normalisation as they are, also outside the decay phase.
+    mask_margin : float
+        How far beyond the boxes masks are learnt, see `SegmentationLoss`.
     stream : StreamConfig
         The data.
     """
@@ -71,6 +75,7 @@ class TrainConfig:
     threads: int = 1
     processes: int = 2
     freeze_norm: bool = False
+    mask_margin: float = 0.0
     stream: StreamConfig = field(default_factory=StreamConfig)
 
 
@@ -116,7 +121,7 @@ class Trainer:
             betas=(0.9, 0.99),
             fused=True,
         )
-        self.loss = SegmentationLoss(self.network, 80)
+        self.loss = SegmentationLoss(self.network, 80, config.mask_margin)
         self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.step = 0
         self.images = 0
@@ -177,6 +182,10 @@ class Trainer:
     def anneal(self, steps: int) -> None:
         """Begin the decay phase here."""
         self.anneal_start, self.anneal_steps = self.step, steps
+
+    def hold(self) -> None:
+        """Go on at a constant learning rate, also after a decay phase that has ended."""
+        self.anneal_start, self.anneal_steps = None, 0
 
     def save(self, name: str = "last.pt") -> None:
         """Write a checkpoint into the run's folder."""

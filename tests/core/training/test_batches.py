@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from fastsam_core.training.geometric import crop_resize, cutouts, mosaic, orient
 from fastsam_core.training.photometric import jitter
 from fastsam_core.training.sources import SOURCES, LabelledImage, SourceSpec, split_of, stack_layers
 
+RNG = np.random.default_rng(0)
 SPEC = SourceSpec("generated", 1.0, 0.5, "photo", partial=True)
 
 
@@ -48,6 +51,30 @@ def test_small_remnants_are_ignored() -> None:
     boxes, _, ignored = instance_targets(layers, 10, np.random.default_rng(0))
     assert len(boxes) == 0
     assert ignored.sum() == 3
+
+
+def test_guessed_regions_are_targets_but_not_background() -> None:
+    guessed = np.zeros((1, 64, 64), np.uint16)
+    guessed[0, 4:60, 4:60] = 9
+    plain = sample()
+    batch = collate(
+        [replace(plain, layers=np.concatenate([plain.layers, guessed]), guessed=1)], 10, np.random.default_rng(0)
+    )
+    assert len(batch["bboxes"]) == 4
+    np.testing.assert_array_equal(batch["weight"], collate([plain], 10, np.random.default_rng(0))["weight"])
+
+
+def test_transforms_keep_guessed_layers_apart() -> None:
+    guessed = replace(sample(32), layers=sample(32).layers, guessed=1)
+    assert len(guessed.annotated) == 1
+    turned = rotate(orient(crop_resize(guessed, (0, 0, 32, 32), (32, 32)), RNG, quarter_turns=True), 10)
+    assert turned.guessed == 1
+    deep = replace(sample(), guessed=1)
+    joined = mosaic([sample(), deep, sample(), deep])
+    assert (len(joined.annotated), joined.guessed) == (2, 1)
+    assert not joined.layers[2, :, :64].any()
+    assert joined.layers[2, :, 64:].any()
+    assert len(cutouts([deep], min_side=4)) == 2
 
 
 def test_collate_shapes() -> None:

@@ -54,6 +54,20 @@ def test_anchor_weights_follow_the_levels() -> None:
     assert values[0, 32:64].eq(0).all()
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.25])
+def test_mask_margin_teaches_what_is_beside_the_box(tmp_path: Path, margin: float) -> None:
+    loss = Trainer(TrainConfig(processes=1, mask_margin=margin), tmp_path).loss
+    box = torch.tensor([[4.0, 4.0, 12.0, 12.0]])
+    target = torch.zeros(1, 16, 16)
+    target[:, 4:12, 4:12] = 1
+    beside = torch.full((1, 16, 16), -20.0)
+    beside[:, 2:14, 2:14] = 20  # right inside the box, wrong around it
+    right = torch.where(target > 0, 20.0, -20.0)
+    values = [loss.single_mask_loss(target, torch.ones(1, 1), proto, box, torch.ones(1)) for proto in (beside, right)]
+    assert float(values[1]) < 1e-3
+    assert (float(values[0]) > 1) == (margin > 0)
+
+
 def test_loss_falls_on_one_batch(tmp_path: Path, stream: BatchStream) -> None:
     trainer = Trainer(CONFIG, tmp_path)
     batch = stream[0]
