@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 from fastsam_core.journal import LABEL_STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["PlaneKey", "View", "key_of"]
+    from fastsam_core._parts import Region
+
+__all__ = ["Look", "PlaneKey", "View", "key_of"]
 
 PlaneKey = tuple[tuple[int, int], tuple[int | None, ...]]
 """The axes that are rows and columns, and the place along every other axis (None for a channel axis)."""
@@ -25,6 +27,25 @@ def key_of(plane: Mapping[str, Any] | None) -> PlaneKey | None:
         return None
     rows, columns = plane["axes_yx"]
     return (rows, columns), tuple(plane["index"])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One time that a plane, or a part of it, was segmented.
+
+    Attributes
+    ----------
+    step : int
+        Where it stands among the steps; label steps behind it see what was found.
+    region : Region or None
+        The part, whose masks were added to those that were there; None for the whole plane, whose masks replaced them.
+    tiled : bool
+        In tiles.
+    """
+
+    step: int = -1
+    region: Region | None = None
+    tiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +96,34 @@ class View:
                 along = self.along_stack(key) if step.get("parts") else [key]
                 needed |= dict.fromkeys(along)
         return list(needed)
+
+    def looks(self, key: PlaneKey | None, steps: Sequence[Mapping[str, Any]]) -> list[Look]:
+        """Return how a plane was segmented, without what was found again before anything was done with it."""
+        looks: list[Look] = []
+        used = 0
+        for number, step in enumerate(steps):
+            if step["do"] in LABEL_STEPS:
+                used = len(looks)
+            elif step["do"] == "segment" and self._covers(step, key):
+                region = step.get("region")
+                if region is None:
+                    del looks[used:]
+                looks.append(Look(number, None if region is None else tuple(region), bool(step.get("tiled"))))
+        return looks[:used] or [Look(tiled=self.tiled)]
+
+    def _covers(self, step: Mapping[str, Any], key: PlaneKey | None) -> bool:
+        """Tell whether a step segmented a plane, alone or as one of a stack."""
+        first, axis = key_of(step.get("plane")), step.get("stack_axis")
+        if first is None or key is None or axis is None:
+            return first == key or first is None or key is None
+        return first[0] == key[0] and first[1][:axis] == key[1][:axis] and first[1][axis + 1 :] == key[1][axis + 1 :]
+
+    def plane_hw(self, key: PlaneKey | None) -> tuple[int, int] | None:
+        """Return the size of the session's plane, None if the journal does not say."""
+        if len(self.shape) < 2:
+            return None
+        rows, columns = (0, 1) if key is None else key[0]
+        return self.shape[rows], self.shape[columns]
 
     def along_stack(self, key: PlaneKey | None) -> list[PlaneKey | None]:
         """Return all planes of the stack that a plane belongs to."""

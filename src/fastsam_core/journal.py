@@ -72,6 +72,12 @@ class JournalFile:
         """The effective steps that wrote labels."""
         return tuple(entry for entry in self.effective() if entry["do"] in LABEL_STEPS)
 
+    @property
+    def text_encoder(self) -> str | None:
+        """The encoder behind picks by words, None if there are none."""
+        causes = (cause for entry in self.label_steps for cause in entry.get("causes", ()))
+        return next((cause["encoder"] for cause in causes if cause.get("by") == "text" and "encoder" in cause), None)
+
 
 class Journal:
     """Appends to a journal; every step is on disk when :meth:`append` returns.

@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastsam_core import label_edits
+from fastsam_core._replay_found import Found, FoundPlane, Words, find, limits_of
 from fastsam_core._replay_planes import PlaneKey, View, key_of
-from fastsam_core.candidates import inside_limits, measure_columns
+from fastsam_core.candidates import inside_limits
 from fastsam_core.errors import FastSAMError, InvalidParameterError
-from fastsam_core.images import read_image, read_values
 from fastsam_core.journal import LABEL_STEPS
-from fastsam_core.pipeline import iter_segment
 from fastsam_core.prompts import Box, Points, Polygon, match
 from fastsam_core.stacks import StackLinker
-from fastsam_core.tiling import segment_tiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastsam_core.images import Image
     from fastsam_core.journal import JournalFile
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
+    from fastsam_core.text import TextEncoder
 
 __all__ = ["Replayed", "pick", "replay", "replay_labels"]
 
@@ -56,12 +54,15 @@ class Replayed:
     unanswered: int = 0
 
 
-def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> Generator[Replayed, None, None]:
+def replay(
+    journal: JournalFile, sources: Iterable[object], model: FastSAM, *, encoder: TextEncoder | None = None
+) -> Generator[Replayed, None, None]:
     """Apply the steps of a journal to images; a generator of steps like `iter_segment`.
 
-    Points, boxes and regions are taken at the same pixels; what was picked by hand, words or likeness, by the box
-    around it. The journal of a stack asks for stacks of the same kind and number of planes; planes are read, filtered,
-    linked and labelled as in the session.
+    Points, boxes and regions are taken at the same pixels; what was picked by hand or likeness, by the box around it;
+    words pick what they fit. The journal of a stack asks for stacks of the same kind and number of planes; planes are
+    read, filtered, linked and labelled as in the session. Parts that were segmented by themselves (field of view,
+    rectangle, a closer look) are so again in images of the session's size; others are segmented whole.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> G
     sources : iterable
         Anything `read_image` takes.
     model : FastSAM
+    encoder : TextEncoder, optional
+        The one of `JournalFile.text_encoder`; without it, words pick by the boxes of what they picked in the session.
 
     Yields
     ------
@@ -84,7 +87,7 @@ def replay(journal: JournalFile, sources: Iterable[object], model: FastSAM) -> G
         raise InvalidParameterError(
             f"{journal.path.name} writes no labels", remedy="choose the journal of a session with commits"
         )
-    return _replay(steps, View.of(journal.header, steps), sources, model)
+    return _replay(steps, View.of(journal.header, steps), sources, model, encoder)
 
 
 def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:
@@ -92,31 +95,20 @@ def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:
     return {name: first[name] for name in ("conf", "max_det") if first.get(name) is not None}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """Everything found on one plane, measured."""
-
-    masks: Masks
-    columns: Mapping[str, NDArray[np.float64]]
-
-
 def _replay(
-    steps: Sequence[_Entry], view: View, sources: Iterable[object], model: FastSAM
+    steps: Sequence[_Entry], view: View, sources: Iterable[object], model: FastSAM, encoder: TextEncoder | None
 ) -> Generator[Replayed, None, None]:
     planes = view.planes(steps)
     by_intensity = any("intensity" in entry["limits"] for entry in steps if entry["do"] == "filter")
     jobs = ((source, plane) for source in sources for plane in planes)
-    found: dict[PlaneKey | None, _Found] = {}
+    found: dict[PlaneKey | None, FoundPlane] = {}
     error: FastSAMError | None = None
-    with closing(_segment(jobs, view, model, _search_options(steps))) as segmented:
-        for number, ((source, plane), masks, problem) in enumerate(segmented):
+    options = _search_options(steps)
+    with closing(find(jobs, view, steps, model, options, by_intensity=by_intensity, encoder=encoder)) as segmented:
+        for number, ((source, plane), one, problem) in enumerate(segmented):
             error = error or problem
-            if masks is not None and error is None:
-                try:
-                    values = _values(source, view.options(plane)) if by_intensity else None
-                    found[plane] = _Found(masks, measure_columns(masks, values))
-                except FastSAMError as unreadable:
-                    error = unreadable
+            if one is not None:
+                found[plane] = one
             if (number + 1) % len(planes) == 0:
                 yield _finish(number // len(planes), source, steps, view, found, error)
                 found, error = {}, None
@@ -127,7 +119,7 @@ def _finish(
     source: object,
     steps: Sequence[_Entry],
     view: View,
-    found: Mapping[PlaneKey | None, _Found],
+    found: Mapping[PlaneKey | None, FoundPlane],
     error: FastSAMError | None,
 ) -> Replayed:
     if error is None:
@@ -137,43 +129,6 @@ def _finish(
         except FastSAMError as impossible:
             error = impossible
     return Replayed(index, source, None, error)
-
-
-_Job = tuple[object, PlaneKey | None]
-
-
-def _segment(
-    jobs: Iterable[_Job], view: View, model: FastSAM, options: Mapping[str, Any]
-) -> Generator[tuple[_Job, Masks | None, FastSAMError | None], None, None]:
-    """Segment planes of files as the session did: at once, or in tiles."""
-
-    def read(job: Any) -> Image:
-        reading = view.options(job[1])
-        if view.contrast is not None and not view.rgb and "channels" not in reading:
-            reading["contrast"] = view.contrast
-        return read_image(job[0], **reading)
-
-    if not view.tiled:
-        with closing(iter_segment(jobs, model, reader=read, **options)) as steps:
-            for step in steps:
-                yield cast("_Job", step.source), step.masks, step.error
-        return
-    for job in jobs:
-        masks: Masks | None = None
-        try:
-            for tile in segment_tiles(read(job), model, **options):
-                masks = tile.result
-            yield job, masks, None
-        except FastSAMError as error:
-            yield job, None, error
-
-
-def _values(source: object, options: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the plane's own values: the mean of its channels, or of red, green and blue as 8-bit values."""
-    values: NDArray[Any] = read_values(source, **options)
-    if values.ndim == 3 and values.shape[-1] in (3, 4) and "C" not in options.get("axes", ""):
-        values = np.moveaxis(read_image(source, **options).rgb8, -1, 0)
-    return values if values.ndim == 2 else np.asarray(values.mean(axis=0, dtype=np.float32))
 
 
 def replay_labels(
@@ -196,58 +151,68 @@ def replay_labels(
     unanswered : int
         Picks that found no mask.
     """
-    found = _Found(masks, measure_columns(masks, values))
+    found = FoundPlane(((-1, Found.of(masks, values)),))
     return _labels(steps, View(), {key_of(step.get("plane")): found for step in steps} | {None: found})
 
 
 def _labels(
-    steps: Sequence[_Entry], view: View, found: Mapping[PlaneKey | None, _Found]
+    steps: Sequence[_Entry], view: View, found: Mapping[PlaneKey | None, FoundPlane]
 ) -> tuple[NDArray[np.int32], int]:
-    labels = np.zeros(view.label_shape({key: one.masks.image_hw for key, one in found.items()}), np.int32)
-    links = _link(view, found) if any(entry.get("parts") for entry in steps) else {}
+    labels = np.zeros(view.label_shape({key: one.image_hw for key, one in found.items()}), np.int32)
     limits: dict[str, tuple[float, float]] = {}
     unanswered = highest = 0
-    for entry in steps:
+    for number, entry in enumerate(steps):
         if entry["do"] == "filter":
-            limits = {name: _limits(pair) for name, pair in entry["limits"].items()}
+            limits = {name: limits_of(pair) for name, pair in entry["limits"].items()}
         if entry["do"] not in LABEL_STEPS:
             continue
         key = key_of(entry.get("plane"))
-        masks, shown = found[key].masks, inside_limits(found[key].columns, limits)
+        here = found[key].at(number)
+        shown = inside_limits(here.columns, limits)
         if entry.get("scope") == "shown":
             chosen = [int(i) for i in np.flatnonzero(shown)]
         else:
-            answers = [pick(masks, shown, cause) for cause in entry.get("causes", ())]
+            answers = [_answer(found[key].words, here, shown, cause) for cause in entry.get("causes", ())]
             chosen = list(dict.fromkeys(i for one in answers for i in one))
             unanswered += sum(not one for one in answers)
         if not chosen:
             continue
-        if entry.get("parts") and links:
-            edits = _plan_objects(entry, labels, view, found, links, key, chosen, limits, highest + 1)
+        links = _link(view, found, key, number) if entry.get("parts") else {}
+        if links:
+            everything = {plane: found[plane].at(number) for plane in links}
+            edits = _plan_objects(entry, labels, view, everything, links, key, chosen, limits, highest + 1)
         else:
-            edits = [(key, _plan(entry, labels[view.label_index(key)], masks[chosen], highest + 1))]
+            edits = [(key, _plan(entry, labels[view.label_index(key)], here.masks[chosen], highest + 1))]
         for place, edit in edits:
             labels[view.label_index(place)][edit.rows, edit.columns] = edit.values
             highest = max(highest, int(edit.values.max(initial=0)))
     return labels, unanswered
 
 
-def _link(view: View, found: Mapping[PlaneKey | None, _Found]) -> dict[PlaneKey | None, NDArray[np.int64]]:
-    """Link the planes of every stack into objects."""
-    links: dict[PlaneKey | None, NDArray[np.int64]] = {}
-    for key in found:
-        stack = [plane for plane in view.along_stack(key) if plane in found]
-        if key not in links and len(stack) > 1:
-            linker = StackLinker()
-            links |= {plane: linker.add(found[plane].masks) for plane in stack}
-    return links
+def _answer(words: Words | None, found: Found, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:
+    """Return what a cause picks: a text what fits it, if it was recorded with its encoder and that is at hand."""
+    if words is not None and cause.get("by") == "text" and cause.get("encoder") == words.encoder.name:
+        return words.pick(found, shown, cause)
+    return pick(found.masks, shown, cause)
+
+
+def _link(
+    view: View, found: Mapping[PlaneKey | None, FoundPlane], key: PlaneKey | None, step: int
+) -> dict[PlaneKey | None, NDArray[np.int64]]:
+    """Link the planes of a stack into objects, as they were found whole before a step."""
+    stack = [plane for plane in view.along_stack(key) if plane in found]
+    if len(stack) < 2:
+        return {}
+    linker = StackLinker()
+    looks = {plane: found[plane].at(step) for plane in stack}
+    return {plane: linker.add(one.masks[: one.whole]) for plane, one in looks.items()}
 
 
 def _plan_objects(
     entry: _Entry,
     labels: NDArray[np.int32],
     view: View,
-    found: Mapping[PlaneKey | None, _Found],
+    found: Mapping[PlaneKey | None, Found],
     links: Mapping[PlaneKey | None, NDArray[np.int64]],
     key: PlaneKey | None,
     chosen: Sequence[int],
@@ -255,10 +220,10 @@ def _plan_objects(
     first_id: int,
 ) -> list[tuple[PlaneKey | None, label_edits.Edit]]:
     """Plan to write the linked objects of these masks in all planes of their stack."""
-    objects = dict.fromkeys(int(links[key][i]) for i in chosen)
+    objects = dict.fromkeys(int(links[key][i]) for i in chosen if i < len(links[key]))
     label_of = {name: first_id + k for k, name in enumerate(objects)}
     edits = []
-    for plane in view.along_stack(key):
+    for plane in links:
         shown = inside_limits(found[plane].columns, limits)
         here = [i for i, name in enumerate(links[plane]) if int(name) in label_of and (shown[i] or plane == key)]
         if here:
@@ -280,11 +245,6 @@ def _plan(entry: _Entry, labels: NDArray[np.int32], masks: Masks, first: int) ->
     except InvalidParameterError:  # the objects lie otherwise on this image: nothing to merge, split or delete
         nothing = np.empty(0, np.int64)
         return label_edits.Edit(nothing, nothing, nothing)
-
-
-def _limits(pair: Sequence[float | None]) -> tuple[float, float]:
-    low, high = pair
-    return (-np.inf if low is None else low, np.inf if high is None else high)
 
 
 def pick(masks: Masks, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
     from numpy.typing import NDArray
 
-__all__ = ["MAX_COLOUR_CHANNELS", "PlaneSource", "PlaneValues", "Region", "blendable"]
+    from fastsam_core._parts import Region
 
-Region = tuple[int, int, int, int]
-"""Rows and columns (y0, y1, x0, x1) of a plane, half-open."""
+__all__ = ["MAX_COLOUR_CHANNELS", "PlaneSource", "PlaneValues", "blendable"]
 
 MAX_COLOUR_CHANNELS = 6
 

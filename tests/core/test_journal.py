@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from fastsam_core._replay_planes import Look, View
 from fastsam_core.errors import ImageReadError, InvalidParameterError, OutputError
 from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
@@ -125,3 +126,43 @@ def test_unknown_prompts_and_empty_journals_are_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "a.jsonl", {}).append("segment", conf=0.3)
     with pytest.raises(InvalidParameterError, match="writes no labels"):
         replay(read_journal(tmp_path / "a.jsonl"), [], None)  # type: ignore[arg-type]
+
+
+def segmented(place: int, **facts: Any) -> dict[str, Any]:
+    return {"do": "segment", "plane": {"axes_yx": [1, 2], "index": [place, None, None]}, **facts}
+
+
+def committed(place: int) -> dict[str, Any]:
+    return {**segmented(place), "do": "commit"}
+
+
+def test_a_replay_segments_what_the_session_did() -> None:
+    part = [2, 8, 0, 9]
+    steps = [
+        segmented(0),
+        segmented(1, stack_axis=0, tiled=True),
+        segmented(0, region=part),
+        committed(0),
+        segmented(0, region=part),
+        segmented(0),
+        committed(0),
+        segmented(0),
+    ]
+    view = View.of({"image": {"shape": [3, 20, 30]}}, steps)
+    at_0, at_2 = (((1, 2), (place, None, None)) for place in (0, 2))
+    assert view.plane_hw(at_0) == (20, 30)
+    assert view.looks(at_0, steps) == [
+        Look(1, None, tiled=True),
+        Look(2, (2, 8, 0, 9)),
+        Look(5),
+    ]
+    assert view.looks(at_2, steps) == [Look(1, None, tiled=True)]
+    alone = View.of({"image": {"shape": [3, 20, 30]}}, steps[:1])
+    assert alone.looks(at_2, [steps[0], committed(2)]) == [Look()]
+
+
+def test_an_old_journal_says_nothing_of_parts() -> None:
+    view = View.of({}, [])
+    assert view.looks(None, [{"do": "segment", "conf": 0.3}, entry("commit", POINT)]) == [Look(0)]
+    assert view.looks(None, [entry("commit", POINT)]) == [Look()]
+    assert view.plane_hw(None) is None

@@ -60,7 +60,7 @@ def blob_model(monkeypatch: pytest.MonkeyPatch) -> BlobModel:
     """Replace the network by a threshold."""
     model = BlobModel()
     # all are imported before any is changed: one imported later would keep the changed function
-    modules = [importlib.import_module(f"fastsam_core.{name}") for name in ("pipeline", "tiling", "replay")]
+    modules = [importlib.import_module(f"fastsam_core.{name}") for name in ("pipeline", "tiling", "_replay_found")]
     for module in modules:
         monkeypatch.setattr(module, "iter_segment", model.steps)
     monkeypatch.setattr(FastSAM, "load", classmethod(lambda cls, *args, **kwargs: model))
@@ -103,7 +103,7 @@ THREE = ((18, 20, 8), (20, 60, 10), (60, 40, 12))
 
 def run(qtbot: Any, widget: Any) -> None:
     """Press the button and wait for the result."""
-    with qtbot.waitSignal(_relay(qtbot, widget.segmentation.finished), timeout=120_000):
+    with qtbot.waitSignal(relay(qtbot, widget.segmentation.finished), timeout=120_000):
         widget.segment_panel.run_button.click()
 
 
@@ -113,7 +113,7 @@ def choose_region(widget: Any, key: str) -> None:
     region.setCurrentIndex(region.findData(key))
 
 
-def _relay(qtbot: Any, signal: Any) -> Any:
+def relay(qtbot: Any, signal: Any) -> Any:
     """Wrap a psygnal signal so that pytest-qt can wait for it."""
     from qtpy.QtCore import QObject
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from fastsam_core.cli import app
 
-from .conftest import THREE, Make, choose_region, discs, run
+from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +100,43 @@ def test_channels_shown_as_colours(viewer: Any, make_widget: Make, qtbot: Any, t
     widget.shut_down()
     [again] = replay(tmp_path / "two.tif.fastsam.jsonl", tmp_path / "two.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_parts_are_segmented_again_in_images_of_the_same_size(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, blob_model: BlobModel
+) -> None:
+    """A rectangle, a commit, then a closer look: each commit sees what was there at its time, and no more."""
+    image = discs(240, 240, (60, 60, 20), (180, 70, 18), (120, 190, 15))
+    shifted = np.roll(image, 4, axis=1)
+    for name, pixels in (("a", image), ("b", shifted), ("c", np.pad(image, ((0, 20), (0, 0))))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels)
+    viewer.open(tmp_path / "a.tif")
+    viewer.layers[0].contrast_limits = (0, 255)
+    widget = make_widget(viewer)
+    widget.pick_panel.add_shapes()
+    shapes = widget.prompts.shapes
+    shapes.add(np.array([[20, 20], [20, 110], [110, 110], [110, 20]]), shape_type="rectangle")
+    shapes.selected_data = {0}
+    choose_region(widget, "rectangle")
+    run(qtbot, widget)
+    assert len(widget.session.candidates) == 1
+    shapes.data = []
+    widget.label_panel.commit_shown()
+    with qtbot.waitSignal(relay(qtbot, widget.segmentation.finished), timeout=60_000):
+        widget.segmentation.look_at(np.array([180.0, 70.0]))
+    assert len(widget.session.candidates) == 2
+    widget.session.select_by_hand([1])
+    widget.label_panel.commit_picked()
+    labels = viewer.layers["a labels"].data
+    assert sorted(np.unique(labels)) == [0, 1, 2]
+    widget.shut_down()
+    sizes = {seen.shape[:2] for seen in blob_model.seen}
+    assert all(max(size) < 240 for size in sizes)
+    blob_model.seen.clear()
+    names = [tmp_path / f"{name}.tif" for name in "abc"]
+    same, other, larger = replay(tmp_path / "a.tif.fastsam.jsonl", *names, out=tmp_path / "out")
+    np.testing.assert_array_equal(same, labels)
+    np.testing.assert_array_equal(other, np.roll(labels, 4, axis=1))
+    assert sorted(np.unique(larger)) == [0, 1, 2, 3], "another size: the whole plane, where all three are shown"
+    assert [seen.shape[:2] in sizes for seen in blob_model.seen] == [True] * 4 + [False]

@@ -10,6 +10,9 @@ import pytest
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
 
+from fastsam_core.journal import read_journal
+from fastsam_core.model import FastSAM
+from fastsam_core.replay import replay
 from fastsam_core.text import TextEncoder
 from fastsam_core.text.encoder import EncoderTraits
 from napari_fastsam.models.words import can_read_words, queries_of
@@ -18,6 +21,7 @@ from .conftest import Make, discs, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -201,3 +205,31 @@ def test_the_encoder_of_the_package_tells_red_from_blue(viewer: Any, make_widget
 def test_commas_stand_between_alternatives() -> None:
     assert queries_of(" red circle, star ,, ") == ("red circle", "star")
     assert queries_of("  ") == ()
+
+
+@pytest.mark.usefixtures("blob_model", "towers")
+def test_words_are_replayed_as_words(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a text picks is picked by the text; a choice among it, or without the encoder, by its boxes."""
+    monkeypatch.setenv("FASTSAM_JOURNALS", str(tmp_path))
+    widget = opened(viewer, make_widget, qtbot)
+    ask(qtbot, widget, "red")
+    assert picked_colours(widget) == ["red", "red"]
+    widget.label_panel.commit_picked()
+    ask(qtbot, widget, "blue, green")
+    widget.labels.commit(widget.session.selected[:1])
+    path = widget.journal.path
+    widget.shut_down()
+    journal = read_journal(path)
+    causes = [cause["by"] for entry in journal.label_steps for cause in entry["causes"]]
+    assert causes == ["text", "text", "hand"]
+    assert journal.text_encoder == "colours"
+    mirrored = np.ascontiguousarray(coloured()[:, ::-1])  # red is where blue and green were
+    model = FastSAM.load()
+    encoder = TextEncoder.load()
+    for helped, reds in ((encoder, [1, 2]), (None, [0, 3])):
+        [result] = replay(journal, [mirrored], model, encoder=helped)
+        assert result.labels is not None
+        red = (mirrored == COLOURS["red"]).all(axis=2)
+        assert [int(label) for label in np.unique(result.labels[red])] == reds

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fastsam_core.cli._progress import Bar
+    from fastsam_core.text import TextEncoder
+
 __all__ = ["replay"]
 
 _SUFFIX = "_labels.tif"
@@ -56,8 +59,9 @@ def replay(
         failed = labels = 0
         with progress("Loading the model", len(sources)) as bar:
             network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
+            encoder = _encoder(steps.text_encoder, device, bar)
             bar.say("Replaying")
-            with closing(replaying.replay(steps, sources, network)) as results:
+            with closing(replaying.replay(steps, sources, network, encoder=encoder)) as results:
                 for result in results:
                     if result.labels is None:
                         failed += 1
@@ -70,6 +74,22 @@ def replay(
         console().print(f"{labels} objects in {len(sources) - failed} of {len(sources)} images, written to {out}")
         if failed:
             raise typer.Exit(EXIT_FAILED)
+
+
+def _encoder(name: str | None, device: str, bar: Bar) -> TextEncoder | None:
+    """Load the encoder behind picks by words; without it, they go by the boxes of the session."""
+    if name is None:
+        return None
+    from rich.text import Text
+
+    from fastsam_core.cli._text import load_encoder
+    from fastsam_core.errors import FastSAMError
+
+    try:
+        return load_encoder(name, device, bar)
+    except FastSAMError as error:
+        bar.log(Text(f"Words pick by the boxes of the session: {error}", style="yellow"))
+        return None
 
 
 def _write(path: Path, labels: NDArray[np.int32]) -> int:

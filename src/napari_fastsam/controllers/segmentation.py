@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastsam_core._parts import Region
     from fastsam_core.model import FastSAM
-    from napari_fastsam._planes import Region
     from napari_fastsam.controllers.session import How, Session
 
 __all__ = ["RegionChoice", "SegmentationController"]

@@ -261,8 +261,17 @@ class Session:
         return [index for index in dict.fromkeys(chosen) if index not in done]
 
     def causes(self, indices: Iterable[int]) -> list[dict[str, object]]:
-        """Return what picked each of these candidates, fit for JSON."""
+        """Return what picked each of these candidates, fit for JSON.
+
+        Words are a cause only if all that they pick is among these; of some of it, the user made a choice by hand.
+        """
+        indices = list(indices)
         by_prompt = {pick.candidate: dict(pick.cause) for pick in self.picks}
+        by_words = {index for index, cause in by_prompt.items() if cause["by"] == "text"}
+        if self.ranking is not None and by_words:
+            limits = [end if np.isfinite(end) else None for end in (self.ranking.low, self.ranking.high)]
+            whole = by_words - set(self.committed) <= set(indices)
+            by_prompt |= {i: by_prompt[i] | {"threshold": limits} if whole else {"by": "hand"} for i in by_words}
         candidates = self.candidates
         causes = []
         for index in indices:

@@ -137,7 +137,7 @@ class WordsController:
             else:
                 scores = score_texts(vectors.encoder, vectors.rows, Text(question)).probabilities.max(axis=0)
                 low, message = vectors.encoder.threshold, vectors.encoder.notice
-                cause = {"by": "text", "text": ", ".join(question)}
+                cause = {"by": "text", "text": ", ".join(question), "encoder": vectors.encoder.name}
         except FastSAMError as error:
             self._refuse(error)
             return

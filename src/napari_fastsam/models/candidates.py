@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastsam_core._parts import not_among
 from fastsam_core.candidates import measure_columns
 from fastsam_core.masks import Masks
 from napari_fastsam.models._kernels import outline_pixels
@@ -110,25 +111,17 @@ class Candidates:
         columns = measure_columns(masks, values, offset_yx)
         return cls(masks, MappingProxyType(columns), Outlines.of(masks))
 
-    def extended(self, found: Candidates, max_iou: float = 0.7) -> Candidates:
+    def extended(self, found: Candidates) -> Candidates:
         """Return these candidates and, behind them, those of `found` that are none of them again.
 
         The places of these candidates stay the same.
         """
-        new = np.ones(len(found), bool)
-        if len(found) and (near := self._near(found)).any():
-            new = found.masks.iou(self.masks[near]).max(axis=1) <= max_iou
+        new = not_among(found.masks, self.masks)
         added = found.masks[new]
         outlines = found.outlines if new.all() else Outlines.of(added)
         columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}
         masks = Masks.concatenate([self.masks, added])
         return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines), self.lineage)
-
-    def _near(self, found: Candidates) -> NDArray[np.bool_]:
-        """Tell which of these candidates reach into the box around all of `found`."""
-        boxes, others = self.masks.extents_xyxy, found.masks.extents_xyxy
-        low, high = others[:, :2].min(axis=0), others[:, 2:].max(axis=0)
-        return np.asarray(((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1))
 
     def begins_with(self, old: Candidates) -> bool:
         """Tell whether all of `old` are among these, at the same places."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._parts import whole_in
 from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastsam_core._parts import Region
     from fastsam_core.errors import FastSAMError
     from fastsam_core.images import Image
-    from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
     from napari_fastsam._convert import Plane
-    from napari_fastsam._planes import PlaneSource, PlaneValues, Region
+    from napari_fastsam._planes import PlaneSource, PlaneValues
 
 __all__ = ["Done", "Failed", "Task", "count_steps", "steps_of"]
 
@@ -179,24 +180,10 @@ def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:
             if step.masks is None or values is None:
                 yield Done(plane, error=step.error)
                 continue
-            masks = _in_plane(step.masks, values)
+            masks = whole_in(step.masks, values.region, values.plane_hw)
             y0, _, x0, _ = values.region
             candidates = Candidates.measure(masks, values.values, (y0, x0))
             yield Done(plane, candidates, linker.add(masks) if task.stack_axis is not None else None)
-
-
-def _in_plane(masks: Masks, values: PlaneValues) -> Masks:
-    """Move masks of a part into the plane, without those that the part's border cuts."""
-    y0, y1, x0, x1 = values.region
-    height, width = values.plane_hw
-    boxes = masks.extents_xyxy
-    whole = (
-        ((boxes[:, 0] > 0) | (x0 == 0))
-        & ((boxes[:, 1] > 0) | (y0 == 0))
-        & ((boxes[:, 2] < x1 - x0) | (x1 == width))
-        & ((boxes[:, 3] < y1 - y0) | (y1 == height))
-    )
-    return masks[whole & (masks.areas_px > 0)].placed((y0, x0), values.plane_hw)
 
 
 class _Tiles:
