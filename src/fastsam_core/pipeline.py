@@ -16,7 +16,7 @@ from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
 from fastsam_core.geometry import letterbox
 from fastsam_core.images import Image, read_image
-from fastsam_core.model import FastSAM, Settings, windows_of
+from fastsam_core.model import FastSAM, RankBy, Settings, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -89,6 +89,7 @@ def iter_segment(
     imgsz: int | Sequence[int] | Literal["auto"] | None = None,
     snap_px: float = 0,
     stability: bool = False,
+    rank_by: RankBy = "score",
 ) -> Generator[Step, None, None]:
     """Segment many images, giving one step for each, in order.
 
@@ -108,7 +109,7 @@ def iter_segment(
         Consecutive images of equal network size to put through the network together; more than 1 pays on GPUs.
     reader : callable
         Reads a source; a partial of ``read_image`` to choose channels or contrast.
-    conf, iou, max_det, imgsz, snap_px, stability
+    conf, iou, max_det, imgsz, snap_px, stability, rank_by
         As in `FastSAM.segment`.
 
     Yields
@@ -121,7 +122,9 @@ def iter_segment(
     InvalidParameterError
         If a setting is out of range; raised by the call itself, not at the first step.
     """
-    settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability)
+    settings = model.settings(
+        conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability, rank_by=rank_by
+    )
     if prefetch < 0 or batch_size < 1:
         raise InvalidParameterError(
             "prefetch or batch_size is out of range",

@@ -180,7 +180,9 @@ def test_no_sources(network: BrightnessNetwork) -> None:
     assert run([], network) == []
 
 
-@pytest.mark.parametrize("options", [{"conf": 2}, {"imgsz": 1}, {"prefetch": -1}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "options", [{"conf": 2}, {"imgsz": 1}, {"prefetch": -1}, {"batch_size": 0}, {"rank_by": "quality"}]
+)
 def test_wrong_settings_are_refused_at_once(options: dict[str, Any], network: BrightnessNetwork) -> None:
     with pytest.raises(InvalidParameterError):
         iter_segment([], FastSAM(network), **options)
