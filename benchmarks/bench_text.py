@@ -80,14 +80,18 @@ def _ours(scale: Scale, precision: str) -> TextEncoder:
     from open_clip.model import convert_weights_to_lp
 
     from fastsam_core.text._towers import Towers
+    from fastsam_core.text._words import compile_words
 
-    model = copy.deepcopy(_model(scale))
+    model = copy.deepcopy(_model(scale)).requires_grad_(False)
+    tokenizer, length = open_clip.SimpleTokenizer(), int(model.context_length)
+    words = None
     if precision == "bf16":
         convert_weights_to_lp(model, torch.bfloat16)
+        words = compile_words(model, tokenizer(["a probe"], context_length=length))
     size = model.visual.image_size
     side = int(size if isinstance(size, int) else size[0])
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    towers = Towers(model, open_clip.SimpleTokenizer(), "cpu", precision, side, mean, std, int(model.context_length))
+    towers = Towers(model, tokenizer, "cpu", precision, side, mean, std, length, words)
     return TextEncoder("random", f"random:{precision}", towers, EncoderTraits())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +16,15 @@ from fastsam_core.errors import (
 from fastsam_core.text._weights import EncoderFiles, import_open_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import torch
     from numpy.typing import NDArray
+    from torch.overrides import TorchFunctionMode
 
-__all__ = ["Towers", "build_towers", "choose_precision"]
+    from fastsam_core.text._words import CompiledWords
+
+__all__ = ["Towers", "build_towers", "choose_precision", "without_random_weights"]
 
 _PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
 #: Models whose weights take less gain nothing from half precision on a CPU.
@@ -47,6 +49,8 @@ class Towers:
         Normalisation of each channel.
     context_length : int
         Most tokens of a text, both ends included.
+    words : CompiledWords, optional
+        The text half once more, compiled; without, the model's own runs.
     """
 
     model: Any
@@ -57,6 +61,7 @@ class Towers:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     context_length: int
+    words: CompiledWords | None = None
 
     @property
     def width(self) -> int:
@@ -95,9 +100,11 @@ class Towers:
         """Return unit vectors, shape (T, D)."""
         import torch
 
+        from fastsam_core.text._words import encode_tokens
+
         with torch.inference_mode():
             tokens = self.tokenizer(texts, context_length=self.context_length).to(self.device)
-            return _unit(_encode_tokens(self.model, tokens))
+            return _unit(encode_tokens(self.model, tokens, self.words))
 
     def _dtype(self) -> torch.dtype:
         import torch
@@ -110,37 +117,6 @@ def _unit(features: torch.Tensor) -> NDArray[np.float32]:
 
     vectors = functional.normalize(features.float(), dim=-1).cpu().numpy()
     return np.ascontiguousarray(vectors, np.float32)
-
-
-def _encode_tokens(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Run the text tower on as many places as the longest text needs.
-
-    In a tower with a causal mask that reads the result at the end token nothing behind that token has any influence, so
-    leaving out the padding gives the same result for a fraction of the work.
-    """
-    tower = getattr(model, "text", model)
-    mask = getattr(tower, "attn_mask", None)
-    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", ""))
-    plain = getattr(tower, "cls_emb", None) is None and not getattr(tower, "use_pad_mask", False)
-    if mask is None or pool != "argmax" or not plain or not hasattr(tower, "token_embedding"):
-        return model.encode_text(tokens)  # type: ignore[no-any-return]
-    length = int(tokens.argmax(-1).max()) + 1
-    with _shortened(tower, length):
-        return model.encode_text(tokens[:, :length])  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _shortened(tower: Any, length: int) -> Iterator[None]:
-    """Let a tower see the first places of its mask and positions only."""
-    mask, positions = tower.attn_mask, tower.positional_embedding
-    parameters, buffers = tower._parameters, tower._buffers
-    try:
-        buffers["attn_mask"] = mask[:length, :length]
-        parameters["positional_embedding"] = positions[:length]
-        yield
-    finally:
-        buffers["attn_mask"] = mask
-        parameters["positional_embedding"] = positions
 
 
 def choose_precision(wanted: str, device: str, weights_bytes: int) -> str:
@@ -200,16 +176,17 @@ def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
     place = _choose_device(device)
     try:
         chosen = choose_precision(precision, place, files.weights.stat().st_size)
-        model = open_clip.create_model(
-            files.model,
-            pretrained=None if files.model.startswith("local-dir:") else str(files.weights),
-            precision=chosen,
-            device=place,
-            force_quick_gelu=bool(files.settings.get("quick_gelu", False)),
-            force_preprocess_cfg={key: files.settings[key] for key in _PREPROCESSING if key in files.settings},
-            require_pretrained=True,
-            weights_only=True,
-        ).eval()
+        with without_random_weights():
+            model = open_clip.create_model(
+                files.model,
+                pretrained=None if files.model.startswith("local-dir:") else str(files.weights),
+                precision=chosen,
+                device=place,
+                force_quick_gelu=bool(files.settings.get("quick_gelu", False)),
+                force_preprocess_cfg={key: files.settings[key] for key in _PREPROCESSING if key in files.settings},
+                require_pretrained=True,
+                weights_only=True,
+            ).eval()
         tokenizer = open_clip.get_tokenizer(files.model)
     except (InvalidParameterError, MemoryError):
         raise
@@ -229,6 +206,12 @@ def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
     preprocessing = open_clip.get_model_preprocess_cfg(model)
     size = preprocessing["size"]
     side = int(size if isinstance(size, int) else max(size))
+    context_length = int(model.context_length)
+    words = None
+    if chosen == "bf16" and place == "cpu":
+        from fastsam_core.text._words import compile_words
+
+        words = compile_words(model, tokenizer(_PROBES, context_length=context_length))
     return Towers(
         model,
         tokenizer,
@@ -237,8 +220,30 @@ def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
         side,
         _channels(preprocessing["mean"]),
         _channels(preprocessing["std"]),
-        int(model.context_length),
+        context_length,
+        words,
     )
+
+
+def without_random_weights() -> TorchFunctionMode:
+    """Leave out the random numbers that a model starts from, half of the time it takes to build one.
+
+    Weights are read strictly: all of them or an error, so that nothing of what memory held before remains.
+    """
+    from torch import Tensor
+    from torch.nn import init
+    from torch.overrides import TorchFunctionMode
+
+    random = {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_}
+
+    class Skipping(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            given = kwargs or {}
+            if func in random:
+                return args[0] if args else given["tensor"]
+            return func(*args, **given)
+
+    return Skipping()
 
 
 def _channels(values: Sequence[float]) -> tuple[float, float, float]:
@@ -246,4 +251,6 @@ def _channels(values: Sequence[float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
+#: Texts that a compiled tower is tried with.
+_PROBES: Final = ["object", "a photo of a red circle."]
 _PREPROCESSING: Final = ("mean", "std", "interpolation", "resize_mode")

@@ -84,22 +84,39 @@ def cut_window(
     alpha : ndarray of uint8, shape (size_px, size_px)
         Share of each pixel inside the mask, 255 is all of it.
     """
-    import cv2
+    window = _window(masks, index, margin)
+    return _picture(image_rgb8, window, size_px), _cover(masks, index, window, size_px)
 
+
+def _window(masks: Masks, index: int, margin: float) -> tuple[int, int, int]:
+    """Return left, top and side of the square around a mask; it may leave the image."""
     x0, y0, x1, y1 = masks.extents_xyxy[index].tolist()
     side = max(_LEAST_WINDOW_PX, round(max(x1 - x0, y1 - y0) * (1 + 2 * margin)))
-    left, top = (x0 + x1 - side) // 2, (y0 + y1 - side) // 2
-    height, width = masks.image_hw
+    return (x0 + x1 - side) // 2, (y0 + y1 - side) // 2, side
+
+
+def _picture(image_rgb8: NDArray[np.uint8], window: tuple[int, int, int], size_px: int) -> NDArray[np.uint8]:
+    import cv2
+
+    left, top, side = window
+    height, width = image_rgb8.shape[:2]
     inside = image_rgb8[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
     beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
-    window = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
+    shown = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
+    way = cv2.INTER_AREA if side > size_px else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(shown, (size_px, size_px), interpolation=way), np.uint8)
+
+
+def _cover(masks: Masks, index: int, window: tuple[int, int, int], size_px: int) -> NDArray[np.uint8]:
+    import cv2
+
+    left, top, side = window
+    x0, y0, x1, y1 = masks.extents_xyxy[index].tolist()
     alpha = np.zeros((side, side), np.uint8)
     alpha[y0 - top : y1 - top, x0 - left : x1 - left] = masks.crop(index)
     alpha *= 255
-    shrinking = side > size_px
-    rgb8 = cv2.resize(window, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
-    alpha = cv2.resize(alpha, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-    return np.asarray(rgb8, np.uint8), np.asarray(alpha, np.uint8)
+    way = cv2.INTER_AREA if side > size_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(alpha, (size_px, size_px), interpolation=way), np.uint8)
 
 
 def blend(rgb8: NDArray[np.uint8], alpha: NDArray[np.uint8], background: Background) -> NDArray[np.uint8]:
@@ -121,4 +138,6 @@ def cut_out(
     image_rgb8: NDArray[np.uint8], masks: Masks, index: int, size_px: int, options: CropOptions
 ) -> NDArray[np.uint8]:
     """Return one mask as a picture of shape (size_px, size_px, 3); see `cut_window`."""
+    if options.background == "keep":  # the mask's pixels do not matter
+        return _picture(image_rgb8, _window(masks, index, options.margin), size_px)
     return blend(*cut_window(image_rgb8, masks, index, size_px, options.margin), options.background)

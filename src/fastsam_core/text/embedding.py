@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_OPTIONS", "embed_masks", "iter_embed_masks"]
 
 DEFAULT_OPTIONS: Final = CropOptions()
+#: Threads that cut masks out; OpenCV and PIL let go of Python's lock.
+_WORKERS: Final = min(4, os.cpu_count() or 1)
 
 
 def embed_masks(
@@ -67,8 +72,9 @@ def iter_embed_masks(
 ) -> Generator[tuple[int, int], None, NDArray[np.float32]]:
     """Encode every mask of an image step by step.
 
-    Memory is bounded by the batch: beside the result, two batches of crops exist at a time, for the next batch is cut
-    out while the encoder works on this one. What has been encoded is stored even when the caller stops early.
+    Memory is bounded by the batch: beside the result, one batch of crops exists at a time, or two with an encoder on a
+    GPU, for the next batch is cut out while the encoder works on this one. What has been encoded is stored even when
+    the caller stops early.
 
     Parameters
     ----------
@@ -117,12 +123,14 @@ def iter_embed_masks(
     prepare = _Preparation(encoder, image_rgb8, masks, options)
     finished = 0
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="fastsam-crops") as worker:
-            coming = worker.submit(prepare, batches[0]) if batches else None
-            for number, batch in enumerate(batches):
-                pictures = coming.result() if coming is not None else prepare(batch)
-                coming = worker.submit(prepare, batches[number + 1]) if number + 1 < len(batches) else None
-                embeddings[batch] = prepare.encode(pictures)
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fastsam-crops") as workers:
+            # an encoder on a CPU takes all cores, so that crops cut out meanwhile would only be in its way
+            ahead = 0 if encoder.device == "cpu" else 1
+            following = iter(batches)
+            coming = deque(_submit(workers, prepare, batch) for batch in islice(following, ahead))
+            for batch in batches:
+                coming.extend(_submit(workers, prepare, later) for later in islice(following, 1))
+                embeddings[batch] = prepare.encode([crop.result() for crop in coming.popleft()])
                 finished += len(batch)
                 yield len(masks) - len(wanted) + finished, len(masks)
     finally:
@@ -133,27 +141,27 @@ def iter_embed_masks(
 
 
 class _Preparation:
-    """Makes the encoder's input from numbers of masks, and runs it."""
+    """Makes the encoder's input from the number of a mask, and runs it."""
 
     def __init__(self, encoder: TextEncoder, image_rgb8: NDArray[np.uint8], masks: Masks, options: CropOptions) -> None:
         self._encoder, self._image, self._masks, self._options = encoder, image_rgb8, masks, options
         self._transform = encoder.preprocess() if options.background in _upstream.BACKGROUNDS else None
 
-    def __call__(self, batch: NDArray[np.int64]) -> Any:
-        if self._transform is not None:
-            import torch
+    def __call__(self, index: int) -> Any:
+        if self._transform is None:
+            return cut_out(self._image, self._masks, index, self._encoder.size_px, self._options)
+        return self._transform(_upstream.picture(self._image, self._masks, index, self._options.background))
 
-            pictures = (
-                _upstream.picture(self._image, self._masks, int(index), self._options.background) for index in batch
-            )
-            return torch.stack([self._transform(picture) for picture in pictures])
-        size = self._encoder.size_px
-        return np.stack([cut_out(self._image, self._masks, int(index), size, self._options) for index in batch])
+    def encode(self, pictures: list[Any]) -> NDArray[np.float32]:
+        if self._transform is None:
+            return self._encoder.embed_pictures(np.stack(pictures))
+        import torch
 
-    def encode(self, pictures: Any) -> NDArray[np.float32]:
-        if self._transform is not None:
-            return self._encoder.embed_pixels(pictures)
-        return self._encoder.embed_pictures(pictures)
+        return self._encoder.embed_pixels(torch.stack(pictures))
+
+
+def _submit(workers: ThreadPoolExecutor, prepare: _Preparation, batch: NDArray[np.int64]) -> list[Future[Any]]:
+    return [workers.submit(prepare, index) for index in batch.tolist()]
 
 
 def _check(image_rgb8: NDArray[np.uint8], masks: Masks, batch_size: int) -> None:

@@ -74,6 +74,15 @@ def test_scores_follow_the_formula(axes: Any) -> None:
     np.testing.assert_array_equal(scores.probabilities[:, 4], 0)
 
 
+def test_embeddings_may_be_read_only_and_lie_in_memory_as_they_like(axes: Any) -> None:
+    rng = np.random.default_rng(4)
+    wide = rng.normal(size=(7, 8)).astype(np.float32)[::-1, ::2]
+    wide.flags.writeable = False
+    cosines = score_texts(axes, wide, Text(["x", "z"])).cosines
+    assert cosines.dtype == np.float64
+    np.testing.assert_allclose(cosines, wide[:, [0, 2]].T, atol=1e-6)
+
+
 def test_best_takes_one_mask_for_each_text(axes: Any) -> None:
     matches = match_text(axes, EMBEDDINGS, Text(["y", "z", "x"]))
     np.testing.assert_array_equal(matches.index, [1, 2, 0])

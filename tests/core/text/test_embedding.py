@@ -106,12 +106,20 @@ def test_every_mask_has_a_unit_vector_but_those_without_pixels(
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), [1, 1, 1, 1, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # as far as cutting out ahead of the encoder goes
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_batches_do_not_matter(
-    encoder: TextEncoder, picture: NDArray[np.uint8], masks: Masks, batch_size: int, counted: Counted
+    encoder: TextEncoder,
+    picture: NDArray[np.uint8],
+    masks: Masks,
+    batch_size: int,
+    device: str,
+    counted: Counted,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = embed_masks(encoder, picture, masks)
     counted.clear()
+    monkeypatch.setattr(TextEncoder, "device", device)
     np.testing.assert_allclose(embed_masks(encoder, picture, masks, batch_size=batch_size), expected, atol=1e-5)
     assert max(counted) <= batch_size
     assert sum(counted) == 4
