@@ -45,27 +45,15 @@ def _can_show() -> bool:
     return bool(os.environ.get("DISPLAY")) and all(find_spec(name) for name in ("napari", "qtpy"))
 
 
-class _Scene:
-    """A viewer with the widget, and an image or made-up candidates in it."""
+class _Window:
+    """A viewer with an image and nothing of ours in it: what napari itself takes."""
 
-    def __init__(self, count: int, hw: tuple[int, int], image: Any = None) -> None:
+    def __init__(self, hw: tuple[int, int], image: Any = None) -> None:
         import napari
 
-        from napari_fastsam.models.candidates import Candidates
-        from napari_fastsam.widget import FastSAMWidget
-
-        os.environ["FASTSAM_JOURNALS"] = os.path.join(os.environ.get("TMPDIR", "/tmp"), "fastsam-bench")
         self.viewer = napari.Viewer(show=True)
         data = np.zeros(hw, np.uint8) if image is None else image
         self.viewer.add_image(data, name="photo", contrast_limits=(0, 255) if image is None else (300, 6000))
-        self.widget = FastSAMWidget(self.viewer)
-        self.viewer.window.add_dock_widget(self.widget)
-        session = self.widget.session
-        assert session.image is not None
-        assert session.plane is not None
-        if image is None:
-            session.put(session.image.unique_id, session.plane, Candidates.measure(_blobs(count, hw)))
-        self.repaint()
 
     def repaint(self) -> None:
         """Draw the canvas now."""
@@ -76,8 +64,31 @@ class _Scene:
 
     def close(self) -> None:
         """Close the viewer."""
-        self.widget.shut_down()
         self.viewer.close()
+
+
+class _Scene(_Window):
+    """A viewer with the widget, and an image or made-up candidates in it."""
+
+    def __init__(self, count: int, hw: tuple[int, int], image: Any = None) -> None:
+        from napari_fastsam.models.candidates import Candidates
+        from napari_fastsam.widget import FastSAMWidget
+
+        os.environ["FASTSAM_JOURNALS"] = os.path.join(os.environ.get("TMPDIR", "/tmp"), "fastsam-bench")
+        super().__init__(hw, image)
+        self.widget = FastSAMWidget(self.viewer)
+        self.viewer.window.add_dock_widget(self.widget)
+        session = self.widget.session
+        assert session.image is not None
+        assert session.plane is not None
+        if image is None:
+            session.put(session.image.unique_id, session.plane, Candidates.measure(_blobs(count, hw)))
+        self.repaint()
+
+    def close(self) -> None:
+        """Close the viewer."""
+        self.widget.shut_down()
+        super().close()
 
 
 def look_ups(scale: Scale) -> Iterator[Row]:
@@ -158,6 +169,20 @@ def commits(scale: Scale) -> Iterator[Row]:
     name = f"napari: commit a {size}² object into {side}² Labels, repaint (peer: array write and refresh)"
     yield Row(name, ours, peer, "ms", "<= 60 ms")
     scene.close()
+    window = _Window((side, side))
+    alone = window.viewer.add_labels(np.zeros((side, side), np.uint16))
+    rows, columns = np.indices((size, size)).reshape(2, -1)
+    labels = iter(range(1, 1000))
+
+    def write() -> None:
+        alone.data_setitem((rows + 50, columns + 60), next(labels))
+        window.repaint()
+
+    yield Row(
+        f"napari alone: {size}² pixels set in {side}² Labels, repaint", median_ms(write, scale.repeats), None, "ms"
+    )
+    yield Row(f"napari alone: {side}² Labels, repaint", median_ms(window.repaint, scale.repeats), None, "ms")
+    window.close()
 
 
 class _Heartbeat:
@@ -217,6 +242,16 @@ def responsiveness(scale: Scale) -> Iterator[Row]:
     yield Row(name, segment(scene), None, "ms", "<= 100 ms")
     scene.close()
 
+    window = _Window((large, large), make_mosaic(large, large))
+    window.repaint()
+    yield Row(f"napari alone: {large}² image, repaint", median_ms(window.repaint, scale.repeats), None, "ms")
+    for dtype in (np.int32, np.uint16):  # the first of a session also loads what napari compiles
+        add = partial(window.viewer.add_labels, np.zeros((large, large), dtype))
+        blocked = heartbeat.longest_ms(add, lambda: True)
+        name = f"napari alone: window blocked, empty {large}² Labels of {np.dtype(dtype)} added"
+        yield Row(name, blocked, None, "ms")
+    window.close()
+
     scene = _Scene(0, (large, large), make_mosaic(large, large))
     blocked = segment(scene, region="tiles")
     name = f"napari: window blocked, {large}² mosaic segmented in tiles"
@@ -226,16 +261,18 @@ def responsiveness(scale: Scale) -> Iterator[Row]:
     yield Row(f"napari: window blocked, first commit into new {large}² Labels", blocked, None, "ms", "<= 100 ms")
     blocked = heartbeat.longest_ms(lambda: labels.commit([1]), lambda: True)
     yield Row(f"napari: window blocked, commit into {large}² Labels", blocked, None, "ms", "<= 100 ms")
-    waits = []
+    clicks, waits = [], []
     for tiles in (0, 1, 3):
         widget.segmentation.start(region="tiles")
         heartbeat.longest_ms(lambda: None, partial(_reached, widget, tiles), seconds=60)
         started = time.perf_counter()
         widget.segment_panel.run_button.click()
+        clicks.append((time.perf_counter() - started) * 1e3)
         scene.repaint()
         waits.append((time.perf_counter() - started) * 1e3)
         waits.append(heartbeat.longest_ms(lambda: None, lambda: False, seconds=1))
     yield Row(f"napari: Cancel to idle widget, {large}² mosaic in tiles", max(waits), None, "ms", "<= 500 ms")
+    yield Row(f"napari: Cancel to idle widget, {large}² mosaic in tiles, without repaint", max(clicks), None, "ms")
     scene.close()
 
     scene = _Scene(0, scale.image_hw)
@@ -256,8 +293,24 @@ def _reached(widget: Any, tiles: int) -> bool:
     return bool(widget.segment_panel.progress.value() >= tiles)
 
 
+def words(scale: Scale) -> Iterator[Row]:
+    """Answer a text after the candidates were looked at."""
+    from napari_fastsam.models.words import can_read_words
+
+    if not (_can_show() and can_read_words()):
+        return
+    scene = _Scene(scale.many, scale.image_hw)
+    controller = scene.widget.words
+    _Heartbeat().longest_ms(partial(controller.ask, "red circle"), lambda: not controller.running)
+    texts = iter(["star", "blue square, star", "red circle", "circle, triangle"] * 10)
+    answer = median_ms(lambda: controller.ask(next(texts)), scale.repeats)
+    yield Row(f"napari: further text to selection, {scale.many} masks, no repaint", answer, None, "ms")
+    scene.close()
+
+
 BENCHMARKS = (
     Benchmark("napari look-ups", look_ups),
     Benchmark("napari commits", commits),
     Benchmark("napari responsiveness", responsiveness),
+    Benchmark("napari words", words),
 )
