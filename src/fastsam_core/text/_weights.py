@@ -208,10 +208,19 @@ def _missing_there(error: Exception) -> bool:
 
 def is_whole(path: Path) -> bool:
     """Check a file of the hub's cache: large files are stored there under their sha256."""
-    stored = path.resolve()
-    if len(stored.name) != _SHA256_LENGTH:
-        return True
-    return downloads.file_sha256(stored) == stored.name
+    name = _sha256_by_name(path)
+    return not name or downloads.file_sha256(path) == name
+
+
+def sha256_of(files: EncoderFiles) -> str:
+    """Return the sha256 of weights; those in the hub's cache were checked against their names when they were found."""
+    return _sha256_by_name(files.weights) or downloads.file_sha256(files.weights)
+
+
+def _sha256_by_name(path: Path) -> str:
+    """Return the sha256 that the hub's cache stores a file under, "" for a file from elsewhere."""
+    name = path.resolve().name
+    return name if len(name) == _SHA256_LENGTH else ""
 
 
 def _progress_class(report: Progress) -> type[Any]:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from fastsam_core import downloads
 from fastsam_core.errors import CheckpointError, InvalidPromptError, UnknownWordsError
 from fastsam_core.text import encoders
-from fastsam_core.text._weights import find_files
+from fastsam_core.text._weights import find_files, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,8 +169,7 @@ class TextEncoder:
         towers = build_towers(files, device, precision)
         config_file = files.weights.parent / encoders.CONFIG_FILE
         traits = EncoderTraits.read(config_file) if config_file.is_file() else EncoderTraits()
-        sha256 = downloads.file_sha256(files.weights)
-        return cls(files.name, f"{files.name}:{sha256[:32]}:{towers.precision}", towers, traits)
+        return cls(files.name, f"{files.name}:{sha256_of(files)[:32]}:{towers.precision}", towers, traits)
 
     def __repr__(self) -> str:
         """Return a one-line summary."""
