@@ -57,7 +57,6 @@ class FastSAMWidget(QWidget):
         self.hover = HoverController(self.session, self.labels.commit)
         self.canvas = OutlineCanvas(self.session)
         self.journal = JournalController(self.session, self.segmentation, self.prompts, self.labels)
-        self.segmentation.running_changed.connect(self.canvas.prepare)
         self.status = StatusLine(self.session, self.hover)
         self.words = WordsController(self.session)
         self.filter_panel = FilterPanel(self.session)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_fastsam._convert import Plane, layer_shape, placed_like
-from napari_fastsam.models.candidates import Outlines
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -159,23 +158,6 @@ class OutlineCanvas:
 
     # ---- all candidates -----------------------------------------------------------------------------------------
 
-    def prepare(self, working: bool) -> None:
-        """Add the layer for outlines, empty, when work begins: it takes napari longer than to draw what is found."""
-        session = self.session
-        if not working:
-            self.draw()
-        elif session.image is not None and session.plane is not None and not contains(session.viewer, self.outlines):
-            shape = layer_shape(session.image)
-            size, step = Outlines.size_of((shape[session.plane.axes_yx[0]], shape[session.plane.axes_yx[1]]))
-            self._add(np.zeros(size, np.uint8), session.image, session.plane, step)
-
-    def _add(self, pixels: NDArray[np.uint8], image: Any, plane: Plane, step: int) -> None:
-        self._remove(self.outlines)
-        transform = region_transform(image, plane, (0, 0), step)
-        self.outlines = _overlay(_expanded(pixels, plane), OUTLINE_NAME, _COLOURS, transform)
-        self._drawn = None
-        add_quietly(self.session.viewer, self.outlines, image)
-
     def draw(self) -> None:
         """Draw the outlines of the shown candidates anew."""
         session = self.session
@@ -194,7 +176,9 @@ class OutlineCanvas:
         transform = region_transform(session.image, plane, (0, 0), candidates.outlines.step)
         data = _expanded(pixels, plane)
         if not contains(session.viewer, self.outlines) or self.outlines.ndim != data.ndim:
-            self._add(pixels, session.image, plane, candidates.outlines.step)
+            self._remove(self.outlines)
+            self.outlines = _overlay(data, OUTLINE_NAME, _COLOURS, transform)
+            add_quietly(session.viewer, self.outlines, session.image)
         else:
             along = dict(zip(plane.axes_yx, part, strict=True))
             _repaint(self.outlines, data, tuple(along.get(axis, slice(None)) for axis in range(data.ndim)))

@@ -50,17 +50,12 @@ class Outlines:
     pixels: NDArray[np.int64]
     starts: NDArray[np.int64]
 
-    @staticmethod
-    def size_of(plane_hw: tuple[int, int]) -> tuple[tuple[int, int], int]:
-        """Return `image_hw` and `step` for a plane."""
-        height, width = plane_hw
-        step = -(-max(height, width) // _OUTLINE_SIDE_PX)
-        return (-(-height // step), -(-width // step)), step
-
     @classmethod
     def of(cls, masks: Masks) -> Self:
         """Trace the borders of all masks."""
-        reduced, step = cls.size_of(masks.image_hw)
+        height, width = masks.image_hw
+        step = -(-max(height, width) // _OUTLINE_SIDE_PX)
+        reduced = (-(-height // step), -(-width // step))
         pixels, starts = outline_pixels(masks.runs, masks.offsets, masks.extents_xyxy, step, reduced[1])
         return cls(reduced, step, pixels, starts)
 
