@@ -299,12 +299,12 @@ def words(scale: Scale) -> Iterator[Row]:
 
     if not (_can_show() and can_read_words()):
         return
-    scene = _Scene(scale.many, scale.image_hw)
+    scene = _Scene(scale.some, scale.image_hw)
     controller = scene.widget.words
     _Heartbeat().longest_ms(partial(controller.ask, "red circle"), lambda: not controller.running)
     texts = iter(["star", "blue square, star", "red circle", "circle, triangle"] * 10)
     answer = median_ms(lambda: controller.ask(next(texts)), scale.repeats)
-    yield Row(f"napari: further text to selection, {scale.many} masks, no repaint", answer, None, "ms")
+    yield Row(f"napari: further text to selection, {scale.some} masks, no repaint", answer, None, "ms")
     scene.close()
 
 
