@@ -50,8 +50,6 @@ class ModelInfo:
         Recommended settings for `FastSAM.segment`.
     stride : int
         Largest stride of the network in pixels.
-    mask_margin : float
-        How far masks may reach beyond their boxes, see `fastsam_core.decode.decode`.
     details : mapping of str to str
         Further metadata of the file.
     """
@@ -64,7 +62,6 @@ class ModelInfo:
     conf: float = _DEFAULT_CONF
     iou: float = _DEFAULT_IOU
     stride: int = 32
-    mask_margin: float = 0.0
     details: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -179,7 +176,6 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             imgsz=_sizes(metadata.get("imgsz", str(_DEFAULT_IMGSZ))),
             conf=float(metadata.get("conf", _DEFAULT_CONF)),
             iou=float(metadata.get("iou", _DEFAULT_IOU)),
-            mask_margin=float(metadata.get("mask_margin", 0)),
             details=metadata,
         )
         reg_max = int(metadata.get("reg_max", "16"))

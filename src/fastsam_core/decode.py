@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastsam_core import _decode_numpy
 from fastsam_core._upsampling import KnotAxis, plan_axes
 from fastsam_core.errors import InvalidParameterError
-from fastsam_core.geometry import grow_boxes, snap_boxes_to_border
+from fastsam_core.geometry import snap_boxes_to_border
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -29,14 +29,7 @@ STABILITY_OFFSET = 1.0
 """Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
 
 
-def decode(
-    prediction: Prediction,
-    *,
-    threshold: float = 0.5,
-    snap_px: float = 0,
-    mask_margin: float = 0,
-    stability: bool = False,
-) -> Masks:
+def decode(prediction: Prediction, *, threshold: float = 0.5, snap_px: float = 0, stability: bool = False) -> Masks:
     """Decode all masks of one image.
 
     Parameters
@@ -49,10 +42,6 @@ def decode(
         FastSAM's border rule, with 20 in the original: sides of boxes closer than this to the image border move onto
         it, and a box that then covers more than 90 % of the image becomes the whole image. Masks are cut by the moved
         boxes. 0 leaves boxes alone.
-    mask_margin : float
-        Masks may reach beyond their boxes by this part of the box's width or height on every side, so that a box a
-        little too small cuts nothing off. For networks that were trained with a margin (`ModelInfo.mask_margin`); 0, as
-        in Ultralytics, for all others.
     stability : bool
         Also give ``fields["stability"]``, see :func:`stability_scores`.
 
@@ -65,11 +54,9 @@ def decode(
     Raises
     ------
     InvalidParameterError
-        If ``threshold`` is not inside (0, 1), or ``snap_px`` or ``mask_margin`` is negative.
+        If ``threshold`` is not inside (0, 1) or ``snap_px`` is negative.
     """
     logit_threshold = _logit(threshold)
-    if not mask_margin >= 0:
-        raise InvalidParameterError("mask_margin is out of range", expected="0 or more", actual=f"{mask_margin}")
     if not snap_px >= 0:
         raise InvalidParameterError("snap_px is out of range", expected="0 or more pixels", actual=f"{snap_px}")
     image_hw = prediction.letterbox.source_hw
@@ -80,7 +67,7 @@ def decode(
     runs, offsets = _kernels().decode_runs(
         prediction.prototypes,
         prediction.coefficients,
-        _pixel_windows(grow_boxes(boxes, mask_margin) if mask_margin else boxes, image_hw),
+        _pixel_windows(boxes, image_hw),
         np.float32(logit_threshold),
         y_axis,
         x_axis,

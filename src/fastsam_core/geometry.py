@@ -203,15 +203,6 @@ def box_iou(first_xyxy: npt.ArrayLike, second_xyxy: npt.ArrayLike) -> npt.NDArra
     return overlap
 
 
-def grow_boxes(boxes_xyxy: npt.ArrayLike, share: float) -> Float32Array:
-    """Move every side of boxes (N, 4) outwards by ``share`` of their width or height."""
-    boxes = np.array(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
-    margin = share * (boxes[:, 2:] - boxes[:, :2])
-    boxes[:, :2] -= margin
-    boxes[:, 2:] += margin
-    return boxes
-
-
 def snap_boxes_to_border(
     boxes_xyxy: npt.ArrayLike, image_hw: tuple[int, int], px: float = 20.0, full_cover: float = 0.9
 ) -> Float32Array:

@@ -58,13 +58,6 @@ class Settings:
     rank_by: RankBy = "score"
     adaptive: bool = False
     """Whether a further size may be added, chosen by the objects that the others found."""
-    mask_margin: float = 0.0
-    """The model's own; see `fastsam_core.decode.decode`."""
-
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """The settings that `fastsam_core.decode.decode` takes."""
-        return {"snap_px": self.snap_px, "mask_margin": self.mask_margin, "stability": self.stability}
 
 
 class FastSAM:
@@ -192,7 +185,6 @@ class FastSAM:
             stability=bool(stability),
             rank_by=self._rank_by(rank_by),
             adaptive=adaptive,
-            mask_margin=info.mask_margin,
         )
 
     def segment(
@@ -274,7 +266,7 @@ class FastSAM:
         for window in windows:
             crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
             [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings)
-            masks = decode(prediction, **settings.decoding)
+            masks = decode(prediction, snap_px=settings.snap_px, stability=settings.stability)
             parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
         return join_windows(windows, parts) if len(windows) > 1 else parts[0]
 

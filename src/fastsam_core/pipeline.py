@@ -218,7 +218,7 @@ def _decode(job: _Job, model: FastSAM, settings: Settings) -> _Job:
     start = time.perf_counter()
     if job.prediction is not None and job.image is not None:
         with _errors_recorded([job]):
-            masks = decode(job.prediction, **settings.decoding)
+            masks = decode(job.prediction, snap_px=settings.snap_px, stability=settings.stability)
             job.masks = model.finish(masks, job.image, settings)
             job.prediction = None
     job.seconds += time.perf_counter() - start

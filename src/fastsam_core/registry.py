@@ -72,7 +72,7 @@ MODELS: dict[str, ModelEntry] = {
             licence="AGPL-3.0-only",
             imgsz=(640, 384),
             conf=0.2,
-            iou=0.6,
+            iou=0.7,
             description="small model that ships with the package; works without a download",
         ),
         ModelEntry(

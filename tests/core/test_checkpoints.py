@@ -69,12 +69,12 @@ def outputs(module: torch.nn.Module) -> torch.Tensor:
 
 
 def test_safetensors_round_trip(module: torch.nn.Module, tmp_path: Path) -> None:
-    facts = {"imgsz": "512", "conf": "0.3", "iou": "0.8", "mask_margin": "0.1", "licence": "AGPL-3.0-only"}
-    path = save_safetensors(tmp_path / "own.safetensors", module.state_dict(), **facts)
+    path = save_safetensors(
+        tmp_path / "own.safetensors", module.state_dict(), imgsz="512", conf="0.3", iou="0.8", licence="AGPL-3.0-only"
+    )
     loaded = load_checkpoint(path)
     assert (loaded.info.name, loaded.info.architecture) == ("own", "yolov8n-seg")
     assert (loaded.info.imgsz, loaded.info.conf, loaded.info.iou) == (512, 0.3, 0.8)
-    assert loaded.info.mask_margin == 0.1
     assert loaded.info.sha256 == sha256(path)
     assert loaded.info.licence == "AGPL-3.0-only"
     assert not loaded.module.training

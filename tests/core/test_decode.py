@@ -211,16 +211,6 @@ def test_border_rule_moves_box_and_mask_together() -> None:
     np.testing.assert_array_equal(decode(prediction).extents_xyxy, boxes)
 
 
-def test_margin_lets_masks_reach_beyond_boxes_that_stay() -> None:
-    prediction = noise_prediction((120, 160), 160, seed=0, count=2)
-    prediction.prototypes[:] = 1
-    prediction.coefficients[:] = 1
-    boxes = np.array([(40, 50, 90, 100), (100, 0, 160, 30)], dtype=np.float32)
-    masks = decode(dataclasses.replace(prediction, boxes_xyxy=boxes), mask_margin=0.1)
-    np.testing.assert_array_equal(masks.boxes_xyxy, boxes)
-    np.testing.assert_array_equal(masks.extents_xyxy, [(35, 45, 95, 105), (94, 0, 160, 33)])
-
-
 @pytest.mark.parametrize("threshold", [0, 1, -1, 2, float("nan")])
 def test_threshold_outside_its_range_is_refused(threshold: float) -> None:
     prediction = synthetic_prediction(1, (50, 50), 64, seed=0)
@@ -231,12 +221,6 @@ def test_threshold_outside_its_range_is_refused(threshold: float) -> None:
 def test_negative_snap_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="snap_px"):
         decode(synthetic_prediction(1, (50, 50), 64, seed=0), snap_px=-1)
-
-
-@pytest.mark.parametrize("margin", [-0.1, float("nan")])
-def test_negative_margin_is_refused(margin: float) -> None:
-    with pytest.raises(InvalidParameterError, match="mask_margin"):
-        decode(synthetic_prediction(1, (50, 50), 64, seed=0), mask_margin=margin)
 
 
 # ---- logits and stability --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 
 from fastsam_core._files import atomic_path
 from fastsam_core.checkpoints import FORMAT
-from fastsam_core.errors import CheckpointError, OutputError
+from fastsam_core.errors import CheckpointError, InvalidParameterError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -67,7 +67,13 @@ def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapp
     return target
 
 
-def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -> Path:
+def export_weights(
+    checkpoint: Path,
+    target: Path,
+    details: Mapping[str, str],
+    blend: Path | None = None,
+    blend_share: float = 0.3,
+) -> Path:
     """Write the averaged weights of a checkpoint as fp16 safetensors.
 
     Parameters
@@ -78,13 +84,28 @@ def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -
         ``.safetensors`` file to write; replaced at once, never half-written.
     details : mapping of str to str
         Metadata beside those of the format: ``imgsz``, ``conf``, ``iou``, ``commit``, ...
+    blend : Path, optional
+        Checkpoint of an earlier stage of the same training to average the weights with: what a stage gained and what
+        it lost then both count in part (model soups, arXiv 2203.05482).
+    blend_share : float
+        Its share of the average, in [0, 1].
 
     Returns
     -------
     Path
         ``target``.
+
+    Raises
+    ------
+    CheckpointError
+        If a checkpoint cannot be read, or the two are of different networks.
+    InvalidParameterError
+        If ``blend_share`` is out of range.
     """
     state = load_checkpoint(checkpoint)
+    weights = state["ema"]
+    if blend is not None:
+        weights = _average(weights, load_checkpoint(blend)["ema"], blend_share)
     facts = {
         "architecture": state["config"]["architecture"],
         "reg_max": str(state["config"].get("reg_max", 16)),
@@ -92,7 +113,21 @@ def export_weights(checkpoint: Path, target: Path, details: Mapping[str, str]) -
         "train_steps": str(state["step"]),
         "train_images": str(state["images"]),
     }
-    return write_weights(state["ema"], target, {**facts, **details})
+    return write_weights(weights, target, {**facts, **details})
+
+
+def _average(
+    later: Mapping[str, torch.Tensor], earlier: Mapping[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    if not 0 <= share <= 1:
+        raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=f"{share:g}")
+    shapes = [{name: value.shape for name, value in weights.items()} for weights in (later, earlier)]
+    if shapes[0] != shapes[1]:
+        raise CheckpointError("Weights of different networks cannot be averaged")
+    return {
+        name: torch.lerp(value, earlier[name], share) if value.is_floating_point() else value
+        for name, value in later.items()
+    }
 
 
 def change_facts(source: Path, target: Path, facts: Mapping[str, str]) -> Path:
@@ -127,16 +162,18 @@ def main() -> None:
     parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
     parser.add_argument("--conf", help="recommended score threshold")
     parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
-    parser.add_argument("--mask-margin", help="how far masks may reach beyond their boxes, as a part of their sides")
+    parser.add_argument("--blend", type=Path, help="checkpoint of an earlier stage to average the weights with")
+    parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = ("imgsz", "conf", "iou", "mask_margin", "trained_on", "commit")
+    names = ("imgsz", "conf", "iou", "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         path = change_facts(arguments.source, arguments.target, given)
     else:
-        path = export_weights(arguments.source, arguments.target, {**_DEFAULT_FACTS, **given})
+        blend = arguments.blend, arguments.blend_share
+        path = export_weights(arguments.source, arguments.target, {**_DEFAULT_FACTS, **given}, *blend)
     LOGGER.info("%s: %.2f MB", path, path.stat().st_size / 1e6)
 
 

@@ -23,7 +23,7 @@ from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.scoring import Case, Scores, evaluate
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
-from fastsam_core.training.trainer import MASK_MARGIN, TrainConfig, Trainer, build_network
+from fastsam_core.training.trainer import TrainConfig, Trainer, build_network
 from fastsam_core.training.validate import Setting, cases_of, model_of, segmenter
 
 if TYPE_CHECKING:
@@ -162,7 +162,6 @@ def finetune(
             threads=config.threads or available_cores(),
             processes=1,
             freeze_norm=True,
-            mask_margin=MASK_MARGIN if start.info.mask_margin else 0.0,
             stream=stream_config,
         ),
         out.parent,
@@ -202,7 +201,7 @@ def _steps(
     last_step = 10**6
     batches = trainer.batches(stream, last_step)
     while True:
-        scores = _check(network, trainer, cases, imgsz, info)
+        scores = _check(network, trainer, cases, imgsz, info.iou)
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
         better = quality > best
         if better:
@@ -220,10 +219,9 @@ def _steps(
             total += float(trainer.train_step(next(batches)).sum())
 
 
-def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:
+def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, iou: float) -> Scores:
     network.load_state_dict(trainer.ema)
-    model = model_of(network, mask_margin=info.mask_margin)
-    return evaluate(segmenter(model, Setting(str(imgsz), info.iou)), cases)
+    return evaluate(segmenter(model_of(network), Setting(str(imgsz), iou)), cases)
 
 
 def _largest(info: ModelInfo) -> int:

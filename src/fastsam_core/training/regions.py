@@ -11,6 +11,7 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -135,8 +136,10 @@ def add_regions(samples: Sequence[LabelledImage], folder: Path, workers: int = 2
         With further layers, counted by ``guessed``, without regions that an annotation covers already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        found = pool.map(_regions_of, [sample.image for sample in samples], [folder / f"{s.stem}.npz" for s in samples])
+    images, paths = [sample.image for sample in samples], [folder / f"{sample.stem}.npz" for sample in samples]
+    # not forked: a copy of a process that has used OpenMP threads waits for them for ever
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        found = pool.map(_regions_of, images, paths)
         return [_with_regions(sample, regions) for sample, regions in zip(samples, found, strict=True)]
 
 

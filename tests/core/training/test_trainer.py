@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from fastsam_core.errors import CheckpointError
+from fastsam_core.errors import CheckpointError, InvalidParameterError
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.export import export_weights
@@ -166,3 +166,27 @@ def test_export_loads_in_the_program(tmp_path: Path) -> None:
     loaded = load_weights(path)
     assert loaded.info.architecture == "yolov8n-seg"
     assert (loaded.info.imgsz, loaded.info.conf, loaded.info.iou) == (512, 0.3, 0.7)
+
+
+def test_export_averages_with_an_earlier_stage(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    trainer = Trainer(CONFIG, tmp_path)
+    paths = []
+    for stage, value in (("earlier", 1.0), ("later", 3.0)):
+        trainer.ema = {
+            name: torch.full_like(weight, value) if weight.is_floating_point() else weight
+            for name, weight in trainer.ema.items()
+        }
+        trainer.save(f"{stage}.pt")
+        paths.append(tmp_path / f"{stage}.pt")
+    earlier, later = paths
+    blended = export_weights(later, tmp_path / "w.safetensors", {}, earlier, 0.25)
+    assert {float(weight.unique()) for weight in load_file(blended).values()} == {2.5}
+    with pytest.raises(InvalidParameterError, match="from 0 to 1"):
+        export_weights(later, tmp_path / "w.safetensors", {}, earlier, 1.5)
+    state = load_checkpoint(earlier)
+    state["ema"].popitem()
+    save_checkpoint(earlier, state)
+    with pytest.raises(CheckpointError, match="different networks"):
+        export_weights(later, tmp_path / "w.safetensors", {}, earlier)
