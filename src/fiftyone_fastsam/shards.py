@@ -62,13 +62,17 @@ class ShardTable:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def plan(self, ids: list[str], size: int) -> bool:
-        """Divide samples into shards, unless there are shards already (False); several workers may do this at once."""
+        """Divide samples into shards, unless there are shards already.
+
+        Several workers may do this at once; True is returned to the one that made the first shard.
+        """
         from bson import ObjectId
         from pymongo import UpdateOne
 
         if not ids or self.open_count():
             return False
-        self._collection.delete_many({"run": self._run})  # what was given up gets another chance
+        given_up = {"run": self._run, "attempts": {"$gte": _MOST_ATTEMPTS}}  # gets another chance
+        self._collection.delete_many(given_up)
         ordered = sorted(ids)
         ranges = [(part[0], part[-1]) for part in (ordered[i : i + size] for i in range(0, len(ordered), size))]
         shards = [
@@ -79,8 +83,8 @@ class ShardTable:
             )
             for low, high in ranges
         ]
-        self._collection.bulk_write(shards, ordered=False)
-        return True
+        made = self._collection.bulk_write(shards, ordered=False).upserted_ids
+        return 0 in (made or {})
 
     def open_count(self) -> int:
         """Return how many shards are left, leased ones included."""

@@ -10,7 +10,7 @@ import pytest
 
 from fastsam_core.errors import InvalidParameterError
 from fiftyone_fastsam import iter_shared
-from fiftyone_fastsam.shards import SHARDS
+from fiftyone_fastsam.shards import SHARDS, ShardTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,3 +62,15 @@ def test_what_cannot_be_shared_is_refused(dataset: Any, model: FastSAM) -> None:
     for options in ({"existing": "overwrite"}, {"shard_size": 0}, {"lease_s": 0}):
         with pytest.raises(InvalidParameterError):
             iter_shared(dataset, "masks", model=model, **options)
+
+
+def test_one_of_several_planners_is_told_to_record(dataset: Any) -> None:
+    tables = [ShardTable(leases(dataset), "run", 10) for _ in range(2)]
+    ids = dataset.values("id")
+    assert tables[0].plan(ids, 2)
+    leased = tables[0].lease()
+    tables[1].open_count = lambda: 0  # type: ignore[method-assign]  # looked before the first one planned
+    assert not tables[1].plan(ids, 2)
+    assert leased is not None
+    assert leases(dataset).find_one({"_id": leased.key})["attempts"] == 1
+    leases(dataset).delete_many({})
