@@ -19,7 +19,7 @@ from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.regions import add_regions
 from fastsam_core.training.scene_bank import load_scene_bank
 from fastsam_core.training.sources import SOURCES, load_source
-from fastsam_core.training.trainer import MASK_MARGIN, TrainConfig, Trainer
+from fastsam_core.training.trainer import MASK_MARGIN, NEIGHBOUR_WEIGHT, TrainConfig, Trainer
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -72,6 +72,7 @@ def main() -> None:
         learning_rate=arguments.learning_rate,
         save_every_s=arguments.save_every,
         mask_margin=MASK_MARGIN,
+        neighbour_weight=NEIGHBOUR_WEIGHT,
         stream=stream_config,
     )
     trainer = Trainer(config, arguments.run)
@@ -85,7 +86,9 @@ def main() -> None:
         trainer.hold()
     _stop_on_terminate(trainer)
     specs = [spec for spec in SOURCES if spec.share > 0] if arguments.data else []
-    pools = [Pool(spec, load_source(arguments.data, spec, "train")) for spec in specs]
+    pools = [
+        (Pool.balanced if spec.balance else Pool)(spec, load_source(arguments.data, spec, "train")) for spec in specs
+    ]
     if arguments.regions:
         pools = [
             Pool(pool.spec, add_regions(pool.samples, arguments.regions / pool.spec.name)) if pool.spec.guess else pool

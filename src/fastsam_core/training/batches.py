@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from fastsam_core.training.crowding import crowd
 from fastsam_core.training.geometric import Cutout, crop_resize, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
-from fastsam_core.training.sources import FULL_WEIGHT
+from fastsam_core.training.sources import FULL_WEIGHT, stain_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,10 @@ class StreamConfig:
         Pixels a batch (its number of images follows from the size).
     scene_share, mosaic_share, paste_share : float
         Probability of a generated scene, of a 2 x 2 mosaic, of pasted objects.
+    crowd_share : float
+        Probability that cells are copied beside others, where all are annotated.
+    guess_share : float
+        Probability that the regions guessed in a photograph are targets.
     max_instances : int
         Instances kept an image; the rest is ignored, not background.
     seed : int
@@ -48,6 +53,8 @@ class StreamConfig:
     scene_share: float = 0.25
     mosaic_share: float = 0.22
     paste_share: float = 0.35
+    crowd_share: float = 0.3
+    guess_share: float = 0.6
     max_instances: int = 160
     seed: int = 0
 
@@ -60,10 +67,25 @@ def for_decay(config: StreamConfig) -> StreamConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """One source in memory."""
+    """One source in memory, and the probability of each of its images (none: all alike)."""
 
     spec: SourceSpec
     samples: Sequence[LabelledImage]
+    odds: NDArray[np.float64] | None = None
+
+    @classmethod
+    def balanced(cls, spec: SourceSpec, samples: Sequence[LabelledImage]) -> Pool:
+        """Draw each kind of picture (`stain_of`) in proportion to the square root of how many there are."""
+        kinds, counts = np.unique([stain_of(sample.image) for sample in samples], return_inverse=True)
+        numbers = np.bincount(counts, minlength=len(kinds))
+        odds = 1 / np.sqrt(numbers[counts])
+        return cls(spec, samples, odds / odds.sum())
+
+    def draw(self, rng: np.random.Generator) -> LabelledImage:
+        """Choose one of the images."""
+        if self.odds is None:
+            return self.samples[int(rng.integers(len(self.samples)))]
+        return self.samples[int(rng.choice(len(self.samples), p=self.odds))]
 
 
 class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
@@ -123,12 +145,15 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     def _view(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> LabelledImage:
         if self.scenes and (not self.pools or rng.random() < self.config.scene_share):
             source = self.scenes[int(rng.integers(len(self.scenes)))]
-            domain, partial = "photo", False
+            domain, partial, crowded = "photo", False, False
             quarter_turns = True
         else:
             pool = self.pools[int(rng.choice(len(self.pools), p=self.shares))]
-            source = pool.samples[int(rng.integers(len(pool.samples)))]
+            source = pool.draw(rng)
+            if source.guessed and rng.random() >= self.config.guess_share:
+                source = replace(source, layers=source.annotated, guessed=0)
             domain, partial = pool.spec.domain, pool.spec.partial
+            crowded = pool.spec.crowd
             quarter_turns = domain == "micro" or rng.random() < 0.1
         window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)
         view = orient(
@@ -139,6 +164,8 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         if self.objects and domain == "photo" and rng.random() < self.config.paste_share:
             for _ in range(int(rng.integers(1, 5))):
                 paste(view, self.objects[int(rng.integers(len(self.objects)))], rng)
+        if crowded and rng.random() < self.config.crowd_share:
+            crowd(view, rng, int(rng.integers(1, 9)))
         view.image = jitter(view.image, rng, "micro" if domain == "micro" else "photo")
         return view
 

@@ -65,17 +65,23 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         Network in training mode; gives strides and the number of distance bins.
     masks_per_image : int
         Mask loss is taken on at most this many random positive anchors of each image.
+    neighbour_weight : float
+        Pixels that belong to another instance and not to this one weigh so much more than others, after the border
+        weights of U-Net (arXiv 1505.04597): masks that run into their neighbours are cut straight by their boxes.
     mask_margin : float
         It is taken in boxes grown on every side by this part of their width or height. A network that never saw what
         is beside the box (0, as in the base class) answers anything there, and masks end in straight lines wherever a
         predicted box is wrong.
     """
 
-    def __init__(self, model: nn.Module, masks_per_image: int = 80, mask_margin: float = 0.0) -> None:
+    def __init__(
+        self, model: nn.Module, masks_per_image: int = 80, mask_margin: float = 0.0, neighbour_weight: float = 0.0
+    ) -> None:
         model.args = GAINS  # type: ignore[assignment]
         super().__init__(model)
         self.masks_per_image = masks_per_image
         self.mask_margin = mask_margin
+        self.neighbour_weight = neighbour_weight
         self.bce = WeightedObjectness()
         self.generator = torch.Generator()
 
@@ -88,7 +94,13 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         return parts.sum(), parts.detach()
 
     def single_mask_loss(
-        self, gt_mask: torch.Tensor, pred: torch.Tensor, proto: torch.Tensor, xyxy: torch.Tensor, area: torch.Tensor
+        self,
+        gt_mask: torch.Tensor,
+        pred: torch.Tensor,
+        proto: torch.Tensor,
+        xyxy: torch.Tensor,
+        area: torch.Tensor,
+        covered: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mask loss of one image as in the base class, but also just outside the boxes.
 
@@ -104,10 +116,14 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
             Boxes in prototype pixels.
         area : Tensor, shape (N,)
             Their share of the image, which divides the sum so that small objects count as much as large ones.
+        covered : Tensor, shape (h, w), optional
+            How much of each pixel belongs to any instance, in [0, 1].
         """
         loss = functional.binary_cross_entropy_with_logits(
             torch.einsum("in,nhw->ihw", pred, proto), gt_mask, reduction="none"
         )
+        if covered is not None and self.neighbour_weight:
+            loss = loss * (1 + self.neighbour_weight * (covered - gt_mask))
         margin = self.mask_margin * (xyxy[:, 2:] - xyxy[:, :2])
         grown = torch.cat([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], dim=1)
         inside: torch.Tensor = _CROP(loss, grown)
@@ -140,9 +156,11 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
                 anchors = anchors[torch.randperm(len(anchors), generator=self.generator)[: self.masks_per_image]]
             if len(anchors):
                 boxes = target_bboxes[image, anchors] * scale
-                target = masks[first : first + instances][target_gt_idx[image, anchors]]
+                present = masks[first : first + instances]
+                target = present[target_gt_idx[image, anchors]]
                 area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (width * height)).clamp(min=1e-5)
-                total = total + self.single_mask_loss(target, pred_masks[image, anchors], proto[image], boxes, area)
+                coefficients, covered = pred_masks[image, anchors], present.amax(0)
+                total = total + self.single_mask_loss(target, coefficients, proto[image], boxes, area, covered)
                 count += len(anchors)
             first += instances
         return total / max(count, 1)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fastsam_core.errors import AnnotationError
+from fastsam_core.training.photometric import is_coloured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +28,7 @@ Domain = Literal["photo", "micro"]
 
 FULL_WEIGHT = 255
 """Background weight 1.0 in the uint8 weight maps."""
+_BRIGHT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class SourceSpec:
         The whole source is validation data.
     guess : bool
         Regions that nobody annotated, guessed by `regions.stable_regions`, are targets too.
+    crowd : bool
+        Cells, all annotated: copies of them may be set beside others.
+    balance : bool
+        Rare kinds of pictures (`stain_of`) are drawn more often than they occur.
     """
 
     name: str
@@ -62,6 +68,8 @@ class SourceSpec:
     paste: bool = False
     held_out: bool = False
     guess: bool = False
+    crowd: bool = False
+    balance: bool = False
 
 
 SOURCES: tuple[SourceSpec, ...] = (
@@ -77,8 +85,8 @@ SOURCES: tuple[SourceSpec, ...] = (
     SourceSpec("rock_grains", 0.02, 0.15, "photo"),
     SourceSpec("mushrooms", 0.02, 0.5, "photo"),
     SourceSpec("hbn_flakes", 0.04, 0.05, "micro", partial=True),
-    SourceSpec("dsb2018", 0.20, 1.0, "micro"),
-    SourceSpec("usiigaci_phase", 0.08, 0.7, "micro"),
+    SourceSpec("dsb2018", 0.24, 1.0, "micro", crowd=True, balance=True),
+    SourceSpec("usiigaci_phase", 0.08, 0.7, "micro", crowd=True),
     SourceSpec("dhcn_indoor", 0.0, 0.15, "photo", held_out=True),
     SourceSpec("fruits_nuts", 0.0, 0.03, "photo", partial=True, held_out=True),
     SourceSpec("weld_defects", 0.0, 0.03, "photo", partial=True, held_out=True),
@@ -128,6 +136,13 @@ def split_of(source: SourceSpec, stem: str, val_fraction: float = 0.12) -> Split
         return "val"
     digest = hashlib.sha256(f"{source.name}/{stem}".encode()).digest()
     return "val" if int.from_bytes(digest[:4], "big") / 2**32 < val_fraction else "train"
+
+
+def stain_of(image: NDArray[np.uint8]) -> str:
+    """Tell images of nuclei apart: dark gray ones, bright gray ones, and coloured ones."""
+    if is_coloured(image):
+        return "stained"
+    return "fluorescence" if image.mean() < _BRIGHT else "brightfield"
 
 
 def stack_layers(

@@ -28,7 +28,9 @@ LOGGER = logging.getLogger(__name__)
 LONGEST_STEP_S = 20.0
 """Longer steps were paused; the excess does not count as training time."""
 MASK_MARGIN = 0.2
-"""How far beyond the boxes the built-in model learns its masks, see `SegmentationLoss`."""
+NEIGHBOUR_WEIGHT = 2.0
+"""How far beyond the boxes the built-in model learns its masks, and how much more a neighbour's pixels weigh, see
+`SegmentationLoss`."""
 
 
 class TrainingError(FastSAMError, RuntimeError):
@@ -57,8 +59,8 @@ class TrainConfig:
         1, or 2 to share each batch with a `GradientHelper`.
     freeze_norm : bool
         Keep the statistics of batch normalisation as they are, also outside the decay phase.
-    mask_margin : float
-        How far beyond the boxes masks are learnt, see `SegmentationLoss`.
+    mask_margin, neighbour_weight : float
+        How far beyond the boxes masks are learnt, and how much more a neighbour's pixels weigh, see `SegmentationLoss`.
     stream : StreamConfig
         The data.
     """
@@ -76,6 +78,7 @@ class TrainConfig:
     processes: int = 2
     freeze_norm: bool = False
     mask_margin: float = 0.0
+    neighbour_weight: float = 0.0
     stream: StreamConfig = field(default_factory=StreamConfig)
 
 
@@ -121,7 +124,7 @@ class Trainer:
             betas=(0.9, 0.99),
             fused=True,
         )
-        self.loss = SegmentationLoss(self.network, 80, config.mask_margin)
+        self.loss = SegmentationLoss(self.network, 80, config.mask_margin, config.neighbour_weight)
         self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.step = 0
         self.images = 0

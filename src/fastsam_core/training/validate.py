@@ -23,7 +23,7 @@ from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.training.baselines import BASELINES
 from fastsam_core.training.scoring import Case, Scores, evaluate_groups, truth_of
-from fastsam_core.training.sources import SOURCES, SourceSpec, load_source
+from fastsam_core.training.sources import SOURCES, SourceSpec, load_source, stain_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("fastsam_core.training.validate")
 LOWEST_CONF = 0.02
 MOST_MASKS = 1000
-_GRAY_SPREAD = 8
-_BRIGHT = 100.0
 _WORTH_IT = 0.005
 """A larger test size has to add this much to the mean of the figures to be recommended."""
 
@@ -85,13 +83,6 @@ class Row:
 def cases_of(samples: Iterable[LabelledImage], *, by_stain: bool = False) -> list[Case]:
     """Turn labelled images into cases, of microscopes by what they look like."""
     return [Case(s.image, (truth_of(s),), stain_of(s.image) if by_stain else "") for s in samples]
-
-
-def stain_of(image: NDArray[np.uint8]) -> str:
-    """Tell images of nuclei apart: dark gray ones, bright gray ones, and coloured ones."""
-    if int(np.ptp(image[::4, ::4].astype(np.int16), axis=2).max()) > _GRAY_SPREAD:
-        return "stained"
-    return "fluorescence" if image.mean() < _BRIGHT else "brightfield"
 
 
 def bsds_cases(folder: Path, split: str, most: int | None) -> Iterator[Case]:

@@ -68,6 +68,24 @@ def test_mask_margin_teaches_what_is_beside_the_box(tmp_path: Path, margin: floa
     assert (float(values[0]) > 1) == (margin > 0)
 
 
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_neighbours_pixels_weigh_more(tmp_path: Path, weight: float) -> None:
+    loss = Trainer(TrainConfig(processes=1, mask_margin=0.5, neighbour_weight=weight), tmp_path).loss
+    box = torch.tensor([[4.0, 4.0, 12.0, 12.0]])
+    target = torch.zeros(1, 16, 16)
+    target[:, 4:12, 4:12] = 1
+    covered = target[0].clone()
+    covered[4:12, :4] = 1  # a neighbour at the left, nothing at the right
+    into_neighbour, into_nothing = (torch.where(target > 0, 20.0, -20.0) for _ in range(2))
+    into_neighbour[:, 4:12, 1:4] = 20
+    into_nothing[:, 4:12, 12:15] = 20
+    values = [
+        float(loss.single_mask_loss(target, torch.ones(1, 1), proto, box, torch.ones(1), covered))
+        for proto in (into_neighbour, into_nothing)
+    ]
+    assert values[0] == pytest.approx((1 + weight) * values[1], rel=1e-3)
+
+
 def test_loss_falls_on_one_batch(tmp_path: Path, stream: BatchStream) -> None:
     trainer = Trainer(CONFIG, tmp_path)
     batch = stream[0]
