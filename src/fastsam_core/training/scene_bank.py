@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,14 @@ LOGGER = logging.getLogger(__name__)
 SIDES_PX = (384, 512, 640)
 
 
-def _draw(folder: Path, seed: int) -> Path:
+def _path(folder: Path, seed: int) -> Path:
+    return folder / f"{seed:06d}.png"
+
+
+def _draw(folder: Path, seed: int) -> None:
     import cv2
 
-    path = folder / f"{seed:06d}.png"
-    if path.is_file() and path.with_suffix(".ids.png").is_file():
-        return path
+    path = _path(folder, seed)
     cv2.setNumThreads(1)
     side = SIDES_PX[seed % len(SIDES_PX)]
     scene = generate_scene(seed, (side, side))
@@ -33,7 +36,6 @@ def _draw(folder: Path, seed: int) -> Path:
     quick = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     cv2.imwrite(str(path.with_suffix(".ids.png")), np.moveaxis(layers, 0, -1), quick)
     cv2.imwrite(str(path), scene.image[..., ::-1], quick)
-    return path
 
 
 def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int = 2) -> list[LabelledImage]:
@@ -59,10 +61,14 @@ def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int 
 
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(first_seed, first_seed + count)
-    with ProcessPoolExecutor(workers) as pool:
-        paths = list(pool.map(_draw, [folder] * count, seeds, chunksize=8))
+    # the image is written last
+    missing = [seed for seed in seeds if not _path(folder, seed).is_file()]
+    if missing:
+        # not forked: a copy of a process that has used OpenMP threads waits for them for ever
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_draw, [folder] * len(missing), missing, chunksize=8))
     bank = []
-    for path in paths:
+    for path in (_path(folder, seed) for seed in seeds):
         bgr = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
         ids = np.asarray(cv2.imread(str(path.with_suffix(".ids.png")), cv2.IMREAD_UNCHANGED), np.uint16)
         image, layers = np.ascontiguousarray(bgr[..., ::-1]), np.ascontiguousarray(np.moveaxis(ids, -1, 0))
