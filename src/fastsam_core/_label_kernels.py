@@ -83,21 +83,25 @@ def assign(
 
 @njit
 def changes(
-    plane: NDArray[Any], runs: Runs, offsets: Offsets, ids: Ids, owners: NDArray[np.int32], y0: int, x0: int
+    plane: NDArray[Any],
+    runs: Runs,
+    order: NDArray[np.int64],
+    mask_of_run: NDArray[np.int64],
+    ids: Ids,
+    owners: NDArray[np.int32],
+    y0: int,
+    x0: int,
 ) -> tuple[Ids, Ids, Ids]:
-    """Return rows, columns and new labels of the pixels that :func:`assign` changes."""
-    count = 0
-    for filling in range(2):
-        if filling:
-            rows, columns, values = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
-        at = 0
-        for i in range(ids.shape[0]):
-            for r in range(offsets[i], offsets[i + 1]):
-                y = runs[r, 0]
-                for x in range(runs[r, 1], runs[r, 2]):
-                    if owners[y - y0, x - x0] == i + 1 and plane[y, x] != ids[i]:
-                        if filling:
-                            rows[at], columns[at], values[at] = y, x, ids[i]
-                        at += 1
-        count = at
-    return rows, columns, values
+    """Return rows, columns and new labels of the pixels that :func:`assign` changes, looking at the runs in `order`."""
+    most = np.int64(0)
+    for r in order:
+        most += runs[r, 2] - runs[r, 1]
+    rows, columns, values = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    at = 0
+    for r in order:
+        y, i = runs[r, 0], mask_of_run[r]
+        for x in range(runs[r, 1], runs[r, 2]):
+            if owners[y - y0, x - x0] == i + 1 and plane[y, x] != ids[i]:
+                rows[at], columns[at], values[at] = y, x, ids[i]
+                at += 1
+    return rows[:at].copy(), columns[:at].copy(), values[:at].copy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,32 @@ from numpy.typing import NDArray
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from fastsam_core.masks import Masks
 
-__all__ = ["Edit", "Overlap", "check_ids", "plan_commit", "plan_delete", "plan_merge", "plan_split", "without_gaps"]
+__all__ = [
+    "Edit",
+    "Overlap",
+    "check_ids",
+    "commit_steps",
+    "outcome",
+    "plan_commit",
+    "plan_delete",
+    "plan_merge",
+    "plan_split",
+    "without_gaps",
+]
 
 Overlap = Literal["keep", "steal", "fill"]
 Labels2D = NDArray[Any]
+_T = TypeVar("_T")
 
 _TAKEN_SHARE = 0.1
 """With "keep", a candidate is left out if existing labels cover more than this share of it."""
+
+_STEP_MASKS, _STEP_RUNS = 2_000, 50_000
+"""How much is planned between two looks at whether to go on; some hundredths of a second."""
 
 _MOSTLY = 0.5
 """Merge and delete take the labels that lie in the candidates with more than this share of their pixels."""
@@ -111,24 +126,80 @@ def plan_commit(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Over
     -------
     Edit
     """
+    return outcome(commit_steps(plane, masks, ids, overlap))
+
+
+def outcome(steps: Generator[object, None, _T]) -> _T:
+    """Go all steps at once and return what they lead to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("_T", end.value)
+
+
+def commit_steps(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Overlap) -> Generator[float, None, Edit]:
+    """Plan like :func:`plan_commit`, some thousand masks at a time, so that it can be watched and given up.
+
+    Yields
+    ------
+    float
+        The share of the work that is done, up to 1.
+
+    Returns
+    -------
+    Edit
+        Its pixels come row after row, which is the fastest order to write them in. Of no use if `plane` was changed
+        meanwhile.
+    """
     from fastsam_core._label_kernels import assign, changes, overlaps
 
     y0, y1, x0, x1 = _window(masks)
     orders: dict[str, NDArray[Any]] = {"keep": -masks.scores, "fill": masks.areas_px, "steal": -masks.areas_px}
-    wanted = np.asarray(ids, np.int64)
+    wanted, plane, runs, offsets = np.asarray(ids, np.int64), np.asarray(plane), masks.runs, masks.offsets
     owners = np.zeros((y1 - y0, x1 - x0), np.int32)
-    what = (np.asarray(plane), masks.runs, masks.offsets, wanted)
-    found, counts = overlaps(*what)
+    mask_of_run = np.repeat(np.arange(len(masks)), np.diff(offsets))
+    by_place = np.lexsort((runs[:, 1], runs[:, 0]))
+    by_mask = _stretches(len(masks), _STEP_MASKS)
+    by_run = _stretches(len(runs), _STEP_RUNS)
+    ticks = iter(np.linspace(0, 1, 1 + 2 * len(by_mask) + len(by_run))[1:].tolist())
+
+    under: list[tuple[NDArray[np.int64], ...]] = []
+    for part in by_mask:
+        under.append(overlaps(plane, runs, offsets[part.start : part.stop + 1], wanted[part]))
+        yield next(ticks)
     order = np.argsort(orders[overlap], kind="stable")
     share = _TAKEN_SHARE if overlap == "keep" else 1.0
-    written = assign(*what, order, owners, y0, x0, overlap == "steal", share)
+    written = np.zeros(len(masks), bool)
+    for part in by_mask:
+        some = order[part]
+        written |= assign(plane, runs, offsets, wanted, some, owners, y0, x0, overlap == "steal", share)
+        yield next(ticks)
+    changed: list[tuple[NDArray[np.int64], ...]] = []
+    for part in by_run:
+        changed.append(changes(plane, runs, by_place[part], mask_of_run, wanted, owners, y0, x0))
+        yield next(ticks)
+
+    found, counts = (_joined([part[k] for part in under]) for k in range(2))
+    rows, columns, values = (_joined([part[k] for part in changed]) for k in range(3))
     labels, places = np.unique(found, return_inverse=True)
     sums = np.bincount(places, counts, len(labels)).astype(np.int64)
     return Edit(
-        *changes(*what, owners, y0, x0),
+        rows,
+        columns,
+        values,
         labels=tuple(np.where(written, wanted, 0).tolist()),
         conflicts=dict(zip(labels.tolist(), sums.tolist(), strict=True)),
     )
+
+
+def _stretches(count: int, length: int) -> list[slice]:
+    return [slice(start, min(start + length, count)) for start in range(0, count, length)]
+
+
+def _joined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Concatenate; one part alone is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
 
 
 def without_gaps(edit: Edit) -> Edit:
@@ -139,8 +210,10 @@ def without_gaps(edit: Edit) -> Edit:
     first = written[0] - next(k for k, label in enumerate(edit.labels) if label)
     renamed = dict(zip(written, range(first, first + len(written)), strict=True))
     old, new = np.array(sorted(renamed.items())).T
+    table = np.zeros(old[-1] - old[0] + 1, np.int64)
+    table[old - old[0]] = new
     labels = tuple(renamed.get(label, 0) for label in edit.labels)
-    return Edit(edit.rows, edit.columns, new[np.searchsorted(old, edit.values)], labels, edit.conflicts)
+    return Edit(edit.rows, edit.columns, table[edit.values - old[0]], labels, edit.conflicts)
 
 
 def _covered(plane: Labels2D, masks: Masks) -> tuple[Labels2D, NDArray[np.bool_], list[int], tuple[int, int]]:

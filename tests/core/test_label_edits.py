@@ -87,6 +87,13 @@ def test_a_commit_is_what_painting_one_mask_after_the_other_gives(data: st.DataO
         expected[painted] = ids[i]
         labels[i] = ids[i] if painted.any() else 0
     edit = edits.plan_commit(plane, Masks.from_dense(stack, scores), ids, overlap)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edits, "_STEP_MASKS", 1)
+        patch.setattr(edits, "_STEP_RUNS", 2)
+        steps = edits.commit_steps(plane, Masks.from_dense(stack, scores), ids, overlap)
+        assert list(edits.outcome(steps).values) == list(edit.values)
+    places = edit.rows * 11 + edit.columns
+    assert (np.diff(places // 11) >= 0).all(), "row after row"
     np.testing.assert_array_equal(applied(plane.astype(np.int64), edit), expected)
     assert edit.labels == tuple(labels)
     assert len(np.unique(edit.rows * 11 + edit.columns)) == len(edit)

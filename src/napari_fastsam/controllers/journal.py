@@ -202,14 +202,19 @@ class JournalController:
     def _on_written(self, name: str, masks: Masks, facts: dict[str, object]) -> None:
         if "filter" in self._last:
             self._write("filter", limits=self._last.pop("filter"))
+        plane = facts.pop("plane", self.session.plane)
+        encoded = facts.pop("rle") if "rle" in facts else masks.to_rle()
         parts = facts.pop("parts", None)
         if isinstance(parts, list):
             facts["parts"] = [
-                {"plane": self._plane(plane), "masks": part.to_rle(), "labels": list(labels)}
-                for plane, part, labels in parts
+                {"plane": self._plane(there), "masks": rle, "labels": list(labels)} for there, rle, labels in parts
             ]
         self._write(
-            name, plane=self._plane(self.session.plane), image_hw=list(masks.image_hw), masks=masks.to_rle(), **facts
+            name,
+            plane=self._plane(plane if isinstance(plane, Plane) else None),
+            image_hw=list(masks.image_hw),
+            masks=encoded,
+            **facts,
         )
 
     def _on_undone(self, what: str) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
 from fastsam_core import label_edits as edits
-from fastsam_core.errors import FastSAMError, ImageContentError, InvalidParameterError
+from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.label_edits import Edit, Overlap
-from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape, placed_like, same_pixels
-from napari_fastsam._notify import notices
+from napari_fastsam._notify import notices, warn
 from napari_fastsam.controllers.canvas import add_quietly, contains
+from napari_fastsam.controllers.label_writer import NEW_DTYPE, LabelWriter
+from napari_fastsam.controllers.planning import PlanRunner
+from napari_fastsam.models.commits import CommitTask, Order, Part, Planned, Scope, plan_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -22,38 +24,13 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
+    from fastsam_core.masks import Masks
     from napari_fastsam.controllers.session import Session
 
-Scope = Literal["picked", "shown"]
-"""What a commit takes: what is picked, or everything that is shown."""
+__all__ = ["LabelController", "label_geometry"]
 
-__all__ = ["Committed", "LabelController", "label_geometry"]
-
-_HISTORY = 100
-_NEW_DTYPE, _WIDE_DTYPE = np.uint16, np.int32
-"""Labels of new layers. napari draws 16 bit as they are; of 32 bit it makes a copy of 8 bit for every look at a plane,
-which takes a tenth of a second for 8192². Layers made here are widened when their ids no longer fit."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Committed:
-    """One step that was written, to be told from what was undone since.
-
-    Attributes
-    ----------
-    plane : Plane
-    labels : dict of int to int
-        Candidates and the labels they became.
-    indices : tuple of int64 ndarray
-        The first pixels that changed, as indices of the whole label array.
-    values : int64 ndarray
-        What they became.
-    """
-
-    plane: Plane
-    labels: dict[int, int]
-    indices: tuple[NDArray[np.int64], ...]
-    values: NDArray[np.int64]
+_AT_ONCE_PX = 150_000
+"""Commits of more pixels are planned in a worker; this many take less than 0.05 s."""
 
 
 def label_geometry(image: Any, channel_axis: int | None) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -82,41 +59,37 @@ class LabelController:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.target: Labels | None = None
+        self.planning = PlanRunner()
         self.overlap: Overlap = "keep"
         self.chosen_id: int | None = None
         self.whole_objects = False
+        self._writer: LabelWriter | None = None
         self._made: set[Hashable] = set()
-        self._highest: int | None = None
-        self._done: list[Committed] = []
-        self._undone: list[Committed] = []
-        self._writing = False
 
     # ---- target -------------------------------------------------------------------------------------------------
 
+    @property
+    def target(self) -> Labels | None:
+        """The layer that is committed into; None if the next commit makes a new one."""
+        return None if self._writer is None else self._writer.layer
+
     def set_target(self, layer: Labels | None) -> None:
         """Commit into this layer; None makes a new one at the next commit."""
-        if self.target is not None:
-            self.target.events.paint.disconnect(self._on_foreign_change)
-            self.target.events.data.disconnect(self._on_foreign_change)
-            self.target.bind_key("Control-Z", None)
-            self.target.bind_key("Control-Shift-Z", None)
-        self.target, self._highest = layer, None
-        self._done, self._undone = [], []
+        if self._writer is not None:
+            self._writer.close()
+            self._writer.layer.bind_key("Control-Z", None)
+            self._writer.layer.bind_key("Control-Shift-Z", None)
+        self._writer = None
         if layer is not None:
-            layer.events.paint.connect(self._on_foreign_change)
-            layer.events.data.connect(self._on_foreign_change)
+            self._writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
             layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
             layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
         self.target_changed.emit()
 
     def close(self) -> None:
-        """Let go of the layer; it stays as it is."""
+        """Let go of the layer; it stays as it is. What is being planned is given up."""
+        self.planning.cancel()
         self.set_target(None)
-
-    def _on_foreign_change(self, event: object = None) -> None:
-        if not self._writing:
-            self._highest = None
 
     def usable(self, layer: Any) -> str:
         """Return why a Labels layer cannot take labels of the image; "" if it can."""
@@ -141,129 +114,213 @@ class LabelController:
             return "its data are read-only"
         return ""
 
-    def _require_target(self) -> Labels:
-        target, viewer, image = self.target, self.session.viewer, self.session.image
+    def _current(self) -> LabelWriter | None:
+        """Return the writer of the target, if that is in the viewer and can be used; None if a new one is needed."""
+        writer, image = self._writer, self.session.image
         if image is None:
             raise ImageContentError("No image is chosen", remedy="open an image and choose it under 'Image'")
-        if target is not None and contains(viewer, target):
-            if reason := self.usable(target):
-                raise InvalidParameterError(
-                    f"'{target.name}' cannot take labels of '{image.name}': {reason}",
-                    remedy="choose 'New layer' or a Labels layer made from this image",
-                )
-            return target
+        if writer is None or not contains(self.session.viewer, writer.layer):
+            return None
+        if reason := self.usable(writer.layer):
+            raise InvalidParameterError(
+                f"'{writer.layer.name}' cannot take labels of '{image.name}': {reason}",
+                remedy="choose 'New layer' or a Labels layer made from this image",
+            )
+        return writer
+
+    def _require_target(self) -> LabelWriter:
+        """Return the writer of the target, which is made if there is none."""
+        writer, image = self._current(), self.session.image
+        if writer is not None:
+            return writer
         from napari.layers import Labels
 
         shape, transform = label_geometry(image, self.session.channel_axis)
         # napari looks at the pixels of a layer that is added when it is visible, and again when it is drawn
-        layer = Labels(np.zeros(shape, _NEW_DTYPE), name=f"{image.name} labels", visible=False, **transform)
-        add_quietly(viewer, layer, image)
+        name = f"{image.name if image is not None else 'FastSAM'} labels"
+        layer = Labels(np.zeros(shape, NEW_DTYPE), name=name, visible=False, **transform)
+        add_quietly(self.session.viewer, layer, image)
         layer.visible = True
         self._made.add(layer.unique_id)
         self.set_target(layer)
-        self._highest = 0
-        return layer
-
-    def _widen(self, target: Labels, highest: int) -> None:
-        """Make room for larger ids in a layer that was made here; its history stays."""
-        narrow = np.dtype(target.data.dtype)
-        if target.unique_id in self._made and narrow == _NEW_DTYPE and highest > np.iinfo(narrow).max:
-            wide = np.asarray(target.data).astype(_WIDE_DTYPE)
-            with target.events.data.blocker(self._on_foreign_change):
-                target.data = wide
+        return self._require_target()
 
     def next_id(self) -> int:
         """Return the label the next commit begins with."""
         if self.chosen_id is not None:
             return self.chosen_id
-        if self.target is None or not contains(self.session.viewer, self.target):
-            return 1
-        if self._highest is None:
-            self._highest = int(np.max(np.asarray(self.target.data), initial=0))
-        return self._highest + 1
+        writer = self._writer
+        return 1 if writer is None or not contains(self.session.viewer, writer.layer) else writer.highest + 1
 
     # ---- what would happen --------------------------------------------------------------------------------------
 
     def preview(self, indices: Sequence[int]) -> Callable[[], Edit] | None:
         """Return what plans to commit candidates of the plane, in any thread, without writing; None for nothing."""
-        candidates, plane, target = self.session.candidates, self.session.plane, self.target
+        candidates, plane, writer = self.session.candidates, self.session.plane, self._writer
         if candidates is None or plane is None or not indices:
             return None
-        if target is None or not contains(self.session.viewer, target) or self.usable(target):
+        if writer is None or not contains(self.session.viewer, writer.layer) or self.usable(writer.layer):
             return lambda: Edit(*(np.empty(0, np.int64),) * 3, labels=tuple(range(1, len(indices) + 1)))
-        labels, ids, overlap = self._labels_of(target, plane), self._ids(len(indices)), self.overlap
-        return lambda: edits.plan_commit(labels, candidates.masks[list(indices)], ids, overlap)
+        ids, overlap = self._ids(len(indices), self.chosen_id), self.overlap
+        return lambda: edits.plan_commit(writer.labels_of(plane), candidates.masks[list(indices)], ids, overlap)
 
-    def _ids(self, count: int) -> list[int]:
-        first = self.next_id()
-        return [first] * count if self.chosen_id is not None else [first + k for k in range(count)]
+    def is_large(self, indices: Sequence[int]) -> bool:
+        """Tell whether planning to commit these takes so long that it is for a thread."""
+        candidates = self.session.candidates
+        return candidates is not None and int(candidates.masks.areas_px[list(indices)].sum()) > _AT_ONCE_PX
 
-    def _labels_of(self, target: Labels, plane: Plane) -> NDArray[Any]:
-        index: list[Any] = [0 if place is None else place for place in plane.index]
-        for axis in plane.axes_yx:
-            index[axis] = slice(None)
-        return np.asarray(target.data[tuple(index)])
+    def _ids(self, count: int, chosen: int | None) -> list[int]:
+        first = self.next_id() if chosen is None else chosen
+        return list(range(first, first + count)) if chosen is None else [first] * count
 
-    # ---- writing ------------------------------------------------------------------------------------------------
+    # ---- commits ------------------------------------------------------------------------------------------------
 
     def commit(self, indices: Sequence[int], *, scope: Scope = "picked") -> int:
-        """Write candidates of the plane as labels, one undo step; return how many were written."""
+        """Write candidates of the plane as labels, one undo step.
+
+        A large commit is planned in a worker and written when that is done.
+
+        Returns
+        -------
+        int
+            How many were written; 0 as long as they are being planned.
+        """
         with notices():
-            return self._commit(list(indices), scope)
+            order = self._order(list(indices), scope)
+            task = self._task(order)
+            if task.area_px <= _AT_ONCE_PX:
+                return self._write_planned(task, edits.outcome(plan_steps(task)))
+            if self.planning.running:
+                raise InvalidParameterError(
+                    "Another commit is being planned", remedy="wait until its labels are written, or cancel it"
+                )
+            self._plan(order)
         return 0
 
-    def _commit(self, indices: list[int], scope: Scope) -> int:
+    def _order(self, indices: list[int], scope: Scope) -> Order:
         session = self.session
-        candidates, plane = session.candidates, session.plane
-        if candidates is None or plane is None or not indices:
+        candidates, plane, image = session.candidates, session.plane, session.image
+        if candidates is None or plane is None or image is None or not indices:
             raise ImageContentError(
                 "Nothing is picked",
                 remedy="click objects with the hover tool, add prompts, or select rows of the table",
             )
-        target = self._require_target()
-        if self.whole_objects and plane in session.links:
-            return self._commit_objects(target, plane, indices)
-        ids = self._ids(len(indices))
-        masks = candidates.masks[indices]
-        edit = edits.plan_commit(self._labels_of(target, plane), masks, ids, self.overlap)
-        if self.chosen_id is None:
-            edit = edits.without_gaps(edit)
-        labels = {i: label for i, label in zip(indices, edit.labels, strict=True) if label}
-        self._write(target, [(plane, edit)], labels)
-        facts: dict[str, object] = {"labels": list(edit.labels), "overlap": self.overlap, "scope": scope}
-        if scope == "picked":
-            facts["causes"] = session.causes(indices)
-        self.written.emit("commit", masks, facts)
-        session.mark_committed(plane, labels)
-        return len(labels)
+        whole = self.whole_objects and plane in session.links
+        return Order(
+            image_id=image.unique_id,
+            plane=plane,
+            candidates=candidates,
+            indices=tuple(indices),
+            causes=tuple(session.causes(indices)) if scope == "picked" or whole else (),
+            known=frozenset(session.committed),
+            scope=scope,
+            overlap=self.overlap,
+            chosen_id=self.chosen_id,
+            whole=whole,
+        )
 
-    def _commit_objects(self, target: Labels, plane: Plane, indices: list[int]) -> int:
-        """Write the linked objects of these candidates in all planes of the stack."""
+    def _task(self, order: Order) -> CommitTask:
+        """Say which labels the candidates get, as things are now."""
+        writer = self._current()
+        parts = self._linked_parts(order) if order.whole else self._plain_parts(order)
+        if writer is not None:
+            read = writer.labels_of
+        else:
+            shape = order.candidates.masks.image_hw
+
+            def read(plane: Plane) -> NDArray[Any]:
+                return np.zeros(shape, NEW_DTYPE)
+
+        return CommitTask(order, parts, read)
+
+    def _plain_parts(self, order: Order) -> tuple[Part, ...]:
+        ids = self._ids(len(order.indices), order.chosen_id)
+        return (Part(order.plane, order.candidates, order.indices, tuple(ids)),)
+
+    def _linked_parts(self, order: Order) -> tuple[Part, ...]:
+        """Find the linked objects of the candidates in all planes of the stack."""
         session = self.session
-        objects = [int(session.links[plane][i]) for i in indices if i < len(session.links[plane])]
-        label_of = dict(zip(dict.fromkeys(objects), self._ids(len(objects)), strict=False))
-        parts: list[tuple[Plane, Edit]] = []
-        written: list[tuple[Plane, Masks, tuple[int, ...]]] = []
-        for other, links in session.links.items():
-            candidates = session.pool.get(other)
+        objects = self._objects(order)
+        label_of = dict(zip(dict.fromkeys(objects), self._ids(len(objects), order.chosen_id), strict=False))
+        parts = []
+        for plane, links in session.links.items():
+            candidates = session.pool.get(plane)
             if candidates is None:
                 continue
             keep = session.filters.keep(candidates.columns)
-            chosen = [i for i in range(len(links)) if int(links[i]) in label_of and (keep[i] or other == plane)]
-            if not chosen:
-                continue
-            ids = [label_of[int(links[i])] for i in chosen]
-            masks = candidates.masks[chosen]
-            edit = edits.plan_commit(self._labels_of(target, other), masks, ids, self.overlap)
-            parts.append((other, edit))
-            written.append((other, masks, edit.labels))
-            session.mark_committed(other, {i: n for i, n in zip(chosen, edit.labels, strict=True) if n})
-        self._write(target, parts, {})
-        here = session.candidates
-        masks = here.masks[indices] if here is not None else Masks.empty((1, 1))
-        facts = {"labels": [label_of[o] for o in objects], "overlap": self.overlap, "parts": written}
-        self.written.emit("commit", masks, {**facts, "causes": session.causes(indices)})
-        return len(label_of)
+            chosen = [i for i in range(len(links)) if int(links[i]) in label_of and (keep[i] or plane == order.plane)]
+            if chosen:
+                ids = tuple(label_of[int(links[i])] for i in chosen)
+                parts.append(Part(plane, candidates, tuple(chosen), ids))
+        return tuple(parts)
+
+    def _objects(self, order: Order) -> list[int]:
+        links = self.session.links[order.plane]
+        return [int(links[i]) for i in order.indices if i < len(links)]
+
+    def _plan(self, order: Order) -> None:
+        task, writer = self._task(order), self._current()
+        version = 0 if writer is None else writer.version
+
+        def on_planned(planned: Planned) -> None:
+            with notices():
+                if reason := self._void(task, writer):
+                    warn(f"Nothing was committed: {reason}. Remedy: commit again.")
+                elif self._current() is not writer or (writer is not None and writer.version != version):
+                    self._plan_again(order)
+                else:
+                    self._write_planned(task, planned)
+
+        self.planning.start(task, on_planned)
+
+    def _plan_again(self, order: Order) -> None:
+        """Plan anew, with the labels as they are now and without candidates that were committed meanwhile."""
+        done = set(self.session.committed_on(order.plane)) - order.known
+        places = [k for k, index in enumerate(order.indices) if index not in done]
+        if places:
+            indices = tuple(order.indices[k] for k in places)
+            causes = tuple(order.causes[k] for k in places) if order.causes else ()
+            self._plan(replace(order, indices=indices, causes=causes))
+
+    def _void(self, task: CommitTask, writer: LabelWriter | None) -> str:
+        """Return why a plan is worth nothing any more; "" if it can be written, or made again."""
+        session = self.session
+        if session.image is None or session.image.unique_id != task.order.image_id:
+            return "another image was chosen while it was planned"
+        if writer is not None and (self._writer is not writer or not contains(session.viewer, writer.layer)):
+            return f"'{writer.layer.name}' was removed, or another target chosen, while it was planned"
+        for part in task.parts:
+            now = session.pool.get(part.plane)
+            if now is None or not (now is part.candidates or now.begins_with(part.candidates)):
+                return "the candidates changed while it was planned"
+        return ""
+
+    def _write_planned(self, task: CommitTask, planned: Planned) -> int:
+        session, order = self.session, task.order
+        marks = tuple((piece.part.plane, piece.marks) for piece in planned.parts)
+        self._require_target().write([(piece.part.plane, piece.edit) for piece in planned.parts], marks)
+        facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
+        if order.whole:
+            pairs = [(i, label) for part in task.parts for i, label in zip(self._links(part), part.ids, strict=True)]
+            label_of, objects = dict(pairs), self._objects(order)
+            facts["labels"] = [label_of[n] for n in objects if n in label_of]
+            facts["parts"] = [(piece.part.plane, piece.rle, piece.edit.labels) for piece in planned.parts]
+            count = len(set(objects))
+        else:
+            facts |= {"labels": list(planned.parts[0].edit.labels), "scope": order.scope}
+            count = len(marks[0][1])
+        if order.causes:
+            facts["causes"] = list(order.causes)
+        self.written.emit("commit", planned.masks, facts)
+        for plane, labels in marks:
+            session.mark_committed(plane, labels)
+        return count
+
+    def _links(self, part: Part) -> list[int]:
+        links = self.session.links[part.plane]
+        return [int(links[i]) for i in part.indices]
+
+    # ---- edits --------------------------------------------------------------------------------------------------
 
     def _edit(self, name: str, indices: Sequence[int], plan: Callable[[NDArray[Any], Masks], Edit]) -> None:
         with notices():
@@ -272,10 +329,10 @@ class LabelController:
                 raise ImageContentError(
                     "Nothing is picked", remedy="pick the candidates that lie on the labels you mean, then try again"
                 )
-            target = self._require_target()
+            writer = self._require_target()
             masks = candidates.masks[list(indices)]
-            edit = plan(self._labels_of(target, plane), masks)
-            self._write(target, [(plane, edit)], {})
+            edit = plan(writer.labels_of(plane), masks)
+            writer.write([(plane, edit)])
             facts = {"labels": list(edit.labels), "causes": self.session.causes(indices)}
             self.written.emit(name, masks, facts)
 
@@ -294,73 +351,26 @@ class LabelController:
 
     def labels_of(self, plane: Plane) -> NDArray[Any]:
         """Return the labels of a plane in the target, which is made if there is none."""
-        return self._labels_of(self._require_target(), plane)
+        return self._require_target().labels_of(plane)
 
     def write_edit(self, plane: Plane, edit: Edit) -> None:
         """Write a prepared edit (the journal's)."""
-        self._write(self._require_target(), [(plane, edit)], {})
-
-    def _write(self, target: Labels, parts: list[tuple[Plane, Edit]], labels: dict[int, int]) -> None:
-        changed = [(plane, edit) for plane, edit in parts if len(edit)]
-        if not changed:
-            return
-        values = np.concatenate([edit.values for _, edit in changed])
-        indices = tuple(np.concatenate(axis) for axis in zip(*(_full(p, e) for p, e in changed), strict=True))
-        highest = self._highest
-        self._widen(target, int(values.max()))
-        edits.check_ids(np.dtype(target.data.dtype), int(values.max()))
-        self._writing = True
-        try:
-            with target.block_history():
-                target.data_setitem(indices, values.astype(target.data.dtype))
-        except (OSError, ValueError, TypeError, IndexError) as error:
-            raise FastSAMError(
-                f"'{target.name}' could not be written",
-                actual=f"{type(error).__name__}: {error}",
-                remedy="choose 'New layer' as target",
-            ) from error
-        finally:
-            self._writing = False
-        if highest is not None:
-            self._highest = max(highest, int(values.max()))
-        sample = slice(0, 16)
-        kept = Committed(changed[0][0], labels, tuple(axis[sample] for axis in indices), values[sample])
-        self._done = [*self._done, kept][-_HISTORY:]
-        self._undone = []
+        self._require_target().write([(plane, edit)])
 
     # ---- undo ---------------------------------------------------------------------------------------------------
 
     def undo(self) -> None:
         """Undo the last step of the target's history, be it a commit or a stroke of the user's brush."""
-        if self.target is None or not contains(self.session.viewer, self.target):
-            return
-        self.target.undo()
-        self._highest = None
-        if self._done and not self._is_there(self._done[-1]):
-            step = self._done.pop()
-            self._undone.append(step)
-            self.session.unmark_committed(step.plane, step.labels)
+        writer = self._writer
+        if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
+            for plane, labels in step.marks:
+                self.session.unmark_committed(plane, labels)
             self.undone.emit("undo")
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        if self.target is None or not contains(self.session.viewer, self.target):
-            return
-        self.target.redo()
-        self._highest = None
-        if self._undone and self._is_there(self._undone[-1]):
-            step = self._undone.pop()
-            self._done.append(step)
-            self.session.mark_committed(step.plane, step.labels)
+        writer = self._writer
+        if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
+            for plane, labels in step.marks:
+                self.session.mark_committed(plane, labels)
             self.undone.emit("redo")
-
-    def _is_there(self, step: Committed) -> bool:
-        data: Any = self.target.data if self.target is not None else np.zeros((1,) * len(step.indices))
-        return bool(np.array_equal(np.asarray(data[step.indices]), step.values))
-
-
-def _full(plane: Plane, edit: Edit) -> tuple[NDArray[np.int64], ...]:
-    """Return the edit's pixels as indices of the whole label array."""
-    index = [np.full(len(edit), 0 if place is None else place, np.int64) for place in plane.index]
-    index[plane.axes_yx[0]], index[plane.axes_yx[1]] = edit.rows, edit.columns
-    return tuple(index)

@@ -109,6 +109,10 @@ class Session:
         plane = self._find_plane()
         if plane != self.plane or force or event is None or getattr(event, "type", "") in _PLACING_EVENTS:
             self.plane = plane
+            # whoever hears of the plane may ask for its candidates at once
+            self._by_hand.clear()
+            self.picks = ()
+            self._filter()
             self.plane_changed.emit()
             self._new_candidates()
 
@@ -299,9 +303,11 @@ class Session:
     @property
     def committed(self) -> dict[int, int]:
         """Candidates of the plane that were committed, and their labels."""
-        if self.image is None or self.plane is None:
-            return {}
-        return self._committed.get((self.image.unique_id, self.plane), {})
+        return {} if self.plane is None else self.committed_on(self.plane)
+
+    def committed_on(self, plane: Plane) -> dict[int, int]:
+        """Return which candidates of any plane of the image were committed, and their labels."""
+        return {} if self.image is None else self._committed.get((self.image.unique_id, plane), {})
 
     def mark_committed(self, plane: Plane, labels: dict[int, int]) -> None:
         """Remember which candidates of a plane became which labels."""

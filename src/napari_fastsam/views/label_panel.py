@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QProgressBar, QSpinBox, QVBoxLayout, QWidget
 
 from napari_fastsam._notify import notices
 from napari_fastsam.models import export
 from napari_fastsam.views.layer_combo import LayerCombo
-from napari_fastsam.views.parts import button, form, hint, row_of
+from napari_fastsam.views.parts import button, form, hint, painted_later, row_of
 
 if TYPE_CHECKING:
     from fastsam_core.label_edits import Edit, Overlap
@@ -37,7 +37,8 @@ _EXPORTS = (
 )
 _MAX_ID = 2**31 - 1
 _LATER_MS = 400
-"""What would become of everything that is shown is looked up when the sliders have come to rest."""
+"""What would become of very many candidates is looked up when the sliders have come to rest."""
+_COMMIT_SHOWN = "Commit all shown"
 
 
 class LabelPanel(QWidget):
@@ -71,10 +72,14 @@ class LabelPanel(QWidget):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(_LATER_MS)
-        self._later.timeout.connect(self._preview_shown)
+        self._later.timeout.connect(self._preview_many)
         self._planning = False
+        self._asked = 0
         self.commit_button = button("Commit picked  [K]", "Write the picked candidates as labels", self.commit_picked)
-        self.all_button = button("Commit all shown", "Write every candidate that is shown as labels", self.commit_shown)
+        self.all_button = button(_COMMIT_SHOWN, "Write every candidate that is shown as labels", self._commit_or_cancel)
+        self.progress = QProgressBar()
+        self.progress.setRange(0, 100)
+        self.progress.hide()
         export_button = button("Export", "Save the labels as TIFF, COCO JSON or a table of measurements")
         menu = QMenu(export_button)
         for text, suffix, pattern in _EXPORTS:
@@ -93,6 +98,7 @@ class LabelPanel(QWidget):
         layout.addWidget(self.whole)
         layout.addWidget(self.preview)
         layout.addWidget(row_of(self.commit_button, self.all_button))
+        layout.addWidget(self.progress)
         layout.addWidget(
             row_of(
                 button("Merge", "One label of those that lie in the picked candidates", lambda: self._edit("merge")),
@@ -108,6 +114,8 @@ class LabelPanel(QWidget):
         session.selection_changed.connect(self.show_preview)
         session.candidates_changed.connect(self._on_candidates)
         labels.target_changed.connect(self._on_target)
+        labels.planning.running_changed.connect(self._on_running)
+        labels.planning.progress.connect(self._on_progress)
 
     def _on_options(self, value: object = None) -> None:
         self.labels.overlap = cast("Overlap", self.overlap.currentData())
@@ -126,39 +134,43 @@ class LabelPanel(QWidget):
     def show_preview(self) -> None:
         """Say what a commit would do."""
         picked = self.session.selected
+        self._asked += 1
         self.commit_button.setText(f"Commit {len(picked)}  [K]" if picked else "Commit picked  [K]")
         target = self.labels.target
         if target is not None and (reason := self.labels.usable(target)):
             self.preview.setText(f"'{target.name}' cannot be used: {reason}.")
-        elif picked:
+        elif picked and not self.labels.is_large(picked):
             plan = self.labels.preview(picked)
             self.preview.setText("" if plan is None else self._consequences(plan()))
         else:
-            self.preview.setText("Nothing is picked.")
+            self.preview.setText(f"{len(picked)} picked." if picked else "Nothing is picked.")
             self._later.start()
 
-    def _preview_shown(self) -> None:
-        """Find out what committing everything would do: thousands of masks, so in a thread, one at a time."""
+    def _preview_many(self) -> None:
+        """Find out what committing what is picked, or everything, would do: in a thread, one at a time."""
         from napari.qt.threading import create_worker
 
-        plan = None if self.session.selected else self.labels.preview(self._shown())
+        picked = self.session.selected
+        plan = self.labels.preview(picked or self._shown())
         if plan is None:
             return
-        if self._planning:
+        if self._planning or self.labels.planning.running:
             self._later.start()
             return
+        asked, begin = self._asked, "" if picked else "Nothing is picked. All shown: "
+
+        def on_planned(edit: Edit) -> None:
+            if self._asked == asked:
+                self.preview.setText(begin + self._consequences(edit))
+
         worker = create_worker(plan, _start_thread=False)
-        worker.returned.connect(self._on_planned)
+        worker.returned.connect(on_planned)
         worker.finished.connect(self._on_plan_finished)
         self._planning = True
         worker.start()
 
     def _on_plan_finished(self) -> None:
         self._planning = False
-
-    def _on_planned(self, plan: Edit) -> None:
-        if not self.session.selected and not self._later.isActive():
-            self.preview.setText(f"Nothing is picked. All shown: {self._consequences(plan)}")
 
     def _consequences(self, plan: Edit) -> str:
         left_out = sum(1 for label in plan.labels if not label)
@@ -182,6 +194,21 @@ class LabelPanel(QWidget):
     def commit_shown(self) -> None:
         """Commit everything that is shown and not committed yet."""
         self.labels.commit(self._shown(), scope="shown")
+
+    def _commit_or_cancel(self) -> None:
+        if self.labels.planning.running:
+            self.labels.planning.cancel()
+        else:
+            self.commit_shown()
+
+    def _on_running(self, running: bool) -> None:
+        self.all_button.setText("Cancel" if running else _COMMIT_SHOWN)
+        self.progress.setVisible(running)
+
+    def _on_progress(self, text: str, share: float) -> None:
+        with painted_later(self.progress):
+            self.progress.setValue(round(100 * share))
+            self.progress.setFormat(f"{text} · %p %")
 
     def _edit(self, name: str) -> None:
         picked = self.session.selected or [pick.candidate for pick in self.session.picks]
