@@ -18,7 +18,7 @@ from fastsam_core._jit import njit
 if TYPE_CHECKING:
     from fastsam_core._upsampling import KnotAxis
 
-__all__ = ["count_cells", "decode_runs"]
+__all__ = ["count_cells", "count_cut_cells", "decode_runs"]
 
 _LIMIT = np.float32(1e30)
 _FIRST_CAPACITY = 4096
@@ -272,3 +272,51 @@ def count_cells(
                     for x in range(logits.shape[1]):
                         counts[i, t] += logits[y, x] > logit_thresholds[t]
     return counts
+
+
+@njit
+def count_cut_cells(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    windows_xyxy: npt.NDArray[np.int32],
+    depths: npt.NDArray[np.int32],
+    whole_xyxy: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int64]:
+    """Count the cells along the sides of each window (N, 4) that are inside the mask, as are those a depth (N,) beyond.
+
+    Sides nearer than that to the border of the window of the whole image (4,) are left out.
+    """
+    counts = np.zeros(coefficients.shape[0], dtype=np.int64)
+    for i in range(coefficients.shape[0]):
+        x0, y0 = int(windows_xyxy[i, 0]), int(windows_xyxy[i, 1])
+        x1, y1 = int(windows_xyxy[i, 2]), int(windows_xyxy[i, 3])
+        if x0 >= x1 or y0 >= y1:
+            continue
+        for after in range(2):
+            step = depths[i] if after else -depths[i]
+            inner = x1 - 1 if after else x0
+            if whole_xyxy[0] <= inner + step < whole_xyxy[2]:
+                near, far = (y0, inner, y1, inner + 1), (y0, inner + step, y1, inner + step + 1)
+                counts[i] += _count_in_both(prototypes, coefficients[i], near, far)
+            inner = y1 - 1 if after else y0
+            if whole_xyxy[1] <= inner + step < whole_xyxy[3]:
+                near, far = (inner, x0, inner + 1, x1), (inner + step, x0, inner + step + 1, x1)
+                counts[i] += _count_in_both(prototypes, coefficients[i], near, far)
+    return counts
+
+
+@njit
+def _count_in_both(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    first: tuple[int, int, int, int],
+    second: tuple[int, int, int, int],
+) -> int:
+    """Count the places of two windows of one shape at which the mask covers both."""
+    left = _window_logits(prototypes, coefficients, np.float32(0), first)
+    right = _window_logits(prototypes, coefficients, np.float32(0), second)
+    count = 0
+    for y in range(left.shape[0]):
+        for x in range(left.shape[1]):
+            count += left[y, x] > 0 and right[y, x] > 0
+    return count

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.network import Prediction
 
-__all__ = ["STABILITY_OFFSET", "decode", "mask_logits", "stability_scores"]
+__all__ = ["STABILITY_OFFSET", "cell_windows", "decode", "mask_logits", "stability_scores"]
 
 STABILITY_OFFSET = 1.0
 """Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
@@ -152,11 +152,16 @@ def stability_scores(
     logit_threshold = _logit(threshold)
     if not offset > 0:
         raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
-    windows = _cell_windows(_pixel_windows(prediction.boxes_xyxy, prediction.letterbox.source_hw), *_axes(prediction))
+    windows = cell_windows(prediction)
     thresholds = np.array((logit_threshold + offset, logit_threshold - offset), dtype=np.float32)
     inner, outer = _kernels().count_cells(prediction.prototypes, prediction.coefficients, windows, thresholds).T
     scores: npt.NDArray[np.float32] = (inner / np.maximum(outer, 1)).astype(np.float32)
     return scores
+
+
+def cell_windows(prediction: Prediction) -> npt.NDArray[np.int32]:
+    """Return the prototype cells whose centres lie inside the boxes, half-open windows (N, 4) in order x, y, x, y."""
+    return _cell_windows(_pixel_windows(prediction.boxes_xyxy, prediction.letterbox.source_hw), *_axes(prediction))
 
 
 def _kernels() -> ModuleType:

@@ -15,6 +15,7 @@ from fastsam_core._sizes import further_size
 from fastsam_core._version import __version__
 from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
+from fastsam_core.cuts import demote_cut
 from fastsam_core.decode import decode
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import Letterbox, letterbox
@@ -313,6 +314,8 @@ class FastSAM:
             raw, prototypes = self.network.forward(np.stack([prepared[index][0] for index in indices]))
             plans = [prepared[index][1] for index in indices]
             kept = suppress(raw, prototypes, plans, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+            if self.info.cut_penalty > 0:
+                kept = [demote_cut(prediction, self.info.cut_penalty, settings.conf) for prediction in kept]
             found.update(zip(indices, kept, strict=True))
         return [found[index] for index in range(len(prepared))]
 

@@ -38,7 +38,8 @@ def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapp
     target : Path
         ``.safetensors`` file to write; replaced at once, never half-written.
     facts : mapping of str to str
-        Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``conf``, ``iou``, …
+        Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``conf``, ``iou``,
+        ``cut_penalty``, …
 
     Returns
     -------
@@ -162,12 +163,13 @@ def main() -> None:
     parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
     parser.add_argument("--conf", help="recommended score threshold")
     parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
+    parser.add_argument("--cut-penalty", help="what masks lose of their scores that their boxes cut off (0: nothing)")
     parser.add_argument("--blend", type=Path, help="checkpoint of an earlier stage to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = ("imgsz", "conf", "iou", "trained_on", "commit")
+    names = ("imgsz", "conf", "iou", "cut_penalty", "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         path = change_facts(arguments.source, arguments.target, given)

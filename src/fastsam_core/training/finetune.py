@@ -201,7 +201,7 @@ def _steps(
     last_step = 10**6
     batches = trainer.batches(stream, last_step)
     while True:
-        scores = _check(network, trainer, cases, imgsz, info.iou)
+        scores = _check(network, trainer, cases, imgsz, info)
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
         better = quality > best
         if better:
@@ -219,9 +219,10 @@ def _steps(
             total += float(trainer.train_step(next(batches)).sum())
 
 
-def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, iou: float) -> Scores:
+def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:
     network.load_state_dict(trainer.ema)
-    return evaluate(segmenter(model_of(network), Setting(str(imgsz), iou)), cases)
+    model = model_of(network, cut_penalty=info.cut_penalty)
+    return evaluate(segmenter(model, Setting(str(imgsz), info.iou)), cases)
 
 
 def _largest(info: ModelInfo) -> int:

@@ -105,7 +105,7 @@ def bsds_cases(folder: Path, split: str, most: int | None) -> Iterator[Case]:
         yield Case(read_image(data.images[place]).rgb8, tuple(drawn))
 
 
-def model_of(network: nn.Module, iou: float = 0.7, precision: str = "fp32") -> FastSAM:
+def model_of(network: nn.Module, iou: float = 0.7, precision: str = "fp32", cut_penalty: float = 0.0) -> FastSAM:
     """Wrap a network under training in the program's own model; the network is copied."""
     from copy import deepcopy
 
@@ -116,7 +116,7 @@ def model_of(network: nn.Module, iou: float = 0.7, precision: str = "fp32") -> F
     for parameter in clone.parameters():
         parameter.requires_grad_(False)
     ready = create_network(clone, device="cpu", precision=precision, runtime="torch")
-    return FastSAM(ready, ModelInfo(name="training", iou=iou, conf=LOWEST_CONF))
+    return FastSAM(ready, ModelInfo(name="training", iou=iou, conf=LOWEST_CONF, cut_penalty=cut_penalty))
 
 
 def load_model(weights: str, precision: str = "fp32") -> FastSAM:
