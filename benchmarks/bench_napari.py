@@ -6,101 +6,33 @@ napari, there are no rows.
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.harness import Benchmark, Row, Scale, median_ms
+from benchmarks.napari_window import Heartbeat, Scene, Window, blobs, can_show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from fastsam_core.masks import Masks
+    from collections.abc import Iterator
 
 __all__ = ["BENCHMARKS"]
 
 _OBJECT_PX = 160
-_BEAT_MS = 5
-
-
-def _blobs(count: int, hw: tuple[int, int]) -> Masks:
-    """Make discs of many sizes, some inside others."""
-    from fastsam_core.masks import Masks
-
-    rng = np.random.default_rng(0)
-    crops, origins = [], []
-    for _ in range(count):
-        radius = int(np.exp(rng.uniform(np.log(4), np.log(max(min(hw) / 12, 5)))))
-        y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-        crops.append(y * y + x * x <= radius * radius)
-        origins.append((rng.integers(0, hw[0] - 2 * radius), rng.integers(0, hw[1] - 2 * radius)))
-    return Masks.from_crops(crops, origins, hw, rng.uniform(0.3, 1, count))
-
-
-def _can_show() -> bool:
-    return bool(os.environ.get("DISPLAY")) and all(find_spec(name) for name in ("napari", "qtpy"))
-
-
-class _Window:
-    """A viewer with an image and nothing of ours in it: what napari itself takes."""
-
-    def __init__(self, hw: tuple[int, int], image: Any = None) -> None:
-        import napari
-
-        self.viewer = napari.Viewer(show=True)
-        data = np.zeros(hw, np.uint8) if image is None else image
-        self.viewer.add_image(data, name="photo", contrast_limits=(0, 255) if image is None else (300, 6000))
-
-    def repaint(self) -> None:
-        """Draw the canvas now."""
-        from qtpy.QtWidgets import QApplication
-
-        self.viewer.window._qt_viewer.canvas.native.repaint()
-        QApplication.processEvents()
-
-    def close(self) -> None:
-        """Close the viewer."""
-        self.viewer.close()
-
-
-class _Scene(_Window):
-    """A viewer with the widget, and an image or made-up candidates in it."""
-
-    def __init__(self, count: int, hw: tuple[int, int], image: Any = None) -> None:
-        from napari_fastsam.models.candidates import Candidates
-        from napari_fastsam.widget import FastSAMWidget
-
-        os.environ["FASTSAM_JOURNALS"] = os.path.join(os.environ.get("TMPDIR", "/tmp"), "fastsam-bench")
-        super().__init__(hw, image)
-        self.widget = FastSAMWidget(self.viewer)
-        self.viewer.window.add_dock_widget(self.widget)
-        session = self.widget.session
-        assert session.image is not None
-        assert session.plane is not None
-        if image is None:
-            session.put(session.image.unique_id, session.plane, Candidates.measure(_blobs(count, hw)))
-        self.repaint()
-
-    def close(self) -> None:
-        """Close the viewer."""
-        self.widget.shut_down()
-        super().close()
 
 
 def look_ups(scale: Scale) -> Iterator[Row]:
     """Prompts, hover and filters: what happens without the network."""
-    if not _can_show():
+    if not can_show():
         return
     from napari_fastsam.controllers.session import Session
     from napari_fastsam.models.candidates import Candidates
     from napari_fastsam.models.filters import Filters
     from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
-    masks = _blobs(scale.many, scale.image_hw)
+    masks = blobs(scale.many, scale.image_hw)
     shown = np.ones(len(masks), bool)
     rng = np.random.default_rng(1)
     for count in (1, 10, 100):
@@ -108,7 +40,7 @@ def look_ups(scale: Scale) -> Iterator[Row]:
         prompts = PromptSet(points, np.ones(count, bool), np.arange(count))
         ours = median_ms(partial(resolve, masks, shown, prompts, PickOptions()), scale.repeats)
         yield Row(f"napari: {count} points to selection, {scale.many} masks, no repaint", ours, None, "ms", "<= 10 ms")
-    scene = _Scene(scale.many, scale.image_hw)
+    scene = Scene(scale.many, scale.image_hw)
     hover, session = scene.widget.hover, scene.widget.session
     hover.set_enabled(True)
     places = iter(rng.uniform((0, 0), scale.image_hw, (10_000, 2)))
@@ -120,7 +52,7 @@ def look_ups(scale: Scale) -> Iterator[Row]:
 
     ours = median_ms(look, 30)
     yield Row(f"napari: hover look-up, {scale.many} masks", ours, None, "ms", "<= 1 ms")
-    many = Candidates.measure(_blobs(1000, scale.image_hw))
+    many = Candidates.measure(blobs(1000, scale.image_hw))
     assert isinstance(session, Session)
     session.put(session.image.unique_id, session.plane, many)  # type: ignore[union-attr,arg-type]
     limits = iter(np.tile(np.linspace(0.3, 0.6, 50), 100))
@@ -136,11 +68,11 @@ def look_ups(scale: Scale) -> Iterator[Row]:
 
 def commits(scale: Scale) -> Iterator[Row]:
     """Write an object into a large Labels layer, with repaint."""
-    if not _can_show():
+    if not can_show():
         return
     side = 8192 if scale.isolated else 256
     size = min(_OBJECT_PX, side // 4)
-    scene = _Scene(0, (side, side))
+    scene = Scene(0, (side, side))
     from fastsam_core.masks import Masks
     from napari_fastsam.models.candidates import Candidates
 
@@ -170,7 +102,7 @@ def commits(scale: Scale) -> Iterator[Row]:
     name = f"napari: commit a {size}² object into {side}² Labels, repaint (peer: array write and refresh)"
     yield Row(name, ours, peer, "ms", "<= 60 ms")
     scene.close()
-    window = _Window((side, side))
+    window = Window((side, side))
     alone = window.viewer.add_labels(np.zeros((side, side), np.uint16))
     rows, columns = np.indices((size, size)).reshape(2, -1)
     labels = iter(range(1, 1000))
@@ -184,64 +116,27 @@ def commits(scale: Scale) -> Iterator[Row]:
     window.close()
 
 
-class _Heartbeat:
-    """A timer on the event loop; the longest gap between two beats is how long the window was blocked."""
-
-    def __init__(self) -> None:
-        from qtpy.QtCore import QTimer
-
-        self._timer = QTimer()
-        self._timer.setInterval(_BEAT_MS)
-        self._timer.timeout.connect(self._beat)
-        self._last = 0.0
-        self._gaps: list[float] = []
-
-    def _beat(self) -> None:
-        now = time.perf_counter()
-        self._gaps.append(now - self._last)
-        self._last = now
-
-    def longest_ms(self, work: Callable[[], object], done: Callable[[], bool], seconds: float = 600) -> float:
-        """Start some work, let Qt run until it is done, and return the longest gap."""
-        from qtpy.QtWidgets import QApplication
-
-        self._gaps, self._last = [], time.perf_counter()
-        self._timer.start()
-        QApplication.processEvents()
-        work()
-        stop = time.perf_counter() + seconds
-        while not done() and time.perf_counter() < stop:
-            QApplication.processEvents()
-            time.sleep(0.001)
-        for _ in range(3):
-            QApplication.processEvents()
-            time.sleep(_BEAT_MS / 1e3)
-        self._timer.stop()
-        self._beat()
-        return max(self._gaps) * 1e3
-
-
 def responsiveness(scale: Scale) -> Iterator[Row]:
     """How long the window does not answer while the built-in model works, and how soon Cancel gives it back."""
-    if not _can_show():
+    if not can_show():
         return
     from napari_fastsam._samples import make_mosaic
     from napari_fastsam.models.candidates import Candidates
 
     large, medium, rows = (8192, 2048, 1000) if scale.isolated else (1100, 256, 20)
-    heartbeat = _Heartbeat()
+    heartbeat = Heartbeat()
 
-    def segment(scene: _Scene, **options: Any) -> float:
+    def segment(scene: Scene, **options: Any) -> float:
         work = scene.widget.segmentation
         return heartbeat.longest_ms(partial(work.start, **options), lambda: not work.running)
 
-    scene = _Scene(0, (medium, medium), np.asarray(make_mosaic(medium, medium)))
+    scene = Scene(0, (medium, medium), np.asarray(make_mosaic(medium, medium)))
     segment(scene)  # loads the model and compiles kernels
     name = f"napari: window blocked, {medium}² image segmented"
     yield Row(name, segment(scene), None, "ms", "<= 100 ms")
     scene.close()
 
-    window = _Window((large, large), make_mosaic(large, large))
+    window = Window((large, large), make_mosaic(large, large))
     window.repaint()
     yield Row(f"napari alone: {large}² image, repaint", median_ms(window.repaint, scale.repeats), None, "ms")
     # the first of a session also loads what napari compiles
@@ -252,7 +147,7 @@ def responsiveness(scale: Scale) -> Iterator[Row]:
         yield Row(name, blocked, None, "ms")
     window.close()
 
-    scene = _Scene(0, (large, large), make_mosaic(large, large))
+    scene = Scene(0, (large, large), make_mosaic(large, large))
     blocked = segment(scene, region="tiles")
     name = f"napari: window blocked, {large}² mosaic segmented in tiles"
     yield Row(name, blocked, None, "ms", "<= 100 ms")
@@ -275,9 +170,9 @@ def responsiveness(scale: Scale) -> Iterator[Row]:
     yield Row(f"napari: Cancel to idle widget, {large}² mosaic in tiles, without repaint", max(clicks), None, "ms")
     scene.close()
 
-    scene = _Scene(0, scale.image_hw)
+    scene = Scene(0, scale.image_hw)
     session, widget = scene.widget.session, scene.widget
-    many = Candidates.measure(_blobs(rows, scale.image_hw))
+    many = Candidates.measure(blobs(rows, scale.image_hw))
     fill = partial(session.put, session.image.unique_id, session.plane, many)  # type: ignore[union-attr,arg-type]
     blocked = heartbeat.longest_ms(fill, lambda: True)
     yield Row(f"napari: window blocked, table of {rows} rows filled and drawn", blocked, None, "ms", "<= 100 ms")
@@ -297,11 +192,11 @@ def words(scale: Scale) -> Iterator[Row]:
     """Answer a text after the candidates were looked at."""
     from napari_fastsam.models.words import can_read_words
 
-    if not (_can_show() and can_read_words()):
+    if not (can_show() and can_read_words()):
         return
-    scene = _Scene(scale.some, scale.image_hw)
+    scene = Scene(scale.some, scale.image_hw)
     controller = scene.widget.words
-    _Heartbeat().longest_ms(partial(controller.ask, "red circle"), lambda: not controller.running)
+    Heartbeat().longest_ms(partial(controller.ask, "red circle"), lambda: not controller.running)
     texts = iter(["star", "blue square, star", "red circle", "circle, triangle"] * 10)
     answer = median_ms(lambda: controller.ask(next(texts)), scale.repeats)
     yield Row(f"napari: further text to selection, {scale.some} masks, no repaint", answer, None, "ms")
