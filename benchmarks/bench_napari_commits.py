@@ -66,6 +66,7 @@ def large_commits(scale: Scale) -> Iterator[Row]:
     scene.widget.label_panel.commit_shown()
     blocked = heartbeat.longest_ms(labels.planning.cancel, lambda: True)
     yield Row(f"napari: Cancel of a commit of {len(masks)} candidates", blocked, None, "ms", "<= 500 ms")
+    heartbeat.longest_ms(lambda: None, lambda: False, seconds=2)  # the worker ends
     scene.close()
 
 

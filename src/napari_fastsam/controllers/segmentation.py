@@ -90,6 +90,7 @@ class SegmentationController:
         """
         if self._worker is not None and self._task is not None:
             self._task.stop.set()
+            self._task.taken.set()
             self._show_waiting()
             self._worker = self._task = None
             self._run += 1
@@ -100,6 +101,7 @@ class SegmentationController:
         self, region: Region | None, stack_axis: int | None, model: str, *, add: bool, tiled: bool = False
     ) -> None:
         from napari.qt.threading import create_worker
+        from qtpy.QtCore import QTimer
 
         plane = self._require_plane()
         session = self.session
@@ -148,6 +150,7 @@ class SegmentationController:
                 return
             ready[0] += 1
             self._take(task, step, add=add)
+            QTimer.singleShot(0, task.taken.set)  # comes when the window has been painted
             self.progress.emit(f"{sum(self._found.values())} candidates", ready[0], total)
 
         worker.yielded.connect(on_step)

@@ -31,6 +31,9 @@ _TILE_PX, _OVERLAP_PX = 1024, 128
 _MAX_VALUES_BYTES = 2**29
 """Larger planes get no mean intensities when they are segmented in tiles: their values are not kept."""
 
+_TAKING_S = 0.5
+"""The worker waits no longer than this for its first result to be shown."""
+
 Models = dict[tuple[str, str], "FastSAM"]
 
 
@@ -58,6 +61,9 @@ class Task:
         Segment each plane in overlapping tiles at full resolution.
     stop : Event
         Set it, and no further plane or tile is begun.
+    taken : Event
+        Set it when the first result is shown. napari takes a tenth of a second to add a layer, and half as long again
+        while the worker computes beside it.
     """
 
     image_id: Hashable
@@ -71,6 +77,7 @@ class Task:
     stack_axis: int | None = None
     tiled: bool = False
     stop: Event = field(default_factory=Event)
+    taken: Event = field(default_factory=Event)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,6 +140,7 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
         with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
             while not task.stop.is_set() and (step := next(steps, None)) is not None:
                 yield step
+                task.taken.wait(_TAKING_S)
     except Exception as error:  # noqa: BLE001 (whatever the network or a lazy array raises becomes a notice)
         yield Failed(error)
 
