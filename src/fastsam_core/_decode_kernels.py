@@ -278,6 +278,7 @@ def count_cells(
 def count_cut_cells(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
+    logit_threshold: np.float32,
     windows_xyxy: npt.NDArray[np.int32],
     depths: npt.NDArray[np.int32],
     whole_xyxy: npt.NDArray[np.int32],
@@ -297,11 +298,11 @@ def count_cut_cells(
             inner = x1 - 1 if after else x0
             if whole_xyxy[0] <= inner + step < whole_xyxy[2]:
                 near, far = (y0, inner, y1, inner + 1), (y0, inner + step, y1, inner + step + 1)
-                counts[i] += _count_in_both(prototypes, coefficients[i], near, far)
+                counts[i] += _count_in_both(prototypes, coefficients[i], logit_threshold, near, far)
             inner = y1 - 1 if after else y0
             if whole_xyxy[1] <= inner + step < whole_xyxy[3]:
                 near, far = (inner, x0, inner + 1, x1), (inner + step, x0, inner + step + 1, x1)
-                counts[i] += _count_in_both(prototypes, coefficients[i], near, far)
+                counts[i] += _count_in_both(prototypes, coefficients[i], logit_threshold, near, far)
     return counts
 
 
@@ -309,12 +310,13 @@ def count_cut_cells(
 def _count_in_both(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
+    logit_threshold: np.float32,
     first: tuple[int, int, int, int],
     second: tuple[int, int, int, int],
 ) -> int:
     """Count the places of two windows of one shape at which the mask covers both."""
-    left = _window_logits(prototypes, coefficients, np.float32(0), first)
-    right = _window_logits(prototypes, coefficients, np.float32(0), second)
+    left = _window_logits(prototypes, coefficients, logit_threshold, first)
+    right = _window_logits(prototypes, coefficients, logit_threshold, second)
     count = 0
     for y in range(left.shape[0]):
         for x in range(left.shape[1]):

@@ -48,6 +48,8 @@ class ModelInfo:
         Licence of the weights, ``"unknown"`` where the file does not say.
     imgsz, conf, iou : int or tuple of int, float, float
         Recommended settings for `FastSAM.segment`.
+    mask_threshold : float
+        Probability above which a pixel belongs to a mask; not 0.5 for weights trained with weighted pixels.
     cut_penalty : float
         How much masks lose of their scores that their boxes cut off (`fastsam_core.cuts.demote_cut`); official models
         have 0, which leaves scores alone.
@@ -64,6 +66,7 @@ class ModelInfo:
     imgsz: int | tuple[int, ...] = _DEFAULT_IMGSZ
     conf: float = _DEFAULT_CONF
     iou: float = _DEFAULT_IOU
+    mask_threshold: float = 0.5
     cut_penalty: float = 0.0
     stride: int = 32
     details: Mapping[str, str] = field(default_factory=dict)
@@ -180,6 +183,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             imgsz=_sizes(metadata.get("imgsz", str(_DEFAULT_IMGSZ))),
             conf=float(metadata.get("conf", _DEFAULT_CONF)),
             iou=float(metadata.get("iou", _DEFAULT_IOU)),
+            mask_threshold=float(metadata.get("mask_threshold", 0.5)),
             cut_penalty=float(metadata.get("cut_penalty", 0)),
             details=metadata,
         )

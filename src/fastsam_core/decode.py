@@ -23,21 +23,23 @@ if TYPE_CHECKING:
 
     from fastsam_core.network import Prediction
 
-__all__ = ["STABILITY_OFFSET", "cell_windows", "decode", "mask_logits", "stability_scores"]
+__all__ = ["STABILITY_OFFSET", "cell_windows", "decode", "mask_logit", "mask_logits", "stability_scores"]
 
 STABILITY_OFFSET = 1.0
 """Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
 
 
-def decode(prediction: Prediction, *, threshold: float = 0.5, snap_px: float = 0, stability: bool = False) -> Masks:
+def decode(
+    prediction: Prediction, *, threshold: float | None = None, snap_px: float = 0, stability: bool = False
+) -> Masks:
     """Decode all masks of one image.
 
     Parameters
     ----------
     prediction : Prediction
         What the network found.
-    threshold : float
-        Probability in (0, 1) above which a pixel belongs to a mask.
+    threshold : float, optional
+        Probability in (0, 1) above which a pixel belongs to a mask; the prediction's own when left out.
     snap_px : float
         FastSAM's border rule, with 20 in the original: sides of boxes closer than this to the image border move onto
         it, and a box that then covers more than 90 % of the image becomes the whole image. Masks are cut by the moved
@@ -56,7 +58,7 @@ def decode(prediction: Prediction, *, threshold: float = 0.5, snap_px: float = 0
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``snap_px`` is negative.
     """
-    logit_threshold = _logit(threshold)
+    logit_threshold = mask_logit(prediction, threshold)
     if not snap_px >= 0:
         raise InvalidParameterError("snap_px is out of range", expected="0 or more pixels", actual=f"{snap_px}")
     image_hw = prediction.letterbox.source_hw
@@ -123,7 +125,7 @@ def mask_logits(prediction: Prediction, index: int) -> tuple[npt.NDArray[np.floa
 
 
 def stability_scores(
-    prediction: Prediction, *, threshold: float = 0.5, offset: float = STABILITY_OFFSET
+    prediction: Prediction, *, threshold: float | None = None, offset: float = STABILITY_OFFSET
 ) -> npt.NDArray[np.float32]:
     """Score how little each mask changes with the threshold: Segment Anything's stability score.
 
@@ -134,8 +136,8 @@ def stability_scores(
     ----------
     prediction : Prediction
         What the network found.
-    threshold : float
-        Probability in (0, 1).
+    threshold : float, optional
+        Probability in (0, 1); the prediction's own when left out.
     offset : float
         Shift of the logit, above 0.
 
@@ -149,7 +151,7 @@ def stability_scores(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``offset`` is not positive.
     """
-    logit_threshold = _logit(threshold)
+    logit_threshold = mask_logit(prediction, threshold)
     if not offset > 0:
         raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
     windows = cell_windows(prediction)
@@ -171,7 +173,9 @@ def _kernels() -> ModuleType:
     return _decode_kernels
 
 
-def _logit(probability: float) -> float:
+def mask_logit(prediction: Prediction, threshold: float | None = None) -> float:
+    """Return the logit above which a pixel belongs to a mask: of a threshold, or of the prediction's own."""
+    probability = prediction.mask_threshold if threshold is None else threshold
     if not 0 < probability < 1:
         raise InvalidParameterError(
             "The threshold is out of range", expected="a probability inside (0, 1)", actual=f"{probability}"

@@ -314,6 +314,7 @@ class FastSAM:
             raw, prototypes = self.network.forward(np.stack([prepared[index][0] for index in indices]))
             plans = [prepared[index][1] for index in indices]
             kept = suppress(raw, prototypes, plans, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
+            kept = [replace(prediction, mask_threshold=self.info.mask_threshold) for prediction in kept]
             if self.info.cut_penalty > 0:
                 kept = [demote_cut(prediction, self.info.cut_penalty, settings.conf) for prediction in kept]
             found.update(zip(indices, kept, strict=True))

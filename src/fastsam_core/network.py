@@ -70,6 +70,8 @@ class Prediction:
         ``coefficients @ prototypes``.
     letterbox : Letterbox
         Where the image lies in the network input.
+    mask_threshold : float
+        Probability above which a pixel belongs to a mask, in (0, 1).
     """
 
     boxes_xyxy: Float32Array
@@ -78,6 +80,7 @@ class Prediction:
     coefficients: Float32Array
     prototypes: Float32Array
     letterbox: Letterbox
+    mask_threshold: float = 0.5
 
     def __len__(self) -> int:
         """Return the number of boxes."""

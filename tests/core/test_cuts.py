@@ -80,6 +80,13 @@ def test_cut_masks_lose_score_and_rank_and_weak_ones_are_dropped() -> None:
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
 
 
+def test_what_counts_as_inside_follows_the_threshold_of_masks() -> None:
+    found = prediction((64, 96, 128, 160))
+    faint = replace(found, prototypes=np.where(found.prototypes > 0, -1, -5).astype(np.float32))
+    assert cut_shares(faint)[0] == 0
+    assert cut_shares(replace(faint, mask_threshold=0.2))[0] == cut_shares(found)[0]
+
+
 def test_small_objects_are_left_alone() -> None:
     small = prediction((96, 112, 106, 122))
     assert cut_shares(small)[0] > 0
@@ -117,5 +124,8 @@ def test_a_models_own_penalty_is_applied_and_official_models_have_none() -> None
         for penalty in (0.0, 3.0)
     )
     assert ModelInfo(name="any").cut_penalty == 0
+    assert ModelInfo(name="any").mask_threshold == 0.5
+    wide = FastSAM(HeadNetwork(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, mask_threshold=0.2)).segment(image)
+    assert wide.areas_px.sum() > plain.areas_px.sum()
     assert len(plain) == 8
     assert 0 < strict.scores.sum() < plain.scores.sum()

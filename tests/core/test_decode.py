@@ -187,6 +187,14 @@ def test_a_higher_threshold_gives_nested_masks() -> None:
     assert strict.sum() < loose.sum()
 
 
+def test_a_predictions_own_threshold_is_the_default() -> None:
+    prediction = synthetic_prediction(12, (120, 160), 160, seed=3)
+    own = dataclasses.replace(prediction, mask_threshold=0.2)
+    np.testing.assert_array_equal(decode(own).to_dense(), decode(prediction, threshold=0.2).to_dense())
+    np.testing.assert_array_equal(stability_scores(own), stability_scores(prediction, threshold=0.2))
+    assert decode(own).areas_px.sum() > decode(prediction).areas_px.sum()
+
+
 def test_threshold_is_a_probability() -> None:
     prediction = synthetic_prediction(10, (100, 150), 128, seed=2)
     dense = decode(prediction, threshold=0.8).to_dense()

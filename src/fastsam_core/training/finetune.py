@@ -20,6 +20,7 @@ from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.datasets.loading import load_folder
 from fastsam_core.training.export import write_weights
 from fastsam_core.training.geometric import cutouts
+from fastsam_core.training.loss import neighbour_weight
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.scoring import Case, Scores, evaluate
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
@@ -162,6 +163,7 @@ def finetune(
             threads=config.threads or available_cores(),
             processes=1,
             freeze_norm=True,
+            neighbour_weight=neighbour_weight(start.info.mask_threshold),
             stream=stream_config,
         ),
         out.parent,
@@ -221,7 +223,7 @@ def _steps(
 
 def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:
     network.load_state_dict(trainer.ema)
-    model = model_of(network, cut_penalty=info.cut_penalty)
+    model = model_of(network, info)
     return evaluate(segmenter(model, Setting(str(imgsz), info.iou)), cases)
 
 

@@ -18,6 +18,16 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=False)
 """Ultralytics' default gains; ``overlap_mask=False`` because instances may be nested."""
 
 
+def mask_threshold(neighbour_weight: float) -> float:
+    """Return the probability at which "inside" and "of a neighbour" are equally likely, see `SegmentationLoss`."""
+    return 1 / (2 + neighbour_weight)
+
+
+def neighbour_weight(mask_threshold: float) -> float:
+    """Return the weight that weights with this threshold were trained with, the inverse of `mask_threshold`."""
+    return max(1 / mask_threshold - 2, 0.0)
+
+
 class WeightedObjectness(nn.Module):
     """Binary cross-entropy in which the negatives of each anchor carry a weight.
 
@@ -67,7 +77,8 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         Mask loss is taken on at most this many random positive anchors of each image.
     neighbour_weight : float
         Pixels that belong to another instance and not to this one weigh so much more than others, after the border
-        weights of U-Net (arXiv 1505.04597): masks that run into their neighbours are cut straight by their boxes.
+        weights of U-Net (arXiv 1505.04597): masks that run into their neighbours are cut straight by their boxes. Where
+        both are equally likely the network then answers `mask_threshold`, which is where masks are to be cut.
     mask_margin : float
         It is taken in boxes grown on every side by this part of their width or height. A network that never saw what
         is beside the box (0, as in the base class) answers anything there, and masks end in straight lines wherever a

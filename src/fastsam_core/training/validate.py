@@ -9,7 +9,7 @@ import argparse
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from fastsam_core.checkpoints import ModelInfo
     from fastsam_core.training.sources import LabelledImage
 
 LOGGER = logging.getLogger("fastsam_core.training.validate")
@@ -105,31 +106,42 @@ def bsds_cases(folder: Path, split: str, most: int | None) -> Iterator[Case]:
         yield Case(read_image(data.images[place]).rgb8, tuple(drawn))
 
 
-def model_of(network: nn.Module, iou: float = 0.7, precision: str = "fp32", cut_penalty: float = 0.0) -> FastSAM:
-    """Wrap a network under training in the program's own model; the network is copied."""
+def model_of(network: nn.Module, info: ModelInfo, precision: str = "fp32") -> FastSAM:
+    """Wrap a network under training in the program's own model; the network is copied.
+
+    Parameters
+    ----------
+    network : ultralytics SegmentationModel
+    info : ModelInfo
+        How its masks are cut and scored; the score threshold is lowered.
+    precision : str
+        "fp32" or "bf16".
+    """
     from copy import deepcopy
 
-    from fastsam_core.checkpoints import ModelInfo
     from fastsam_core.runtimes import create_network
 
     clone = deepcopy(network)
     for parameter in clone.parameters():
         parameter.requires_grad_(False)
     ready = create_network(clone, device="cpu", precision=precision, runtime="torch")
-    return FastSAM(ready, ModelInfo(name="training", iou=iou, conf=LOWEST_CONF, cut_penalty=cut_penalty))
+    return FastSAM(ready, replace(info, conf=LOWEST_CONF))
 
 
 def load_model(weights: str, precision: str = "fp32") -> FastSAM:
     """Load a model by name or file, or the averaged weights of a training checkpoint."""
     if not weights.endswith(".pt"):
         return FastSAM.load(weights, device="cpu", runtime="torch", precision=precision)
+    from fastsam_core.checkpoints import ModelInfo
     from fastsam_core.training.checkpoint import load_checkpoint
+    from fastsam_core.training.loss import mask_threshold
     from fastsam_core.training.trainer import build_network
 
     state = load_checkpoint(Path(weights))
     network = build_network(state["config"]["architecture"], state["config"].get("reg_max", 16))
     network.load_state_dict(state["ema"])
-    return model_of(network.eval(), precision=precision)
+    threshold = mask_threshold(state["config"].get("neighbour_weight", 0.0))
+    return model_of(network.eval(), ModelInfo(name="training", iou=0.7, mask_threshold=threshold), precision)
 
 
 def segmenter(model: FastSAM, setting: Setting) -> Callable[[NDArray[np.uint8]], Masks]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import AnnotationError
 from fastsam_core.masks import Masks
 from fastsam_core.training import validate
@@ -96,7 +97,9 @@ def network() -> torch.nn.Module:
 
 def test_untrained_network_scores_near_zero_and_is_left_alone(network: torch.nn.Module) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    scores = evaluate(segmenter(model_of(network), Setting("96,64", 0.7)), cases_of([labelled()]))
+    scores = evaluate(
+        segmenter(model_of(network, ModelInfo(name="training")), Setting("96,64", 0.7)), cases_of([labelled()])
+    )
     assert scores.images == 1
     assert 0 <= scores.ap50 < 0.5
     assert network.state_dict().keys() == before.keys()
