@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from napari.layers import Image
 
 from fastsam_core.masks import Masks
@@ -16,7 +17,6 @@ from .conftest import THREE, BlobModel, Make, choose_region, discs, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from numpy.typing import NDArray
 
 
@@ -127,3 +127,22 @@ def test_tiles_that_come_fast_are_shown_together(
     qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=60_000)
     assert put == ["replace", "grow"]
     assert len(widget.session.candidates) > 0
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_worker_computes_on_when_its_first_result_is_shown(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr("napari_fastsam.models.inference._TAKING_S", 60.0)
+    viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="Image"))
+    widget = make_widget(viewer)
+    tasks: list[Any] = []
+    widget.segmentation.started.connect(tasks.append)
+    if stopped:
+        widget.segment_panel.run_button.click()
+        widget.segmentation.cancel()
+    else:
+        widget.segment_panel.stack.setChecked(True)
+        run(qtbot, widget)
+        assert len(blob_model.seen) == 3
+    assert tasks[0].taken.is_set()
