@@ -24,9 +24,9 @@ __all__ = ["cut_shares", "demote_cut"]
 
 _DEPTH: Final = 0.06
 """How far behind the box, in parts of its shorter side, the field is looked at; one cell at least."""
-_SIDES: Final = (0.05, 0.15)
+_SIDES: Final = (0.1, 0.25)
 """Objects up to this part of the image's side are left alone, and from this part on count in full: of small ones a cell
-or two of the prototypes decide."""
+or two of the prototypes decide, and touching cells that are cut are cells all the same."""
 
 
 def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
@@ -66,8 +66,8 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
     prediction : Prediction
         What the network found.
     penalty : float
-        A score is multiplied by ``exp(-penalty * cut)``, see :func:`cut_shares`; less for objects below 15 % of the
-        image's side, not at all below 5 %.
+        A score is multiplied by ``exp(-penalty * cut)``, see :func:`cut_shares`; less for objects below a quarter of
+        the image's side, not at all below a tenth.
     conf : float
         Scores have to stay above this, in [0, 1].
 
