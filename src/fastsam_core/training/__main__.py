@@ -15,6 +15,8 @@ import cv2
 
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
+from fastsam_core.training.checkpoint import load_checkpoint
+from fastsam_core.training.export import average
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.regions import add_regions
 from fastsam_core.training.scene_bank import load_scene_bank
@@ -37,6 +39,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10**7, help="last step")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
+    parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's weights")
+    parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--anneal-steps", type=int, help="decay the learning rate to zero over so many steps")
     parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
@@ -80,6 +84,8 @@ def main() -> None:
     if arguments.resume or checkpoint.is_file():
         trainer.restore(checkpoint)
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
+    if arguments.blend:
+        trainer.start_from(average(trainer.ema, load_checkpoint(arguments.blend)["ema"], arguments.blend_share))
     if arguments.anneal_steps and not trainer.annealing:
         trainer.anneal(arguments.anneal_steps)
     elif not trainer.annealing:

@@ -107,7 +107,7 @@ def export_weights(
     state = load_checkpoint(checkpoint)
     weights = state["ema"]
     if blend is not None:
-        weights = _average(weights, load_checkpoint(blend)["ema"], blend_share)
+        weights = average(weights, load_checkpoint(blend)["ema"], blend_share)
     threshold = mask_threshold(state["config"].get("neighbour_weight", 0.0))
     facts = {
         "mask_threshold": f"{threshold:.3g}",
@@ -120,9 +120,18 @@ def export_weights(
     return write_weights(weights, target, {**facts, **details})
 
 
-def _average(
+def average(
     later: Mapping[str, torch.Tensor], earlier: Mapping[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
+    """Average the weights of two stages of a training, ``share`` of the earlier one.
+
+    Raises
+    ------
+    CheckpointError
+        If they are of different networks.
+    InvalidParameterError
+        If ``share`` is not in [0, 1].
+    """
     if not 0 <= share <= 1:
         raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=f"{share:g}")
     shapes = [{name: value.shape for name, value in weights.items()} for weights in (later, earlier)]

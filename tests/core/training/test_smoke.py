@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path) -> No
     wait_for(tmp_path / "killed" / "last.pt", killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    before = load_checkpoint(tmp_path / "killed" / "last.pt")["step"]
+    early = tmp_path / "early.pt"
+    shutil.copy(tmp_path / "killed" / "last.pt", early)
+    before = load_checkpoint(early)["step"]
     assert start(tmp_path / "killed", tmp_path / "scenes").wait() == 0
     straight, resumed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("straight", "killed"))
     assert 0 < before < STEPS
@@ -52,3 +55,11 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path) -> No
     with (tmp_path / "straight" / "log.csv").open() as stream:
         losses = [sum(float(row[name]) for name in ("box", "seg", "cls", "dfl")) for row in csv.DictReader(stream)]
     assert losses[-1] < losses[0]
+
+    late = tmp_path / "straight" / "last.pt"
+    blend = ("--resume", str(late), "--blend", str(early), "--blend-share", "0.25")
+    assert start(tmp_path / "blended", tmp_path / "scenes", *blend).wait() == 0
+    blended, first = load_checkpoint(tmp_path / "blended" / "last.pt"), load_checkpoint(early)
+    for name, value in straight["ema"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(blended["network"][name], 0.75 * value + 0.25 * first["ema"][name])
