@@ -20,6 +20,7 @@ def outline_gradients(
     prototypes: NDArray[np.float32],
     coefficients: NDArray[np.float32],
     windows_xyxy: NDArray[np.int32],
+    logit_threshold: np.float32,
     summed: bool,
 ) -> NDArray[np.float32]:
     """Combine the Sobel magnitudes of all masks' probabilities, each kept only along the mask's own outline.
@@ -30,6 +31,8 @@ def outline_gradients(
     coefficients : ndarray of shape (N, k), float32
     windows_xyxy : ndarray of shape (N, 4), int32
         The prototype cells of each box, half-open; probabilities outside are not looked at, except for one cell around.
+    logit_threshold : float32
+        What is above belongs to the mask; probabilities are taken of the logits less this, so that outlines are at 0.5.
     summed : bool
         Add masks up, or take the strongest at each cell.
 
@@ -54,7 +57,7 @@ def outline_gradients(
                     probability[row, column] += coefficient * prototypes[k, y, x]
         for row in range(probability.shape[0]):
             for column in range(probability.shape[1]):
-                probability[row, column] = 1 / (1 + math.exp(-probability[row, column]))
+                probability[row, column] = 1 / (1 + math.exp(logit_threshold - probability[row, column]))
         for row in range(1, probability.shape[0] - 1):
             for column in range(1, probability.shape[1] - 1):
                 inside = 0

@@ -44,6 +44,14 @@ def distance_to_circle(y: float, x: float, radius: float) -> NDArray[np.float64]
     return distance
 
 
+def test_outlines_are_where_masks_are_cut() -> None:
+    plain = discs((60, 100, 40))
+    shifted = replace(plain, prototypes=plain.prototypes.copy(), mask_threshold=0.25)
+    shifted.prototypes[0] -= np.log(3) / 2  # coefficients are 2
+    np.testing.assert_allclose(edge_map(shifted), edge_map(plain), atol=1e-5)
+    assert not np.allclose(edge_map(replace(shifted, mask_threshold=0.5)), edge_map(plain), atol=1e-2)
+
+
 @pytest.mark.parametrize("combine", COMBINATIONS)
 @pytest.mark.parametrize("imgsz", [200, 320])
 def test_edges_are_thin_lines_along_the_outline(combine: Combination, imgsz: int) -> None:
