@@ -43,6 +43,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--anneal-steps", type=int, help="decay the learning rate to zero over so many steps")
     parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
+    parser.add_argument(
+        "--neighbour-weight", type=float, default=NEIGHBOUR_WEIGHT, help="further weight of neighbours' pixels in masks"
+    )
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
     parser.add_argument("--size", type=int, help="train at this long side only (for trying things out)")
     parser.add_argument("--seed", type=int, default=0)
@@ -76,7 +79,7 @@ def main() -> None:
         learning_rate=arguments.learning_rate,
         save_every_s=arguments.save_every,
         mask_margin=MASK_MARGIN,
-        neighbour_weight=NEIGHBOUR_WEIGHT,
+        neighbour_weight=arguments.neighbour_weight,
         stream=stream_config,
     )
     trainer = Trainer(config, arguments.run)
