@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core.decode import cell_windows, mask_logit
+from fastsam_core.decode import cell_windows, threshold_logit
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,7 +49,7 @@ def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
     sides = (windows[:, 2:] - windows[:, :2]).astype(np.float64)
     depths = np.maximum(np.rint(_DEPTH * sides.min(axis=1, initial=np.inf)), 1).astype(np.int32)
     [whole] = cell_windows(replace(prediction, boxes_xyxy=_whole(prediction)))
-    limit = np.float32(mask_logit(prediction))
+    limit = np.float32(threshold_logit(prediction))
     cells = _decode_kernels.count_cut_cells(
         prediction.prototypes, prediction.coefficients, limit, windows, depths, whole
     )

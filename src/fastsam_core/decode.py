@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.network import Prediction
 
-__all__ = ["STABILITY_OFFSET", "cell_windows", "decode", "mask_logit", "mask_logits", "stability_scores"]
+__all__ = ["STABILITY_OFFSET", "cell_windows", "decode", "mask_logits", "stability_scores", "threshold_logit"]
 
 STABILITY_OFFSET = 1.0
 """Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
@@ -58,7 +58,7 @@ def decode(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``snap_px`` is negative.
     """
-    logit_threshold = mask_logit(prediction, threshold)
+    logit_threshold = threshold_logit(prediction, threshold)
     if not snap_px >= 0:
         raise InvalidParameterError("snap_px is out of range", expected="0 or more pixels", actual=f"{snap_px}")
     image_hw = prediction.letterbox.source_hw
@@ -151,7 +151,7 @@ def stability_scores(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``offset`` is not positive.
     """
-    logit_threshold = mask_logit(prediction, threshold)
+    logit_threshold = threshold_logit(prediction, threshold)
     if not offset > 0:
         raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
     windows = cell_windows(prediction)
@@ -173,7 +173,7 @@ def _kernels() -> ModuleType:
     return _decode_kernels
 
 
-def mask_logit(prediction: Prediction, threshold: float | None = None) -> float:
+def threshold_logit(prediction: Prediction, threshold: float | None = None) -> float:
     """Return the logit above which a pixel belongs to a mask: of a threshold, or of the prediction's own."""
     probability = prediction.mask_threshold if threshold is None else threshold
     if not 0 < probability < 1:

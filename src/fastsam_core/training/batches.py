@@ -76,9 +76,9 @@ class Pool:
     @classmethod
     def balanced(cls, spec: SourceSpec, samples: Sequence[LabelledImage]) -> Pool:
         """Draw each kind of picture (`stain_of`) in proportion to the square root of how many there are."""
-        kinds, counts = np.unique([stain_of(sample.image) for sample in samples], return_inverse=True)
-        numbers = np.bincount(counts, minlength=len(kinds))
-        odds = 1 / np.sqrt(numbers[counts])
+        kinds = [stain_of(sample.image) for sample in samples]
+        _, kind_of, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+        odds = 1 / np.sqrt(counts[kind_of])
         return cls(spec, samples, odds / odds.sum())
 
     def draw(self, rng: np.random.Generator) -> LabelledImage:
