@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.training.canvas import Canvas, corner_shape, noise_field, outline, ribbon, turn
+from fastsam_core.training.canvas import Canvas, corner_shape, noise_field, outline, ribbon
 from fastsam_core.training.surfaces import random_colour, relief, stain, texture, textured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastsam_core.training.canvas import Shader
 
 
 Size = tuple[int, int]
@@ -184,85 +183,6 @@ def tissue(rng: np.random.Generator, size_hw: Size) -> Canvas:
         shape = outline(rng, centre, own, 0.15, float(np.exp(rng.normal(0.2, 0.45))))
         canvas.fill(shape, stain(colour, float(rng.uniform(0.55, 0.95)), grain))
     return _finish(canvas, rng, float(rng.uniform(0.3, 1.3)), float(rng.uniform(0, 0.03)))
-
-
-def _spindle(
-    rng: np.random.Generator, centre_xy: tuple[float, float], radius_px: float, aspect: float, angle: float
-) -> NDArray[np.float64]:
-    """Outline of an elongated nucleus along ``angle`` (radians)."""
-    around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    wobble = 1 + 0.12 * np.sin(2 * around + rng.uniform(0, 7)) + 0.08 * np.sin(3 * around + rng.uniform(0, 7))
-    stretch = np.sqrt(aspect)
-    local = np.stack([np.cos(around) * stretch, np.sin(around) / stretch], axis=1) * (radius_px * wobble[:, None])
-    return np.asarray(turn(local, angle) + centre_xy, np.float64)
-
-
-def _streaked(rng: np.random.Generator, colour: NDArray[np.float32]) -> Shader:
-    """Shader of an epithelium whose fibres run towards its middle."""
-    contrast, lines = float(rng.uniform(0.05, 0.2)), int(rng.integers(30, 120))
-    strength = float(rng.uniform(0.75, 0.97))
-
-    def shade(window: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        height, width = mask.shape
-        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-        y, x = y - height / 2, x - width / 2
-        polar = noise_field(rng, (lines * 4, 64), 4.0, 2)
-        bend = 0.25 * noise_field(rng, (height, width), max(height / 3, 4.0), 2)
-        turns = (np.arctan2(y, x) + bend) / (2 * np.pi) % 1.0
-        depth = np.clip(np.hypot(y / height, x / width) * 1.4, 0, 0.999)
-        streaks = polar[(turns * lines * 4).astype(int) % (lines * 4), (depth * 64).astype(int)]
-        grain = contrast * streaks + 0.05 * noise_field(rng, (height, width), 3.0, 2)
-        return np.asarray(window + (colour - window) * np.float32(strength) + grain[..., None], np.float32)
-
-    return shade
-
-
-def glands(rng: np.random.Generator, size_hw: Size) -> Canvas:
-    """Immunohistochemistry or H&E at low power: streaked glands with nuclei, spindle-shaped nuclei between them."""
-    side = min(size_hw)
-    brown = rng.random() < 0.65
-    gland = np.array([0.58, 0.40, 0.24] if brown else [0.70, 0.45, 0.68], np.float32) + rng.normal(0, 0.06, 3)
-    blue = np.array([0.45, 0.52, 0.72] if brown else [0.40, 0.26, 0.56], np.float32) + rng.normal(0, 0.05, 3)
-    pale = np.array([0.91, 0.90, 0.92] if brown else [0.92, 0.78, 0.86], np.float32) + rng.normal(0, 0.03, 3)
-    flow = float(rng.uniform(0, np.pi))
-    y, x = np.mgrid[0 : size_hw[0], 0 : size_hw[1]].astype(np.float32)
-    along, across = x * np.cos(flow) + y * np.sin(flow), y * np.cos(flow) - x * np.sin(flow)
-    across = across + 0.04 * side * noise_field(rng, size_hw, side / 4, 2)
-    fibres = noise_field(rng, (256, 256), 4.0, 2)[(across / 1.5).astype(int) % 256, (along / 8).astype(int) % 256]
-    shade = float(rng.uniform(0.01, 0.05)) * fibres[..., None]
-    canvas = Canvas(np.asarray(pale + shade * np.array([1.2, 1.0, 0.6]), np.float32))
-    radius = _radius(rng, size_hw, 0.007, 0.022)
-    wholes = []
-    for _ in range(int(rng.integers(0, 6))):
-        centre, extent = _point(rng, size_hw), _radius(rng, size_hw, 0.1, 0.45)
-        whole = canvas.fill(
-            outline(rng, centre, extent, 0.25, float(np.exp(rng.normal(0.2, 0.4)))),
-            _streaked(rng, np.asarray(gland + rng.normal(0, 0.03, 3), np.float32)),
-        )
-        if whole is None:
-            continue
-        wholes.append((whole[0], centre, extent))
-        if rng.random() < 0.5:
-            slit = _spindle(rng, centre, extent * float(rng.uniform(0.1, 0.3)), 3.0, float(rng.uniform(0, np.pi)))
-            canvas.fill(slit, stain(np.asarray(pale, np.float32), 0.95), 1, inside=whole[0])
-    for number, centre, extent in wholes:
-        for _ in range(int(min(0.25 * (extent / radius) ** 2, 60))):
-            angle, reach = rng.uniform(0, 2 * np.pi), extent * float(np.sqrt(rng.uniform(0.1, 1.4)))
-            place = centre[0] + reach * float(np.cos(angle)), centre[1] + reach * float(np.sin(angle))
-            own = radius * float(np.exp(rng.normal(0.1, 0.2)))
-            colour = np.asarray(blue + 0.5 * (gland - blue) * rng.uniform(0, 0.7) + 0.05, np.float32)
-            shape = _spindle(rng, place, own, float(np.exp(abs(rng.normal(0.4, 0.2)))), float(angle))
-            canvas.fill(shape, stain(colour, float(rng.uniform(0.35, 0.85))), 1, inside=number)
-    covered = canvas.layers[0] > 0
-    for x, y in _clustered(rng, size_hw, int(rng.integers(40, 220)), radius * 3):
-        row, column = min(max(int(y), 0), size_hw[0] - 1), min(max(int(x), 0), size_hw[1] - 1)
-        if covered[row, column]:
-            continue
-        own = radius * float(np.exp(rng.normal(0, 0.3)))
-        colour = np.asarray(blue + rng.normal(0, 0.05) + rng.normal(0, 0.02, 3), np.float32)
-        shape = _spindle(rng, (x, y), own, float(np.exp(abs(rng.normal(0.7, 0.4)))), flow + float(rng.normal(0, 0.4)))
-        canvas.fill(shape, stain(colour, float(rng.uniform(0.45, 0.95))))
-    return _finish(canvas, rng, float(rng.uniform(0.3, 1.1)), float(rng.uniform(0, 0.03)))
 
 
 def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
