@@ -62,7 +62,7 @@ class FastSAMWidget(QWidget):
         self.filter_panel = FilterPanel(self.session)
         self.pick_panel = PickPanel(self.session, self.prompts, self.hover, self.segmentation)
         self.words_panel = WordsPanel(self.words)
-        self.label_panel = LabelPanel(self.session, self.labels, self.canvas)
+        self.label_panel = LabelPanel(self.session, self.labels)
         self.table = CandidateTable(self.session)
         self.segment_panel = SegmentPanel(self.session, self.segmentation)
         self.table.activated_candidate.connect(self.go_to)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from fastsam_core.errors import FastSAMError
 from fastsam_core.masks import Masks
@@ -71,6 +72,7 @@ def blob_model(monkeypatch: pytest.MonkeyPatch) -> BlobModel:
 def viewer(make_napari_viewer: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a viewer that is not shown, whose plugin writes into a temporary folder."""
     monkeypatch.setenv("FASTSAM_JOURNALS", str(tmp_path / "journals"))
+    notification_manager.records.clear()  # one manager serves all tests
     return make_napari_viewer()
 
 

@@ -9,57 +9,64 @@ import numpy as np
 from napari_fastsam._convert import Plane, layer_shape, placed_like
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_fastsam.controllers.session import Session
     from napari_fastsam.models.candidates import Candidates
 
-__all__ = ["HOVER_NAME", "OUTLINE_NAME", "OutlineCanvas", "add_quietly", "region_transform", "warm_up"]
+__all__ = [
+    "HOVER_NAME",
+    "OUTLINE_NAME",
+    "OutlineCanvas",
+    "add_quietly",
+    "contains",
+    "is_overlay",
+    "region_transform",
+    "warm_up",
+]
 
 OUTLINE_NAME = "FastSAM candidates"
 HOVER_NAME = "FastSAM hover"
 
 _CANDIDATE, _PICKED, _PICKED_INSIDE, _DONE = 1, 2, 3, 4
-_COLOURS = {
-    None: (0.0, 0.0, 0.0, 0.0),
-    0: (0.0, 0.0, 0.0, 0.0),
-    _CANDIDATE: (0.25, 0.85, 1.0, 0.85),
-    _PICKED: (1.0, 0.85, 0.1, 1.0),
-    _PICKED_INSIDE: (1.0, 0.85, 0.1, 0.3),
-    _DONE: (0.35, 0.8, 0.4, 0.6),
-}
-_HOVER_COLOURS = {
-    None: (0.0, 0.0, 0.0, 0.0),
-    0: (0.0, 0.0, 0.0, 0.0),
-    1: (1.0, 1.0, 1.0, 0.25),
-    2: (1.0, 1.0, 1.0, 1.0),
-}
+_COLOURS = (
+    (0.0, 0.0, 0.0, 0.0),
+    (0.25, 0.85, 1.0, 0.85),
+    (1.0, 0.85, 0.1, 1.0),
+    (1.0, 0.85, 0.1, 0.3),
+    (0.35, 0.8, 0.4, 0.6),
+)
+"""Of nothing and of the four states above."""
+_HOVER_COLOURS = ((0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.25), (1.0, 1.0, 1.0, 1.0))
+"""Of nothing, the inside and the border."""
 _HOVER_SIDE_PX = 512
-_FEW = 0.05
-"""Share of the pixels up to which only the changed part of an overlay is drawn anew."""
+_MARK = "fastsam_overlay"
 
 
 def add_quietly(viewer: Any, layer: Any, above: Any = None) -> None:
-    """Add a layer (right above another one, or on top) without making it the active one."""
-    layers = viewer.layers
-    chosen, active = set(layers.selection), layers.selection.active
-    place = next(
-        (k for k, other in enumerate(layers) if above is not None and other.unique_id == above.unique_id), None
-    )
-    if place is None:
-        viewer.add_layer(layer)
-    else:
-        layers.insert(place + 1, layer)
-    if chosen:
-        layers.selection.clear()
-        layers.selection.update(chosen)
-        layers.selection.active = active
+    """Add a layer (right above another one, or on top) without selecting it.
+
+    Nobody hears that napari selects it: the controls on the left would be exchanged twice, with a repaint of the
+    whole window.
+    """
+    layers, selection = viewer.layers, viewer.layers.selection
+    chosen = set(selection)
+    places = [k for k, other in enumerate(layers) if above is not None and other.unique_id == above.unique_id]
+    with selection.events.blocker_all():
+        layers.insert(places[0] + 1 if places else len(layers), layer)
+        selection.clear()
+        selection.update(chosen)
 
 
 def contains(viewer: Any, layer: Any) -> bool:
     """Tell whether a layer is still in the viewer."""
     return layer is not None and any(layer.unique_id == other.unique_id for other in viewer.layers)
+
+
+def is_overlay(layer: Any) -> bool:
+    """Tell whether a layer is one that this plugin draws into: it is no image of the user."""
+    return bool(layer.metadata.get(_MARK))
 
 
 def region_transform(image: Any, plane: Plane, offset_yx: tuple[float, float], step: int) -> dict[str, Any]:
@@ -93,26 +100,40 @@ def _place(layer: Any, transform: dict[str, Any]) -> None:
 
 
 def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> None:
-    """Change the pixels of an overlay inside a part of it; where few change, only these go to the graphics card."""
-    if layer.data.shape == data.shape:
-        different = layer.data[part] != data[part]
-        if np.count_nonzero(different) <= _FEW * data.size:
-            changed = np.nonzero(different)
-            if len(changed[0]):
-                places = tuple(axis + (one.start or 0) for axis, one in zip(changed, part, strict=True))
-                layer.data_setitem(places, data[places])
-            return
-        whole = layer.data.copy()
-        whole[part] = data[part]
-        data = whole
-    layer.data = data
+    """Change the pixels of an overlay inside a part of it."""
+    if layer.data.shape != data.shape:
+        layer.data = data
+    elif not np.array_equal(layer.data[part], data[part]):
+        layer.data[part] = data[part]
+        layer.refresh(extent=False, highlight=False)
 
 
-def _overlay(pixels: NDArray[np.uint8], name: str, colours: dict[Any, Any], transform: dict[str, Any]) -> Labels:
-    from napari.layers import Labels
-    from napari.utils.colormaps import DirectLabelColormap
+def _overlay(
+    pixels: NDArray[np.uint8], name: str, colours: tuple[tuple[float, ...], ...], transform: dict[str, Any]
+) -> Image:
+    """Make a layer that shows each value in its own colour.
 
-    layer = Labels(pixels, name=name, colormap=DirectLabelColormap(color_dict=colours), opacity=1.0, **transform)
+    It is an image, not labels: for each Labels layer that is added napari makes visuals for brush and polygon, which
+    takes half a tenth of a second, twice that for the first one.
+    """
+    from napari.layers import Image
+    from napari.utils.colormaps import Colormap
+
+    highest = len(colours) - 1
+    between = (np.arange(highest) + 0.5) / highest
+    colormap = Colormap(colours, name=name, interpolation="zero", controls=[0, *between, 1])
+    layer = Image(
+        pixels,
+        name=name,
+        rgb=False,
+        colormap=colormap,
+        contrast_limits=(0, highest),
+        interpolation2d="nearest",
+        interpolation3d="nearest",
+        blending="translucent",
+        metadata={_MARK: True},
+        **transform,
+    )
     layer.editable = False
     return layer
 
@@ -151,10 +172,6 @@ class OutlineCanvas:
     def _remove(self, layer: Any) -> None:
         if contains(self.session.viewer, layer):
             self.session.viewer.layers.remove(layer)
-
-    def owns(self, layer: Any) -> bool:
-        """Tell whether a layer is one of the two."""
-        return any(own is not None and own.unique_id == layer.unique_id for own in (self.outlines, self.hover))
 
     # ---- all candidates -----------------------------------------------------------------------------------------
 

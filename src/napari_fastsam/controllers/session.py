@@ -11,6 +11,7 @@ from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, pixel_area, shown_plane
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
+from napari_fastsam.controllers.canvas import is_overlay
 from napari_fastsam.models.candidates import CandidatePool, Candidates
 from napari_fastsam.models.filters import Filters
 from napari_fastsam.models.picks import Pick, PickOptions, PromptSet, resolve
@@ -133,7 +134,7 @@ class Session:
         """
         if self.image is None:
             raise ImageContentError("No image is chosen", remedy="open an image and choose it under 'Image'")
-        others = [layer for layer in self.viewer.layers if hasattr(layer, "rgb")]
+        others = [layer for layer in self.viewer.layers if hasattr(layer, "rgb") and not is_overlay(layer)]
         blended = blendable(self.image, others) if self.blend and not self.image.rgb else ()
         return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended if len(blended) > 1 else ())
 

@@ -15,7 +15,6 @@ from napari_fastsam.views.parts import button, form, hint, painted_later, row_of
 
 if TYPE_CHECKING:
     from fastsam_core.label_edits import Edit, Overlap
-    from napari_fastsam.controllers.canvas import OutlineCanvas
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.session import Session
 
@@ -46,16 +45,14 @@ class LabelPanel(QWidget):
 
     Parameters
     ----------
-    session, labels, canvas
+    session, labels
         What the panel shows and controls.
     """
 
-    def __init__(self, session: Session, labels: LabelController, canvas: OutlineCanvas) -> None:
+    def __init__(self, session: Session, labels: LabelController) -> None:
         super().__init__()
         self.session, self.labels = session, labels
-        self.target = LayerCombo(
-            session.viewer, lambda layer: _is_labels(layer) and not canvas.owns(layer), "New layer"
-        )
+        self.target = LayerCombo(session.viewer, _is_labels, "New layer")
         self.target.setToolTip("Where labels go: a new layer, or any Labels layer with the image's pixels")
         self.overlap = QComboBox()
         self.overlap.setToolTip("On overlap:\n" + "\n".join(f"{name}: {tip}" for name, tip in _OVERLAPS.values()))

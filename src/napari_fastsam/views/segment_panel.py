@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSiz
 from fastsam_core.registry import MODELS
 from napari_fastsam._convert import layer_shape
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
+from napari_fastsam.controllers.canvas import is_overlay
 from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, painted_later
 
@@ -29,10 +30,10 @@ _LARGE_PX = 3000
 
 
 def is_image(layer: Any) -> bool:
-    """Tell whether a layer is an image with at least two axes."""
+    """Tell whether a layer is an image of the user with at least two axes."""
     from napari.layers import Image
 
-    return isinstance(layer, Image) and layer.ndim >= 2
+    return isinstance(layer, Image) and layer.ndim >= 2 and not is_overlay(layer)
 
 
 class SegmentPanel(QWidget):

@@ -1,0 +1,98 @@
+"""The layers that show candidates: drawn crisply in their colours, and no image of the user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from fastsam_core.masks import Masks
+from napari_fastsam.controllers.canvas import is_overlay
+from napari_fastsam.models.candidates import Candidates
+
+from .conftest import THREE, Make, discs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def with_candidates(viewer: Any, make_widget: Make) -> Any:
+    """Open a black image with a square, a disc and another disc as candidates."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    stack = [discs(80, 90, one) > 0 for one in THREE]
+    candidates = Candidates.measure(Masks.from_dense(stack, [0.9, 0.8, 0.7]))
+    widget.session.put(widget.session.image.unique_id, widget.session.plane, candidates)
+    return widget
+
+
+def test_own_layers_are_neither_offered_nor_blended(viewer: Any, make_widget: Make) -> None:
+    widget = with_candidates(viewer, make_widget)
+    widget.session.hovered.emit(0)
+    own = [layer for layer in viewer.layers if is_overlay(layer)]
+    assert [layer.name for layer in own] == ["FastSAM candidates", "FastSAM hover"]
+    image = widget.segment_panel.image
+    assert [image.itemText(k) for k in range(image.count())] == ["Image"]
+    second = make_widget(viewer).segment_panel.image
+    assert [second.itemText(k) for k in range(second.count())] == ["Image"], "nor in a second widget"
+    widget.session.set_image(viewer.layers["Image"], blend=True)
+    assert widget.session.plane is not None
+    assert len(widget.session.source().arrays) == 1
+
+
+@pytest.mark.parametrize("names", [{"Image"}, {"Image", "other"}, set()])
+def test_what_is_selected_stays_selected_without_a_word(viewer: Any, make_widget: Make, names: set[str]) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="other"))
+    widget = make_widget(viewer)
+    selection = viewer.layers.selection
+    selection.clear()
+    selection.update(viewer.layers[name] for name in names)
+    active = selection.active
+    heard: list[Any] = []
+    selection.events.changed.connect(heard.append)
+    masks = Masks.from_dense([discs(80, 90, THREE[0]) > 0])
+    widget.session.put(widget.session.image.unique_id, widget.session.plane, Candidates.measure(masks))
+    assert "FastSAM candidates" in viewer.layers
+    assert {layer.name for layer in selection} == names
+    assert selection.active is active
+    assert not heard
+    selection.active = viewer.layers["FastSAM candidates"]
+    assert heard, "the user's own choice is heard again"
+
+
+def shown_colours(viewer: Any) -> dict[tuple[int, ...], int]:
+    """Return the colours of the canvas and how many pixels have them."""
+    viewer.show()
+    viewer.reset_view()
+    pixels = viewer.screenshot(flash=False).reshape(-1, 4)[:, :3]
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    return dict(zip(map(tuple, colours.tolist()), counts.tolist(), strict=True))
+
+
+def near(colours: dict[tuple[int, ...], int], rgba: tuple[float, ...]) -> bool:
+    """Tell whether a colour is there, over black."""
+    wanted: NDArray[np.float64] = 255 * rgba[3] * np.array(rgba[:3])
+    return any(np.abs(np.array(colour) - wanted).max() <= 2 for colour in colours)
+
+
+def test_each_state_has_its_colour_and_crisp_borders(viewer: Any, make_widget: Make) -> None:
+    widget = with_candidates(viewer, make_widget)
+    plain, picked, inside, done = (0.25, 0.85, 1, 0.85), (1, 0.85, 0.1, 1), (1, 0.85, 0.1, 0.3), (0.35, 0.8, 0.4, 0.6)
+    colours = shown_colours(viewer)
+    assert near(colours, plain)
+    assert len(colours) == 2, "no mixed pixels at the borders"
+    widget.session.mark_committed(widget.session.plane, {1: 1})
+    widget.session.select_by_hand([2])
+    colours = shown_colours(viewer)
+    assert all(near(colours, rgba) for rgba in (plain, picked, inside, done))
+    assert len(colours) == 5
+    viewer.layers["FastSAM candidates"].visible = False
+    assert len(shown_colours(viewer)) == 1
+    widget.session.hovered.emit(0)
+    colours = shown_colours(viewer)
+    assert near(colours, (1, 1, 1, 1))
+    assert near(colours, (1, 1, 1, 0.25))
+    assert len(colours) == 3
