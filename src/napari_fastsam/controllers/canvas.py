@@ -105,7 +105,7 @@ def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> No
         layer.data = data
     elif not np.array_equal(layer.data[part], data[part]):
         layer.data[part] = data[part]
-        layer.refresh(extent=False, highlight=False)
+        layer.refresh(extent=False, highlight=False, thumbnail=False)
 
 
 def _overlay(

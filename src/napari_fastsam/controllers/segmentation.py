@@ -150,7 +150,8 @@ class SegmentationController:
                 return
             ready[0] += 1
             self._take(task, step, add=add)
-            QTimer.singleShot(0, task.taken.set)  # comes when the window has been painted
+            # a timer comes before the window is painted, one that it starts comes afterwards
+            QTimer.singleShot(0, lambda: QTimer.singleShot(0, task.taken.set))
             self.progress.emit(f"{sum(self._found.values())} candidates", ready[0], total)
 
         worker.yielded.connect(on_step)
