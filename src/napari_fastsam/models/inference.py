@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._parts import whole_in
+from napari_fastsam._collector import old_objects_passed_over, pass_over_old_objects
 from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
@@ -128,21 +129,27 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
     ------
     Done or Failed
     """
-    from fastsam_core.model import FastSAM
-
     try:
-        key = (task.model, task.device)
-        if key not in models:
-            models[key] = FastSAM.load(task.model, device=task.device)
-            _warm_up()
-            warm_up()
-        # closed here and not by the garbage collector, which would wait for reading threads in the GUI's thread
-        with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
-            while not task.stop.is_set() and (step := next(steps, None)) is not None:
-                yield step
-                task.taken.wait(_TAKING_S)
+        with old_objects_passed_over():
+            yield from _steps(task, models, warm_up)
     except Exception as error:  # noqa: BLE001 (whatever the network or a lazy array raises becomes a notice)
         yield Failed(error)
+
+
+def _steps(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterator[Done]:
+    from fastsam_core.model import FastSAM
+
+    key = (task.model, task.device)
+    if key not in models:
+        models[key] = FastSAM.load(task.model, device=task.device)
+        _warm_up()
+        warm_up()
+        pass_over_old_objects()
+    # closed here and not by the garbage collector, which would wait for reading threads in the GUI's thread
+    with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
+        while not task.stop.is_set() and (step := next(steps, None)) is not None:
+            yield step
+            task.taken.wait(_TAKING_S)
 
 
 def _warm_up() -> None:
