@@ -41,7 +41,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
     parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's weights")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
-    parser.add_argument("--anneal-steps", type=int, help="decay the learning rate to zero over so many steps")
+    parser.add_argument(
+        "--anneal-steps",
+        type=int,
+        help="decay the learning rate to zero over so many steps (anew with another run's checkpoint)",
+    )
     parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
     parser.add_argument(
         "--neighbour-weight", type=float, default=NEIGHBOUR_WEIGHT, help="further weight of neighbours' pixels in masks"
@@ -89,7 +93,8 @@ def main() -> None:
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
     if arguments.blend:
         trainer.start_from(average(trainer.ema, load_checkpoint(arguments.blend)["ema"], arguments.blend_share))
-    if arguments.anneal_steps and not trainer.annealing:
+    next_stage = checkpoint.parent.resolve() != arguments.run.resolve()
+    if arguments.anneal_steps and (next_stage or not trainer.annealing):
         trainer.anneal(arguments.anneal_steps)
     elif not trainer.annealing:
         trainer.hold()

@@ -13,6 +13,7 @@ from fastsam_core.training.crowding import crowd
 from fastsam_core.training.geometric import Cutout, crop_resize, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
 from fastsam_core.training.sources import FULL_WEIGHT, stain_of
+from fastsam_core.training.sprinkling import sprinkle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,8 @@ class StreamConfig:
         Probability of a generated scene, of a 2 x 2 mosaic, of pasted objects.
     crowd_share : float
         Probability that cells are copied beside others, where all are annotated.
+    stain_share : float
+        Probability that stained nuclei are drawn into a photograph.
     guess_share : float
         Probability that the regions guessed in a photograph are targets.
     max_instances : int
@@ -54,6 +57,7 @@ class StreamConfig:
     mosaic_share: float = 0.22
     paste_share: float = 0.35
     crowd_share: float = 0.3
+    stain_share: float = 0.08
     guess_share: float = 0.6
     max_instances: int = 160
     seed: int = 0
@@ -146,7 +150,7 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         if self.scenes and (not self.pools or rng.random() < self.config.scene_share):
             source = self.scenes[int(rng.integers(len(self.scenes)))]
             domain, partial, crowded = "photo", False, False
-            quarter_turns = True
+            quarter_turns, stain_share = True, 0.0
         else:
             pool = self.pools[int(rng.choice(len(self.pools), p=self.shares))]
             source = pool.draw(rng)
@@ -155,6 +159,7 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             domain, partial = pool.spec.domain, pool.spec.partial
             crowded = pool.spec.crowd
             quarter_turns = domain == "micro" or rng.random() < 0.1
+            stain_share = self.config.stain_share if domain == "photo" else 0.0
         window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)
         view = orient(
             crop_resize(source, window, size_hw), rng, quarter_turns=quarter_turns and size_hw[0] == size_hw[1]
@@ -166,6 +171,8 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
                 paste(view, self.objects[int(rng.integers(len(self.objects)))], rng)
         if crowded and rng.random() < self.config.crowd_share:
             crowd(view, rng, int(rng.integers(1, 9)))
+        if rng.random() < stain_share:
+            sprinkle(view, rng)
         view.image = jitter(view.image, rng, "micro" if domain == "micro" else "photo")
         return view
 

@@ -13,6 +13,8 @@ import numpy as np
 from fastsam_core.training.canvas import Canvas, noise_field, outline, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from fastsam_core.training.canvas import Shader
@@ -48,7 +50,7 @@ def glands(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
         _gland(canvas, rng, radius_px * float(rng.uniform(0.9, 1.4)), strength)
     for _ in range(int(rng.integers(0, 3))):
         _gap(canvas, outline(rng, _anywhere(rng, size_hw), min(size_hw) * float(rng.uniform(0.02, 0.12)), 0.3, 1.6))
-    _stroma_nuclei(canvas, rng, radius_px, flow)
+    scatter_nuclei(canvas, rng, radius_px, flow, lambda amount, own_px: _dyed(rng, amount, 1.0, own_px))
     canvas.rgb = _transmitted(canvas.rgb, rng)
     return canvas
 
@@ -70,15 +72,21 @@ def _stroma(rng: np.random.Generator, size_hw: tuple[int, int], flow: float) -> 
     table = noise_field(rng, (256, 256), 4.0, 3)
     fibres = table[_mirrored(across / width_px), _mirrored(along / (width_px * 8))]
     cloud = noise_field(rng, size_hw, min(size_hw) / 5, 4)
-    contrast = float(rng.uniform(0.05, 0.3))
-    nuclear = float(rng.uniform(0.01, 0.1)) * (1 + contrast * (fibres + cloud))
-    other = float(rng.uniform(0.0, 0.12)) * (1 + contrast * (fibres + 0.7 * cloud))
+    contrast, net = float(rng.uniform(0.05, 0.3)), float(rng.uniform(0, 0.7)) * _grain(rng, size_hw)
+    nuclear = float(rng.uniform(0.01, 0.1)) * (1 + contrast * (fibres + cloud) + net)
+    other = float(rng.uniform(0.0, 0.12)) * (1 + contrast * (fibres + 0.7 * cloud) + net)
     return _amounts(np.maximum(nuclear, 0).astype(np.float32), np.maximum(other, 0).astype(np.float32))
 
 
 def _mirrored(place: NDArray[np.float32]) -> NDArray[np.int64]:
     """Fold numbers into 0..255 back and forth, so that a table of 256 has no seams."""
     return np.asarray(np.abs(place.astype(np.int64) % 510 - 255))
+
+
+def _grain(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Fine unevenness of real tissue: specks, or the bright meshes of a net."""
+    field = noise_field(rng, size_hw, float(rng.uniform(1.5, 6)), 2)
+    return field if rng.random() < 0.5 else np.asarray(0.6 - 2 * np.exp(-((3 * field) ** 2)), np.float32)
 
 
 def _gland(canvas: Canvas, rng: np.random.Generator, radius_px: float, strength: float) -> None:
@@ -96,11 +104,12 @@ def _gland(canvas: Canvas, rng: np.random.Generator, radius_px: float, strength:
     cell_px, column = radius_px * float(rng.uniform(2.2, 3.2)), float(np.exp(rng.uniform(0.1, 1.6)))
     seeds, (nearest, gap_px) = _cells(rng, np.stack([x, y], axis=1) - np.array(centre), cell_px, column)
     cloud = noise_field(rng, size_hw, cell_px * 2, 4)[y, x]
-    grain = noise_field(rng, size_hw, 2.5, 2)[y, x]
+    grain = float(rng.uniform(0.05, 0.45)) * _grain(rng, size_hw)[y, x]
     tone = np.exp(rng.normal(0, 0.2, len(seeds)))[nearest]
-    body = strength * float(rng.uniform(0.3, 0.8)) * tone * (1 + 0.2 * cloud + 0.12 * grain)
-    wall_px = max(0.16 * cell_px, 1.0)
-    wall = strength * float(rng.uniform(0.0, 0.9)) * np.exp(-((gap_px / wall_px) ** 2))
+    body = strength * float(rng.uniform(0.3, 0.8)) * tone * (1 + float(rng.uniform(0.1, 0.45)) * cloud + grain)
+    wall_px = max(0.16 * cell_px, 1.0) * np.exp(0.4 * cloud)
+    patchy = np.clip(1 + 0.6 * noise_field(rng, size_hw, cell_px * 3, 2)[y, x], 0.1, 2)
+    wall = strength * float(rng.uniform(0.0, 0.9)) * patchy * np.exp(-((gap_px / wall_px) ** 2))
     canvas.rgb[y, x, _OTHER] = np.maximum(body + wall, 0)
     canvas.rgb[y, x, _NUCLEAR] = float(rng.uniform(0.02, 0.15)) * (1 + 0.3 * cloud)
     dense, clear = float(rng.uniform(0.15, 0.6)), float(rng.uniform(0.15, 0.8))
@@ -159,14 +168,34 @@ def _dyed(rng: np.random.Generator, amount: float, clear: float, radius_px: floa
     grain = noise_field(rng, (int(radius_px * 10) + 8, int(radius_px * 10) + 8), max(radius_px / 2, 1.5), 3)
 
     def shade(window: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        chromatin = 1 + 0.18 * grain[: mask.shape[0], : mask.shape[1]]
+        chromatin = 1 + 0.25 * grain[: mask.shape[0], : mask.shape[1]]
         return _amounts(np.asarray(amount * chromatin, np.float32), window[..., _OTHER] * np.float32(clear))
 
     return shade
 
 
-def _stroma_nuclei(canvas: Canvas, rng: np.random.Generator, radius_px: float, flow: float) -> None:
-    """Draw spindle-shaped nuclei along the fibres, and round ones that gather."""
+def scatter_nuclei(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    radius_px: float,
+    flow: float,
+    dyed: Callable[[float, float], Shader],
+) -> None:
+    """Draw spindle-shaped nuclei along fibres, and round ones that gather, wherever nothing is yet.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        Drawn on; each nucleus is a whole.
+    rng : numpy.random.Generator
+        Source of randomness.
+    radius_px : float
+        Of a typical nucleus.
+    flow : float
+        Direction of the fibres, in radians.
+    dyed : callable
+        Given the amount of dye and the extent of a nucleus in pixels, returns its shader.
+    """
     height, width = canvas.rgb.shape[:2]
     free = canvas.layers[0] == 0
     density = float(np.exp(rng.uniform(np.log(0.03), np.log(0.3))))
@@ -187,7 +216,7 @@ def _stroma_nuclei(canvas: Canvas, rng: np.random.Generator, radius_px: float, f
         own = radius_px * float(np.exp(rng.normal(-0.1, 0.25)))
         aspect = float(np.exp(abs(rng.normal(0.15 if gathered else 0.6, 0.3))))
         shape = _spindle(rng, (x, y), own, aspect, flow + float(rng.normal(0, 0.4)))
-        canvas.fill(shape, _dyed(rng, dense * float(np.exp(rng.normal(0, 0.35))), 1.0, own * aspect))
+        canvas.fill(shape, dyed(dense * float(np.exp(rng.normal(0, 0.35))), own * aspect))
 
 
 def _spindle(
@@ -211,4 +240,8 @@ def _transmitted(amounts: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     light = rng.uniform(0.86, 0.98) * (1 + rng.normal(0, 0.02, 3))
     passed = light * np.exp(-2.0 * np.maximum(amounts[..., :2], 0) @ absorption)
     soft = cv2.GaussianBlur(np.asarray(passed, np.float32), (0, 0), float(rng.uniform(0.4, 1.3)))
+    if rng.random() < 0.5:
+        # scanners sharpen
+        softer = cv2.GaussianBlur(soft, (0, 0), float(rng.uniform(1, 2)))
+        soft = soft + np.float32(rng.uniform(0.2, 1.5)) * (soft - softer)
     return np.asarray(soft + rng.normal(0, rng.uniform(0.002, 0.03), soft.shape), np.float32)

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from fastsam_core.cli import app
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.__main__ import main
+from fastsam_core.training.checkpoint import load_checkpoint
 from fastsam_core.training.sources import SourceSpec, load_source
+from fastsam_core.training.trainer import TrainConfig, Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +80,20 @@ def test_nothing_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["training", "--run", str(tmp_path), "--scene-count", "0"])
     with pytest.raises(AnnotationError, match="nothing to train on"):
         main()
+
+
+@pytest.mark.parametrize(("of", "began"), [("own", 3), ("other", 7)])
+def test_a_decay_begins_anew_with_another_runs_checkpoint_only(
+    of: str, began: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(TrainConfig(processes=1), tmp_path / of)
+    trainer.step = 3
+    trainer.anneal(9)
+    trainer.step = 7
+    trainer.save()
+    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    checkpoint = ["--resume", str(tmp_path / of / "last.pt"), "--anneal-steps", "5", "--steps", "7", "--size", "64"]
+    scenes = ["--scenes", str(tmp_path / "scenes"), "--scene-count", "1"]
+    monkeypatch.setattr(sys, "argv", ["training", "--run", str(tmp_path / "own"), *checkpoint, *scenes])
+    main()
+    assert load_checkpoint(tmp_path / "own" / "last.pt")["anneal_start"] == began
