@@ -14,6 +14,7 @@ from fastsam_core.errors import FastSAMError
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import Step
+from napari_fastsam.controllers.segmentation import LOADED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,13 @@ class BlobModel:
 
     def settings(self, **options: Any) -> None:
         """Accept all settings."""
+
+
+@pytest.fixture(autouse=True)
+def no_model_loaded() -> Iterator[None]:
+    """Let each test load its model, as a new process does."""
+    yield
+    LOADED.clear()
 
 
 @pytest.fixture

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
 
-from .conftest import THREE, BlobModel, Make, choose_region, discs, run
+from fastsam_core.model import FastSAM
+
+from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def started(viewer: Any, make_widget: Make, qtbot: Any, data: Any = None, **options: Any) -> Any:
@@ -238,3 +244,31 @@ def test_closing_the_widget_leaves_the_viewer_clean(viewer: Any, make_widget: Ma
     assert isinstance(viewer.layers[2], Shapes)
     viewer.dims.ndisplay = 3
     viewer.layers[1].data_setitem((np.array([0]), np.array([0])), 5)
+
+
+def test_widgets_share_a_model_until_its_file_changes(
+    make_napari_viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    loaded: list[str] = []
+
+    def load(_cls: type, name: str, /, **_options: object) -> BlobModel:
+        loaded.append(name)
+        return blob_model
+
+    monkeypatch.setattr(FastSAM, "load", classmethod(load))
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"1")
+    os.utime(weights, ns=(10**9, 10**9))
+    for _ in range(2):
+        viewer = make_napari_viewer()
+        viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+        widget = make_widget(viewer)
+        run(qtbot, widget)
+    assert loaded == ["builtin"]
+    for changed in (False, False, True):
+        if changed:
+            os.utime(weights, ns=(2 * 10**9, 2 * 10**9))
+        with qtbot.waitSignal(relay(qtbot, widget.segmentation.finished)):
+            widget.segmentation.start(model=str(weights))
+    assert loaded == ["builtin", str(weights), str(weights)]

@@ -13,20 +13,22 @@ from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
 from napari_fastsam.controllers.canvas import warm_up
-from napari_fastsam.models.inference import Done, Failed, Task, count_steps, steps_of
+from napari_fastsam.models.inference import Done, Failed, Models, Task, count_steps, steps_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from fastsam_core._parts import Region
-    from fastsam_core.model import FastSAM
     from napari_fastsam.controllers.session import How, Session
 
-__all__ = ["RegionChoice", "SegmentationController"]
+__all__ = ["LOADED", "RegionChoice", "SegmentationController"]
 
 RegionChoice = Literal["plane", "tiles", "view", "rectangle"]
+
+LOADED: Models = {}
+"""Models for all widgets of the process: loading one holds up the window for a tenth of a second."""
 
 _MARGIN_SHARE = 0.1
 _SHOW_EVERY_S = 0.25
@@ -53,7 +55,6 @@ class SegmentationController:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.rectangle_layer: Any = None
-        self._models: dict[tuple[str, str], FastSAM] = {}
         self._run = 0
         self._worker: Any = None
         self._task: Task | None = None
@@ -90,7 +91,8 @@ class SegmentationController:
         """
         if self._worker is not None and self._task is not None:
             self._task.stop.set()
-            self._task.taken.set()
+            for event in (self._task.watched, self._task.taken):
+                event.set()
             self._show_waiting()
             self._worker = self._task = None
             self._run += 1
@@ -101,7 +103,6 @@ class SegmentationController:
         self, region: Region | None, stack_axis: int | None, model: str, *, add: bool, tiled: bool = False
     ) -> None:
         from napari.qt.threading import create_worker
-        from qtpy.QtCore import QTimer
 
         plane = self._require_plane()
         session = self.session
@@ -132,7 +133,7 @@ class SegmentationController:
         worker = create_worker(
             steps_of,
             task,
-            self._models,
+            LOADED,
             warm_up,
             _progress={"total": total, "desc": f"FastSAM: {source.name}"},
             _start_thread=False,
@@ -150,13 +151,13 @@ class SegmentationController:
                 return
             ready[0] += 1
             self._take(task, step, add=add)
-            # a timer comes before the window is painted, one that it starts comes afterwards
-            QTimer.singleShot(0, lambda: QTimer.singleShot(0, task.taken.set))
+            _when_painted(task.taken.set)
             self.progress.emit(f"{sum(self._found.values())} candidates", ready[0], total)
 
+        worker.started.connect(lambda: _when_painted(task.watched.set))
         worker.yielded.connect(on_step)
         worker.finished.connect(lambda: self._on_finished(run))
-        self.progress.emit("Loading the model …" if not self._models else "Segmenting …", 0, total)
+        self.progress.emit("Loading the model …" if not LOADED else "Segmenting …", 0, total)
         self.running_changed.emit(True)
         self.started.emit(task)
         worker.start()
@@ -240,6 +241,14 @@ class SegmentationController:
         data = layer_to_layer(shapes, self.session.image, vertices, self.session.viewer.dims.point)
         points_yx, _ = pixels_of_data(data, plane)
         return np.stack([points_yx.min(axis=0), points_yx.max(axis=0)])
+
+
+def _when_painted(call: Callable[[], object]) -> None:
+    """Call something when the window has been painted next."""
+    from qtpy.QtCore import QTimer
+
+    # a timer comes before the window is painted, one that it starts comes afterwards
+    QTimer.singleShot(0, lambda: QTimer.singleShot(0, call))
 
 
 def _with_margin(corners_yx: NDArray[np.float64], plane_hw: tuple[int, int]) -> Region | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +27,17 @@ if TYPE_CHECKING:
     from napari_fastsam._convert import Plane
     from napari_fastsam._planes import PlaneSource, PlaneValues
 
-__all__ = ["Done", "Failed", "Task", "count_steps", "steps_of"]
+__all__ = ["Done", "Failed", "Models", "Task", "count_steps", "steps_of"]
 
 _TILE_PX, _OVERLAP_PX = 1024, 128
 _MAX_VALUES_BYTES = 2**29
 """Larger planes get no mean intensities when they are segmented in tiles: their values are not kept."""
 
 _TAKING_S = 0.5
-"""The worker waits no longer than this for its first result to be shown."""
+"""The worker waits no longer than this for the window: for its progress bar, for its first result to be shown."""
 
-Models = dict[tuple[str, str], "FastSAM"]
+Models = dict[tuple[str, str, int], "FastSAM"]
+"""By name or file, device, and when the file was changed (0 for a name)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +64,8 @@ class Task:
         Segment each plane in overlapping tiles at full resolution.
     stop : Event
         Set it, and no further plane or tile is begun.
+    watched : Event
+        Set it when the window shows that work has begun: to load a model holds up other threads.
     taken : Event
         Set it when the first result is shown. napari takes a tenth of a second to add a layer, and half as long again
         while the worker computes beside it.
@@ -78,6 +82,7 @@ class Task:
     stack_axis: int | None = None
     tiled: bool = False
     stop: Event = field(default_factory=Event)
+    watched: Event = field(default_factory=Event)
     taken: Event = field(default_factory=Event)
 
 
@@ -120,8 +125,8 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
     Parameters
     ----------
     task : Task
-    models : dict
-        Models loaded before, by name and device; a new one is put in.
+    models : Models
+        Those loaded before; a new one is put in.
     warm_up : callable
         What else can be got ready here while a model is loaded.
 
@@ -139,8 +144,10 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
 def _steps(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterator[Done]:
     from fastsam_core.model import FastSAM
 
-    key = (task.model, task.device)
+    file = Path(task.model)
+    key = (task.model, task.device, file.stat().st_mtime_ns if file.is_file() else 0)
     if key not in models:
+        task.watched.wait(_TAKING_S)
         models[key] = FastSAM.load(task.model, device=task.device)
         _warm_up()
         warm_up()
