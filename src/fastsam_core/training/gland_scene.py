@@ -45,9 +45,10 @@ def glands(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
     radius_px = min(size_hw) * float(np.exp(rng.uniform(np.log(0.007), np.log(0.026))))
     flow = float(rng.uniform(0, np.pi))
     canvas = Canvas(_stroma(rng, size_hw, flow))
-    strength = float(rng.uniform(0.3, 0.9))
-    for _ in range(int(rng.integers(0, 8))):
-        _gland(canvas, rng, radius_px * float(rng.uniform(0.9, 1.4)), strength)
+    strength, crowded = float(rng.uniform(0.3, 1.0)), rng.random() < 0.5
+    for _ in range(int(rng.integers(3, 8)) if crowded else int(rng.integers(0, 5))):
+        extent_px = min(size_hw) * float(np.exp(rng.uniform(np.log(0.2 if crowded else 0.1), np.log(0.55))))
+        _gland(canvas, rng, extent_px, radius_px * float(rng.uniform(0.9, 1.4)), strength)
     for _ in range(int(rng.integers(0, 3))):
         _gap(canvas, outline(rng, _anywhere(rng, size_hw), min(size_hw) * float(rng.uniform(0.02, 0.12)), 0.3, 1.6))
     scatter_nuclei(canvas, rng, radius_px, flow, lambda amount, own_px: _dyed(rng, amount, 1.0, own_px))
@@ -89,11 +90,11 @@ def _grain(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.flo
     return field if rng.random() < 0.5 else np.asarray(0.6 - 2 * np.exp(-((3 * field) ** 2)), np.float32)
 
 
-def _gland(canvas: Canvas, rng: np.random.Generator, radius_px: float, strength: float) -> None:
+def _gland(canvas: Canvas, rng: np.random.Generator, extent_px: float, radius_px: float, strength: float) -> None:
     """Draw a gland of columnar cells (membranes dark, nuclei pale blue) that point to its middle."""
     size_hw = canvas.rgb.shape[0], canvas.rgb.shape[1]
-    centre, extent = _anywhere(rng, size_hw), min(size_hw) * float(np.exp(rng.uniform(np.log(0.1), np.log(0.45))))
-    shape = outline(rng, centre, extent, 0.22, float(np.exp(rng.normal(0.2, 0.35))))
+    centre = _anywhere(rng, size_hw)
+    shape = outline(rng, centre, extent_px, 0.22, float(np.exp(rng.normal(0.2, 0.35))))
     whole = canvas.fill(shape, lambda window, _: window)
     if whole is None:
         return
@@ -101,7 +102,7 @@ def _gland(canvas: Canvas, rng: np.random.Generator, radius_px: float, strength:
     y, x = np.nonzero(canvas.layers[0] == number)
     if len(y) < 64:
         return
-    cell_px, column = radius_px * float(rng.uniform(2.2, 3.2)), float(np.exp(rng.uniform(0.1, 1.6)))
+    cell_px, column = radius_px * float(rng.uniform(2.2, 3.2)), float(np.exp(rng.uniform(0.1, 1.9)))
     seeds, (nearest, gap_px) = _cells(rng, np.stack([x, y], axis=1) - np.array(centre), cell_px, column)
     cloud = noise_field(rng, size_hw, cell_px * 2, 4)[y, x]
     grain = float(rng.uniform(0.05, 0.45)) * _grain(rng, size_hw)[y, x]
@@ -109,7 +110,7 @@ def _gland(canvas: Canvas, rng: np.random.Generator, radius_px: float, strength:
     body = strength * float(rng.uniform(0.3, 0.8)) * tone * (1 + float(rng.uniform(0.1, 0.45)) * cloud + grain)
     wall_px = max(0.16 * cell_px, 1.0) * np.exp(0.4 * cloud)
     patchy = np.clip(1 + 0.6 * noise_field(rng, size_hw, cell_px * 3, 2)[y, x], 0.1, 2)
-    wall = strength * float(rng.uniform(0.0, 0.9)) * patchy * np.exp(-((gap_px / wall_px) ** 2))
+    wall = strength * float(rng.uniform(0.0, 1.3)) * patchy * np.exp(-((gap_px / wall_px) ** 2))
     canvas.rgb[y, x, _OTHER] = np.maximum(body + wall, 0)
     canvas.rgb[y, x, _NUCLEAR] = float(rng.uniform(0.02, 0.15)) * (1 + 0.3 * cloud)
     dense, clear = float(rng.uniform(0.15, 0.6)), float(rng.uniform(0.15, 0.8))
@@ -123,7 +124,7 @@ def _gland(canvas: Canvas, rng: np.random.Generator, radius_px: float, strength:
         amount = dense * float(np.exp(rng.normal(0, 0.25)))
         canvas.fill(body_shape, _dyed(rng, amount, clear, own), 1, inside=number)
     if rng.random() < 0.6:
-        slit = _spindle(rng, centre, extent * float(rng.uniform(0.06, 0.25)), 3.0, float(rng.uniform(0, np.pi)))
+        slit = _spindle(rng, centre, extent_px * float(rng.uniform(0.06, 0.25)), 3.0, float(rng.uniform(0, np.pi)))
         _gap(canvas, slit, inside=number)
 
 
