@@ -56,6 +56,8 @@ class FastSAMWidget(QWidget):
         self.labels = LabelController(self.session)
         self.hover = HoverController(self.session, self.labels.commit)
         self.canvas = OutlineCanvas(self.session)
+        self.segmentation.begun.connect(self.canvas.make_ready)
+        self.segmentation.running_changed.connect(self.canvas.on_running)
         self.journal = JournalController(self.session, self.segmentation, self.prompts, self.labels)
         self.status = StatusLine(self.session, self.hover)
         self.words = WordsController(self.session)

@@ -96,3 +96,29 @@ def test_each_state_has_its_colour_and_crisp_borders(viewer: Any, make_widget: M
     assert near(colours, (1, 1, 1, 1))
     assert near(colours, (1, 1, 1, 0.25))
     assert len(colours) == 3
+
+
+def test_outlines_are_made_ready_and_taken_away_unused(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image", scale=(2, 3)))
+    widget = make_widget(viewer)
+    canvas = widget.canvas
+    canvas.make_ready()
+    layer = viewer.layers["FastSAM candidates"]
+    assert not layer.visible
+    canvas.on_running(True)
+    assert layer in viewer.layers
+    canvas.on_running(False)
+    assert layer not in viewer.layers, "nothing was found, or the run was cancelled"
+
+    canvas.make_ready()
+    layer = viewer.layers["FastSAM candidates"]
+    masks = Masks.from_dense([discs(80, 90, THREE[0]) > 0])
+    widget.session.put(widget.session.image.unique_id, widget.session.plane, Candidates.measure(masks))
+    canvas.on_running(False)
+    assert viewer.layers["FastSAM candidates"] is layer
+    assert layer.visible
+    assert layer.data.shape == (80, 90)
+    np.testing.assert_array_equal(layer.scale, (2, 3))
+    layer.visible = False
+    widget.session.select_by_hand([0])
+    assert not layer.visible, "the user hid it"

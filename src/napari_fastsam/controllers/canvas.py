@@ -175,6 +175,28 @@ class OutlineCanvas:
 
     # ---- all candidates -----------------------------------------------------------------------------------------
 
+    def make_ready(self) -> None:
+        """Add the layer of the outlines, hidden, before there are any: drawing them takes less time than adding it."""
+        session = self.session
+        if session.image is None or session.plane is None or contains(session.viewer, self.outlines):
+            return
+        self._add_outlines(np.zeros((1, 1), np.uint8), session.image, session.plane, step=1, visible=False)
+
+    def on_running(self, running: bool) -> None:
+        """Take the layer of the outlines away again when a run ends and none were drawn."""
+        if not running and self._drawn is None:
+            self._remove(self.outlines)
+            self.outlines = None
+
+    def _add_outlines(
+        self, pixels: NDArray[np.uint8], image: Any, plane: Plane, *, step: int, visible: bool = True
+    ) -> None:
+        transform = region_transform(image, plane, (0, 0), step)
+        self.outlines = _overlay(_expanded(pixels, plane), OUTLINE_NAME, _COLOURS, transform)
+        self.outlines.visible = visible
+        self._drawn = None
+        add_quietly(self.session.viewer, self.outlines, image)
+
     def draw(self) -> None:
         """Draw the outlines of the shown candidates anew."""
         session = self.session
@@ -190,16 +212,17 @@ class OutlineCanvas:
         if part is None:
             return
         pixels = _painted(candidates, np.where(_touching(candidates, part), states, 0))
-        transform = region_transform(session.image, plane, (0, 0), candidates.outlines.step)
-        data = _expanded(pixels, plane)
-        if not contains(session.viewer, self.outlines) or self.outlines.ndim != data.ndim:
+        step = candidates.outlines.step
+        if not contains(session.viewer, self.outlines) or self.outlines.ndim != len(plane.index):
             self._remove(self.outlines)
-            self.outlines = _overlay(data, OUTLINE_NAME, _COLOURS, transform)
-            add_quietly(session.viewer, self.outlines, session.image)
+            self._add_outlines(pixels, session.image, plane, step=step)
         else:
+            data = _expanded(pixels, plane)
             along = dict(zip(plane.axes_yx, part, strict=True))
             _repaint(self.outlines, data, tuple(along.get(axis, slice(None)) for axis in range(data.ndim)))
-            _place(self.outlines, transform)
+            _place(self.outlines, region_transform(session.image, plane, (0, 0), step))
+            if self._drawn is None:
+                self.outlines.visible = True
         self._drawn = (candidates, plane, states)
 
     def _states(self, candidates: Candidates) -> NDArray[np.uint8]:

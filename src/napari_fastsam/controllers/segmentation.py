@@ -51,6 +51,8 @@ class SegmentationController:
     """Number of candidates found in all."""
     started = Signal(object)
     """The Task."""
+    begun = Signal()
+    """The window shows that work has begun; the worker waits until it is ready for results."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -154,7 +156,12 @@ class SegmentationController:
             _when_painted(task.taken.set)
             self.progress.emit(f"{sum(self._found.values())} candidates", ready[0], total)
 
-        worker.started.connect(lambda: _when_painted(task.watched.set))
+        def on_begun() -> None:
+            if run == self._run:
+                self.begun.emit()
+            _when_painted(task.watched.set)
+
+        worker.started.connect(lambda: _when_painted(on_begun))
         worker.yielded.connect(on_step)
         worker.finished.connect(lambda: self._on_finished(run))
         self.progress.emit("Loading the model …" if not LOADED else "Segmenting …", 0, total)

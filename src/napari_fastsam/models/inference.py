@@ -12,6 +12,7 @@ import numpy as np
 
 from fastsam_core._parts import whole_in
 from napari_fastsam._collector import old_objects_passed_over, pass_over_old_objects
+from napari_fastsam._preload import preload_torch
 from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
@@ -34,7 +35,7 @@ _MAX_VALUES_BYTES = 2**29
 """Larger planes get no mean intensities when they are segmented in tiles: their values are not kept."""
 
 _TAKING_S = 0.5
-"""The worker waits no longer than this for the window: for its progress bar, for its first result to be shown."""
+"""The worker waits no longer than this for the window to make ready for results, and to show the first."""
 
 Models = dict[tuple[str, str, int], "FastSAM"]
 """By name or file, device, and when the file was changed (0 for a name)."""
@@ -65,10 +66,10 @@ class Task:
     stop : Event
         Set it, and no further plane or tile is begun.
     watched : Event
-        Set it when the window shows that work has begun: to load a model holds up other threads.
+        Set it when the window shows that work has begun and is ready for results: to add layers to it takes half as
+        long again while the worker computes beside it.
     taken : Event
-        Set it when the first result is shown. napari takes a tenth of a second to add a layer, and half as long again
-        while the worker computes beside it.
+        Set it when the first result is shown.
     """
 
     image_id: Hashable
@@ -142,12 +143,15 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
 
 
 def _steps(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterator[Done]:
+    preload_torch()
     from fastsam_core.model import FastSAM
 
     file = Path(task.model)
     key = (task.model, task.device, file.stat().st_mtime_ns if file.is_file() else 0)
+    task.watched.wait(_TAKING_S)
     if key not in models:
-        task.watched.wait(_TAKING_S)
+        for other in [other for other in models if other[:2] == key[:2]]:
+            del models[other]  # the file was changed
         models[key] = FastSAM.load(task.model, device=task.device)
         _warm_up()
         warm_up()
