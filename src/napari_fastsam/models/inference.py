@@ -143,12 +143,12 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
 
 
 def _steps(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterator[Done]:
+    task.watched.wait(_TAKING_S)
     preload_torch()
     from fastsam_core.model import FastSAM
 
     file = Path(task.model)
     key = (task.model, task.device, file.stat().st_mtime_ns if file.is_file() else 0)
-    task.watched.wait(_TAKING_S)
     if key not in models:
         for other in [other for other in models if other[:2] == key[:2]]:
             del models[other]  # the file was changed
