@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._parts import whole_in
-from napari_fastsam._collector import old_objects_passed_over, pass_over_old_objects
 from napari_fastsam._preload import preload_torch
+from napari_fastsam._window_first import pass_over_old_objects, window_first
 from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
@@ -136,7 +136,7 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
     Done or Failed
     """
     try:
-        with old_objects_passed_over():
+        with window_first():
             yield from _steps(task, models, warm_up)
     except Exception as error:  # noqa: BLE001 (whatever the network or a lazy array raises becomes a notice)
         yield Failed(error)
@@ -147,6 +147,7 @@ def _steps(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterato
     preload_torch()
     from fastsam_core.model import FastSAM
 
+    pass_over_old_objects()
     file = Path(task.model)
     key = (task.model, task.device, file.stat().st_mtime_ns if file.is_file() else 0)
     if key not in models:

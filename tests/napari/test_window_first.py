@@ -1,14 +1,15 @@
-"""While a worker computes, the garbage collector passes over what was there before; afterwards all is as it was."""
+"""While a worker computes, Python's lock and collector favour the window; afterwards all is as it was."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from napari.layers import Image
 
-from napari_fastsam._collector import old_objects_passed_over, pass_over_old_objects
+from napari_fastsam._window_first import pass_over_old_objects, window_first
 
 from .conftest import THREE, BlobModel, Make, discs, run
 
@@ -25,10 +26,10 @@ def nothing_frozen() -> Iterator[None]:
 
 
 def test_the_last_one_gives_the_old_objects_back() -> None:
-    with old_objects_passed_over():
+    with window_first():
         first = gc.get_freeze_count()
         assert first > 1000
-        with old_objects_passed_over():
+        with window_first():
             pass
         assert gc.get_freeze_count() >= first
         new = [[] for _ in range(1000)]  # type: list[list[int]]
@@ -42,9 +43,18 @@ def test_the_last_one_gives_the_old_objects_back() -> None:
 
 def test_what_the_application_froze_stays_frozen() -> None:
     gc.freeze()
-    with old_objects_passed_over():
+    with window_first():
         pass_over_old_objects()
     assert gc.get_freeze_count() > 0
+
+
+def test_the_lock_changes_hands_sooner_meanwhile() -> None:
+    usual = sys.getswitchinterval()
+    with window_first():
+        with window_first():
+            assert sys.getswitchinterval() < usual
+        assert sys.getswitchinterval() < usual
+    assert sys.getswitchinterval() == pytest.approx(usual)
 
 
 @pytest.mark.parametrize("fails", [False, True])
