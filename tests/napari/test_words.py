@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+NEEDS_TEXT = pytest.mark.skipif(not can_read_words(), reason="the text extra is not installed")
 COLOURS = {"red": (255, 90, 90), "blue": (90, 90, 255), "green": (90, 255, 90)}
 PLACES = (("red", 20, 20), ("blue", 20, 60), ("red", 60, 20), ("green", 60, 60))
 
@@ -96,6 +97,7 @@ def picked_colours(widget: Any) -> list[str]:
     return sorted(at[round(columns["y"][i] - 0.5), round(columns["x"][i] - 0.5)] for i in widget.session.selected)
 
 
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model")
 def test_words_pick_and_a_second_text_is_a_look_up(
     viewer: Any, make_widget: Make, qtbot: Any, towers: ColourTowers
@@ -123,6 +125,7 @@ def test_words_pick_and_a_second_text_is_a_look_up(
     assert widget.words_panel.limit.isHidden()
 
 
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model")
 def test_what_looks_like_the_picks(viewer: Any, make_widget: Make, qtbot: Any, towers: ColourTowers) -> None:
     widget = opened(viewer, make_widget, qtbot)
@@ -138,6 +141,7 @@ def test_what_looks_like_the_picks(viewer: Any, make_widget: Make, qtbot: Any, t
     assert picked_colours(widget) == ["red"], "what the filters hide is not picked"
 
 
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model", "towers")
 def test_unknown_words_are_said_in_the_widget(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     widget = opened(viewer, make_widget, qtbot)
@@ -157,6 +161,7 @@ def test_unknown_words_are_said_in_the_widget(viewer: Any, make_widget: Make, qt
     assert "Segment everything" in str(notification_manager.records[-1].message)
 
 
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model")
 def test_looking_can_be_cancelled(viewer: Any, make_widget: Make, qtbot: Any, towers: ColourTowers) -> None:
     widget = opened(viewer, make_widget, qtbot)
@@ -190,10 +195,9 @@ def test_without_the_extra_the_field_names_the_command(
     assert 'pip install "fastsam-plugins[text]"' in panel.text.toolTip()
 
 
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model")
 def test_the_encoder_of_the_package_tells_red_from_blue(viewer: Any, make_widget: Make, qtbot: Any) -> None:
-    if not can_read_words():
-        pytest.skip("the text extra is not installed")
     widget = opened(viewer, make_widget, qtbot)
     ask(qtbot, widget, "red circle")
     assert set(picked_colours(widget)) == {"red"}
@@ -207,6 +211,7 @@ def test_commas_stand_between_alternatives() -> None:
     assert queries_of("  ") == ()
 
 
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model", "towers")
 def test_words_are_replayed_as_words(
     viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
