@@ -10,8 +10,8 @@ from pathlib import Path
 
 __all__ = ["preload_torch"]
 
-_LIBRARIES = ("libtorch_global_deps.so", "libtorch.so")
-"""Those that ``import torch`` loads first, in its order; none of them calls Python."""
+_LIBRARIES = {"libtorch_global_deps.so": os.RTLD_NOW | os.RTLD_GLOBAL, "libtorch.so": os.RTLD_NOW}
+"""Those that ``import torch`` loads first, in its order and with its flags; none of them calls Python."""
 
 
 def preload_torch() -> None:
@@ -27,7 +27,7 @@ def preload_torch() -> None:
         return
     load = ctypes.CDLL(None).dlopen
     load.argtypes, load.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
-    for name, flags in zip(_LIBRARIES, (os.RTLD_NOW | os.RTLD_GLOBAL, os.RTLD_NOW), strict=True):
+    for name, flags in _LIBRARIES.items():
         file = Path(spec.submodule_search_locations[0]) / "lib" / name
         if file.is_file():
             load(os.fsencode(file), flags)

@@ -145,5 +145,5 @@ def test_the_worker_computes_on_when_its_first_result_is_shown(
         widget.segment_panel.stack.setChecked(True)
         run(qtbot, widget)
         assert len(blob_model.seen) == 3
-    assert tasks[0].watched.is_set()
+    assert tasks[0].window_ready.is_set()
     assert tasks[0].taken.is_set()

@@ -100,6 +100,21 @@ def _rasterise(
     return drawn > 127, np.asarray(drawn / np.float32(255), np.float32)
 
 
+def random_place(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[float, float]:
+    """Draw a place (x, y) in a picture, in pixels."""
+    return float(rng.uniform(0, size_hw[1])), float(rng.uniform(0, size_hw[0]))
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a positive number whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def random_extent(rng: np.random.Generator, size_hw: tuple[int, int], low: float, high: float) -> float:
+    """Draw a length in pixels between two shares of a picture's shorter side, small ones as often as large ones."""
+    return min(size_hw) * log_uniform(rng, low, high)
+
+
 def noise_field(
     rng: np.random.Generator, size_hw: tuple[int, int], cell_px: float, octaves: int = 3
 ) -> NDArray[np.float32]:

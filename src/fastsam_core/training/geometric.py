@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core.training.canvas import random_extent
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def paste(sample: LabelledImage, cutout: Cutout, rng: np.random.Generator) -> No
     import cv2
 
     height, width = sample.image.shape[:2]
-    extent = min(height, width) * float(np.exp(rng.uniform(np.log(0.1), np.log(0.85))))
+    extent = random_extent(rng, (height, width), 0.1, 0.85)
     scale = extent / max(cutout.mask.shape)
     size_wh = (max(round(cutout.mask.shape[1] * scale), 4), max(round(cutout.mask.shape[0] * scale), 4))
     rgb = cv2.resize(cutout.rgb, size_wh, interpolation=cv2.INTER_AREA if scale < 0.8 else cv2.INTER_LINEAR)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.training.canvas import Canvas, noise_field, outline, turn
+from fastsam_core.training.canvas import Canvas, log_uniform, noise_field, outline, random_extent, random_place, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,25 +42,22 @@ def glands(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
     Canvas
         Wholes: glands and the nuclei between them. Parts: lumina and the glands' nuclei.
     """
-    radius_px = min(size_hw) * float(np.exp(rng.uniform(np.log(0.007), np.log(0.026))))
+    radius_px = random_extent(rng, size_hw, 0.007, 0.026)
     flow = float(rng.uniform(0, np.pi))
     canvas = Canvas(_stroma(rng, size_hw, flow))
     strength, crowded = float(rng.uniform(0.3, 1.0)), rng.random() < 0.5
     for _ in range(int(rng.integers(3, 8)) if crowded else int(rng.integers(0, 5))):
-        extent_px = min(size_hw) * float(np.exp(rng.uniform(np.log(0.2 if crowded else 0.1), np.log(0.55))))
+        extent_px = random_extent(rng, size_hw, 0.2 if crowded else 0.1, 0.55)
         _gland(canvas, rng, extent_px, radius_px * float(rng.uniform(0.9, 1.4)), strength)
     for _ in range(int(rng.integers(0, 3))):
-        _gap(canvas, outline(rng, _anywhere(rng, size_hw), min(size_hw) * float(rng.uniform(0.02, 0.12)), 0.3, 1.6))
+        _gap(canvas, outline(rng, random_place(rng, size_hw), min(size_hw) * float(rng.uniform(0.02, 0.12)), 0.3, 1.6))
     scatter_nuclei(canvas, rng, radius_px, flow, lambda amount, own_px: _dyed(rng, amount, 1.0, own_px))
     canvas.rgb = _transmitted(canvas.rgb, rng)
     return canvas
 
 
-def _anywhere(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[float, float]:
-    return float(rng.uniform(0, size_hw[1])), float(rng.uniform(0, size_hw[0]))
-
-
 def _amounts(nuclear: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Stack the amounts of both dyes; the third channel of the canvas stays empty."""
     return np.stack([nuclear, other, np.zeros_like(nuclear)], axis=-1)
 
 
@@ -69,7 +66,7 @@ def _stroma(rng: np.random.Generator, size_hw: tuple[int, int], flow: float) -> 
     y, x = np.mgrid[0 : size_hw[0], 0 : size_hw[1]].astype(np.float32)
     along, across = x * np.cos(flow) + y * np.sin(flow), y * np.cos(flow) - x * np.sin(flow)
     across = across + 0.05 * min(size_hw) * noise_field(rng, size_hw, min(size_hw) / 3, 3)
-    width_px = float(np.exp(rng.uniform(np.log(0.6), np.log(2.5))))
+    width_px = log_uniform(rng, 0.6, 2.5)
     table = noise_field(rng, (256, 256), 4.0, 3)
     fibres = table[_mirrored(across / width_px), _mirrored(along / (width_px * 8))]
     cloud = noise_field(rng, size_hw, min(size_hw) / 5, 4)
@@ -93,7 +90,7 @@ def _grain(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.flo
 def _gland(canvas: Canvas, rng: np.random.Generator, extent_px: float, radius_px: float, strength: float) -> None:
     """Draw a gland of columnar cells (membranes dark, nuclei pale blue) that point to its middle."""
     size_hw = canvas.rgb.shape[0], canvas.rgb.shape[1]
-    centre = _anywhere(rng, size_hw)
+    centre = random_place(rng, size_hw)
     shape = outline(rng, centre, extent_px, 0.22, float(np.exp(rng.normal(0.2, 0.35))))
     whole = canvas.fill(shape, lambda window, _: window)
     if whole is None:
@@ -199,9 +196,9 @@ def scatter_nuclei(
     """
     height, width = canvas.rgb.shape[:2]
     free = canvas.layers[0] == 0
-    density = float(np.exp(rng.uniform(np.log(0.03), np.log(0.3))))
+    density = log_uniform(rng, 0.03, 0.3)
     count = int(min(density * free.sum() / (np.pi * radius_px**2), 400))
-    dense, placed = float(np.exp(rng.uniform(np.log(0.15), np.log(0.9)))), [_anywhere(rng, (height, width))]
+    dense, placed = log_uniform(rng, 0.15, 0.9), [random_place(rng, (height, width))]
     for _ in range(count):
         gathered = rng.random() < 0.35
         if gathered:
@@ -209,7 +206,7 @@ def scatter_nuclei(
             angle = rng.uniform(0, 2 * np.pi)
             x, y = x + 2.3 * radius_px * float(np.cos(angle)), y + 2.3 * radius_px * float(np.sin(angle))
         else:
-            x, y = _anywhere(rng, (height, width))
+            x, y = random_place(rng, (height, width))
         row, column = min(max(int(y), 0), height - 1), min(max(int(x), 0), width - 1)
         if not free[row, column]:
             continue

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.training.canvas import Canvas, corner_shape, noise_field, outline, ribbon
+from fastsam_core.training.canvas import (
+    Canvas,
+    corner_shape,
+    log_uniform,
+    noise_field,
+    outline,
+    random_extent,
+    random_place,
+    ribbon,
+)
 from fastsam_core.training.surfaces import random_colour, relief, stain, texture, textured
 
 if TYPE_CHECKING:
@@ -25,14 +34,6 @@ def _finish(canvas: Canvas, rng: np.random.Generator, blur_px: float, noise: flo
         shape = canvas.rgb.shape if rng.random() < 0.5 else (*canvas.rgb.shape[:2], 1)
         canvas.rgb = canvas.rgb + rng.standard_normal(shape, dtype=np.float32) * np.float32(noise)
     return canvas
-
-
-def _point(rng: np.random.Generator, size_hw: Size) -> tuple[float, float]:
-    return float(rng.uniform(0, size_hw[1])), float(rng.uniform(0, size_hw[0]))
-
-
-def _radius(rng: np.random.Generator, size_hw: Size, low: float, high: float) -> float:
-    return min(size_hw) * float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _parts(canvas: Canvas, rng: np.random.Generator, whole: tuple[int, tuple[slice, slice]], depth: int) -> None:
@@ -56,7 +57,7 @@ def _scatter(canvas: Canvas, rng: np.random.Generator, count: int, low: float, h
     light = float(rng.uniform(0, 2 * np.pi))
     family = rng.random()
     for _ in range(count):
-        centre, radius = _point(rng, size_hw), _radius(rng, size_hw, low, high)
+        centre, radius = random_place(rng, size_hw), random_extent(rng, size_hw, low, high)
         rounded = rng.random() < family
         shape = outline(rng, centre, radius, rng.uniform(0, 0.5), np.exp(rng.uniform(-1, 1))) if rounded else None
         polygon = corner_shape(rng, centre, radius) if shape is None else shape
@@ -127,13 +128,13 @@ def _clustered(rng: np.random.Generator, size_hw: Size, count: int, spread_px: f
             angle = rng.uniform(0, 2 * np.pi)
             points.append((x + spread_px * float(np.cos(angle)), y + spread_px * float(np.sin(angle))))
         else:
-            points.append(_point(rng, size_hw))
+            points.append(random_place(rng, size_hw))
     return points
 
 
 def nuclei(rng: np.random.Generator, size_hw: Size) -> Canvas:
     """Fluorescent nuclei or cells: bright textured blobs, touching, uneven in brightness, on a dark field."""
-    radius = _radius(rng, size_hw, 0.012, 0.09)
+    radius = random_extent(rng, size_hw, 0.012, 0.09)
     count = int(min(rng.uniform(0.05, 0.5) * size_hw[0] * size_hw[1] / (np.pi * radius**2), 150)) + 1
     field = 0.03 + 0.04 * np.abs(noise_field(rng, size_hw, min(size_hw) / 2, 2))
     canvas = Canvas(np.repeat(field[..., None], 3, axis=2))
@@ -161,10 +162,10 @@ def tissue(rng: np.random.Generator, size_hw: Size) -> Canvas:
     coarse = noise_field(rng, size_hw, float(rng.uniform(20, 90)), 5) * 0.5 + rng.uniform(0, 0.8)
     canvas = Canvas(ground + (fibre - ground) * np.clip(coarse, 0, 1)[..., None].astype(np.float32))
     for _ in range(int(rng.integers(0, 5))):
-        lumen = outline(rng, _point(rng, size_hw), _radius(rng, size_hw, 0.04, 0.2), 0.35, 1.4)
+        lumen = outline(rng, random_place(rng, size_hw), random_extent(rng, size_hw, 0.04, 0.2), 0.35, 1.4)
         if canvas.fill(lumen, stain(np.array([0.95, 0.94, 0.95], np.float32), 0.95)) is not None:
             canvas.layers[0][canvas.layers[0] == canvas.count] = 0
-    radius = _radius(rng, size_hw, 0.010, 0.045)
+    radius = random_extent(rng, size_hw, 0.010, 0.045)
     count = int(min(rng.uniform(0.05, 0.45) * size_hw[0] * size_hw[1] / (np.pi * radius**2), 150)) + 1
     purple = np.array([0.40, 0.24, 0.55], np.float32)
     blue, brown = np.array([0.45, 0.52, 0.72], np.float32), np.array([0.42, 0.25, 0.14], np.float32)
@@ -191,7 +192,7 @@ def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
     level = float(rng.uniform(0.35, 0.65))
     ground = level + rng.uniform(0.005, 0.03) * noise_field(rng, size_hw, float(rng.uniform(4, 40)), 4)
     canvas = Canvas(np.repeat(np.asarray(ground, np.float32)[..., None], 3, axis=2))
-    radius = _radius(rng, size_hw, 0.015, 0.09)
+    radius = random_extent(rng, size_hw, 0.015, 0.09)
     count = int(min(rng.uniform(0.03, 0.4) * size_hw[0] * size_hw[1] / (np.pi * radius**2), 100)) + 1
     rough, longish = rng.uniform(0.05, 0.6), rng.uniform(0, 1.2)
     halo, sidelit = float(rng.uniform(0.12, 0.45)), rng.random() < 0.3
@@ -225,7 +226,7 @@ def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
 def grains(rng: np.random.Generator, size_hw: Size) -> Canvas:
     """Coins, pebbles, seeds: shaded bodies with embossed texture on unevenly lit ground, loose or packed."""
     canvas = Canvas(texture(rng, size_hw))
-    radius = _radius(rng, size_hw, 0.02, 0.12)
+    radius = random_extent(rng, size_hw, 0.02, 0.12)
     spacing = radius * float(rng.uniform(1.9, 3.5))
     light, rough = float(rng.uniform(0, 2 * np.pi)), float(rng.choice([0.0, 0.08, 0.25]))
     longish = float(rng.choice([0.0, 0.4]))
@@ -251,14 +252,14 @@ def filaments(rng: np.random.Generator, size_hw: Size) -> Canvas:
     ground = rng.uniform(0.02, 0.3) if dark else rng.uniform(0.5, 0.95)
     field = ground + 0.03 * noise_field(rng, size_hw, 40, 4)
     canvas = Canvas(np.repeat(np.asarray(field, np.float32)[..., None], 3, axis=2) * (0.7 + 0.3 * random_colour(rng)))
-    width, bend = _radius(rng, size_hw, 0.012, 0.05), float(rng.uniform(0.02, 0.3))
+    width, bend = random_extent(rng, size_hw, 0.012, 0.05), float(rng.uniform(0.02, 0.3))
     colour = random_colour(rng) * np.float32(0.5) + np.float32(0.5 if dark else 0.0)
     for _ in range(int(rng.integers(3, 40))):
         shade = np.clip(colour * rng.uniform(0.7, 1.2), 0, 1).astype(np.float32)
         if rng.random() < 0.5:
             shape = ribbon(rng, size_hw, width * float(rng.uniform(0.7, 1.4)), bend)
         else:
-            shape = outline(rng, _point(rng, size_hw), width * 1.3, 0.05, float(rng.uniform(2, 6)))
+            shape = outline(rng, random_place(rng, size_hw), width * 1.3, 0.05, float(rng.uniform(2, 6)))
         canvas.fill(shape, stain(shade, float(rng.uniform(0.6, 1.0))))
     return _finish(canvas, rng, float(rng.uniform(0.3, 1.2)), float(rng.uniform(0, 0.05)))
 
@@ -267,7 +268,7 @@ def droplets(rng: np.random.Generator, size_hw: Size) -> Canvas:
     """Droplets, bubbles, organoids: discs with bright or dark rims and often smaller droplets inside."""
     ground = noise_field(rng, size_hw, min(size_hw) / 2, 2) * 0.05 + rng.uniform(0.2, 0.85)
     canvas = Canvas(np.asarray(ground[..., None] * (0.85 + 0.15 * random_colour(rng)), np.float32))
-    radius = _radius(rng, size_hw, 0.02, 0.15)
+    radius = random_extent(rng, size_hw, 0.02, 0.15)
     rim_dark, inner = float(rng.uniform(-0.5, 0.4)), float(rng.normal(0, 0.08))
     rim_width = float(rng.uniform(0.06, 0.22))
 
@@ -293,7 +294,7 @@ def droplets(rng: np.random.Generator, size_hw: Size) -> Canvas:
 def electron(rng: np.random.Generator, size_hw: Size) -> Canvas:
     """Electron microscopy and epithelia: packed cells with membranes, organelles inside, strong grain."""
     height, width = size_hw
-    cells = int(np.exp(rng.uniform(np.log(5), np.log(90))))
+    cells = int(log_uniform(rng, 5, 90))
     seeds = np.stack([rng.uniform(0, height, cells), rng.uniform(0, width, cells)], axis=1).astype(np.float32)
     from scipy.spatial import cKDTree
 

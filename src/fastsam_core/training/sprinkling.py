@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core.training.canvas import Canvas
+from fastsam_core.training.canvas import Canvas, random_extent
 from fastsam_core.training.gland_scene import HAEMATOXYLIN, scatter_nuclei
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def sprinkle(sample: LabelledImage, rng: np.random.Generator) -> None:
     dark = cv2.GaussianBlur(light.mean(axis=2), (0, 0), 3) < _LEAST_LIGHT
     if 1 - dark.mean() < _LEAST_SHARE:
         return
-    height, width = dark.shape
     dye = np.asarray(HAEMATOXYLIN if rng.random() < 0.7 else rng.uniform(0, 1, 3)) * np.exp(rng.normal(0, 0.2, 3))
 
     def dyed(amount: float, _: float) -> Shader:
@@ -58,7 +57,7 @@ def sprinkle(sample: LabelledImage, rng: np.random.Generator) -> None:
 
     canvas = Canvas(light)
     canvas.layers[0][dark] = _TAKEN
-    radius_px = max(min(height, width) * float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))), _LEAST_RADIUS_PX)
+    radius_px = max(random_extent(rng, dark.shape, 0.008, 0.03), _LEAST_RADIUS_PX)
     scatter_nuclei(canvas, rng, radius_px, float(rng.uniform(0, np.pi)), dyed)
     drawn = np.where(canvas.layers[:1] == _TAKEN, 0, canvas.layers[:1])
     sample.image = np.clip(canvas.rgb * 255, 0, 255).astype(np.uint8)

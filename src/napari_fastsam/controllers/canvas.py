@@ -156,7 +156,6 @@ class OutlineCanvas:
         self.session = session
         self.outlines: Any = None
         self.hover: Any = None
-        self.visible = True
         self._drawn: tuple[Candidates, Plane, NDArray[np.uint8]] | None = None
         """What the outlines show: candidates, their plane, and the state of each of them."""
         session.candidates_changed.connect(self.draw)

@@ -93,7 +93,7 @@ class SegmentationController:
         """
         if self._worker is not None and self._task is not None:
             self._task.stop.set()
-            for event in (self._task.watched, self._task.taken):
+            for event in (self._task.window_ready, self._task.taken):
                 event.set()
             self._show_waiting()
             self._worker = self._task = None
@@ -157,9 +157,9 @@ class SegmentationController:
             self.progress.emit(f"{sum(self._found.values())} candidates", ready[0], total)
 
         def on_begun() -> None:
-            if run == self._run:
+            if run == self._run and self._worker is not None:
                 self.begun.emit()
-            _when_painted(task.watched.set)
+            _when_painted(task.window_ready.set)
 
         worker.started.connect(lambda: _when_painted(on_begun))
         worker.yielded.connect(on_step)

@@ -65,7 +65,7 @@ class Task:
         Segment each plane in overlapping tiles at full resolution.
     stop : Event
         Set it, and no further plane or tile is begun.
-    watched : Event
+    window_ready : Event
         Set it when the window shows that work has begun and is ready for results: to add layers to it takes half as
         long again while the worker computes beside it.
     taken : Event
@@ -83,7 +83,7 @@ class Task:
     stack_axis: int | None = None
     tiled: bool = False
     stop: Event = field(default_factory=Event)
-    watched: Event = field(default_factory=Event)
+    window_ready: Event = field(default_factory=Event)
     taken: Event = field(default_factory=Event)
 
 
@@ -143,22 +143,24 @@ def steps_of(task: Task, models: Models, warm_up: Callable[[], object]) -> Itera
 
 
 def _steps(task: Task, models: Models, warm_up: Callable[[], object]) -> Iterator[Done]:
-    task.watched.wait(_TAKING_S)
+    task.window_ready.wait(_TAKING_S)
     preload_torch()
     from fastsam_core.model import FastSAM
 
     pass_over_old_objects()
     file = Path(task.model)
     key = (task.model, task.device, file.stat().st_mtime_ns if file.is_file() else 0)
-    if key not in models:
-        for other in [other for other in models if other[:2] == key[:2]]:
-            del models[other]  # the file was changed
-        models[key] = FastSAM.load(task.model, device=task.device)
+    model = models.get(key)
+    if model is None:
+        for other in list(models):
+            if other[:2] == key[:2]:
+                models.pop(other, None)  # the file was changed
+        model = models[key] = FastSAM.load(task.model, device=task.device)
         _warm_up()
         warm_up()
         pass_over_old_objects()
     # closed here and not by the garbage collector, which would wait for reading threads in the GUI's thread
-    with closing((_tiled if task.tiled else _whole)(task, models[key])) as steps:
+    with closing((_tiled if task.tiled else _whole)(task, model)) as steps:
         while not task.stop.is_set() and (step := next(steps, None)) is not None:
             yield step
             task.taken.wait(_TAKING_S)
