@@ -172,11 +172,13 @@ def test_a_plane_in_tiles_grows_and_is_joined_in_the_end(
 def test_a_committed_mask_lies_on_the_object_under_any_transform(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     affine = np.array([[1.1, 0.3, -4], [-0.2, 0.9, 7], [0, 0, 1]])
     options = {"scale": (0.3, 0.5), "rotate": 25, "shear": [0.2], "translate": (5, -8), "affine": affine}
-    widget = open_image(viewer, make_widget, discs(80, 90, *THREE), **options, units=("um", "um"))
+    named = {"units": ("um", "um"), "axis_labels": ("row", "column")}
+    widget = open_image(viewer, make_widget, discs(80, 90, *THREE), **options, **named)
     run(qtbot, widget)
     widget.label_panel.commit_shown()
     image, labels = viewer.layers["Image"], viewer.layers["Image labels"]
     assert labels.units == image.units
+    assert labels.axis_labels == ("row", "column")
     for y, x, _ in THREE:
         world = image.data_to_world((y, x))
         assert labels.get_value(world, world=True) > 0
