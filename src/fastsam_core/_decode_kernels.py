@@ -18,7 +18,7 @@ from fastsam_core._jit import njit
 if TYPE_CHECKING:
     from fastsam_core._upsampling import KnotAxis
 
-__all__ = ["count_cells", "count_cut_cells", "decode_runs"]
+__all__ = ["count_cells", "count_cut_cells", "decode_runs", "extend_windows"]
 
 _LIMIT = np.float32(1e30)
 _FIRST_CAPACITY = 4096
@@ -322,3 +322,65 @@ def _count_in_both(
         for x in range(left.shape[1]):
             count += left[y, x] > 0 and right[y, x] > 0
     return count
+
+
+@njit
+def extend_windows(
+    prototypes: npt.NDArray[np.float32],
+    coefficients: npt.NDArray[np.float32],
+    logit_threshold: np.float32,
+    windows_xyxy: npt.NDArray[np.int32],
+    outer_xyxy: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int32]:
+    """Draw each window (N, 4) out to where its mask ends, within the outer window (N, 4) that holds it.
+
+    Of the mask's parts in the outer window (cells that share a side) those count that lie at least half in the inner.
+    """
+    extended = windows_xyxy.copy()
+    for i in range(coefficients.shape[0]):
+        x0, y0 = int(outer_xyxy[i, 0]), int(outer_xyxy[i, 1])
+        window = (y0, x0, int(outer_xyxy[i, 3]), int(outer_xyxy[i, 2]))
+        logits = _window_logits(prototypes, coefficients[i], logit_threshold, window)
+        inner = windows_xyxy[i] - np.array((x0, y0, x0, y0), dtype=np.int32)
+        reached = _extent_of_parts(logits, inner)
+        for side in range(2):
+            extended[i, side] = min(extended[i, side], reached[side] + outer_xyxy[i, side])
+            extended[i, side + 2] = max(extended[i, side + 2], reached[side + 2] + outer_xyxy[i, side])
+    return extended
+
+
+@njit
+def _extent_of_parts(logits: npt.NDArray[np.float32], inner_xyxy: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Extent of the inner window and all parts of the mask that lie at least half in it."""
+    height, width = logits.shape
+    x0, y0, x1, y1 = inner_xyxy
+    extent = inner_xyxy.copy()
+    seen = np.zeros((height, width), dtype=np.bool_)
+    places = np.empty((height * width, 2), dtype=np.int32)
+    for start_y in range(y0, y1):
+        for start_x in range(x0, x1):
+            if seen[start_y, start_x] or logits[start_y, start_x] <= 0:
+                continue
+            seen[start_y, start_x] = True
+            places[0] = start_y, start_x
+            found, done, inside = 1, 0, 0
+            part = np.array((start_x, start_y, start_x + 1, start_y + 1), dtype=np.int32)
+            while done < found:
+                y, x = places[done]
+                done += 1
+                inside += y0 <= y < y1 and x0 <= x < x1
+                part[0], part[1] = min(part[0], x), min(part[1], y)
+                part[2], part[3] = max(part[2], x + 1), max(part[3], y + 1)
+                for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+                    next_y, next_x = y + dy, x + dx
+                    if not (0 <= next_y < height and 0 <= next_x < width) or seen[next_y, next_x]:
+                        continue
+                    if logits[next_y, next_x] > 0:
+                        seen[next_y, next_x] = True
+                        places[found] = next_y, next_x
+                        found += 1
+            if 2 * inside >= found:
+                for side in range(2):
+                    extent[side] = min(extent[side], part[side])
+                    extent[side + 2] = max(extent[side + 2], part[side + 2])
+    return extent

@@ -50,6 +50,9 @@ class ModelInfo:
         Recommended settings for `FastSAM.segment`.
     mask_threshold : float
         Probability above which a pixel belongs to a mask; not 0.5 for weights trained with weighted pixels.
+    mask_margin : float
+        How far beyond boxes masks were learnt, in parts of a box's width and height; boxes of large masks grow by so
+        much at most (`fastsam_core.cuts.follow_masks`). Official models have 0, whose boxes stay as they are.
     cut_penalty : float
         How much masks lose of their scores that their boxes cut off (`fastsam_core.cuts.demote_cut`); official models
         have 0, which leaves scores alone.
@@ -67,6 +70,7 @@ class ModelInfo:
     conf: float = _DEFAULT_CONF
     iou: float = _DEFAULT_IOU
     mask_threshold: float = 0.5
+    mask_margin: float = 0.0
     cut_penalty: float = 0.0
     stride: int = 32
     details: Mapping[str, str] = field(default_factory=dict)
@@ -184,6 +188,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             conf=float(metadata.get("conf", _DEFAULT_CONF)),
             iou=float(metadata.get("iou", _DEFAULT_IOU)),
             mask_threshold=float(metadata.get("mask_threshold", 0.5)),
+            mask_margin=float(metadata.get("mask_margin", 0)),
             cut_penalty=float(metadata.get("cut_penalty", 0)),
             details=metadata,
         )

@@ -1,8 +1,9 @@
-"""Masks that their box cuts off: how straight a cut is, and scores that take it into account.
+"""Masks that their box cuts off: boxes that follow their masks, and scores that take what is still cut into account.
 
 YOLACT's masks (arXiv 1904.02689) are cut at their boxes. Where a box is wrong, a large region ends in a straight line
 although the network's own field of logits goes on behind it. Such a mask is a piece of something, found with the
-confidence of a whole; FastSAM's paper (arXiv 2306.12156, section 5) counts it among the model's failures.
+confidence of a whole; FastSAM's paper (arXiv 2306.12156, section 5) counts it among the model's failures. Weights that
+learnt masks beyond their boxes (`fastsam_core.training.loss`) tell where the object ends.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.network import Prediction
 
-__all__ = ["cut_shares", "demote_cut"]
+__all__ = ["cut_shares", "demote_cut", "follow_masks"]
 
 _DEPTH: Final = 0.06
 """How far behind the box, in parts of its shorter side, the field is looked at; one cell at least."""
@@ -58,6 +59,41 @@ def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
     return shares
 
 
+def follow_masks(prediction: Prediction, margin: float) -> Prediction:
+    """Draw the boxes of large masks out to where the mask ends.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        What the network found.
+    margin : float
+        How far a side moves at most, in parts of the box's width or height: as far as the weights learnt masks.
+
+    Returns
+    -------
+    Prediction
+        In the same order; different boxes may have become one. A box only grows, to hold those parts of its mask that
+        lie in it by half at least; objects below a tenth of the image's side keep theirs.
+    """
+    large = np.flatnonzero(_relative_sides(prediction) > _SIDES[0])
+    large = large[cut_shares(_take(prediction, large)) > 0]
+    if not len(large):
+        return prediction
+    found = _take(prediction, large)
+    windows = cell_windows(found)
+    ends = _extended(found, windows, margin)
+    moved = ends != windows
+    # half a cell further, to the centre of the next: masks are interpolated between centres
+    _, cells_h, cells_w = found.prototypes.shape
+    network_h, network_w = found.letterbox.network_hw
+    cell_px = np.array((network_w / cells_w, network_h / cells_h) * 2)
+    sides = ((ends + np.array((-0.5, -0.5, 0.5, 0.5))) * cell_px).astype(np.float32)
+    boxes, boxes_network = prediction.boxes_xyxy.copy(), prediction.boxes_network_xyxy.copy()
+    boxes_network[large] = np.where(moved, sides, found.boxes_network_xyxy)
+    boxes[large] = np.where(moved, found.letterbox.to_image(sides), found.boxes_xyxy)
+    return replace(prediction, boxes_xyxy=boxes, boxes_network_xyxy=boxes_network)
+
+
 def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Prediction:
     """Lower the scores of large masks that their boxes cut off, and rank anew.
 
@@ -77,14 +113,38 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
         Best score first.
     """
     low, high = _SIDES
-    boxes, (height, width) = prediction.boxes_xyxy, prediction.letterbox.source_hw
-    shares = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / (height * width))
-    weights = np.clip((shares - low) / (high - low), 0, 1)
+    weights = np.clip((_relative_sides(prediction) - low) / (high - low), 0, 1)
     large = np.flatnonzero(weights)
     scores = prediction.scores.copy()
     scores[large] *= np.exp(-penalty * weights[large] * cut_shares(_take(prediction, large)))
     order = np.argsort(-scores, kind="stable")
     return _take(replace(prediction, scores=scores), order[scores[order] > conf])
+
+
+def _extended(prediction: Prediction, windows_xyxy: npt.NDArray[np.int32], margin: float) -> npt.NDArray[np.int32]:
+    """Draw the cells of boxes (N, 4) out to where masks end, by ``margin`` of their size and inside the image."""
+    from fastsam_core import _decode_kernels
+
+    [whole] = cell_windows(replace(prediction, boxes_xyxy=_whole(prediction)))
+    sizes = windows_xyxy[:, 2:] - windows_xyxy[:, :2]
+    reaches = np.maximum(np.rint(margin * sizes), 1).astype(np.int32)
+    low = np.maximum(windows_xyxy[:, :2] - reaches, whole[:2])
+    high = np.minimum(windows_xyxy[:, 2:] + reaches, whole[2:])
+    extended: npt.NDArray[np.int32] = _decode_kernels.extend_windows(
+        prediction.prototypes,
+        prediction.coefficients,
+        np.float32(threshold_logit(prediction)),
+        windows_xyxy,
+        np.concatenate([low, high], axis=1),
+    )
+    return extended
+
+
+def _relative_sides(prediction: Prediction) -> npt.NDArray[np.float32]:
+    """Sides of squares as large as the boxes, in parts of the image's."""
+    boxes, (height, width) = prediction.boxes_xyxy, prediction.letterbox.source_hw
+    sides: npt.NDArray[np.float32] = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / (height * width))
+    return sides
 
 
 def _whole(prediction: Prediction) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ from fastsam_core._sizes import further_size
 from fastsam_core._version import __version__
 from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
-from fastsam_core.cuts import demote_cut
+from fastsam_core.cuts import demote_cut, follow_masks
 from fastsam_core.decode import decode
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import Letterbox, letterbox
@@ -42,8 +42,8 @@ _LONGEST_ASPECT = 6.0
 _WINDOW_ASPECT = 4
 _SAME_SIZE = 0.2
 """A further test size that differs from one used already by less than this share is not worth a pass."""
-_ACROSS_SIZES_IOU = 0.7
-"""Masks found at several test sizes that overlap by more than this are one object."""
+_SAME_MASK_IOU = 0.7
+"""Masks that overlap by more than this are one object, found at several test sizes or in boxes that grew into one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +255,7 @@ class FastSAM:
         if added is not None and all(abs(added - size) > _SAME_SIZE * size for size in used):
             by_size.append(self._segment_at(image, added, settings))
             used.append(added)
-        masks = by_size[0]
-        if len(by_size) > 1:
-            masks = drop_duplicates(Masks.concatenate(by_size), _ACROSS_SIZES_IOU)
+        masks = Masks.concatenate(by_size) if len(by_size) > 1 else by_size[0]
         return self.finish(masks, image, replace(settings, imgsz=tuple(used)))
 
     def _segment_at(self, image: Image, imgsz: int, settings: Settings) -> Masks:
@@ -315,6 +313,8 @@ class FastSAM:
             plans = [prepared[index][1] for index in indices]
             kept = suppress(raw, prototypes, plans, conf=settings.conf, iou=settings.iou, max_det=settings.max_det)
             kept = [replace(prediction, mask_threshold=self.info.mask_threshold) for prediction in kept]
+            if self.info.mask_margin > 0:
+                kept = [follow_masks(prediction, self.info.mask_margin) for prediction in kept]
             if self.info.cut_penalty > 0:
                 kept = [demote_cut(prediction, self.info.cut_penalty, settings.conf) for prediction in kept]
             found.update(zip(indices, kept, strict=True))
@@ -334,7 +334,12 @@ class FastSAM:
         return wanted
 
     def finish(self, masks: Masks, image: Image, settings: Settings) -> Masks:
-        """Leave out empty masks and those beyond ``max_det``, and record in the metadata how the rest was made."""
+        """Leave out empty masks, duplicates and those beyond ``max_det``, and record how the rest was made.
+
+        Boxes are without duplicates already; several sizes, and boxes that follow their masks, make new ones.
+        """
+        if len(settings.imgsz) > 1 or self.info.mask_margin > 0:
+            masks = drop_duplicates(masks, _SAME_MASK_IOU)
         if not masks.areas_px.all():
             masks = masks.filter(min_area_px=1)
         if self.quality_model is not None:

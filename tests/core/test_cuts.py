@@ -1,4 +1,4 @@
-"""Masks cut off by their boxes: measured on fields whose shape is known."""
+"""Masks cut off by their boxes, and boxes that follow their masks: on fields whose shape is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fastsam_core import FastSAM
 from fastsam_core.checkpoints import ModelInfo
-from fastsam_core.cuts import cut_shares, demote_cut
+from fastsam_core.cuts import cut_shares, demote_cut, follow_masks
+from fastsam_core.decode import decode
 from fastsam_core.geometry import plan_letterbox
 from fastsam_core.network import Prediction
 from fastsam_core.testing import synthetic_head, synthetic_prediction
@@ -93,6 +94,68 @@ def test_small_objects_are_left_alone() -> None:
     assert demote_cut(small, 9.0, 0.1).scores.tolist() == small.scores.tolist()
 
 
+@pytest.mark.parametrize("box", [(64, 96, 160, 160), (80, 104, 192, 152), (80, 96, 176, 140), OBJECT])
+def test_boxes_grow_until_they_hold_the_object(box: tuple[int, int, int, int]) -> None:
+    found = prediction(box)
+    whole = prediction(OBJECT)
+    grown = follow_masks(found, 0.5)
+    [sides], [expected] = grown.boxes_xyxy, np.array([OBJECT])
+    assert (np.abs(sides - expected) <= CELL_PX / 2).all(), "to the centre of the next cell"
+    np.testing.assert_allclose(grown.boxes_network_xyxy, found.letterbox.to_network(grown.boxes_xyxy), atol=1e-3)
+    assert decode(grown)[0].iou(decode(whole)).item() > 0.93
+    assert cut_shares(grown)[0] == 0
+    assert grown.scores.tolist() == found.scores.tolist()
+
+
+@given(
+    x=st.integers(0, 150),
+    y=st.integers(0, 90),
+    width=st.integers(30, SIDE_PX),
+    height=st.integers(30, SIDE_PX),
+    margin=st.floats(0.05, 1),
+    image_hw=st.sampled_from([(SIDE_PX, SIDE_PX), (SIDE_PX, 192), (128, SIDE_PX), (512, 300)]),
+)
+def test_boxes_only_grow_and_no_further_than_the_margin(
+    x: int, y: int, width: int, height: int, margin: float, image_hw: tuple[int, int]
+) -> None:
+    found = prediction((x, y, min(x + width, image_hw[1]), min(y + height, image_hw[0])), image_hw=image_hw)
+    [box], [grown] = found.boxes_xyxy, follow_masks(found, margin).boxes_xyxy
+    assert (grown[:2] <= box[:2]).all()
+    assert (grown[2:] >= box[2:]).all()
+    assert (grown[:2] >= 0).all()
+    assert (grown[2:] <= image_hw[::-1]).all()
+    slack_px = 2 * CELL_PX / found.letterbox.scale  # whole cells, and half a cell beyond
+    reach = (box[2:] - box[:2]) * margin + slack_px
+    assert (np.abs(grown - box) <= np.tile(reach, 2)).all()
+
+
+def test_boxes_follow_the_parts_that_lie_mostly_in_them() -> None:
+    found = prediction((64, 96, 160, 160))
+    beside = found.prototypes.copy()
+    beside[0, 28:32, 42:64] = -5
+    beside[0, 24:40, 41] = -5  # the object ends at 164; what was beyond is another, mostly outside the box
+    [box] = follow_masks(replace(found, prototypes=beside), 0.5).boxes_xyxy
+    assert box.tolist() == [64, 96, 166, 160]
+    elsewhere = (72, 64, 136, 112)  # a box that holds a quarter of the object, not half
+    assert follow_masks(prediction(elsewhere), 1.0).boxes_xyxy.tolist() == [list(elsewhere)]
+
+
+def test_boxes_of_small_objects_do_not_follow() -> None:
+    small = prediction((58, 112, 70, 124))
+    assert cut_shares(small)[0] > 0
+    assert follow_masks(small, 0.5) is small
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(0, 12), margin=st.floats(0.01, 1))
+def test_boxes_of_any_prediction_only_grow(seed: int, count: int, margin: float) -> None:
+    found = synthetic_prediction(count, (120, 90), 128, seed)
+    grown = follow_masks(found, margin)
+    assert (grown.boxes_xyxy[:, :2] <= found.boxes_xyxy[:, :2]).all()
+    assert (grown.boxes_xyxy[:, 2:] >= found.boxes_xyxy[:, 2:]).all()
+    assert (decode(grown).areas_px >= decode(found).areas_px).all()
+    assert grown.scores is found.scores
+
+
 @given(seed=st.integers(0, 1000), count=st.integers(0, 12), penalty=st.floats(0, 10))
 def test_any_prediction_stays_ranked_and_loses_score_only(seed: int, count: int, penalty: float) -> None:
     found = synthetic_prediction(count, (120, 90), 128, seed)
@@ -129,3 +192,16 @@ def test_a_models_own_penalty_is_applied_and_official_models_have_none() -> None
     assert wide.areas_px.sum() > plain.areas_px.sum()
     assert len(plain) == 8
     assert 0 < strict.scores.sum() < plain.scores.sum()
+
+
+def test_boxes_follow_masks_where_the_weights_learnt_them_so() -> None:
+    image = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    plain, grown = (
+        FastSAM(HeadNetwork(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, mask_margin=margin)).segment(image)
+        for margin in (0.0, 0.5)
+    )
+    assert ModelInfo(name="any").mask_margin == 0
+    assert grown.areas_px.sum() > plain.areas_px.sum()
+    overlap = grown.iou(grown)
+    np.fill_diagonal(overlap, 0)
+    assert overlap.max() <= 0.7, "objects that have become the same are kept once"

@@ -40,7 +40,7 @@ def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapp
         ``.safetensors`` file to write; replaced at once, never half-written.
     facts : mapping of str to str
         Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``conf``, ``iou``,
-        ``mask_threshold``, ``cut_penalty``, …
+        ``mask_threshold``, ``mask_margin``, ``cut_penalty``, …
 
     Returns
     -------
@@ -111,6 +111,7 @@ def export_weights(
     threshold = mask_threshold(state["config"].get("neighbour_weight", 0.0))
     facts = {
         "mask_threshold": f"{threshold:.3g}",
+        "mask_margin": f"{state['config'].get('mask_margin', 0.0):g}",
         "architecture": state["config"]["architecture"],
         "reg_max": str(state["config"].get("reg_max", 16)),
         "train_seconds": str(round(state["train_seconds"])),
@@ -176,13 +177,14 @@ def main() -> None:
     parser.add_argument("--conf", help="recommended score threshold")
     parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
     parser.add_argument("--mask-threshold", help="probability at which masks are cut (default: as the loss wants it)")
+    parser.add_argument("--mask-margin", help="how far boxes may grow to hold their masks (default: as it was learnt)")
     parser.add_argument("--cut-penalty", help="what masks lose of their scores that their boxes cut off (0: nothing)")
     parser.add_argument("--blend", type=Path, help="checkpoint of an earlier stage to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = ("imgsz", "conf", "iou", "mask_threshold", "cut_penalty", "trained_on", "commit")
+    names = ("imgsz", "conf", "iou", "mask_threshold", "mask_margin", "cut_penalty", "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         path = change_facts(arguments.source, arguments.target, given)

@@ -163,6 +163,7 @@ def finetune(
             threads=config.threads or available_cores(),
             processes=1,
             freeze_norm=True,
+            mask_margin=start.info.mask_margin,
             neighbour_weight=neighbour_weight(start.info.mask_threshold),
             stream=stream_config,
         ),

@@ -140,8 +140,10 @@ def load_model(weights: str, precision: str = "fp32") -> FastSAM:
     state = load_checkpoint(Path(weights))
     network = build_network(state["config"]["architecture"], state["config"].get("reg_max", 16))
     network.load_state_dict(state["ema"])
-    threshold = mask_threshold(state["config"].get("neighbour_weight", 0.0))
-    return model_of(network.eval(), ModelInfo(name="training", iou=0.7, mask_threshold=threshold), precision)
+    config = state["config"]
+    threshold, margin = mask_threshold(config.get("neighbour_weight", 0.0)), config.get("mask_margin", 0.0)
+    info = ModelInfo(name="training", iou=0.7, mask_threshold=threshold, mask_margin=margin)
+    return model_of(network.eval(), info, precision)
 
 
 def segmenter(model: FastSAM, setting: Setting) -> Callable[[NDArray[np.uint8]], Masks]:

@@ -77,6 +77,8 @@ def test_file_loads_and_segments(tuned: tuple[Path, list[FinetuneStep]], labels:
     model = FastSAM.load(tuned[0], runtime="torch")
     masks = model.segment(labels / "images" / "cells0.png", imgsz=128)
     assert len(masks) > 0
+    of_builtin = load_checkpoint("builtin").info
+    assert (model.info.mask_threshold, model.info.mask_margin) == (of_builtin.mask_threshold, of_builtin.mask_margin)
     assert "quality" not in masks.fields  # what was fitted for the old weights says nothing of these
 
 

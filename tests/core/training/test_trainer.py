@@ -184,15 +184,15 @@ def test_export_loads_in_the_program(tmp_path: Path) -> None:
     loaded = load_weights(path)
     assert loaded.info.architecture == "yolov8n-seg"
     assert (loaded.info.imgsz, loaded.info.conf, loaded.info.iou) == (512, 0.3, 0.7)
-    assert (loaded.info.mask_threshold, loaded.info.cut_penalty) == (0.5, 0)
+    assert (loaded.info.mask_threshold, loaded.info.mask_margin, loaded.info.cut_penalty) == (0.5, 0, 0)
 
 
 def test_export_tells_how_masks_of_a_weighted_loss_are_cut(tmp_path: Path) -> None:
     from fastsam_core.checkpoints import load_checkpoint as load_weights
 
-    Trainer(replace(CONFIG, neighbour_weight=2.0), tmp_path).save()
+    Trainer(replace(CONFIG, neighbour_weight=2.0, mask_margin=0.4), tmp_path).save()
     info = load_weights(export_weights(tmp_path / "last.pt", tmp_path / "w.safetensors", {"cut_penalty": "4"})).info
-    assert (info.mask_threshold, info.cut_penalty) == (0.25, 4)
+    assert (info.mask_threshold, info.mask_margin, info.cut_penalty) == (0.25, 0.4, 4)
     assert neighbour_weight(info.mask_threshold) == pytest.approx(2)
     assert neighbour_weight(mask_threshold(0)) == 0
 
