@@ -56,6 +56,9 @@ class ModelInfo:
     cut_penalty : float
         How much masks lose of their scores that their boxes cut off (`fastsam_core.cuts.demote_cut`); official models
         have 0, which leaves scores alone.
+    least_part : float
+        Parts of a mask below this share of its largest part are left out (`fastsam_core.Masks.without_small_parts`);
+        official models have 0, whose masks stay as they are.
     stride : int
         Largest stride of the network in pixels.
     details : mapping of str to str
@@ -72,6 +75,7 @@ class ModelInfo:
     mask_threshold: float = 0.5
     mask_margin: float = 0.0
     cut_penalty: float = 0.0
+    least_part: float = 0.0
     stride: int = 32
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -190,6 +194,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             mask_threshold=float(metadata.get("mask_threshold", 0.5)),
             mask_margin=float(metadata.get("mask_margin", 0)),
             cut_penalty=float(metadata.get("cut_penalty", 0)),
+            least_part=float(metadata.get("least_part", 0)),
             details=metadata,
         )
         reg_max = int(metadata.get("reg_max", "16"))

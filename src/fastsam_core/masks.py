@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from fastsam_core import _runs
+from fastsam_core._run_parts import in_large_parts
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
 
 if TYPE_CHECKING:
@@ -354,6 +355,33 @@ class Masks:
         boxes = self.boxes_xyxy + np.array([dx, dy, dx, dy], np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
         return replace(self, image_hw=(height, width), boxes_xyxy=boxes, runs=runs, offsets=offsets)
+
+    def without_small_parts(self, share: float) -> Self:
+        """Leave out the crumbs of masks: parts much smaller than the largest part of the same mask.
+
+        Parameters
+        ----------
+        share : float
+            Area that a part needs, as a share of that of the mask's largest part, in [0, 1]. Pixels that share a side
+            are one part. 0 keeps everything, 1 the largest part alone.
+
+        Returns
+        -------
+        Masks
+            As many masks, with the same boxes, scores and fields.
+
+        Raises
+        ------
+        InvalidParameterError
+            If ``share`` is out of range.
+        """
+        if not 0 <= share <= 1:
+            raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=f"{share:g}")
+        keep = in_large_parts(self.runs, self.offsets, share)
+        if keep.all():
+            return self
+        kept = np.concatenate([[0], np.cumsum(keep)])
+        return replace(self, runs=self.runs[keep], offsets=kept[self.offsets])
 
     def union(self) -> Self:
         """Return one mask that covers all of them; its score is the highest one. No masks stay no masks."""

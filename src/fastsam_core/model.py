@@ -334,10 +334,12 @@ class FastSAM:
         return wanted
 
     def finish(self, masks: Masks, image: Image, settings: Settings) -> Masks:
-        """Leave out empty masks, duplicates and those beyond ``max_det``, and record how the rest was made.
+        """Leave out crumbs, duplicates, empty masks and those beyond ``max_det``, and record how the rest was made.
 
         Boxes are without duplicates already; several sizes, and boxes that follow their masks, make new ones.
         """
+        if self.info.least_part > 0:
+            masks = masks.without_small_parts(self.info.least_part)
         if len(settings.imgsz) > 1 or self.info.mask_margin > 0:
             masks = drop_duplicates(masks, _SAME_MASK_IOU)
         if not masks.areas_px.all():

@@ -205,3 +205,16 @@ def test_boxes_follow_masks_where_the_weights_learnt_them_so() -> None:
     overlap = grown.iou(grown)
     np.fill_diagonal(overlap, 0)
     assert overlap.max() <= 0.7, "objects that have become the same are kept once"
+
+
+def test_crumbs_are_left_out_where_the_weights_ask_for_it() -> None:
+    image = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    network = HeadNetwork()
+    network.head.prototypes[:] *= np.random.default_rng(0).choice((-1, 1), network.head.prototypes.shape)
+    whole, cleaned = (
+        FastSAM(network, ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, least_part=share)).segment(image)
+        for share in (0.0, 0.5)
+    )
+    assert ModelInfo(name="any").least_part == 0
+    assert 0 < cleaned.areas_px.sum() < whole.areas_px.sum()
+    np.testing.assert_array_equal(cleaned.to_dense(), whole.without_small_parts(0.5).to_dense())

@@ -118,6 +118,29 @@ def test_union_joins_and_concatenate_appends(stack: Stack) -> None:
     same(Masks.concatenate([masks[:1], masks[1:]]), masks)
 
 
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 3), st.integers(1, 20), st.integers(1, 20))), st.floats(0, 1))
+def test_small_parts_are_those_that_pixels_show(stack: Stack, share: float) -> None:
+    from skimage.measure import label
+
+    masks = make(stack)
+    expected = np.zeros_like(stack)
+    for mask, kept in zip(stack, expected, strict=True):
+        parts = label(mask, connectivity=1)
+        areas_px = np.bincount(parts.ravel())[1:]
+        if len(areas_px):
+            kept[:] = np.isin(parts, 1 + np.flatnonzero(areas_px >= share * areas_px.max()))
+    cleaned = masks.without_small_parts(share)
+    np.testing.assert_array_equal(cleaned.to_dense(), expected)
+    np.testing.assert_array_equal(cleaned.boxes_xyxy, masks.boxes_xyxy)
+    assert cleaned.fields["name"].tolist() == masks.fields["name"].tolist()
+
+
+def test_the_share_of_parts_is_a_share() -> None:
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(InvalidParameterError, match="from 0 to 1"):
+            make(np.ones((1, 2, 2), bool)).without_small_parts(wrong)
+
+
 @given(stacks, st.sampled_from(["smaller", "score"]))
 def test_label_map_puts_the_right_mask_on_top(stack: Stack, rule: str) -> None:
     masks = make(stack)

@@ -40,7 +40,7 @@ def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapp
         ``.safetensors`` file to write; replaced at once, never half-written.
     facts : mapping of str to str
         Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``conf``, ``iou``,
-        ``mask_threshold``, ``mask_margin``, ``cut_penalty``, …
+        ``mask_threshold``, ``mask_margin``, ``cut_penalty``, ``least_part``, …
 
     Returns
     -------
@@ -179,12 +179,23 @@ def main() -> None:
     parser.add_argument("--mask-threshold", help="probability at which masks are cut (default: as the loss wants it)")
     parser.add_argument("--mask-margin", help="how far boxes may grow to hold their masks (default: as it was learnt)")
     parser.add_argument("--cut-penalty", help="what masks lose of their scores that their boxes cut off (0: nothing)")
+    parser.add_argument("--least-part", help="parts of a mask below this share of its largest are left out (0: none)")
     parser.add_argument("--blend", type=Path, help="checkpoint of an earlier stage to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = ("imgsz", "conf", "iou", "mask_threshold", "mask_margin", "cut_penalty", "trained_on", "commit")
+    names = (
+        "imgsz",
+        "conf",
+        "iou",
+        "mask_threshold",
+        "mask_margin",
+        "cut_penalty",
+        "least_part",
+        "trained_on",
+        "commit",
+    )
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         path = change_facts(arguments.source, arguments.target, given)
