@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 LONGEST_STEP_S = 20.0
 """Longer steps were paused; the excess does not count as training time."""
-MASK_MARGIN = 0.2
+MASK_MARGIN = 0.5
 NEIGHBOUR_WEIGHT = 2.0
 """How far beyond the boxes the built-in model learns its masks, and how much more a neighbour's pixels weigh, see
 `SegmentationLoss`."""
