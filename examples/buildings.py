@@ -31,7 +31,7 @@ def main() -> None:
     """Run the example."""
     parser = arguments(__doc__, "buildings.geojson")
     parser.add_argument("--smallest", type=int, default=150, help="px")
-    parser.add_argument("--largest", type=float, default=0.2, help="largest share of the image")
+    parser.add_argument("--largest", type=float, default=0.1, help="largest share of the image")
     parser.add_argument("--rectangularity", type=float, default=0.7)
     chosen = parser.parse_args()
     image, masks = segment(chosen)
