@@ -352,35 +352,40 @@ def extend_windows(
 @njit
 def _extent_of_parts(logits: npt.NDArray[np.float32], inner_xyxy: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Extent of the inner window and all parts of the mask that lie at least half in it."""
-    height, width = logits.shape
     x0, y0, x1, y1 = inner_xyxy
     extent = inner_xyxy.copy()
-    seen = np.zeros((height, width), dtype=np.bool_)
-    places = np.empty((height * width, 2), dtype=np.int32)
+    free = logits > 0
+    places = np.empty((logits.size, 2), dtype=np.int32)
     for start_y in range(y0, y1):
         for start_x in range(x0, x1):
-            if seen[start_y, start_x] or logits[start_y, start_x] <= 0:
+            if not free[start_y, start_x]:
                 continue
-            seen[start_y, start_x] = True
-            places[0] = start_y, start_x
-            found, done, inside = 1, 0, 0
-            part = np.array((start_x, start_y, start_x + 1, start_y + 1), dtype=np.int32)
-            while done < found:
-                y, x = places[done]
-                done += 1
+            found = _take_part(free, start_y, start_x, places)
+            part = places[:found]
+            inside = 0
+            for y, x in part:
                 inside += y0 <= y < y1 and x0 <= x < x1
-                part[0], part[1] = min(part[0], x), min(part[1], y)
-                part[2], part[3] = max(part[2], x + 1), max(part[3], y + 1)
-                for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-                    next_y, next_x = y + dy, x + dx
-                    if not (0 <= next_y < height and 0 <= next_x < width) or seen[next_y, next_x]:
-                        continue
-                    if logits[next_y, next_x] > 0:
-                        seen[next_y, next_x] = True
-                        places[found] = next_y, next_x
-                        found += 1
             if 2 * inside >= found:
-                for side in range(2):
-                    extent[side] = min(extent[side], part[side])
-                    extent[side + 2] = max(extent[side + 2], part[side + 2])
+                for axis in range(2):
+                    extent[axis] = min(extent[axis], part[:, 1 - axis].min())
+                    extent[axis + 2] = max(extent[axis + 2], part[:, 1 - axis].max() + 1)
     return extent
+
+
+@njit
+def _take_part(free: npt.NDArray[np.bool_], start_y: int, start_x: int, places: npt.NDArray[np.int32]) -> int:
+    """Write all places (y, x) that hang together with one, take them out of ``free``, and return how many they are."""
+    height, width = free.shape
+    free[start_y, start_x] = False
+    places[0] = start_y, start_x
+    found, done = 1, 0
+    while done < found:
+        y, x = places[done]
+        done += 1
+        for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
+            next_y, next_x = y + dy, x + dx
+            if 0 <= next_y < height and 0 <= next_x < width and free[next_y, next_x]:
+                free[next_y, next_x] = False
+                places[found] = next_y, next_x
+                found += 1
+    return found

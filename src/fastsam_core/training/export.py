@@ -185,17 +185,8 @@ def main() -> None:
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = (
-        "imgsz",
-        "conf",
-        "iou",
-        "mask_threshold",
-        "mask_margin",
-        "cut_penalty",
-        "least_part",
-        "trained_on",
-        "commit",
-    )
+    of_masks = ("mask_threshold", "mask_margin", "cut_penalty", "least_part")
+    names = ("imgsz", "conf", "iou", *of_masks, "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         path = change_facts(arguments.source, arguments.target, given)
