@@ -81,7 +81,7 @@ def follow_masks(prediction: Prediction, margin: float) -> Prediction:
         return prediction
     found = _take(prediction, large)
     windows = cell_windows(found)
-    ends = _extended(found, windows, margin)
+    ends = _extended_windows(found, windows, margin)
     moved = ends != windows
     # half a cell further, to the centre of the next: masks are interpolated between centres
     _, cells_h, cells_w = found.prototypes.shape
@@ -121,7 +121,9 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
     return _take(replace(prediction, scores=scores), order[scores[order] > conf])
 
 
-def _extended(prediction: Prediction, windows_xyxy: npt.NDArray[np.int32], margin: float) -> npt.NDArray[np.int32]:
+def _extended_windows(
+    prediction: Prediction, windows_xyxy: npt.NDArray[np.int32], margin: float
+) -> npt.NDArray[np.int32]:
     """Draw the cells of boxes (N, 4) out to where masks end, by ``margin`` of their size and inside the image."""
     from fastsam_core import _decode_kernels
 

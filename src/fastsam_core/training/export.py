@@ -13,7 +13,7 @@ from fastsam_core._files import atomic_path
 from fastsam_core.checkpoints import FORMAT
 from fastsam_core.errors import CheckpointError, InvalidParameterError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
-from fastsam_core.training.loss import mask_threshold
+from fastsam_core.training.loss import learnt_masks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,10 +108,10 @@ def export_weights(
     weights = state["ema"]
     if blend is not None:
         weights = average(weights, load_checkpoint(blend)["ema"], blend_share)
-    threshold = mask_threshold(state["config"].get("neighbour_weight", 0.0))
+    threshold, margin = learnt_masks(state["config"])
     facts = {
         "mask_threshold": f"{threshold:.3g}",
-        "mask_margin": f"{state['config'].get('mask_margin', 0.0):g}",
+        "mask_margin": f"{margin:g}",
         "architecture": state["config"]["architecture"],
         "reg_max": str(state["config"].get("reg_max", 16)),
         "train_seconds": str(round(state["train_seconds"])),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fastsam_core._ultralytics import import_ultralytics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _BASE: Any = import_ultralytics("ultralytics.utils.loss").v8SegmentationLoss
 _CROP: Any = import_ultralytics("ultralytics.utils.ops").crop_mask
@@ -26,6 +29,11 @@ def mask_threshold(neighbour_weight: float) -> float:
 def neighbour_weight(mask_threshold: float) -> float:
     """Return the weight that weights with this threshold were trained with, the inverse of `mask_threshold`."""
     return max(1 / mask_threshold - 2, 0.0)
+
+
+def learnt_masks(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Return threshold and margin of the masks that a checkpoint's settings taught; older checkpoints name neither."""
+    return mask_threshold(config.get("neighbour_weight", 0.0)), config.get("mask_margin", 0.0)
 
 
 class WeightedObjectness(nn.Module):

@@ -134,14 +134,13 @@ def load_model(weights: str, precision: str = "fp32") -> FastSAM:
         return FastSAM.load(weights, device="cpu", runtime="torch", precision=precision)
     from fastsam_core.checkpoints import ModelInfo
     from fastsam_core.training.checkpoint import load_checkpoint
-    from fastsam_core.training.loss import mask_threshold
+    from fastsam_core.training.loss import learnt_masks
     from fastsam_core.training.trainer import build_network
 
     state = load_checkpoint(Path(weights))
     network = build_network(state["config"]["architecture"], state["config"].get("reg_max", 16))
     network.load_state_dict(state["ema"])
-    config = state["config"]
-    threshold, margin = mask_threshold(config.get("neighbour_weight", 0.0)), config.get("mask_margin", 0.0)
+    threshold, margin = learnt_masks(state["config"])
     info = ModelInfo(name="training", iou=0.7, mask_threshold=threshold, mask_margin=margin)
     return model_of(network.eval(), info, precision)
 
