@@ -18,7 +18,7 @@ from fastsam_core._jit import njit
 if TYPE_CHECKING:
     from fastsam_core._upsampling import KnotAxis
 
-__all__ = ["count_cells", "count_cut_cells", "decode_runs", "extend_windows"]
+__all__ = ["count_cells", "count_cut_cells", "decode_runs", "mask_windows"]
 
 _LIMIT = np.float32(1e30)
 _FIRST_CAPACITY = 4096
@@ -176,7 +176,7 @@ def decode_runs(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
     windows_xyxy: npt.NDArray[np.int32],
-    logit_threshold: np.float32,
+    logit_thresholds: npt.NDArray[np.float32],
     y_axis: KnotAxis,
     x_axis: KnotAxis,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -188,7 +188,7 @@ def decode_runs(
     coefficients : float32 array (N, C)
     windows_xyxy : int32 array (N, 4)
         The pixels inside each box, half-open and inside the image; reversed or empty gives an empty mask.
-    logit_threshold : float32
+    logit_thresholds : float32 array (N,)
         Pixels with a logit above it belong to the mask.
     y_axis, x_axis : KnotAxis
 
@@ -213,7 +213,7 @@ def decode_runs(
             values = _knot_logits(
                 prototypes,
                 coefficients[i],
-                logit_threshold,
+                logit_thresholds[i],
                 y_axis,
                 x_axis,
                 (knot_y0, knot_x0, knot_y1, knot_x1),
@@ -260,17 +260,17 @@ def count_cells(
     windows_xyxy: npt.NDArray[np.int32],
     logit_thresholds: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.int64]:
-    """Count the prototype cells of each window (N, 4) whose logit is above each threshold (T,); returns (N, T)."""
-    counts = np.zeros((coefficients.shape[0], logit_thresholds.size), dtype=np.int64)
+    """Count the prototype cells of each window (N, 4) whose logit is above each of its thresholds (N, T)."""
+    counts = np.zeros(logit_thresholds.shape, dtype=np.int64)
     for i in range(coefficients.shape[0]):
         x0, y0 = windows_xyxy[i, 0], windows_xyxy[i, 1]
         x1, y1 = windows_xyxy[i, 2], windows_xyxy[i, 3]
         if x0 < x1 and y0 < y1:
             logits = _window_logits(prototypes, coefficients[i], np.float32(0), (y0, x0, y1, x1))
-            for t in range(logit_thresholds.size):
+            for t in range(logit_thresholds.shape[1]):
                 for y in range(logits.shape[0]):
                     for x in range(logits.shape[1]):
-                        counts[i, t] += logits[y, x] > logit_thresholds[t]
+                        counts[i, t] += logits[y, x] > logit_thresholds[i, t]
     return counts
 
 
@@ -325,35 +325,33 @@ def _count_in_both(
 
 
 @njit
-def extend_windows(
+def mask_windows(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
     logit_threshold: np.float32,
     windows_xyxy: npt.NDArray[np.int32],
     outer_xyxy: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.int32]:
-    """Draw each window (N, 4) out to where its mask ends, within the outer window (N, 4) that holds it.
+    """Find the cells (N, 4) to which each window's mask extends within the outer window (N, 4) that holds the window.
 
-    Of the mask's parts in the outer window (cells that share a side) those count that lie at least half in the inner.
+    Of the mask's parts in the outer window (cells that share a side) those count that lie at least half in the inner;
+    without any, the window found is reversed.
     """
-    extended = windows_xyxy.copy()
+    found = np.empty_like(windows_xyxy)
     for i in range(coefficients.shape[0]):
         x0, y0 = int(outer_xyxy[i, 0]), int(outer_xyxy[i, 1])
         window = (y0, x0, int(outer_xyxy[i, 3]), int(outer_xyxy[i, 2]))
         logits = _window_logits(prototypes, coefficients[i], logit_threshold, window)
         inner = windows_xyxy[i] - np.array((x0, y0, x0, y0), dtype=np.int32)
-        reached = _extent_of_parts(logits, inner)
-        for side in range(2):
-            extended[i, side] = min(extended[i, side], reached[side] + outer_xyxy[i, side])
-            extended[i, side + 2] = max(extended[i, side + 2], reached[side + 2] + outer_xyxy[i, side])
-    return extended
+        found[i] = _extent_of_parts(logits, inner) + np.array((x0, y0, x0, y0), dtype=np.int32)
+    return found
 
 
 @njit
 def _extent_of_parts(logits: npt.NDArray[np.float32], inner_xyxy: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Extent of the inner window and all parts of the mask that lie at least half in it."""
+    """Extent of all parts of the mask that lie at least half in the inner window; reversed without any."""
     x0, y0, x1, y1 = inner_xyxy
-    extent = inner_xyxy.copy()
+    extent = np.array((x1, y1, x0, y0), dtype=np.int32)
     free = logits > 0
     places = np.empty((logits.size, 2), dtype=np.int32)
     for start_y in range(y0, y1):

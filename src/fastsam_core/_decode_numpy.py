@@ -25,7 +25,7 @@ def decode_runs(
     prototypes: Float32Array,
     coefficients: Float32Array,
     windows_xyxy: npt.NDArray[np.int32],
-    logit_threshold: np.float32,
+    logit_thresholds: Float32Array,
     y_axis: KnotAxis,
     x_axis: KnotAxis,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -38,7 +38,7 @@ def decode_runs(
         rows = max(_CHUNK_PX // (x1 - x0), 1)
         for top in range(y0, y1, rows):
             window = (x0, top, x1, min(top + rows, y1))
-            logits = pixel_logits(prototypes, coefficients[i], window, logit_threshold, y_axis, x_axis)
+            logits = pixel_logits(prototypes, coefficients[i], window, logit_thresholds[i], y_axis, x_axis)
             runs = _runs_of(logits > 0)
             pieces.append(runs + np.array((top, x0, x0), dtype=np.int32))
             counts[i + 1] += len(runs)
@@ -75,12 +75,12 @@ def count_cells(
     windows_xyxy: npt.NDArray[np.int32],
     logit_thresholds: Float32Array,
 ) -> npt.NDArray[np.int64]:
-    """Count the prototype cells of each window (N, 4) whose logit is above each threshold (T,); returns (N, T)."""
-    counts = np.zeros((len(coefficients), len(logit_thresholds)), dtype=np.int64)
+    """Count the prototype cells of each window (N, 4) whose logit is above each of its thresholds (N, T)."""
+    counts = np.zeros(logit_thresholds.shape, dtype=np.int64)
     for i, (x0, y0, x1, y1) in enumerate(windows_xyxy.tolist()):
         if x0 < x1 and y0 < y1:
             logits = _window_logits(prototypes, coefficients[i], (x0, y0, x1, y1), np.float32(0))
-            counts[i] = [np.count_nonzero(logits > threshold) for threshold in logit_thresholds]
+            counts[i] = [np.count_nonzero(logits > threshold) for threshold in logit_thresholds[i]]
     return counts
 
 

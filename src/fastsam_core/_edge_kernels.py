@@ -20,7 +20,7 @@ def outline_gradients(
     prototypes: NDArray[np.float32],
     coefficients: NDArray[np.float32],
     windows_xyxy: NDArray[np.int32],
-    logit_threshold: np.float32,
+    logit_thresholds: NDArray[np.float32],
     summed: bool,
 ) -> NDArray[np.float32]:
     """Combine the Sobel magnitudes of all masks' probabilities, each kept only along the mask's own outline.
@@ -31,7 +31,7 @@ def outline_gradients(
     coefficients : ndarray of shape (N, k), float32
     windows_xyxy : ndarray of shape (N, 4), int32
         The prototype cells of each box, half-open; probabilities outside are not looked at, except for one cell around.
-    logit_threshold : float32
+    logit_thresholds : ndarray of shape (N,), float32
         What is above belongs to the mask; probabilities are taken of the logits less this, so that outlines are at 0.5.
     summed : bool
         Add masks up, or take the strongest at each cell.
@@ -47,6 +47,7 @@ def outline_gradients(
         if x0 >= x1 or y0 >= y1:
             continue
         # one more cell on each side; the map's own border is repeated, so that it is no outline
+        limit = logit_thresholds[mask]
         probability = np.zeros((y1 - y0 + 2, x1 - x0 + 2), np.float32)
         for k in range(n_prototypes):
             coefficient = coefficients[mask, k]
@@ -57,7 +58,7 @@ def outline_gradients(
                     probability[row, column] += coefficient * prototypes[k, y, x]
         for row in range(probability.shape[0]):
             for column in range(probability.shape[1]):
-                probability[row, column] = 1 / (1 + math.exp(logit_threshold - probability[row, column]))
+                probability[row, column] = 1 / (1 + math.exp(limit - probability[row, column]))
         for row in range(1, probability.shape[0] - 1):
             for column in range(1, probability.shape[1] - 1):
                 inside = 0

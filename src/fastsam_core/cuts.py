@@ -28,6 +28,8 @@ _DEPTH: Final = 0.06
 _SIDES: Final = (0.1, 0.25)
 """Objects up to this part of the image's side are left alone, and from this part on count in full: of small ones a cell
 or two of the prototypes decide, and touching cells that are cut are cells all the same."""
+_TIGHTER: Final = (0.5, 0.8)
+"""Thresholds that are tried in turn for a mask that goes on beyond what its box may grow."""
 
 
 def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
@@ -42,7 +44,8 @@ def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
     -------
     float32 array (N,)
         Length of the box's sides at which the mask's field goes on behind the box, relative to the circumference of the
-        ellipse in the box; at most 1. Sides at the border of the image cut nothing.
+        ellipse in the box; at most 1. Sides at the border of the image cut nothing. The field is looked at with the
+        threshold of all masks, whatever a mask's own.
     """
     from fastsam_core import _decode_kernels
 
@@ -50,7 +53,7 @@ def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
     sides = (windows[:, 2:] - windows[:, :2]).astype(np.float64)
     depths = np.maximum(np.rint(_DEPTH * sides.min(axis=1, initial=np.inf)), 1).astype(np.int32)
     [whole] = cell_windows(replace(prediction, boxes_xyxy=_whole(prediction)))
-    limit = np.float32(threshold_logit(prediction))
+    limit = np.float32(threshold_logit(prediction.mask_threshold))
     cells = _decode_kernels.count_cut_cells(
         prediction.prototypes, prediction.coefficients, limit, windows, depths, whole
     )
@@ -60,7 +63,7 @@ def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
 
 
 def follow_masks(prediction: Prediction, margin: float) -> Prediction:
-    """Draw the boxes of large masks out to where the mask ends.
+    """Draw the boxes of large masks out to where the mask ends, so that its own field and no box draws the outline.
 
     Parameters
     ----------
@@ -73,25 +76,27 @@ def follow_masks(prediction: Prediction, margin: float) -> Prediction:
     -------
     Prediction
         In the same order; different boxes may have become one. A box only grows, to hold those parts of its mask that
-        lie in it by half at least; objects below a tenth of the image's side keep theirs.
+        lie in it by half at least; objects below a tenth of the image's side keep theirs. A mask that goes on beyond
+        `margin` runs into something else, and is cut at the first higher threshold at which it does not, if there is
+        one (``own_thresholds``).
     """
     large = np.flatnonzero(_relative_sides(prediction) > _SIDES[0])
-    large = large[cut_shares(_take(prediction, large)) > 0]
     if not len(large):
         return prediction
     found = _take(prediction, large)
     windows = cell_windows(found)
-    ends = _extended_windows(found, windows, margin)
-    moved = ends != windows
+    ends, thresholds = _mask_ends(found, windows, margin)
     # half a cell further, to the centre of the next: masks are interpolated between centres
     _, cells_h, cells_w = found.prototypes.shape
     network_h, network_w = found.letterbox.network_hw
     cell_px = np.array((network_w / cells_w, network_h / cells_h) * 2)
     sides = ((ends + np.array((-0.5, -0.5, 0.5, 0.5))) * cell_px).astype(np.float32)
     boxes, boxes_network = prediction.boxes_xyxy.copy(), prediction.boxes_network_xyxy.copy()
-    boxes_network[large] = np.where(moved, sides, found.boxes_network_xyxy)
-    boxes[large] = np.where(moved, found.letterbox.to_image(sides), found.boxes_xyxy)
-    return replace(prediction, boxes_xyxy=boxes, boxes_network_xyxy=boxes_network)
+    boxes[large] = _union(found.boxes_xyxy, found.letterbox.to_image(sides))
+    boxes_network[large] = _union(found.boxes_network_xyxy, sides)
+    own_thresholds = np.full(len(prediction), prediction.mask_threshold, np.float32)
+    own_thresholds[large] = thresholds
+    return replace(prediction, boxes_xyxy=boxes, boxes_network_xyxy=boxes_network, own_thresholds=own_thresholds)
 
 
 def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Prediction:
@@ -121,25 +126,44 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
     return _take(replace(prediction, scores=scores), order[scores[order] > conf])
 
 
-def _extended_windows(
+def _mask_ends(
     prediction: Prediction, windows_xyxy: npt.NDArray[np.int32], margin: float
-) -> npt.NDArray[np.int32]:
-    """Draw the cells of boxes (N, 4) out to where masks end, by ``margin`` of their size and inside the image."""
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Find the cells (N, 4) at which masks end around those of their boxes, and the thresholds (N,) for that."""
     from fastsam_core import _decode_kernels
 
     [whole] = cell_windows(replace(prediction, boxes_xyxy=_whole(prediction)))
-    sizes = windows_xyxy[:, 2:] - windows_xyxy[:, :2]
-    reaches = np.maximum(np.rint(margin * sizes), 1).astype(np.int32)
-    low = np.maximum(windows_xyxy[:, :2] - reaches, whole[:2])
-    high = np.minimum(windows_xyxy[:, 2:] + reaches, whole[2:])
-    extended: npt.NDArray[np.int32] = _decode_kernels.extend_windows(
-        prediction.prototypes,
-        prediction.coefficients,
-        np.float32(threshold_logit(prediction)),
-        windows_xyxy,
-        np.concatenate([low, high], axis=1),
+    reaches = np.maximum(np.rint(margin * (windows_xyxy[:, 2:] - windows_xyxy[:, :2])), 1).astype(np.int32)
+    outer = np.concatenate(
+        [np.maximum(windows_xyxy[:, :2] - reaches, whole[:2]), np.minimum(windows_xyxy[:, 2:] + reaches, whole[2:])],
+        axis=1,
     )
-    return extended
+
+    def windows_at(threshold: float, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+        found: npt.NDArray[np.int32] = _decode_kernels.mask_windows(
+            prediction.prototypes,
+            prediction.coefficients[which],
+            np.float32(threshold_logit(threshold)),
+            windows_xyxy[which],
+            outer[which],
+        )
+        return found
+
+    thresholds = np.full(len(prediction), prediction.mask_threshold, np.float32)
+    ends = windows_at(prediction.mask_threshold, np.ones(len(prediction), bool))
+    for threshold in _TIGHTER:
+        going_on = ((ends == outer) & (ends != whole)).any(axis=1)
+        if threshold > prediction.mask_threshold and going_on.any():
+            found = windows_at(threshold, going_on)
+            ended = ((found != outer[going_on]) | (found == whole)).all(axis=1)
+            tighter = np.flatnonzero(going_on)[ended]
+            ends[tighter], thresholds[tighter] = found[ended], threshold
+    return ends, thresholds
+
+
+def _union(boxes_xyxy: npt.NDArray[np.float32], others_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    low = np.minimum(boxes_xyxy[:, :2], others_xyxy[:, :2])
+    return np.concatenate([low, np.maximum(boxes_xyxy[:, 2:], others_xyxy[:, 2:])], axis=1)
 
 
 def _relative_sides(prediction: Prediction) -> npt.NDArray[np.float32]:
@@ -161,4 +185,5 @@ def _take(prediction: Prediction, indices: npt.NDArray[np.int64]) -> Prediction:
         scores=prediction.scores[indices],
         boxes_network_xyxy=prediction.boxes_network_xyxy[indices],
         coefficients=prediction.coefficients[indices],
+        own_thresholds=None if prediction.own_thresholds is None else prediction.own_thresholds[indices],
     )

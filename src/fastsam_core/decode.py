@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from fastsam_core.network import Prediction
 
-__all__ = ["STABILITY_OFFSET", "cell_windows", "decode", "mask_logits", "stability_scores", "threshold_logit"]
+__all__ = [
+    "STABILITY_OFFSET",
+    "cell_windows",
+    "decode",
+    "logit_thresholds",
+    "mask_logits",
+    "stability_scores",
+    "threshold_logit",
+]
 
 STABILITY_OFFSET = 1.0
 """Shift of the logit threshold in :func:`stability_scores`, as in Segment Anything (arXiv 2304.02643)."""
@@ -58,7 +66,7 @@ def decode(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``snap_px`` is negative.
     """
-    logit_threshold = threshold_logit(prediction, threshold)
+    thresholds = logit_thresholds(prediction, threshold)
     if not snap_px >= 0:
         raise InvalidParameterError("snap_px is out of range", expected="0 or more pixels", actual=f"{snap_px}")
     image_hw = prediction.letterbox.source_hw
@@ -70,7 +78,7 @@ def decode(
         prediction.prototypes,
         prediction.coefficients,
         _pixel_windows(boxes, image_hw),
-        np.float32(logit_threshold),
+        thresholds,
         y_axis,
         x_axis,
     )
@@ -151,12 +159,12 @@ def stability_scores(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``offset`` is not positive.
     """
-    logit_threshold = threshold_logit(prediction, threshold)
+    limits = logit_thresholds(prediction, threshold)
     if not offset > 0:
         raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
     windows = cell_windows(prediction)
-    thresholds = np.array((logit_threshold + offset, logit_threshold - offset), dtype=np.float32)
-    inner, outer = _kernels().count_cells(prediction.prototypes, prediction.coefficients, windows, thresholds).T
+    both = np.stack([limits + np.float32(offset), limits - np.float32(offset)], axis=1)
+    inner, outer = _kernels().count_cells(prediction.prototypes, prediction.coefficients, windows, both).T
     scores: npt.NDArray[np.float32] = (inner / np.maximum(outer, 1)).astype(np.float32)
     return scores
 
@@ -173,14 +181,22 @@ def _kernels() -> ModuleType:
     return _decode_kernels
 
 
-def threshold_logit(prediction: Prediction, threshold: float | None = None) -> float:
-    """Return the logit above which a pixel belongs to a mask: of a threshold, or of the prediction's own."""
-    probability = prediction.mask_threshold if threshold is None else threshold
+def threshold_logit(probability: float) -> float:
+    """Return the logit of a threshold, a probability in (0, 1)."""
     if not 0 < probability < 1:
         raise InvalidParameterError(
             "The threshold is out of range", expected="a probability inside (0, 1)", actual=f"{probability}"
         )
     return math.log(probability / (1 - probability))
+
+
+def logit_thresholds(prediction: Prediction, threshold: float | None = None) -> npt.NDArray[np.float32]:
+    """Return the logits (N,) above which pixels belong to masks: of one threshold, or of the prediction's own."""
+    limit = threshold_logit(prediction.mask_threshold if threshold is None else threshold)
+    limits = np.full(len(prediction), limit, np.float32)
+    if threshold is None and prediction.own_thresholds is not None:
+        limits[:] = [threshold_logit(float(one)) for one in prediction.own_thresholds]
+    return limits
 
 
 def _axes(prediction: Prediction) -> tuple[KnotAxis, KnotAxis]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from fastsam_core.decode import threshold_logit
+from fastsam_core.decode import logit_thresholds
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def edge_map(
     windows = _cells_of_boxes(prediction) - np.array((x0, y0, x0, y0), np.int32)
     windows = np.clip(windows, 0, (x1 - x0, y1 - y0, x1 - x0, y1 - y0)).astype(np.int32)
     content = np.ascontiguousarray(prediction.prototypes[:, y0:y1, x0:x1])
-    level = np.float32(threshold_logit(prediction))
-    strength = outline_gradients(content, prediction.coefficients, windows, level, combine == "sum")
+    limits = logit_thresholds(prediction)
+    strength = outline_gradients(content, prediction.coefficients, windows, limits, combine == "sum")
     if combine == "sum":
         strength = 1 - np.exp(-strength / _SHARED_BY)
     edges = np.asarray(cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -72,6 +72,8 @@ class Prediction:
         Where the image lies in the network input.
     mask_threshold : float
         Probability above which a pixel belongs to a mask, in (0, 1).
+    own_thresholds : float32 array (N,), optional
+        The same for each mask, where they differ.
     """
 
     boxes_xyxy: Float32Array
@@ -81,6 +83,7 @@ class Prediction:
     prototypes: Float32Array
     letterbox: Letterbox
     mask_threshold: float = 0.5
+    own_thresholds: Float32Array | None = None
 
     def __len__(self) -> int:
         """Return the number of boxes."""

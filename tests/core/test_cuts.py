@@ -135,9 +135,52 @@ def test_boxes_follow_the_parts_that_lie_mostly_in_them() -> None:
     beside[0, 28:32, 42:64] = -5
     beside[0, 24:40, 41] = -5  # the object ends at 164; what was beyond is another, mostly outside the box
     [box] = follow_masks(replace(found, prototypes=beside), 0.5).boxes_xyxy
-    assert box.tolist() == [64, 96, 166, 160]
+    assert box.tolist() == [62, 94, 166, 162]
     elsewhere = (72, 64, 136, 112)  # a box that holds a quarter of the object, not half
     assert follow_masks(prediction(elsewhere), 1.0).boxes_xyxy.tolist() == [list(elsewhere)]
+
+
+def test_a_box_short_by_less_than_a_cell_does_not_draw_the_outline() -> None:
+    whole = prediction(OBJECT)
+    short = prediction((OBJECT[0], OBJECT[1], OBJECT[2] - 1, OBJECT[3] - 1))
+    outline = decode(follow_masks(whole, 0.5)).to_dense()
+    np.testing.assert_array_equal(decode(follow_masks(short, 0.5)).to_dense(), outline)
+    assert not (decode(short).to_dense() == outline).all()
+
+
+def test_a_box_near_the_border_of_the_image_reaches_it_where_its_mask_does() -> None:
+    found = prediction((0, 0, SIDE_PX - 3, SIDE_PX - 3))
+    full = replace(found, prototypes=np.full_like(found.prototypes, 5))
+    assert decode(follow_masks(full, 0.5)).areas_px.tolist() == [SIDE_PX**2]
+
+
+def joined(bridge: float) -> Prediction:
+    """Show the object in a box of its own, and right of it a bridge to something else, of this logit."""
+    found = prediction(OBJECT)
+    field = found.prototypes.copy()
+    field[0, 30:34, 48:] = bridge
+    field[0, 26:38, 58:] = 5
+    return replace(found, prototypes=field, mask_threshold=0.3)
+
+
+@pytest.mark.parametrize(("bridge", "threshold"), [(-5, 0.3), (-0.5, 0.5), (0.5, 0.8), (3, 0.3)])
+def test_a_mask_that_runs_into_something_else_is_cut_where_it_does_not(bridge: float, threshold: float) -> None:
+    found = joined(bridge)
+    grown = follow_masks(found, 0.2)
+    assert grown.own_thresholds is not None
+    assert grown.own_thresholds.tolist() == pytest.approx([threshold])
+    runs_on = decode(replace(grown, own_thresholds=None))[0]
+    [alone] = decode(follow_masks(replace(prediction(OBJECT), mask_threshold=threshold), 0.2))
+    if threshold == 0.3:
+        assert decode(grown)[0].iou(runs_on).item() == 1
+    else:
+        assert decode(grown)[0].iou(alone).item() > 0.95
+        assert runs_on.areas_px[0] > decode(grown).areas_px[0]
+
+
+def test_scores_take_into_account_what_a_tighter_threshold_hides() -> None:
+    tight = follow_masks(joined(0.5), 0.2)
+    assert cut_shares(tight)[0] == cut_shares(replace(tight, own_thresholds=None))[0] > 0
 
 
 def test_boxes_of_small_objects_do_not_follow() -> None:
@@ -152,7 +195,11 @@ def test_boxes_of_any_prediction_only_grow(seed: int, count: int, margin: float)
     grown = follow_masks(found, margin)
     assert (grown.boxes_xyxy[:, :2] <= found.boxes_xyxy[:, :2]).all()
     assert (grown.boxes_xyxy[:, 2:] >= found.boxes_xyxy[:, 2:]).all()
-    assert (decode(grown).areas_px >= decode(found).areas_px).all()
+    loose = replace(grown, own_thresholds=None)
+    assert (decode(loose).areas_px >= decode(found).areas_px).all()
+    assert (decode(grown).areas_px <= decode(loose).areas_px).all()
+    if grown.own_thresholds is not None:
+        assert set(grown.own_thresholds.tolist()) <= {found.mask_threshold, np.float32(0.8)}
     assert grown.scores is found.scores
 
 

@@ -219,6 +219,20 @@ def test_border_rule_moves_box_and_mask_together() -> None:
     np.testing.assert_array_equal(decode(prediction).extents_xyxy, boxes)
 
 
+def test_masks_may_have_thresholds_of_their_own() -> None:
+    prediction = synthetic_prediction(3, (90, 120), 128, seed=2)
+    values = (0.2, 0.5, 0.9)
+    own = dataclasses.replace(prediction, own_thresholds=np.array(values, np.float32))
+    masks = decode(own, stability=True)
+    for index, value in enumerate(values):
+        alone = decode(prediction, threshold=value, stability=True)
+        np.testing.assert_array_equal(masks.to_dense()[index], alone.to_dense()[index])
+        assert masks.fields["stability"][index] == alone.fields["stability"][index]
+    np.testing.assert_array_equal(decode(own, threshold=0.5).to_dense(), decode(prediction).to_dense())
+    with pytest.raises(InvalidParameterError, match=r"1\.5"):
+        decode(dataclasses.replace(own, own_thresholds=np.array((0.2, 1.5, 0.5), np.float32)))
+
+
 @pytest.mark.parametrize("threshold", [0, 1, -1, 2, float("nan")])
 def test_threshold_outside_its_range_is_refused(threshold: float) -> None:
     prediction = synthetic_prediction(1, (50, 50), 64, seed=0)
