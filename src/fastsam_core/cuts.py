@@ -28,7 +28,7 @@ _DEPTH: Final = 0.06
 _SIDES: Final = (0.1, 0.25)
 """Objects up to this part of the image's side are left alone, and from this part on count in full: of small ones a cell
 or two of the prototypes decide, and touching cells that are cut are cells all the same."""
-_TIGHTER: Final = (0.5, 0.8)
+_TIGHTER: Final = (0.4, 0.5, 0.65, 0.8)
 """Thresholds that are tried in turn for a mask that goes on beyond what its box may grow."""
 
 

@@ -163,7 +163,9 @@ def joined(bridge: float) -> Prediction:
     return replace(found, prototypes=field, mask_threshold=0.3)
 
 
-@pytest.mark.parametrize(("bridge", "threshold"), [(-5, 0.3), (-0.5, 0.5), (0.5, 0.8), (3, 0.3)])
+@pytest.mark.parametrize(
+    ("bridge", "threshold"), [(-5, 0.3), (-0.5, 0.4), (-0.2, 0.5), (0.5, 0.65), (1, 0.8), (3, 0.3)]
+)
 def test_a_mask_that_runs_into_something_else_is_cut_where_it_does_not(bridge: float, threshold: float) -> None:
     found = joined(bridge)
     grown = follow_masks(found, 0.2)
@@ -199,7 +201,7 @@ def test_boxes_of_any_prediction_only_grow(seed: int, count: int, margin: float)
     assert (decode(loose).areas_px >= decode(found).areas_px).all()
     assert (decode(grown).areas_px <= decode(loose).areas_px).all()
     if grown.own_thresholds is not None:
-        assert set(grown.own_thresholds.tolist()) <= {found.mask_threshold, np.float32(0.8)}
+        assert set(grown.own_thresholds.tolist()) <= {found.mask_threshold, *np.array((0.65, 0.8), np.float32).tolist()}
     assert grown.scores is found.scores
 
 
