@@ -28,6 +28,8 @@ _DEPTH: Final = 0.06
 _SIDES: Final = (0.1, 0.25)
 """Objects up to this part of the image's side are left alone, and from this part on count in full: of small ones a cell
 or two of the prototypes decide, and touching cells that are cut are cells all the same."""
+_WINDOW: Final = 0.7
+"""A small mask with more of its outline cut than this is a window onto something larger: it counts in full."""
 _TIGHTER: Final = (0.4, 0.5, 0.65, 0.8)
 """Thresholds that are tried in turn for a mask that goes on beyond what its box may grow."""
 
@@ -100,7 +102,7 @@ def follow_masks(prediction: Prediction, margin: float) -> Prediction:
 
 
 def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Prediction:
-    """Lower the scores of large masks that their boxes cut off, and rank anew.
+    """Lower the scores of masks that their boxes cut off, most of all of large ones, and rank anew.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
         What the network found.
     penalty : float
         A score is multiplied by ``exp(-penalty * cut)``, see :func:`cut_shares`; less for objects below a quarter of
-        the image's side, not at all below a tenth.
+        the image's side, and below a tenth only if most of the outline is cut.
     conf : float
         Scores have to stay above this, in [0, 1].
 
@@ -118,10 +120,10 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
         Best score first.
     """
     low, high = _SIDES
-    weights = np.clip((_relative_sides(prediction) - low) / (high - low), 0, 1)
-    large = np.flatnonzero(weights)
-    scores = prediction.scores.copy()
-    scores[large] *= np.exp(-penalty * weights[large] * cut_shares(_take(prediction, large)))
+    cuts = cut_shares(prediction)
+    sides = _relative_sides(prediction)
+    weights = np.where((sides <= low) & (cuts > _WINDOW), 1, np.clip((sides - low) / (high - low), 0, 1))
+    scores = (prediction.scores * np.exp(-penalty * weights * cuts)).astype(np.float32)
     order = np.argsort(-scores, kind="stable")
     return _take(replace(prediction, scores=scores), order[scores[order] > conf])
 

@@ -89,9 +89,15 @@ def test_what_counts_as_inside_follows_the_threshold_of_masks() -> None:
 
 
 def test_small_objects_are_left_alone() -> None:
-    small = prediction((96, 112, 106, 122))
-    assert cut_shares(small)[0] > 0
+    small = prediction((54, 86, 74, 106))
+    assert 0 < cut_shares(small)[0] <= 0.7
     assert demote_cut(small, 9.0, 0.1).scores.tolist() == small.scores.tolist()
+
+
+def test_a_small_window_onto_something_large_loses_score() -> None:
+    window = prediction((96, 112, 106, 122))
+    assert cut_shares(window)[0] > 0.7
+    assert demote_cut(window, 9.0, 0.0).scores[0] < 0.01
 
 
 @pytest.mark.parametrize("box", [(64, 96, 160, 160), (80, 104, 192, 152), (80, 96, 176, 140), OBJECT])
