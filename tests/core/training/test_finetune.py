@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,7 +40,7 @@ def tuned(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     draw = BatchStream.__getitem__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BatchStream, "__getitem__", lambda self, index: draw(self, index % 2))
-        steps = finetune(labels, out, config=QUICK)
+        steps = finetune(labels, out, config=replace(QUICK, patience=4))  # four checks, whether they get better or not
         return out, [next(steps) for _ in range(4)]
 
 
