@@ -26,10 +26,10 @@ __all__ = ["cut_shares", "demote_cut", "follow_masks"]
 _DEPTH: Final = 0.06
 """How far behind the box, in parts of its shorter side, the field is looked at; one cell at least."""
 _SIDES: Final = (0.1, 0.25)
-"""Objects up to this part of the image's side are left alone, and from this part on count in full: of small ones a cell
-or two of the prototypes decide, and touching cells that are cut are cells all the same."""
+"""Objects up to this part of the image's side keep box and score, and from this part on cuts count in full: of small
+ones a cell or two of the prototypes decide, and touching cells that are cut are cells all the same."""
 _WINDOW: Final = 0.7
-"""A small mask with more of its outline cut than this is a window onto something larger: it counts in full."""
+"""A small mask with more of its outline cut than this is a window onto something larger: its cut counts in full."""
 _TIGHTER: Final = (0.4, 0.5, 0.65, 0.8)
 """Thresholds that are tried in turn for a mask that goes on beyond what its box may grow."""
 
@@ -151,13 +151,17 @@ def _mask_ends(
         )
         return found
 
+    def run_on(ends: npt.NDArray[np.int32], outer: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        reached: npt.NDArray[np.bool_] = ((ends == outer) & (ends != whole)).any(axis=1)
+        return reached
+
     thresholds = np.full(len(prediction), prediction.mask_threshold, np.float32)
     ends = windows_at(prediction.mask_threshold, np.ones(len(prediction), bool))
     for threshold in _TIGHTER:
-        going_on = ((ends == outer) & (ends != whole)).any(axis=1)
+        going_on = run_on(ends, outer)
         if threshold > prediction.mask_threshold and going_on.any():
             found = windows_at(threshold, going_on)
-            ended = ((found != outer[going_on]) | (found == whole)).all(axis=1)
+            ended = ~run_on(found, outer[going_on])
             tighter = np.flatnonzero(going_on)[ended]
             ends[tighter], thresholds[tighter] = found[ended], threshold
     return ends, thresholds

@@ -73,7 +73,7 @@ class Prediction:
     mask_threshold : float
         Probability above which a pixel belongs to a mask, in (0, 1).
     own_thresholds : float32 array (N,), optional
-        The same for each mask, where they differ.
+        The same for each mask, where they differ, and then used instead (`fastsam_core.cuts.follow_masks`).
     """
 
     boxes_xyxy: Float32Array
