@@ -35,6 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--scenes", type=Path, help="folder of generated scenes (default: RUN/scenes)")
     parser.add_argument("--scene-count", type=int, default=1500)
+    parser.add_argument("--first-scene", type=int, default=0, help="seed of the first generated scene")
     parser.add_argument("--regions", type=Path, help="folder of regions found in photographs, which are learnt too")
     parser.add_argument("--steps", type=int, default=10**7, help="last step")
     parser.add_argument("--minutes", type=float, help="stop after this time")
@@ -109,7 +110,7 @@ def main() -> None:
             for pool in pools
         ]
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
-    scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count)
+    scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count, arguments.first_scene)
     if not scenes and not any(sample.layers.any() for pool in pools for sample in pool.samples):
         raise AnnotationError("There is nothing to train on", expected="an annotated image or a generated scene")
     LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))

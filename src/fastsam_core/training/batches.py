@@ -57,7 +57,7 @@ class StreamConfig:
     mosaic_share: float = 0.22
     paste_share: float = 0.35
     crowd_share: float = 0.3
-    stain_share: float = 0.3
+    stain_share: float = 0.2
     guess_share: float = 0.6
     max_instances: int = 160
     seed: int = 0

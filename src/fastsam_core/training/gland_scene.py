@@ -6,11 +6,12 @@ blue are ``exp(-amounts @ absorption)``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from fastsam_core.training.canvas import Canvas, log_uniform, noise_field, outline, random_extent, random_place, turn
+from fastsam_core.training.stains import STAINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 
     from fastsam_core.training.canvas import Shader
 
-HAEMATOXYLIN = (0.68, 0.56, 0.28)
-"""Optical density of the nuclei's dye in red, green and blue."""
-COUNTER_DYES = {"dab": (0.62, (0.30, 0.56, 0.77)), "eosin": (0.26, (0.10, 0.95, 0.25)), "red": (0.12, (0.2, 0.8, 0.6))}
-"""Share and optical density of the other dye: brown, pink or red."""
+_COUNTER_DYES: Final = {"DAB": 0.62, "eosin": 0.26, "AEC": 0.12}
+"""Share of each other dye: brown, pink or red."""
 
 _NUCLEAR, _OTHER = 0, 1
 
@@ -232,9 +231,8 @@ def _transmitted(amounts: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     """Return the light (RGB, 0..1) that passes through the dyes, as a slightly soft and noisy picture."""
     import cv2
 
-    names = list(COUNTER_DYES)
-    chosen = COUNTER_DYES[str(rng.choice(names, p=[COUNTER_DYES[name][0] for name in names]))][1]
-    absorption = np.array([HAEMATOXYLIN, chosen]) * np.exp(rng.normal(0, 0.1, (2, 3)))
+    other = str(rng.choice(list(_COUNTER_DYES), p=list(_COUNTER_DYES.values())))
+    absorption = np.array([STAINS["haematoxylin, blue"], STAINS[other]]) * np.exp(rng.normal(0, 0.1, (2, 3)))
     light = rng.uniform(0.86, 0.98) * (1 + rng.normal(0, 0.02, 3))
     passed = light * np.exp(-2.0 * np.maximum(amounts[..., :2], 0) @ absorption)
     soft = cv2.GaussianBlur(np.asarray(passed, np.float32), (0, 0), float(rng.uniform(0.4, 1.3)))

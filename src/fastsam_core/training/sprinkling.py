@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastsam_core.training.canvas import Canvas, random_extent
-from fastsam_core.training.gland_scene import HAEMATOXYLIN, scatter_nuclei
+from fastsam_core.training.gland_scene import scatter_nuclei
+from fastsam_core.training.stains import STAINS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,9 @@ def sprinkle(sample: LabelledImage, rng: np.random.Generator) -> None:
     dark = cv2.GaussianBlur(light.mean(axis=2), (0, 0), 3) < _LEAST_LIGHT
     if 1 - dark.mean() < _LEAST_SHARE:
         return
-    dye = np.asarray(HAEMATOXYLIN if rng.random() < 0.7 else rng.uniform(0, 1, 3)) * np.exp(rng.normal(0, 0.2, 3))
+    dye = np.asarray(STAINS["haematoxylin, blue"] if rng.random() < 0.7 else rng.uniform(0, 1, 3)) * np.exp(
+        rng.normal(0, 0.2, 3)
+    )
 
     def dyed(amount: float, _: float) -> Shader:
         passed = np.exp(-2.0 * max(amount, 0.2) * dye).astype(np.float32)

@@ -10,8 +10,9 @@ from skimage.draw import disk
 
 from fastsam_core.training.batches import Pool
 from fastsam_core.training.crowding import crowd
-from fastsam_core.training.photometric import is_coloured, restain
+from fastsam_core.training.photometric import is_coloured
 from fastsam_core.training.sources import LabelledImage, SourceSpec
+from fastsam_core.training.stains import restain
 
 GROUND = {"bright": 20, "dark": 230}
 TONE = {"bright": 200, "dark": 60}

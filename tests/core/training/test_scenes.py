@@ -43,6 +43,15 @@ def test_deterministic_and_not_empty(kind: str) -> None:
     assert sum(len(generate_scene(seed, (128, 128), kind).ids) for seed in range(4)) >= 4
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_specks_stand_out(seed: int) -> None:
+    scene = generate_scene(seed, (160, 160), "specks")
+    gray = scene.image.mean(axis=2)
+    ground = gray[scene.labels == 0].mean()
+    stand_out = [abs(gray[scene.labels == number].mean() - ground) for number in scene.ids]
+    assert np.median(stand_out) > 8, "the instances are where the light is"
+
+
 def test_masks_stack_follows_ids() -> None:
     scene = generate_scene(3, (96, 96), "droplets")
     assert scene.masks.shape == (len(scene.ids), 96, 96)
