@@ -189,6 +189,8 @@ def main() -> None:
     names = ("imgsz", "conf", "iou", *of_masks, "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
+        if arguments.blend is not None:
+            parser.error(f"--blend averages checkpoints: expected a .pt file as source, got {arguments.source}")
         path = change_facts(arguments.source, arguments.target, given)
     else:
         blend = arguments.blend, arguments.blend_share

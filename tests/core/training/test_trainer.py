@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fastsam_core.errors import CheckpointError, InvalidParameterError
+from fastsam_core.training import export
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.export import export_weights
@@ -219,3 +220,13 @@ def test_export_averages_with_an_earlier_stage(tmp_path: Path) -> None:
     save_checkpoint(earlier, state)
     with pytest.raises(CheckpointError, match="different networks"):
         export_weights(later, tmp_path / "w.safetensors", {}, earlier)
+
+
+def test_export_does_not_forget_an_average_it_cannot_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights_file = tmp_path / "a.safetensors"
+    monkeypatch.setattr("sys.argv", ["export", str(weights_file), str(tmp_path / "b.safetensors"), "--blend", "c.pt"])
+    with pytest.raises(SystemExit):
+        export.main()
+    assert "expected a .pt file as source" in capsys.readouterr().err
