@@ -46,9 +46,8 @@ def sprinkle(sample: LabelledImage, rng: np.random.Generator) -> None:
     dark = cv2.GaussianBlur(light.mean(axis=2), (0, 0), 3) < _LEAST_LIGHT
     if 1 - dark.mean() < _LEAST_SHARE:
         return
-    dye = np.asarray(STAINS["haematoxylin, blue"] if rng.random() < 0.7 else rng.uniform(0, 1, 3)) * np.exp(
-        rng.normal(0, 0.2, 3)
-    )
+    dye = np.asarray(STAINS["haematoxylin, blue"] if rng.random() < 0.7 else rng.uniform(0, 1, 3))
+    dye = dye * np.exp(rng.normal(0, 0.2, 3))
 
     def dyed(amount: float, _: float) -> Shader:
         passed = np.exp(-2.0 * max(amount, 0.2) * dye).astype(np.float32)
