@@ -30,6 +30,13 @@ _SIDES: Final = (0.1, 0.25)
 ones a cell or two of the prototypes decide, and touching cells that are cut are cells all the same."""
 _WINDOW: Final = 0.7
 """A small mask with more of its outline cut than this is a window onto something larger: its cut counts in full."""
+_PIECE: Final = 0.2
+"""So does that of a small mask with more of its outline cut than this, if it lies in the box of a larger one that was
+found with at least its confidence: a square part of a cell, say. Cells that touch lie beside each other."""
+_LARGER: Final = (1.25, 8.0)
+"""How many times as large such a box is, in area."""
+_INSIDE: Final = 0.95
+"""Share of a box that lies in another's, from which on it is inside."""
 _TIGHTER: Final = (0.4, 0.5, 0.65, 0.8)
 """Thresholds that are tried in turn for a mask that goes on beyond what its box may grow."""
 
@@ -110,7 +117,7 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
         What the network found.
     penalty : float
         A score is multiplied by ``exp(-penalty * cut)``, see :func:`cut_shares`; less for objects below a quarter of
-        the image's side, and below a tenth only if most of the outline is cut.
+        the image's side, and below a tenth only if most of the outline is cut, or the mask is a piece of a larger one.
     conf : float
         Scores have to stay above this, in [0, 1].
 
@@ -122,7 +129,8 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
     low, high = _SIDES
     cuts = cut_shares(prediction)
     sides = _relative_sides(prediction)
-    weights = np.where((sides <= low) & (cuts > _WINDOW), 1, np.clip((sides - low) / (high - low), 0, 1))
+    windows = (sides <= low) & ((cuts > _WINDOW) | _pieces(prediction, cuts))
+    weights = np.where(windows, 1, np.clip((sides - low) / (high - low), 0, 1))
     scores = (prediction.scores * np.exp(-penalty * weights * cuts)).astype(np.float32)
     order = np.argsort(-scores, kind="stable")
     return _take(replace(prediction, scores=scores), order[scores[order] > conf])
@@ -177,6 +185,21 @@ def _relative_sides(prediction: Prediction) -> npt.NDArray[np.float32]:
     boxes, (height, width) = prediction.boxes_xyxy, prediction.letterbox.source_hw
     sides: npt.NDArray[np.float32] = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / (height * width))
     return sides
+
+
+def _pieces(prediction: Prediction, cuts: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Tell which masks (N,) are cut and lie in the box of a larger one of at least their score."""
+    boxes, scores = prediction.boxes_xyxy, prediction.scores
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    cut = np.flatnonzero((cuts > _PIECE) & (areas > 0))
+    low = np.maximum(boxes[cut, None, :2], boxes[:, :2])
+    high = np.minimum(boxes[cut, None, 2:], boxes[:, 2:])
+    inside = np.prod(np.clip(high - low, 0, None), axis=2) > _INSIDE * areas[cut, None]
+    times = areas / areas[cut, None]
+    around = inside & (times > _LARGER[0]) & (times < _LARGER[1]) & (scores >= scores[cut, None])
+    pieces = np.zeros(len(prediction), bool)
+    pieces[cut] = around.any(axis=1)
+    return pieces
 
 
 def _whole(prediction: Prediction) -> npt.NDArray[np.float32]:

@@ -100,6 +100,16 @@ def test_a_small_window_onto_something_large_loses_score() -> None:
     assert demote_cut(window, 9.0, 0.0).scores[0] < 0.01
 
 
+def test_a_small_piece_of_something_larger_loses_score_and_a_neighbour_does_not() -> None:
+    small = (54, 86, 74, 106)  # cut in part
+    larger, beside = (50, 82, 90, 122), (20, 86, 56, 122)
+    assert demote_cut(prediction(larger, small), 9.0, 0.0).scores[1] < 0.2
+    for kept in (prediction(beside, small), prediction(small, larger)):  # the second: better than what is around it
+        place = kept.boxes_xyxy.tolist().index(list(small))
+        demoted = demote_cut(kept, 9.0, 0.0)
+        assert demoted.scores[demoted.boxes_xyxy.tolist().index(list(small))] == kept.scores[place]
+
+
 @pytest.mark.parametrize("box", [(64, 96, 160, 160), (80, 104, 192, 152), (80, 96, 176, 140), OBJECT])
 def test_boxes_grow_until_they_hold_the_object(box: tuple[int, int, int, int]) -> None:
     found = prediction(box)
