@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastsam_core.decode import cell_windows, threshold_logit
+from fastsam_core.geometry import box_areas, box_intersections
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -129,7 +130,8 @@ def demote_cut(prediction: Prediction, penalty: float, conf: float) -> Predictio
     low, high = _SIDES
     cuts = cut_shares(prediction)
     sides = _relative_sides(prediction)
-    windows = (sides <= low) & ((cuts > _WINDOW) | _pieces(prediction, cuts))
+    small = sides <= low
+    windows = (small & (cuts > _WINDOW)) | _pieces(prediction, cuts, small)
     weights = np.where(windows, 1, np.clip((sides - low) / (high - low), 0, 1))
     scores = (prediction.scores * np.exp(-penalty * weights * cuts)).astype(np.float32)
     order = np.argsort(-scores, kind="stable")
@@ -187,14 +189,14 @@ def _relative_sides(prediction: Prediction) -> npt.NDArray[np.float32]:
     return sides
 
 
-def _pieces(prediction: Prediction, cuts: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Tell which masks (N,) are cut and lie in the box of a larger one of at least their score."""
+def _pieces(
+    prediction: Prediction, cuts: npt.NDArray[np.float32], small: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Tell which small masks (N,) are cut and lie in the box of a larger one of at least their score."""
     boxes, scores = prediction.boxes_xyxy, prediction.scores
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    cut = np.flatnonzero((cuts > _PIECE) & (areas > 0))
-    low = np.maximum(boxes[cut, None, :2], boxes[:, :2])
-    high = np.minimum(boxes[cut, None, 2:], boxes[:, 2:])
-    inside = np.prod(np.clip(high - low, 0, None), axis=2) > _INSIDE * areas[cut, None]
+    areas = box_areas(boxes)
+    cut = np.flatnonzero(small & (cuts > _PIECE) & (areas > 0))
+    inside = box_intersections(boxes[cut], boxes) > _INSIDE * areas[cut, None]
     times = areas / areas[cut, None]
     around = inside & (times > _LARGER[0]) & (times < _LARGER[1]) & (scores >= scores[cut, None])
     pieces = np.zeros(len(prediction), bool)

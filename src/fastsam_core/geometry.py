@@ -18,6 +18,7 @@ __all__ = [
     "PADDING_VALUE",
     "Letterbox",
     "box_areas",
+    "box_intersections",
     "box_iou",
     "clip_boxes",
     "letterbox",
@@ -179,6 +180,17 @@ def box_areas(boxes_xyxy: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return areas
 
 
+def box_intersections(first_xyxy: npt.ArrayLike, second_xyxy: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Areas that every box of one set (N, 4) shares with every box of another (M, 4): (N, M), in square pixels."""
+    first = np.asarray(first_xyxy, dtype=np.float64).reshape(-1, 4)
+    second = np.asarray(second_xyxy, dtype=np.float64).reshape(-1, 4)
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    sides = np.clip(high - low, 0.0, None)
+    shared: npt.NDArray[np.float64] = sides[..., 0] * sides[..., 1]
+    return shared
+
+
 def box_iou(first_xyxy: npt.ArrayLike, second_xyxy: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Intersection over union of every box of one set with every box of another.
 
@@ -192,13 +204,9 @@ def box_iou(first_xyxy: npt.ArrayLike, second_xyxy: npt.ArrayLike) -> npt.NDArra
     float64 array (N, M)
         In [0, 1]; 0 where both boxes are empty.
     """
-    first = np.asarray(first_xyxy, dtype=np.float64).reshape(-1, 4)
-    second = np.asarray(second_xyxy, dtype=np.float64).reshape(-1, 4)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    sides = np.clip(high - low, 0.0, None)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = box_areas(first)[:, None] + box_areas(second)[None, :] - intersection
+    intersection = box_intersections(first_xyxy, second_xyxy)
+    areas = [box_areas(np.reshape(boxes, (-1, 4))) for boxes in (first_xyxy, second_xyxy)]
+    union = areas[0][:, None] + areas[1][None, :] - intersection
     overlap: npt.NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return overlap
 
