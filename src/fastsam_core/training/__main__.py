@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
 from fastsam_core.training.checkpoint import load_checkpoint
@@ -40,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10**7, help="last step")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
+    parser.add_argument("--weights", help="model to go on with where RUN has no checkpoint: builtin, or a file")
     parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's weights")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument(
@@ -92,6 +94,9 @@ def main() -> None:
     if arguments.resume or checkpoint.is_file():
         trainer.restore(checkpoint)
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
+    elif arguments.weights:
+        trainer.continue_from(load_weights(arguments.weights))
+        LOGGER.info("goes on at step %d with %s", trainer.step, arguments.weights)
     if arguments.blend:
         trainer.start_from(average(trainer.ema, load_checkpoint(arguments.blend)["ema"], arguments.blend_share))
     next_stage = checkpoint.parent.resolve() != arguments.run.resolve()

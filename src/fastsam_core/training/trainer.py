@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from fastsam_core.checkpoints import Checkpoint
+
 LOGGER = logging.getLogger(__name__)
 LONGEST_STEP_S = 20.0
 """Longer steps were paused; the excess does not count as training time."""
@@ -91,9 +93,11 @@ def build_network(architecture: str, reg_max: int = 16) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def learning_rate_factor(step: int, warmup_steps: int, anneal_start: int | None, anneal_steps: int) -> float:
+def learning_rate_factor(
+    step: int, warmup_steps: int, anneal_start: int | None, anneal_steps: int, first_step: int = 0
+) -> float:
     """Warm-up–stable–decay schedule; the decay is ``1 - sqrt`` (Hägele et al. 2024, arXiv 2405.18392)."""
-    factor = min(1.0, (step + 1) / max(warmup_steps, 1))
+    factor = min(1.0, (step - first_step + 1) / max(warmup_steps, 1))
     if anneal_start is not None:
         progress = min(max((step - anneal_start) / max(anneal_steps, 1), 0.0), 1.0)
         factor *= 1.0 - math.sqrt(progress)
@@ -126,7 +130,8 @@ class Trainer:
         )
         self.loss = SegmentationLoss(self.network, 80, config.mask_margin, config.neighbour_weight)
         self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        self.step = 0
+        self.step = self.first_step = 0
+        """The next step, and the first one that this optimiser has seen."""
         self.images = 0
         self.train_seconds = 0.0
         self.anneal_start: int | None = None
@@ -139,6 +144,33 @@ class Trainer:
         self.network.load_state_dict(weights)
         self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
+    def continue_from(self, model: Checkpoint) -> None:
+        """Go on where a weights file ends: its steps, images and seconds count on.
+
+        The file does not hold the optimiser's state, so the learning rate warms up again.
+
+        Raises
+        ------
+        CheckpointError
+            If it belongs to another network.
+        """
+        module: Any = model.module
+        self._must_match(model.info.name, model.info.architecture, int(module.model[-1].reg_max))
+        self.start_from(module.state_dict())
+        details = model.info.details
+        self.step = self.first_step = int(details.get("train_steps", 0))
+        self.images = int(details.get("train_images", 0))
+        self.train_seconds = float(details.get("train_seconds", 0))
+
+    def _must_match(self, name: str, *actual: str | int) -> None:
+        expected = self.config.architecture, self.config.reg_max
+        if actual != expected:
+            raise CheckpointError(
+                f"{name} belongs to another network",
+                expected="{} with reg_max {}".format(*expected),
+                actual="{} with reg_max {}".format(*actual),
+            )
+
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
         return {
@@ -147,6 +179,7 @@ class Trainer:
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "first_step": self.first_step,
             "images": self.images,
             "train_seconds": self.train_seconds,
             "anneal_start": self.anneal_start,
@@ -162,18 +195,12 @@ class Trainer:
             If it belongs to another network or cannot be read.
         """
         state = load_checkpoint(path)
-        saved = state["config"]["architecture"], state["config"].get("reg_max", 16)
-        wanted = self.config.architecture, self.config.reg_max
-        if saved != wanted:
-            raise CheckpointError(
-                f"{path.name} belongs to another network",
-                expected=f"{wanted[0]} with reg_max {wanted[1]}",
-                actual=f"{saved[0]} with reg_max {saved[1]}",
-            )
+        self._must_match(path.name, state["config"]["architecture"], state["config"].get("reg_max", 16))
         self.network.load_state_dict(state["network"])
         self.ema = {name: value.clone() for name, value in state["ema"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.images = state["step"], state["images"]
+        self.first_step = state.get("first_step", 0)
         self.train_seconds = state["train_seconds"]
         self.anneal_start, self.anneal_steps = state["anneal_start"], state["anneal_steps"]
 
@@ -210,7 +237,8 @@ class Trainer:
             If the loss is not finite; the weights are left as they were.
         """
         config = self.config
-        factor = learning_rate_factor(self.step, config.warmup_steps, self.anneal_start, self.anneal_steps)
+        decay = self.anneal_start, self.anneal_steps
+        factor = learning_rate_factor(self.step, config.warmup_steps, *decay, self.first_step)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
         if helper is not None:

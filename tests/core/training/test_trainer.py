@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import CheckpointError, InvalidParameterError
 from fastsam_core.training import export
 from fastsam_core.training.batches import BatchStream, StreamConfig
@@ -110,6 +111,32 @@ def test_resume_gives_the_same_weights(tmp_path: Path, stream: BatchStream) -> N
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
     assert all(torch.equal(value, second.ema[name]) for name, value in straight.ema.items())
+
+
+def test_a_weights_file_is_gone_on_with(tmp_path: Path, stream: BatchStream) -> None:
+    first = Trainer(CONFIG, tmp_path / "first")
+    for step in range(3):
+        first.train_step(stream[step])
+    first.save()
+    file = export_weights(tmp_path / "first" / "last.pt", tmp_path / "first.safetensors", {})
+    second = Trainer(first.config, tmp_path / "second")
+    second.continue_from(load_weights(file))
+    assert (second.step, second.images) == (3, first.images)
+    for name, value in first.ema.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(second.ema[name], value.half().float(), rtol=0, atol=0)
+    rates = []
+    for step in range(3, 6):
+        second.train_step(stream[step])
+        rates.append(second.optimizer.param_groups[0]["lr"] / CONFIG.learning_rate)
+    assert rates == pytest.approx([0.25, 0.5, 0.75])  # a new optimiser warms up
+    second.save()
+    third = Trainer(first.config, tmp_path / "third")
+    third.restore(tmp_path / "second" / "last.pt")
+    third.train_step(stream[6])
+    assert third.optimizer.param_groups[0]["lr"] == pytest.approx(CONFIG.learning_rate)
+    with pytest.raises(CheckpointError, match="belongs to another network"):
+        Trainer(replace(CONFIG, reg_max=26), tmp_path).continue_from(load_weights(file))
 
 
 def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> None:
