@@ -16,8 +16,7 @@ import cv2
 from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
-from fastsam_core.training.checkpoint import load_checkpoint
-from fastsam_core.training.export import average
+from fastsam_core.training.export import average, stage_weights
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.regions import add_regions
 from fastsam_core.training.scene_bank import load_scene_bank
@@ -42,7 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
     parser.add_argument("--weights", help="model to go on with where RUN has no checkpoint: builtin, or a file")
-    parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's weights")
+    parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's or file's weights")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument(
         "--anneal-steps",
@@ -98,7 +97,7 @@ def main() -> None:
         trainer.continue_from(load_weights(arguments.weights))
         LOGGER.info("goes on at step %d with %s", trainer.step, arguments.weights)
     if arguments.blend:
-        trainer.start_from(average(trainer.ema, load_checkpoint(arguments.blend)["ema"], arguments.blend_share))
+        trainer.start_from(average(trainer.ema, stage_weights(arguments.blend), arguments.blend_share))
     next_stage = checkpoint.parent.resolve() != arguments.run.resolve()
     if arguments.anneal_steps and (next_stage or not trainer.annealing):
         trainer.anneal(arguments.anneal_steps)

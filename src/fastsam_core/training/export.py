@@ -11,6 +11,7 @@ import torch
 
 from fastsam_core._files import atomic_path
 from fastsam_core.checkpoints import FORMAT
+from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import CheckpointError, InvalidParameterError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
 from fastsam_core.training.loss import learnt_masks
@@ -87,8 +88,8 @@ def export_weights(
     details : mapping of str to str
         Metadata beside those of the format: ``imgsz``, ``conf``, ``iou``, ``commit``, ...
     blend : Path, optional
-        Checkpoint of an earlier stage of the same training to average the weights with: what a stage gained and what
-        it lost then both count in part (model soups, arXiv 2203.05482).
+        Checkpoint or weights file of an earlier stage of the same training to average the weights with: what a stage
+        gained and what it lost then both count in part (model soups, arXiv 2203.05482).
     blend_share : float
         Its share of the average, in [0, 1].
 
@@ -100,14 +101,14 @@ def export_weights(
     Raises
     ------
     CheckpointError
-        If a checkpoint cannot be read, or the two are of different networks.
+        If a file cannot be read, or the two are of different networks.
     InvalidParameterError
         If ``blend_share`` is out of range.
     """
     state = load_checkpoint(checkpoint)
     weights = state["ema"]
     if blend is not None:
-        weights = average(weights, load_checkpoint(blend)["ema"], blend_share)
+        weights = average(weights, stage_weights(blend), blend_share)
     threshold, margin = learnt_masks(state["config"])
     facts = {
         "mask_threshold": f"{threshold:.3g}",
@@ -119,6 +120,20 @@ def export_weights(
         "train_images": str(state["images"]),
     }
     return write_weights(weights, target, {**facts, **details})
+
+
+def stage_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return what a stage of training ended with: a checkpoint's averaged weights, or those of a ``.safetensors`` file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        return load_weights(path).module.state_dict()
+    averaged: dict[str, torch.Tensor] = load_checkpoint(path)["ema"]
+    return averaged
 
 
 def average(
@@ -180,7 +195,7 @@ def main() -> None:
     parser.add_argument("--mask-margin", help="how far boxes may grow to hold their masks (default: as it was learnt)")
     parser.add_argument("--cut-penalty", help="what masks lose of their scores that their boxes cut off (0: nothing)")
     parser.add_argument("--least-part", help="parts of a mask below this share of its largest are left out (0: none)")
-    parser.add_argument("--blend", type=Path, help="checkpoint of an earlier stage to average the weights with")
+    parser.add_argument("--blend", type=Path, help="checkpoint or weights file to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
@@ -190,7 +205,7 @@ def main() -> None:
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         if arguments.blend is not None:
-            parser.error(f"--blend averages checkpoints: expected a .pt file as source, got {arguments.source}")
+            parser.error(f"--blend wants a checkpoint (.pt) as source, got {arguments.source}")
         path = change_facts(arguments.source, arguments.target, given)
     else:
         blend = arguments.blend, arguments.blend_share

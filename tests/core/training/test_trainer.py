@@ -240,6 +240,8 @@ def test_export_averages_with_an_earlier_stage(tmp_path: Path) -> None:
     earlier, later = paths
     blended = export_weights(later, tmp_path / "w.safetensors", {}, earlier, 0.25)
     assert {float(weight.unique()) for weight in load_file(blended).values()} == {2.5}
+    of_a_file = export_weights(later, tmp_path / "v.safetensors", {}, blended, 0.5)
+    assert {float(weight.unique()) for weight in load_file(of_a_file).values()} == {2.75}
     with pytest.raises(InvalidParameterError, match="from 0 to 1"):
         export_weights(later, tmp_path / "w.safetensors", {}, earlier, 1.5)
     state = load_checkpoint(earlier)
@@ -256,4 +258,4 @@ def test_export_does_not_forget_an_average_it_cannot_make(
     monkeypatch.setattr("sys.argv", ["export", str(weights_file), str(tmp_path / "b.safetensors"), "--blend", "c.pt"])
     with pytest.raises(SystemExit):
         export.main()
-    assert "expected a .pt file as source" in capsys.readouterr().err
+    assert "wants a checkpoint (.pt) as source" in capsys.readouterr().err
