@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastsam_core._processor import multiplies_bf16
 from fastsam_core.errors import (
     BackendUnavailableError,
     CheckpointError,
@@ -137,16 +138,9 @@ def choose_precision(wanted: str, device: str, weights_bytes: int) -> str:
         return wanted
     if device.startswith("cuda"):
         return "fp16"
-    if device == "cpu" and weights_bytes >= _SMALL_BYTES and _cpu_multiplies_bf16():
+    if device == "cpu" and weights_bytes >= _SMALL_BYTES and multiplies_bf16():
         return "bf16"
     return "fp32"
-
-
-def _cpu_multiplies_bf16() -> bool:
-    import torch
-
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(asked()) if asked is not None else False
 
 
 def _choose_device(wanted: str) -> str:

@@ -130,7 +130,7 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
         return RecallValidator(self.test_loader, self.save_dir, self.args, self.callbacks)
 
     def set_model_attributes(self) -> None:
-        """Set the loss and, on a CPU, the memory format that its bf16 kernels want."""
+        """Set the loss and, on a CPU, the memory format that its kernels want."""
         super().set_model_attributes()
         self.model.criterion = PartialLoss(self.model)
         if self.device.type == "cpu":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from fastsam_core._processor import multiplies_bf16
 from fastsam_core.checkpoints import build_module
 from fastsam_core.errors import CheckpointError, FastSAMError
 from fastsam_core.training.batches import BatchStream, StreamConfig
@@ -136,6 +137,8 @@ class Trainer:
         self.train_seconds = 0.0
         self.anneal_start: int | None = None
         self.anneal_steps = 0
+        self.bf16 = multiplies_bf16()
+        """Whether the network runs in bfloat16; the loss is computed in float32."""
         self.stopping = False
         """Set to end training after the step under way, with a checkpoint."""
 
@@ -268,7 +271,7 @@ class Trainer:
                     module.eval()
         self.loss.generator.manual_seed(self.config.stream.seed * 1_000_003 + step)
         images = (batch["img"].to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             preds = self.network(images)
         preds = {key: [f.float() for f in v] if isinstance(v, list) else v.float() for key, v in preds.items()}
         targets = {

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core._files import atomic_path
+from fastsam_core._processor import multiplies_bf16
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, MissingDependencyError
 from fastsam_core.training.recipes import NETWORKS, RECIPES
@@ -212,7 +213,9 @@ def _autocast(device: str) -> object:
     """Bf16 wherever it is native: it needs no gradient scaling, and no check that downloads a network."""
     import torch
 
-    if device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+    if device == "cpu":
+        return multiplies_bf16()
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return True
 

@@ -95,6 +95,19 @@ def test_loss_falls_on_one_batch(tmp_path: Path, stream: BatchStream) -> None:
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bf16_only_where_the_processor_multiplies_it(
+    tmp_path: Path, stream: BatchStream, monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("fastsam_core.training.trainer.multiplies_bf16", lambda: native)
+    trainer = Trainer(CONFIG, tmp_path)
+    seen: set[torch.dtype] = set()
+    first: Any = next(module for module in trainer.network.modules() if isinstance(module, torch.nn.Conv2d))
+    first.register_forward_hook(lambda module, given, output: seen.add(output.dtype))
+    assert torch.isfinite(trainer.train_step(stream[0])).all()
+    assert seen == {dtype}
+
+
 def test_resume_gives_the_same_weights(tmp_path: Path, stream: BatchStream) -> None:
     straight = Trainer(CONFIG, tmp_path / "straight")
     for step in range(4):

@@ -59,6 +59,15 @@ def test_papers_settings(data: Path, tmp_path: Path) -> None:
     assert (settings["overlap_mask"], settings["single_cls"], settings["batch"]) == (False, True, 32)
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_only_where_the_processor_multiplies_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(ultralytics_run, "multiplies_bf16", lambda: native)
+    train(replace(request(data, tmp_path), epochs=1), settings=QUICK)
+    assert f"amp: {str(native).lower()}" in (tmp_path / "ultralytics" / "args.yaml").read_text().splitlines()
+
+
 def test_several_gpus_need_cloudpickle(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="cloudpickle"):
