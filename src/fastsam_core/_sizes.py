@@ -12,20 +12,58 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastsam_core.masks import Masks
 
-__all__ = ["further_size"]
+__all__ = ["sizes_after_first", "well_seen"]
 
-_SMALL_PX: Final = 24.0
+_SMALL_PX: Final = 32.0
+_WANTED_PX: Final = 50.0
+_TIMES: Final = (1.6, 2.0)
+"""Two larger sizes and no more, because networks are compiled for each size."""
+_ENLARGED: Final = 2.0
+"""How many times as large as the image a larger size may be: beyond, there is nothing more to see, and texture falls to
+pieces."""
 _LARGE_SHARE: Final = 0.35
-_WANTED_PX: Final = 40.0
-_MOST_TIMES: Final = 2.0
+_SAME_SIZE: Final = 0.2
+"""A further size that differs from one used already by less than this share is not worth a pass."""
 _MULTIPLE_PX: Final = 32
 _SMALLEST_PX: Final = 256
 
 
-def further_size(masks: Masks, imgsz: int) -> int | None:
-    """Return another test size at which the objects found would have a better size, or None if they have.
+def sizes_after_first(masks: Masks, sizes: Sequence[int]) -> list[int]:
+    """Return the test sizes at which to go on, after what was found at the first.
+
+    Parameters
+    ----------
+    masks : Masks
+        What was surely found at the first size.
+    sizes : sequence of int
+        The model's own sizes: longer side of the network's input, pixels.
+
+    Returns
+    -------
+    list of int
+        The model's other sizes; before them a larger one, 1.6 times or twice the first but at most twice the image's,
+        where the median object is less than 32 px across in the network's input; after them half the first, if the
+        median object takes more than a third of the longer side, or nothing was found.
+    """
+    first, *others = sizes
+    if not len(masks):
+        return [*others, *_half(sizes)]
+    long_px = max(masks.image_hw)
+    side_px = float(np.median(np.sqrt(masks.areas_px))) * first / long_px
+    larger = [round(first * times / _MULTIPLE_PX) * _MULTIPLE_PX for times in _TIMES]
+    larger = [size for size in larger if size <= _ENLARGED * long_px]
+    if side_px < _SMALL_PX and larger:
+        wanted = first * _WANTED_PX / max(side_px, 1.0)
+        return [min(larger, key=lambda size: abs(size - wanted)), *others]
+    return [*others, *_half(sizes)] if side_px > _LARGE_SHARE * first else others
+
+
+def well_seen(masks: Masks, imgsz: int) -> Masks:
+    """Leave out objects that are small in the network's input, of which a larger input shows more.
 
     Parameters
     ----------
@@ -36,19 +74,13 @@ def further_size(masks: Masks, imgsz: int) -> int | None:
 
     Returns
     -------
-    int or None
-        Up to twice ``imgsz`` where the median object is less than 24 px across in the network's input, so that it comes
-        to 40 px; half of it where the median object takes more than a third of the longer side, or nothing was found.
+    Masks
+        Those of at least 32 x 32 pixels of the network's input.
     """
-    if not len(masks):
-        return _half(imgsz)
-    side_px = float(np.median(np.sqrt(masks.areas_px))) * imgsz / max(masks.image_hw)
-    if side_px < _SMALL_PX:
-        times = min(_WANTED_PX / max(side_px, 1.0), _MOST_TIMES)
-        return round(imgsz * times / _MULTIPLE_PX) * _MULTIPLE_PX
-    return _half(imgsz) if side_px > _LARGE_SHARE * imgsz else None
+    return masks.filter(min_area_px=(_SMALL_PX * max(masks.image_hw) / imgsz) ** 2)
 
 
-def _half(imgsz: int) -> int | None:
-    half = round(imgsz / 2 / _MULTIPLE_PX) * _MULTIPLE_PX
-    return half if half >= _SMALLEST_PX else None
+def _half(sizes: Sequence[int]) -> list[int]:
+    half = round(sizes[0] / 2 / _MULTIPLE_PX) * _MULTIPLE_PX
+    new = half >= _SMALLEST_PX and all(abs(half - size) > _SAME_SIZE * size for size in sizes)
+    return [half] if new else []

@@ -48,6 +48,8 @@ class ModelInfo:
         Licence of the weights, ``"unknown"`` where the file does not say.
     imgsz, conf, iou : int or tuple of int, float, float
         Recommended settings for `FastSAM.segment`.
+    adaptive : bool
+        Whether ``imgsz="auto"`` is recommended: sizes after the first are chosen by the objects that it finds.
     mask_threshold : float
         Probability above which a pixel belongs to a mask; not 0.5 for weights trained with weighted pixels.
     mask_margin : float
@@ -72,6 +74,7 @@ class ModelInfo:
     imgsz: int | tuple[int, ...] = _DEFAULT_IMGSZ
     conf: float = _DEFAULT_CONF
     iou: float = _DEFAULT_IOU
+    adaptive: bool = False
     mask_threshold: float = 0.5
     mask_margin: float = 0.0
     cut_penalty: float = 0.0
@@ -191,6 +194,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             imgsz=_sizes(metadata.get("imgsz", str(_DEFAULT_IMGSZ))),
             conf=float(metadata.get("conf", _DEFAULT_CONF)),
             iou=float(metadata.get("iou", _DEFAULT_IOU)),
+            adaptive=metadata.get("adaptive", "0") == "1",
             mask_threshold=float(metadata.get("mask_threshold", 0.5)),
             mask_margin=float(metadata.get("mask_margin", 0)),
             cut_penalty=float(metadata.get("cut_penalty", 0)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core._sizes import further_size
+from fastsam_core._sizes import sizes_after_first, well_seen
 from fastsam_core._version import __version__
 from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
@@ -40,8 +40,6 @@ _MIN_IMGSZ = 32
 _LONGEST_ASPECT = 6.0
 """Images longer than this many times their width are cut into windows: letterboxed whole, nothing would be left."""
 _WINDOW_ASPECT = 4
-_SAME_SIZE = 0.2
-"""A further test size that differs from one used already by less than this share is not worth a pass."""
 _SAME_MASK_IOU = 0.7
 """Masks that overlap by more than this are one object, found at several test sizes or in boxes that grew into one."""
 
@@ -58,7 +56,7 @@ class Settings:
     stability: bool = False
     rank_by: RankBy = "score"
     adaptive: bool = False
-    """Whether a further size may be added, chosen by the objects that the others found."""
+    """Whether the sizes after the first are chosen by the objects that it found."""
 
 
 class FastSAM:
@@ -172,7 +170,7 @@ class FastSAM:
             If one is out of range.
         """
         info = self.info
-        adaptive = isinstance(imgsz, str) and imgsz == "auto"
+        adaptive = info.adaptive if imgsz is None else isinstance(imgsz, str) and imgsz == "auto"
         wanted: Any = info.imgsz if imgsz is None or adaptive else imgsz
         sizes = tuple(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else (wanted,)
         if not sizes:
@@ -215,8 +213,9 @@ class FastSAM:
         imgsz : int, sequence of int or "auto", optional
             Longer side of the network's input in pixels, rounded up to a multiple of 32; 1024 for FastSAM. Larger
             finds smaller objects and takes longer. With several sizes the image is segmented at each, and masks found
-            more than once are kept once. ``"auto"`` adds to the model's own size a larger one where the objects it
-            finds are small, and a smaller one where they fill the image.
+            more than once are kept once. ``"auto"`` adds to the model's own sizes a larger one where the objects found
+            at the first are small (smaller sizes then contribute large objects only), and a smaller one where they fill
+            the image. The built-in model does so by itself.
         snap_px : float
             FastSAM's border rule: boxes within this many pixels of the border are drawn out to it (20 in the original).
         stability : bool
@@ -249,14 +248,16 @@ class FastSAM:
 
     def segment_with(self, image: Image, settings: Settings) -> Masks:
         """Find everything in an image that was read already, with checked settings."""
-        by_size = [self._segment_at(image, imgsz, settings) for imgsz in settings.imgsz]
-        used = list(settings.imgsz)
-        added = further_size(by_size[0], used[0]) if settings.adaptive else None
-        if added is not None and all(abs(added - size) > _SAME_SIZE * size for size in used):
-            by_size.append(self._segment_at(image, added, settings))
-            used.append(added)
+        first, *others = settings.imgsz
+        by_size = [self._segment_at(image, first, settings)]
+        if settings.adaptive:
+            others = sizes_after_first(by_size[0].filter(min_score=self.info.conf), settings.imgsz)
+        for imgsz in others:
+            found = self._segment_at(image, imgsz, settings)
+            better_seen = settings.adaptive and imgsz < first < max(others)
+            by_size.append(well_seen(found, imgsz) if better_seen else found)
         masks = Masks.concatenate(by_size) if len(by_size) > 1 else by_size[0]
-        return self.finish(masks, image, replace(settings, imgsz=tuple(used)))
+        return self.finish(masks, image, replace(settings, imgsz=(first, *others)))
 
     def _segment_at(self, image: Image, imgsz: int, settings: Settings) -> Masks:
         """Segment at one test size, in windows if the image is very long."""

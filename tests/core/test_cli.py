@@ -26,7 +26,7 @@ from fastsam_core.cli._console import exit_code
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidPromptError, OutputError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 COMMAND = (sys.executable, "-m", "fastsam_core.cli")
 
@@ -224,6 +224,15 @@ def test_ctrl_c_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Let child processes heed SIGINT, which the background jobs of a shell ignore, and all that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_interrupt_signal_ends_the_program_quietly(tmp_path: Path) -> None:
     fifo = tmp_path / "prompts.json"
     os.mkfifo(fifo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,21 @@ def test_auto_adds_a_size_that_suits_the_objects() -> None:
         assert step.masks is not None
         assert step.masks.metadata["imgsz"] == sizes
         assert len(step.masks) == len(masks) == len(model.segment(image))  # found twice, kept once
+
+
+def test_sizes_follow_the_objects_where_the_weights_say_so() -> None:
+    model = FastSAM(BlobNetwork(), ModelInfo(name="mine", imgsz=(512, 320), adaptive=True))
+    small = blobs((512, 512), [(60 * y, 60 * x) for y in range(1, 8) for x in range(1, 8)], 6)
+    large, middle = blobs((512, 512), [(256, 256)], 200), blobs((512, 512), [(200, 200)], 40)
+    for image, sizes in ((small, [512, 1024, 320]), (large, [512, 320]), (middle, [512, 320])):
+        assert model.segment(image).metadata["imgsz"] == sizes
+        assert model.segment(image, imgsz="auto").metadata["imgsz"] == sizes
+        assert model.segment(image, imgsz=(512, 320)).metadata["imgsz"] == [512, 320]
+        assert model.segment(image, imgsz=320).metadata["imgsz"] == [320]
+    tiny = blobs((300, 300), [(30 * y, 30 * x) for y in range(1, 8) for x in range(1, 8)], 3)
+    assert model.segment(tiny).metadata["imgsz"] == [512, 320]  # 832 px and more would show nothing new
+    faint = replace(model.info, conf=1.0)
+    assert FastSAM(BlobNetwork(), faint).segment(small, conf=0.1).metadata["imgsz"] == [512, 320]  # nothing is sure
 
 
 def test_stability_comes_on_request() -> None:

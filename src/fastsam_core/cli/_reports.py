@@ -60,7 +60,7 @@ def described(report: Report, model: FastSAM, settings: Settings, **more: object
     how: dict[str, object] = {"model": model.name}
     if model.info.sha256:
         how["weights_sha256"] = model.info.sha256[:16]
-    sizes = "+".join(map(str, settings.imgsz)) + (" and one more where objects ask for it" if settings.adaptive else "")
+    sizes = "+".join(map(str, settings.imgsz)) + (", larger where objects are small" if settings.adaptive else "")
     how |= {"imgsz": sizes, "conf": settings.conf, "iou": settings.iou}
     how |= {"max_det": settings.max_det, "runtime": model.runtime, "precision": model.precision}
     return replace(report, settings={**how, **more}, machine=describe_machine(model.device))

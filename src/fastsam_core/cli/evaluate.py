@@ -157,7 +157,7 @@ def edges(
         )
         counted = list(tracked(steps, len(chosen), "Scoring edges"))
         extra = {"combine": how, "blur": blur, "thresholds": thresholds, "data": f"{shown(data)} {split}"}
-        settings = replace(settings, imgsz=settings.imgsz[:1])
+        settings = replace(settings, imgsz=settings.imgsz[:1], adaptive=False)
         present(described(edge_report(counted), network, settings, **extra), json=json, markdown=markdown, plots=plots)
 
 

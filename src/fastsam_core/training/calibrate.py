@@ -65,12 +65,12 @@ class Judged:
         return np.asarray(self.iou.max(axis=1, initial=0.0))
 
 
-def judge(model: FastSAM, samples: Iterable[LabelledImage], sizes: Sequence[int], iou: float) -> list[Judged]:
+def judge(model: FastSAM, samples: Iterable[LabelledImage], sizes: Sequence[int] | None, iou: float) -> list[Judged]:
     """Segment images and compare with what is annotated; every source weighs the root of its number of masks."""
     found = []
     for sample in samples:
         truth = truth_of(sample)
-        masks = model.segment(sample.image, conf=LOWEST_CONF, iou=iou, imgsz=tuple(sizes))
+        masks = model.segment(sample.image, conf=LOWEST_CONF, iou=iou, imgsz=sizes)
         if len(truth) and len(masks):
             masks = masks.sort()
             found.append((masks, masks.iou(truth), truth.areas_px))
@@ -175,7 +175,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = _arguments()
     model = load_model(arguments.weights, arguments.precision)
-    sizes = tuple(map(int, arguments.sizes.split(","))) if arguments.sizes else model.settings().imgsz
+    sizes = tuple(map(int, arguments.sizes.split(","))) if arguments.sizes else None
     iou = model.info.iou if arguments.iou is None else arguments.iou
     halves: tuple[list[Judged], list[Judged]] = ([], [])
     for spec in SOURCES:
@@ -186,7 +186,11 @@ def main() -> None:
             half += judge(model, [sample for sample in samples if _half_of(sample) == place], sizes, iou)
         LOGGER.info("%s: %d images", spec.name, len(samples))
     quality = fit(halves[0])
-    report = {"fitted": compare(halves[0], quality), "tested": compare(halves[1], quality), "sizes": list(sizes)}
+    report = {
+        "fitted": compare(halves[0], quality),
+        "tested": compare(halves[1], quality),
+        "sizes": arguments.sizes or "the model's",
+    }
     for name, values in report.items():
         LOGGER.info("%s: %s", name, values)
     if arguments.out:

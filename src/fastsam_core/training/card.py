@@ -125,7 +125,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for row in sorted(rows, key=lambda row: (order.get(row["source"], 99), row["method"] in METHODS)):
         partial = " (partial)" if row["partial"] else ""
-        method = _TITLES.get(row["method"], f"built-in, {row['sizes'].replace(',', ' + ')} px")
+        sizes = row["sizes"] if row["sizes"] == "auto" else f"{row['sizes'].replace(',', ' + ')} px"
+        method = _TITLES.get(row["method"], f"built-in, {sizes}")
         cells = [_number(row[name]) for _, name in _COLUMNS]
         lines.append(
             f"| {row['source']} | {_WHAT.get(row['source'], '')}{partial} | {method} | {row['images']} "

@@ -40,8 +40,8 @@ def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapp
     target : Path
         ``.safetensors`` file to write; replaced at once, never half-written.
     facts : mapping of str to str
-        Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``conf``, ``iou``,
-        ``mask_threshold``, ``mask_margin``, ``cut_penalty``, ``least_part``, …
+        Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``adaptive`` ("1"),
+        ``conf``, ``iou``, ``mask_threshold``, ``mask_margin``, ``cut_penalty``, ``least_part``, …
 
     Returns
     -------
@@ -189,6 +189,9 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="checkpoint (.pt), or weights file (.safetensors)")
     parser.add_argument("target", type=Path)
     parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
+    parser.add_argument(
+        "--adaptive", action="store_const", const="1", help="choose sizes after the first by the objects it finds"
+    )
     parser.add_argument("--conf", help="recommended score threshold")
     parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
     parser.add_argument("--mask-threshold", help="probability at which masks are cut (default: as the loss wants it)")
@@ -201,7 +204,7 @@ def main() -> None:
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
     of_masks = ("mask_threshold", "mask_margin", "cut_penalty", "least_part")
-    names = ("imgsz", "conf", "iou", *of_masks, "trained_on", "commit")
+    names = ("imgsz", "adaptive", "conf", "iou", *of_masks, "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         if arguments.blend is not None:

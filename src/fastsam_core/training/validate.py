@@ -216,8 +216,7 @@ class _Timed:
 def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]]:
     """Choose the setting with the best figures; a cheaper one if it is nearly as good.
 
-    Every source counts the same: by AR@100 and, where all of the kind is annotated, also by its best F1. ``auto`` can
-    be measured, but not stored in a weights file, so it is not chosen.
+    Every source counts the same: by AR@100 and, where all of the kind is annotated, also by its best F1.
 
     Returns
     -------
@@ -236,9 +235,8 @@ def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]
         figures = [row.scores.ar100 if row.partial else (row.scores.ar100 + row.scores.best_f1) / 2 for row in found]
         means[setting] = float(np.mean(figures))
     cost = {setting: np.mean([row.seconds for row in found]) for setting, found in by_setting.items()}
-    storable = [setting for setting in means if setting.sizes != "auto"] or list(means)
-    chosen = max(storable, key=lambda setting: means[setting])
-    for setting in sorted(storable, key=lambda setting: cost[setting]):
+    chosen = max(means, key=lambda setting: means[setting])
+    for setting in sorted(means, key=lambda setting: cost[setting]):
         if means[setting] >= means[chosen] - _WORTH_IT:
             chosen = setting
             break
@@ -293,7 +291,8 @@ def main() -> None:
         segments: list[Any] = [BASELINES[arguments.baseline]]
     else:
         model = load_model(arguments.weights, arguments.precision)
-        sizes = arguments.sizes or [",".join(map(str, model.settings().imgsz))]
+        own = "auto" if model.info.adaptive else ",".join(map(str, model.settings().imgsz))
+        sizes = arguments.sizes or [own]
         settings = [Setting(size, iou) for size in sizes for iou in arguments.iou or [model.info.iou]]
         segments = [segmenter(model, setting) for setting in settings]
     method = arguments.baseline or Path(arguments.weights).name
@@ -308,7 +307,8 @@ def main() -> None:
         for setting, mean in means.items():
             seconds = np.mean([r.seconds for r in rows if (r.sizes, r.iou) == (setting.sizes, setting.iou)])
             LOGGER.info("sizes %-12s iou %.2f: %.4f, %.2f s/image", setting.sizes, setting.iou, mean, seconds)
-        LOGGER.info("recommended: --imgsz %s --iou %s --conf %.2f", chosen.sizes, chosen.iou, conf)
+        sizes_option = "--adaptive" if chosen.sizes == "auto" else f"--imgsz {chosen.sizes}"
+        LOGGER.info("recommended: %s --iou %s --conf %.2f", sizes_option, chosen.iou, conf)
 
 
 if __name__ == "__main__":

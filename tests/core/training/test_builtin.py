@@ -13,7 +13,7 @@ from skimage import data, filters, measure, morphology, segmentation
 from fastsam_core import FastSAM, Masks
 
 WEIGHTS = files("fastsam_core") / "weights" / "builtin.safetensors"
-FACTS = {"format", "architecture", "nc", "reg_max", "nm", "imgsz", "conf", "iou"} | {
+FACTS = {"format", "architecture", "nc", "reg_max", "nm", "imgsz", "adaptive", "conf", "iou"} | {
     "licence",
     "trained_on",
     "train_seconds",

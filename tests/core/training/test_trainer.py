@@ -264,6 +264,17 @@ def test_export_averages_with_an_earlier_stage(tmp_path: Path) -> None:
         export_weights(later, tmp_path / "w.safetensors", {}, earlier)
 
 
+def test_export_tells_that_sizes_follow_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Trainer(CONFIG, tmp_path).save()
+    file = tmp_path / "a.safetensors"
+    sizes = ["--imgsz", "640,384"]
+    for more, adaptive in (([], False), (["--adaptive"], True)):
+        monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "last.pt"), str(file), *sizes, *more])
+        export.main()
+        info = load_weights(file).info
+        assert (info.imgsz, info.adaptive) == ((640, 384), adaptive)
+
+
 def test_export_does_not_forget_an_average_it_cannot_make(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

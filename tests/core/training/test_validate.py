@@ -120,6 +120,8 @@ def test_the_cheaper_of_equals_is_recommended() -> None:
     assert means[setting] == pytest.approx(((0.5 + 0.6) / 2 + 0.4) / 2)
     rows[3] = row("b", "384,768", 0.60, 0.9, partial=True)
     assert recommend(rows)[0] == Setting("384,768", 0.5)
+    rows += [row("a", "auto", 0.55, 0.7, partial=False), row("b", "auto", 0.65, 0.9, partial=True)]
+    assert recommend(rows)[0] == Setting("auto", 0.5)
 
 
 def test_bsds_takes_every_annotator(tmp_path: Path) -> None:
