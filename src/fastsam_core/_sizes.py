@@ -55,7 +55,7 @@ def sizes_after_first(masks: Masks, sizes: Sequence[int]) -> list[int]:
     long_px = max(masks.image_hw)
     side_px = float(np.median(np.sqrt(masks.areas_px))) * first / long_px
     larger = [round(first * times / _MULTIPLE_PX) * _MULTIPLE_PX for times in _TIMES]
-    larger = [size for size in larger if size <= _ENLARGED * long_px]
+    larger = [size for size in larger if size <= _ENLARGED * long_px and _is_new(size, sizes)]
     if side_px < _SMALL_PX and larger:
         wanted = first * _WANTED_PX / max(side_px, 1.0)
         return [min(larger, key=lambda size: abs(size - wanted)), *others]
@@ -82,5 +82,8 @@ def well_seen(masks: Masks, imgsz: int) -> Masks:
 
 def _half(sizes: Sequence[int]) -> list[int]:
     half = round(sizes[0] / 2 / _MULTIPLE_PX) * _MULTIPLE_PX
-    new = half >= _SMALLEST_PX and all(abs(half - size) > _SAME_SIZE * size for size in sizes)
-    return [half] if new else []
+    return [half] if half >= _SMALLEST_PX and _is_new(half, sizes) else []
+
+
+def _is_new(size: int, sizes: Sequence[int]) -> bool:
+    return all(abs(size - other) > _SAME_SIZE * other for other in sizes)

@@ -49,7 +49,7 @@ class ModelInfo:
     imgsz, conf, iou : int or tuple of int, float, float
         Recommended settings for `FastSAM.segment`.
     adaptive : bool
-        Whether ``imgsz="auto"`` is recommended: sizes after the first are chosen by the objects that it finds.
+        Whether ``imgsz="auto"`` is recommended: a size may be added, chosen by the objects that the first one finds.
     mask_threshold : float
         Probability above which a pixel belongs to a mask; not 0.5 for weights trained with weighted pixels.
     mask_margin : float

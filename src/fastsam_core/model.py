@@ -56,7 +56,7 @@ class Settings:
     stability: bool = False
     rank_by: RankBy = "score"
     adaptive: bool = False
-    """Whether the sizes after the first are chosen by the objects that it found."""
+    """Whether a size may be added, chosen by the objects that the first one finds."""
 
 
 class FastSAM:

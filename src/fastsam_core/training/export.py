@@ -190,7 +190,10 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
     parser.add_argument(
-        "--adaptive", action="store_const", const="1", help="choose sizes after the first by the objects it finds"
+        "--adaptive",
+        action="store_const",
+        const="1",
+        help="add a size where the objects found are small, or fill the image",
     )
     parser.add_argument("--conf", help="recommended score threshold")
     parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
