@@ -20,12 +20,14 @@ __all__ = ["sizes_after_first", "well_seen"]
 
 _SMALL_PX: Final = 32.0
 _WANTED_PX: Final = 50.0
+"""Objects narrower than the first, in pixels of the network's input, should come to the second."""
 _TIMES: Final = (1.6, 2.0)
 """Two larger sizes and no more, because networks are compiled for each size."""
 _ENLARGED: Final = 2.0
 """How many times as large as the image a larger size may be: beyond, there is nothing more to see, and texture falls to
 pieces."""
 _LARGE_SHARE: Final = 0.35
+"""Objects that take more of the longer side fill the image."""
 _SAME_SIZE: Final = 0.2
 """A further size that differs from one used already by less than this share is not worth a pass."""
 _MULTIPLE_PX: Final = 32
