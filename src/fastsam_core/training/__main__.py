@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,19 +15,23 @@ from typing import TYPE_CHECKING
 import cv2
 
 from fastsam_core.checkpoints import load_checkpoint as load_weights
-from fastsam_core.errors import AnnotationError
+from fastsam_core.errors import AnnotationError, InvalidParameterError
+from fastsam_core.runtimes import resolve_device
 from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
 from fastsam_core.training.export import average, stage_weights
 from fastsam_core.training.geometric import cutouts
+from fastsam_core.training.loop import fit
+from fastsam_core.training.recipes import NETWORKS
 from fastsam_core.training.regions import add_regions
 from fastsam_core.training.scene_bank import load_scene_bank
 from fastsam_core.training.sources import SOURCES, load_source
-from fastsam_core.training.trainer import MASK_MARGIN, NEIGHBOUR_WEIGHT, TrainConfig, Trainer
+from fastsam_core.training.trainer import MASK_MARGIN, NEIGHBOUR_WEIGHT, TrainConfig, Trainer, for_device
 
 if TYPE_CHECKING:
     from types import FrameType
 
 LOGGER = logging.getLogger("fastsam_core.training")
+CROP_PX = 320
 
 
 def _arguments() -> argparse.Namespace:
@@ -37,6 +42,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scene-count", type=int, default=1500)
     parser.add_argument("--first-scene", type=int, default=0, help="seed of the first generated scene")
     parser.add_argument("--regions", type=Path, help="folder of regions found in photographs, which are learnt too")
+    parser.add_argument(
+        "--network",
+        default="n",
+        help="size, n to x; several (n,s) learn from the same batches, each in a folder of RUN (default: n)",
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     parser.add_argument("--steps", type=int, default=10**7, help="last step")
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
@@ -48,11 +59,13 @@ def _arguments() -> argparse.Namespace:
         type=int,
         help="decay the learning rate to zero over so many steps (anew with another run's checkpoint)",
     )
+    parser.add_argument("--hold-steps", type=int, default=0, help="steps at the full rate before it decays")
     parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
     parser.add_argument(
         "--neighbour-weight", type=float, default=NEIGHBOUR_WEIGHT, help="further weight of neighbours' pixels in masks"
     )
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
+    parser.add_argument("--crops", type=int, default=12, help="320 px crops a batch, or as many pixels of other sizes")
     parser.add_argument("--size", type=int, help="train at this long side only (for trying things out)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -70,26 +83,28 @@ def _stop_on_terminate(trainer: Trainer) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def main() -> None:
-    """Run the training that the command line asks for."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    arguments = _arguments()
-    cv2.setNumThreads(0)
-    deadline = None if arguments.minutes is None else time.time() + 60 * arguments.minutes
-    stream_config = StreamConfig(seed=arguments.seed)
+def _stream_config(arguments: argparse.Namespace) -> StreamConfig:
+    config = StreamConfig(pixels=arguments.crops * CROP_PX**2, seed=arguments.seed)
     if arguments.anneal_steps:
-        stream_config = for_decay(stream_config)
+        config = for_decay(config)
     if arguments.size:
-        stream_config = replace(stream_config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
+        config = replace(config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
+    return config
+
+
+def _trainer(arguments: argparse.Namespace, network: str, folder: Path, stream_config: StreamConfig) -> Trainer:
+    """Return a trainer where its run left off, or where a checkpoint or weights file ends."""
     config = TrainConfig(
+        architecture=NETWORKS[network],
         learning_rate=arguments.learning_rate,
         save_every_s=arguments.save_every,
+        processes=1 if "," in arguments.network else 2,
         mask_margin=MASK_MARGIN,
         neighbour_weight=arguments.neighbour_weight,
         stream=stream_config,
     )
-    trainer = Trainer(config, arguments.run)
-    checkpoint = arguments.resume or arguments.run / "last.pt"
+    trainer = Trainer(for_device(config, resolve_device(arguments.device)), folder)
+    checkpoint = arguments.resume or folder / "last.pt"
     if arguments.resume or checkpoint.is_file():
         trainer.restore(checkpoint)
         LOGGER.info("resumed at step %d from %s", trainer.step, checkpoint)
@@ -98,28 +113,69 @@ def main() -> None:
         LOGGER.info("goes on at step %d with %s", trainer.step, arguments.weights)
     if arguments.blend:
         trainer.start_from(average(trainer.ema, stage_weights(arguments.blend), arguments.blend_share))
-    next_stage = checkpoint.parent.resolve() != arguments.run.resolve()
+    next_stage = checkpoint.parent.resolve() != folder.resolve()
     if arguments.anneal_steps and (next_stage or not trainer.annealing):
-        trainer.anneal(arguments.anneal_steps)
+        trainer.anneal(arguments.anneal_steps, arguments.hold_steps)
     elif not trainer.annealing:
         trainer.hold()
-    _stop_on_terminate(trainer)
-    specs = [spec for spec in SOURCES if spec.share > 0] if arguments.data else []
-    pools = [
-        (Pool.balanced if spec.balance else Pool)(spec, load_source(arguments.data, spec, "train")) for spec in specs
+    return trainer
+
+
+def _trainers(arguments: argparse.Namespace, stream_config: StreamConfig) -> list[Trainer]:
+    networks = arguments.network.split(",")
+    if unknown := set(networks) - NETWORKS.keys():
+        raise InvalidParameterError("No such network", expected=f"some of {', '.join(NETWORKS)}", actual=str(unknown))
+    several = len(networks) > 1
+    trainers = [
+        _trainer(arguments, name, arguments.run / name if several else arguments.run, stream_config)
+        for name in networks
     ]
-    if arguments.regions:
-        pools = [
-            Pool(pool.spec, add_regions(pool.samples, arguments.regions / pool.spec.name)) if pool.spec.guess else pool
-            for pool in pools
-        ]
+    if len({trainer.step for trainer in trainers}) > 1:
+        raise InvalidParameterError(
+            "Networks that learn from the same batches must be at the same step",
+            actual=", ".join(f"{trainer.config.architecture} at {trainer.step}" for trainer in trainers),
+        )
+    return trainers
+
+
+def _pools(arguments: argparse.Namespace, workers: int) -> list[Pool]:
+    specs = [spec for spec in SOURCES if spec.share > 0] if arguments.data else []
+    with ThreadPoolExecutor(workers) as threads:
+        loaded = list(threads.map(lambda spec: load_source(arguments.data, spec, "train"), specs))
+    pools = [
+        (Pool.balanced if spec.balance else Pool)(spec, samples) for spec, samples in zip(specs, loaded, strict=True)
+    ]
+    if arguments.regions is None:
+        return pools
+    return [
+        Pool(pool.spec, add_regions(pool.samples, arguments.regions / pool.spec.name, workers))
+        if pool.spec.guess
+        else pool
+        for pool in pools
+    ]
+
+
+def main() -> None:
+    """Run the training that the command line asks for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    arguments = _arguments()
+    cv2.setNumThreads(0)
+    deadline = None if arguments.minutes is None else time.time() + 60 * arguments.minutes
+    stream_config = _stream_config(arguments)
+    trainers = _trainers(arguments, stream_config)
+    trainer = trainers[0]
+    _stop_on_terminate(trainer)
+    workers = max(trainer.config.workers, 2)
+    pools = _pools(arguments, workers)
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
-    scenes = load_scene_bank(arguments.scenes or arguments.run / "scenes", arguments.scene_count, arguments.first_scene)
+    scenes = load_scene_bank(
+        arguments.scenes or arguments.run / "scenes", arguments.scene_count, arguments.first_scene, workers
+    )
     if not scenes and not any(sample.layers.any() for pool in pools for sample in pool.samples):
         raise AnnotationError("There is nothing to train on", expected="an annotated image or a generated scene")
     LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))
     stream = BatchStream(pools, scenes, objects, stream_config, trainer.config.processes)
-    trainer.fit(stream, arguments.steps, deadline)
+    fit(trainers, stream, arguments.steps, deadline)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,19 +77,20 @@ def crop_resize(
 
 def orient(sample: LabelledImage, rng: np.random.Generator, *, quarter_turns: bool) -> LabelledImage:
     """Flip left-right at random and, where the direction of gravity means nothing, also turn by multiples of 90°."""
-    image, layers, weight = sample.image, sample.layers, sample.weight
-    if rng.random() < 0.5:
-        image, layers, weight = image[:, ::-1], layers[:, :, ::-1], weight[:, ::-1]
-    if quarter_turns:
-        turns = int(rng.integers(4))
-        image, weight = np.rot90(image, turns), np.rot90(weight, turns)
-        layers = np.rot90(layers, turns, axes=(1, 2))
-    return replace(
-        sample,
-        image=np.ascontiguousarray(image),
-        layers=np.ascontiguousarray(layers),
-        weight=np.ascontiguousarray(weight),
-    )
+    import cv2
+
+    mirrored = rng.random() < 0.5
+    turn = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[
+        int(rng.integers(4)) if quarter_turns else 0
+    ]
+
+    def oriented(plane: NDArray[Any]) -> NDArray[Any]:
+        # OpenCV's copies take a fifth of the time of NumPy's
+        plane = cv2.flip(plane, 1) if mirrored else plane
+        return plane if turn is None else cv2.rotate(plane, turn)
+
+    layers = np.stack([oriented(layer) for layer in sample.layers])
+    return replace(sample, image=oriented(sample.image), layers=layers, weight=oriented(sample.weight))
 
 
 def rotate(sample: LabelledImage, degrees: float) -> LabelledImage:

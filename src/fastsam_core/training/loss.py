@@ -102,7 +102,7 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         self.mask_margin = mask_margin
         self.neighbour_weight = neighbour_weight
         self.bce = WeightedObjectness()
-        self.generator = torch.Generator()
+        self.generator = torch.Generator(self.device)
 
     def total(self, preds: dict[str, Any], batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the summed loss and its four detached parts (box, seg, cls, dfl)."""
@@ -112,41 +112,44 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         parts = parts[:4] / batch["weight"].shape[0]
         return parts.sum(), parts.detach()
 
-    def single_mask_loss(
+    def mask_losses(
         self,
-        gt_mask: torch.Tensor,
-        pred: torch.Tensor,
+        targets: torch.Tensor,
+        coefficients: torch.Tensor,
         proto: torch.Tensor,
-        xyxy: torch.Tensor,
+        boxes_xyxy: torch.Tensor,
         area: torch.Tensor,
         covered: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Mask loss of one image as in the base class, but also just outside the boxes.
+        """Mask loss of each anchor, inside its box and just outside.
 
         Parameters
         ----------
-        gt_mask : Tensor, shape (N, h, w)
-            Targets in [0, 1].
-        pred : Tensor, shape (N, 32)
-            Coefficients.
-        proto : Tensor, shape (32, h, w)
+        targets : Tensor, shape (B, K, h, w)
+            In [0, 1].
+        coefficients : Tensor, shape (B, K, 32)
+            Of the prototypes.
+        proto : Tensor, shape (B, 32, h, w)
             Prototypes.
-        xyxy : Tensor, shape (N, 4)
-            Boxes in prototype pixels.
-        area : Tensor, shape (N,)
+        boxes_xyxy : Tensor, shape (B, K, 4)
+            True boxes in prototype pixels.
+        area : Tensor, shape (B, K)
             Their share of the image, which divides the sum so that small objects count as much as large ones.
-        covered : Tensor, shape (h, w), optional
+        covered : Tensor, shape (B, h, w), optional
             How much of each pixel belongs to any instance, in [0, 1].
+
+        Returns
+        -------
+        Tensor, shape (B, K)
         """
-        loss = functional.binary_cross_entropy_with_logits(
-            torch.einsum("in,nhw->ihw", pred, proto), gt_mask, reduction="none"
-        )
+        logits = (coefficients @ proto.flatten(2)).view_as(targets)
+        loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         if covered is not None and self.neighbour_weight:
-            loss = loss * (1 + self.neighbour_weight * (covered - gt_mask))
-        margin = self.mask_margin * (xyxy[:, 2:] - xyxy[:, :2])
-        grown = torch.cat([xyxy[:, :2] - margin, xyxy[:, 2:] + margin], dim=1)
-        inside: torch.Tensor = _CROP(loss, grown)
-        return (inside.mean(dim=(1, 2)) / area).sum()
+            loss = loss * (1 + self.neighbour_weight * (covered[:, None] - targets))
+        margin = self.mask_margin * (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2])
+        grown = torch.cat([boxes_xyxy[..., :2] - margin, boxes_xyxy[..., 2:] + margin], dim=-1)
+        inside: torch.Tensor = _CROP(loss.flatten(0, 1), grown.flatten(0, 1))
+        return inside.mean(dim=(1, 2)).view_as(area) / area
 
     def calculate_segmentation_loss(
         self,
@@ -159,27 +162,29 @@ class SegmentationLoss(_BASE):  # type: ignore[misc]
         pred_masks: torch.Tensor,
         imgsz: torch.Tensor,
     ) -> torch.Tensor:
-        """Mask loss on a random subset of the positive anchors; arguments as in the base class.
+        """Mask loss on a random subset of the positive anchors of each image; arguments as in the base class.
 
-        ``masks`` is (N, h, w) with the covered fraction of each prototype pixel in [0, 1].
+        ``masks`` is (N, h, w) with the covered fraction of each prototype pixel in [0, 1]. All images are computed at
+        once: a loop over them keeps a GPU waiting for Python.
         """
         height, width = proto.shape[-2:]
+        keys = torch.rand(fg_mask.shape, generator=self.generator, device=fg_mask.device).masked_fill_(~fg_mask, -1)
+        most = min(self.masks_per_image, int(fg_mask.sum(1).max()))
+        drawn, anchors = keys.topk(most, dim=1)
+        chosen = drawn >= 0
+
+        def of_anchors(values: torch.Tensor) -> torch.Tensor:
+            return values.gather(1, anchors[..., None].expand(-1, -1, values.shape[-1]))
+
         scale = proto.new_tensor([width, height, width, height]) / imgsz[[1, 0, 1, 0]]
-        total = proto.sum() * 0 + pred_masks.sum() * 0
-        count = 0
-        first = 0
-        counts = torch.bincount(batch_idx.view(-1).long(), minlength=len(proto)).tolist()
-        for image, instances in enumerate(counts):
-            anchors = fg_mask[image].nonzero().view(-1)
-            if len(anchors) > self.masks_per_image:
-                anchors = anchors[torch.randperm(len(anchors), generator=self.generator)[: self.masks_per_image]]
-            if len(anchors):
-                boxes = target_bboxes[image, anchors] * scale
-                present = masks[first : first + instances]
-                target = present[target_gt_idx[image, anchors]]
-                area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (width * height)).clamp(min=1e-5)
-                coefficients, covered = pred_masks[image, anchors], present.amax(0)
-                total = total + self.single_mask_loss(target, coefficients, proto[image], boxes, area, covered)
-                count += len(anchors)
-            first += instances
-        return total / max(count, 1)
+        boxes = of_anchors(target_bboxes) * scale
+        area = ((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) / (width * height)).clamp(min=1e-5)
+        counts = torch.bincount(batch_idx.view(-1).long(), minlength=len(proto))
+        first = (counts.cumsum(0) - counts)[:, None]
+        owners = (first + target_gt_idx.gather(1, anchors)).clamp(max=len(masks) - 1)
+        covered = None
+        if self.neighbour_weight:
+            nothing = masks.new_zeros(1, height, width)
+            covered = torch.stack([torch.cat([nothing, part]).amax(0) for part in masks.split(counts.tolist())])
+        losses = self.mask_losses(masks[owners], of_anchors(pred_masks), proto, boxes, area, covered)
+        return (losses * chosen).sum() / chosen.sum()

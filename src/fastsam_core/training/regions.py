@@ -8,7 +8,7 @@ without supervision is described in CutLER (arXiv 2301.11320) and UnSAM (arXiv 2
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing import get_context
@@ -128,7 +128,7 @@ def add_regions(samples: Sequence[LabelledImage], folder: Path, workers: int = 2
     folder : Path
         Where regions are kept, one file an image; made if missing.
     workers : int
-        Processes that look for those that are not there yet.
+        Processes that look for those that are not there yet, threads that read.
 
     Returns
     -------
@@ -136,25 +136,27 @@ def add_regions(samples: Sequence[LabelledImage], folder: Path, workers: int = 2
         With further layers, counted by ``guessed``, without regions that an annotation covers already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images, paths = [sample.image for sample in samples], [folder / f"{sample.stem}.npz" for sample in samples]
-    # not forked: a copy of a process that has used OpenMP threads waits for them for ever
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        found = pool.map(_regions_of, images, paths)
-        return [_with_regions(sample, regions) for sample, regions in zip(samples, found, strict=True)]
+    paths = [folder / f"{sample.stem}.npz" for sample in samples]
+    missing = [(sample.image, path) for sample, path in zip(samples, paths, strict=True) if not path.is_file()]
+    if missing:
+        # not forked: a copy of a process that has used OpenMP threads waits for them for ever
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_find, *zip(*missing, strict=True)))
+    with ThreadPoolExecutor(workers) as threads:
+        return list(threads.map(_with_regions, samples, paths))
 
 
-def _regions_of(rgb8: NDArray[np.uint8], path: Path) -> NDArray[np.uint16]:
-    if not path.is_file():
-        import cv2
+def _find(rgb8: NDArray[np.uint8], path: Path) -> None:
+    import cv2
 
-        cv2.setNumThreads(1)
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, layers=stack_layers(stable_regions(rgb8), rgb8.shape[:2], slack=0.0))
+    cv2.setNumThreads(1)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, layers=stack_layers(stable_regions(rgb8), rgb8.shape[:2], slack=0.0))
+
+
+def _with_regions(sample: LabelledImage, path: Path) -> LabelledImage:
     with np.load(path) as file:
-        return np.asarray(file["layers"], np.uint16)
-
-
-def _with_regions(sample: LabelledImage, regions: NDArray[np.uint16]) -> LabelledImage:
+        regions = np.asarray(file["layers"], np.uint16)
     highest = int(sample.layers.max())
     kept = [layer.copy() for layer in regions]
     for layer in kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -50,15 +50,13 @@ def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int 
     first_seed : int
         Seeds run from here to ``first_seed + count - 1``.
     workers : int
-        Drawing processes.
+        Processes that draw, threads that read.
 
     Returns
     -------
     list of LabelledImage
         In the order of the seeds, with background weight 1 because their masks are exhaustive.
     """
-    import cv2
-
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(first_seed, first_seed + count)
     # the image is written last
@@ -67,12 +65,16 @@ def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int 
         # not forked: a copy of a process that has used OpenMP threads waits for them for ever
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             list(pool.map(_draw, [folder] * len(missing), missing, chunksize=8))
-    bank = []
-    for path in (_path(folder, seed) for seed in seeds):
-        bgr = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
-        ids = np.asarray(cv2.imread(str(path.with_suffix(".ids.png")), cv2.IMREAD_UNCHANGED), np.uint16)
-        image, layers = np.ascontiguousarray(bgr[..., ::-1]), np.ascontiguousarray(np.moveaxis(ids, -1, 0))
-        depth = max(1, sum(bool(layer.any()) for layer in layers))
-        weight = np.full(image.shape[:2], FULL_WEIGHT, np.uint8)
-        bank.append(LabelledImage(image, layers[:depth], weight, "scene", path.stem))
-    return bank
+    with ThreadPoolExecutor(workers) as threads:
+        return list(threads.map(_load, (_path(folder, seed) for seed in seeds)))
+
+
+def _load(path: Path) -> LabelledImage:
+    import cv2
+
+    bgr = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
+    ids = np.asarray(cv2.imread(str(path.with_suffix(".ids.png")), cv2.IMREAD_UNCHANGED), np.uint16)
+    image, layers = np.ascontiguousarray(bgr[..., ::-1]), np.ascontiguousarray(np.moveaxis(ids, -1, 0))
+    depth = max(1, sum(bool(layer.any()) for layer in layers))
+    weight = np.full(image.shape[:2], FULL_WEIGHT, np.uint8)
+    return LabelledImage(image, layers[:depth], weight, "scene", path.stem)

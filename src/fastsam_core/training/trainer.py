@@ -1,13 +1,10 @@
-"""The training loop: warm-up, a stable learning rate for as long as wanted, and a decay branched off at any time."""
+"""Training steps: warm-up, a stable learning rate for as long as wanted, and a decay branched off at any time."""
 
 from __future__ import annotations
 
-import csv
-import logging
 import math
-import time
-from dataclasses import asdict, dataclass, field
-from functools import partial
+import os
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,21 +16,25 @@ from fastsam_core.errors import CheckpointError, FastSAMError
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
-from fastsam_core.training.parallel import GradientHelper
+from fastsam_core.training.widening import widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fastsam_core.checkpoints import Checkpoint
+    from fastsam_core.training.parallel import GradientHelper
 
-LOGGER = logging.getLogger(__name__)
-LONGEST_STEP_S = 20.0
-"""Longer steps were paused; the excess does not count as training time."""
+FEW_IMAGES = 16
+"""Batches of fewer images are too small to learn statistics of batch normalisation from in the decay phase."""
 MASK_MARGIN = 0.5
 NEIGHBOUR_WEIGHT = 2.0
 """How far beyond the boxes the built-in model learns its masks, and how much more a neighbour's pixels weigh, see
 `SegmentationLoss`."""
+
+
+WIDENABLE = {("yolov8n-seg", "yolov8s-seg")}
+"""Pairs of networks that differ in width only, narrower one first."""
 
 
 class TrainingError(FastSAMError, RuntimeError):
@@ -59,7 +60,11 @@ class TrainConfig:
     threads : int
         Torch threads of each process.
     processes : int
-        1, or 2 to share each batch with a `GradientHelper`.
+        1, or 2 to share each batch with a `GradientHelper` (on a CPU, one network).
+    device : str
+        torch's name of it, ``"cpu"`` or ``"cuda"``.
+    workers : int
+        Processes of each of these that load batches.
     freeze_norm : bool
         Keep the statistics of batch normalisation as they are, also outside the decay phase.
     mask_margin, neighbour_weight : float
@@ -79,6 +84,8 @@ class TrainConfig:
     save_every_s: float = 300.0
     threads: int = 1
     processes: int = 2
+    device: str = "cpu"
+    workers: int = 1
     freeze_norm: bool = False
     mask_margin: float = 0.0
     neighbour_weight: float = 0.0
@@ -92,6 +99,13 @@ def build_network(architecture: str, reg_max: int = 16) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1
     return network.to(memory_format=torch.channels_last)
+
+
+def for_device(config: TrainConfig, device: str) -> TrainConfig:
+    """Return settings for a device: on a GPU one process computes, and all processors load batches for it."""
+    if device == "cpu":
+        return config
+    return replace(config, device=device, processes=1, workers=os.cpu_count() or 1)
 
 
 def learning_rate_factor(
@@ -120,7 +134,9 @@ class Trainer:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.stream.seed)
         self.config, self.folder = config, folder
-        self.network = build_network(config.architecture, config.reg_max).share_memory()
+        self.network = build_network(config.architecture, config.reg_max).to(config.device)
+        if config.processes > 1:
+            self.network.share_memory()
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
         free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -135,9 +151,11 @@ class Trainer:
         """The next step, and the first one that this optimiser has seen."""
         self.images = 0
         self.train_seconds = 0.0
+        self.grad_norm = 0.0
+        """Of the last step, before it was clipped."""
         self.anneal_start: int | None = None
         self.anneal_steps = 0
-        self.bf16 = multiplies_bf16()
+        self.bf16 = multiplies_bf16() if config.device == "cpu" else torch.cuda.is_bf16_supported()
         """Whether the network runs in bfloat16; the loss is computed in float32."""
         self.stopping = False
         """Set to end training after the step under way, with a checkpoint."""
@@ -150,16 +168,20 @@ class Trainer:
     def continue_from(self, model: Checkpoint) -> None:
         """Go on where a weights file ends: its steps, images and seconds count on.
 
-        The file does not hold the optimiser's state, so the learning rate warms up again.
+        The file does not hold the optimiser's state, so the learning rate warms up again. A wider network than the
+        file's begins with the same outputs (`widen`).
 
         Raises
         ------
         CheckpointError
-            If it belongs to another network.
+            If it belongs to another network that is not narrower.
         """
         module: Any = model.module
-        self._must_match(model.info.name, model.info.architecture, int(module.model[-1].reg_max))
-        self.start_from(module.state_dict())
+        if (model.info.architecture, self.config.architecture) in WIDENABLE:
+            self.start_from(widen(module, self.network, self.config.stream.seed))
+        else:
+            self._must_match(model.info.name, model.info.architecture, int(module.model[-1].reg_max))
+            self.start_from(module.state_dict())
         details = model.info.details
         self.step = self.first_step = int(details.get("train_steps", 0))
         self.images = int(details.get("train_images", 0))
@@ -200,7 +222,7 @@ class Trainer:
         state = load_checkpoint(path)
         self._must_match(path.name, state["config"]["architecture"], state["config"].get("reg_max", 16))
         self.network.load_state_dict(state["network"])
-        self.ema = {name: value.clone() for name, value in state["ema"].items()}
+        self.ema = {name: value.to(self.config.device, copy=True) for name, value in state["ema"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.images = state["step"], state["images"]
         self.first_step = state.get("first_step", 0)
@@ -212,9 +234,9 @@ class Trainer:
         """Whether a decay phase has begun and not ended."""
         return self.anneal_start is not None and self.step < self.anneal_start + self.anneal_steps
 
-    def anneal(self, steps: int) -> None:
-        """Begin the decay phase here."""
-        self.anneal_start, self.anneal_steps = self.step, steps
+    def anneal(self, steps: int, hold_steps: int = 0) -> None:
+        """Begin the decay phase here, or after some more steps at the full rate."""
+        self.anneal_start, self.anneal_steps = self.step + hold_steps, steps
 
     def hold(self) -> None:
         """Go on at a constant learning rate, also after a decay phase that has ended."""
@@ -246,7 +268,7 @@ class Trainer:
             group["lr"] = config.learning_rate * factor
         if helper is not None:
             helper.begin()
-        parts = self._backward(batch, self.step)
+        parts = self.backward(batch, self.step)
         if helper is not None:
             parts = helper.join(parts)
         if not torch.isfinite(parts).all():
@@ -255,23 +277,27 @@ class Trainer:
                 actual=f"{dict(zip(LOSS_NAMES, parts.tolist(), strict=True))}",
                 remedy="resume from the last checkpoint, which is kept, with a lower learning rate",
             )
-        self.grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        self.grad_norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm))
         self.optimizer.step()
         self.step += 1
         self.images += len(batch["img"]) * (1 if helper is None else 2)
         self._average()
         return parts
 
-    def _backward(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+    def backward(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+        """Leave the gradients of a batch in the network and return the parts of its loss."""
         self.network.train()
-        if self.anneal_start is not None or self.config.freeze_norm:
+        device = self.config.device
+        few = self.anneal_start is not None and len(batch["img"]) < FEW_IMAGES
+        if few or self.config.freeze_norm:
             # Small batches of large images: learn with the statistics that the finished network will use.
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         self.loss.generator.manual_seed(self.config.stream.seed * 1_000_003 + step)
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         images = (batch["img"].to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16):
             preds = self.network(images)
         preds = {key: [f.float() for f in v] if isinstance(v, list) else v.float() for key, v in preds.items()}
         targets = {
@@ -291,66 +317,16 @@ class Trainer:
         floats = [name for name, value in self.ema.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.ema[n] for n in floats], [current[n] for n in floats], 1 - decay)
 
-    def fit(self, stream: BatchStream, last_step: int, deadline: float | None = None) -> None:
-        """Train until ``last_step``, the end of the decay phase or the deadline (seconds since the epoch)."""
-        if self.anneal_start is not None:
-            last_step = min(last_step, self.anneal_start + self.anneal_steps)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        helper = None
-        if self.config.processes == 2:
-            batches = partial(self.batches, stream, last_step, shard=1)
-            helper = GradientHelper(self.network, self._backward, batches, self.step)
-        try:
-            self._loop(self.batches(stream, last_step, shard=0), helper, deadline)
-        finally:
-            if helper is not None:
-                helper.close()
-
-    def _loop(
-        self, batches: Iterator[dict[str, torch.Tensor]], helper: GradientHelper | None, deadline: float | None
-    ) -> None:
-        sums = torch.zeros(len(LOSS_NAMES))
-        saved_at = began = time.monotonic()
-        counted = waited = 0.0
-        for number, batch in enumerate(batches, start=1):
-            waited += time.monotonic() - began
-            sums += self.train_step(batch, helper)
-            now = time.monotonic()
-            self.train_seconds += min(now - began, LONGEST_STEP_S)
-            counted += now - began
-            began = now
-            if number % self.config.log_every == 0:
-                self._log(sums / self.config.log_every, counted / self.config.log_every, waited / self.config.log_every)
-                sums.zero_()
-                counted = waited = 0.0
-            if now - saved_at > self.config.save_every_s:
-                self.save()
-                saved_at = now
-            if self.stopping or (deadline is not None and time.time() > deadline):
-                break
-        self.save()
-
     def batches(self, stream: BatchStream, last_step: int, shard: int = 0) -> Iterator[dict[str, torch.Tensor]]:
-        """Load the batches from the present step up to ``last_step`` in a process of their own."""
+        """Load the batches from the present step up to ``last_step`` in processes of their own."""
         shards = self.config.processes
         sampler = range(self.step * shards + shard, last_step * shards + shard, shards)
         loader: torch.utils.data.DataLoader[dict[str, torch.Tensor]] = torch.utils.data.DataLoader(
-            stream, batch_size=None, sampler=sampler, num_workers=1, prefetch_factor=6
+            stream,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.config.workers,
+            prefetch_factor=6 if self.config.workers == 1 else 3,
+            pin_memory=self.config.device != "cpu",
         )
         return iter(loader)
-
-    def _log(self, parts: torch.Tensor, seconds: float, waited: float) -> None:
-        values = [round(float(value), 4) for value in parts]
-        rate = self.optimizer.param_groups[0]["lr"]
-        LOGGER.info(
-            "step %d images %d %s lr %.5f grad %.2f %.2f s/step, %.2f waiting",
-            *(self.step, self.images, dict(zip(LOSS_NAMES, values, strict=True)), rate),
-            *(float(self.grad_norm), seconds, waited),
-        )
-        path = self.folder / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if fresh:
-                writer.writerow(["step", "images", "train_seconds", "lr", *LOSS_NAMES])
-            writer.writerow([self.step, self.images, round(self.train_seconds, 1), rate, *values])

@@ -14,6 +14,7 @@ from fastsam_core.training import export
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.export import export_weights
+from fastsam_core.training.loop import fit
 from fastsam_core.training.loss import WeightedObjectness, anchor_weights, mask_threshold, neighbour_weight
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import LabelledImage
@@ -65,7 +66,10 @@ def test_mask_margin_teaches_what_is_beside_the_box(tmp_path: Path, margin: floa
     beside = torch.full((1, 16, 16), -20.0)
     beside[:, 2:14, 2:14] = 20  # right inside the box, wrong around it
     right = torch.where(target > 0, 20.0, -20.0)
-    values = [loss.single_mask_loss(target, torch.ones(1, 1), proto, box, torch.ones(1)) for proto in (beside, right)]
+    values = [
+        loss.mask_losses(target[None], torch.ones(1, 1, 1), proto[None], box[None], torch.ones(1, 1))
+        for proto in (beside, right)
+    ]
     assert float(values[1]) < 1e-3
     assert (float(values[0]) > 1) == (margin > 0)
 
@@ -82,7 +86,9 @@ def test_neighbours_pixels_weigh_more(tmp_path: Path, weight: float) -> None:
     into_neighbour[:, 4:12, 1:4] = 20
     into_nothing[:, 4:12, 12:15] = 20
     values = [
-        float(loss.single_mask_loss(target, torch.ones(1, 1), proto, box, torch.ones(1), covered))
+        float(
+            loss.mask_losses(target[None], torch.ones(1, 1, 1), proto[None], box[None], torch.ones(1, 1), covered[None])
+        )
         for proto in (into_neighbour, into_nothing)
     ]
     assert values[0] == pytest.approx((1 + weight) * values[1], rel=1e-3)
@@ -158,7 +164,7 @@ def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> 
     trainer = Trainer(config, tmp_path)
     trainer.anneal(2)
     assert trainer.annealing
-    trainer.fit(shared, last_step=10)
+    fit([trainer], shared, last_step=10)
     assert not trainer.annealing
     state = load_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 2
