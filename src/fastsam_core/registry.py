@@ -73,7 +73,7 @@ MODELS: dict[str, ModelEntry] = {
             imgsz=(640, 384),
             conf=0.2,
             iou=0.7,
-            description="small model that ships with the package; works without a download",
+            description="small model that ships with the package; adds a larger size where objects are small",
         ),
         ModelEntry(
             name="FastSAM-s",

@@ -172,6 +172,27 @@ def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> 
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(("least", "learns"), [(2, True), (3, False)])
+def test_small_batches_of_a_decay_keep_the_statistics(
+    tmp_path: Path, stream: BatchStream, monkeypatch: pytest.MonkeyPatch, least: int, learns: bool
+) -> None:
+    monkeypatch.setattr("fastsam_core.training.trainer.FEW_IMAGES", least)
+    trainer = Trainer(CONFIG, tmp_path)
+    trainer.anneal(2)
+    before = weights(trainer)["model.0.bn.running_mean"]
+    assert len(stream[0]["img"]) == 2
+    trainer.train_step(stream[0])
+    assert torch.equal(before, weights(trainer)["model.0.bn.running_mean"]) != learns
+
+
+def test_the_decay_can_begin_later(tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, tmp_path)
+    trainer.anneal(10, hold_steps=5)
+    assert trainer.annealing
+    rates = [learning_rate_factor(step, 0, trainer.anneal_start, trainer.anneal_steps) for step in (4, 5, 10, 15)]
+    assert rates == pytest.approx([1, 1, 1 - 0.5**0.5, 0])
+
+
 def test_not_finite_loss_stops_and_keeps_weights(tmp_path: Path, stream: BatchStream) -> None:
     trainer = Trainer(CONFIG, tmp_path)
     with torch.no_grad():
