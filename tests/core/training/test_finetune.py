@@ -106,7 +106,7 @@ def test_not_finite_loss_keeps_the_file(labels: Path, tmp_path: Path, monkeypatc
     def spoiled(self: Trainer, batch: Any, step: int) -> torch.Tensor:
         return torch.full((4,), float("nan"))
 
-    monkeypatch.setattr(Trainer, "_backward", spoiled)
+    monkeypatch.setattr(Trainer, "backward", spoiled)
     with pytest.raises(TrainingError, match="not finite at step 0"):
         next(steps)
     assert out.read_bytes() == before
