@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastsam_core.errors import InvalidParameterError
 from fastsam_core.training.loss import LOSS_NAMES
 from fastsam_core.training.parallel import GradientHelper
 
@@ -33,15 +34,26 @@ def fit(trainers: Sequence[Trainer], stream: BatchStream, last_step: int, deadli
     ----------
     trainers : sequence of Trainer
         One, or several of different networks that learn from the same batches: loading these, which a GPU waits for, is
-        done once.
+        done once. Several need ``processes=1``.
     stream : BatchStream
         The data; the first trainer's step says where it begins.
     last_step : int
         Where to end.
     deadline : float, optional
         Seconds since the epoch.
+
+    Raises
+    ------
+    InvalidParameterError
+        If several trainers would each learn from a half of every batch.
+    TrainingError, OutputError
+        See `Trainer.train_step` and `Trainer.save`.
     """
     first = trainers[0]
+    if first.config.processes == 2 and len(trainers) > 1:
+        raise InvalidParameterError(
+            "Two processes share the batches of one network", expected="processes=1 for several"
+        )
     if first.anneal_start is not None:
         last_step = min(last_step, first.anneal_start + first.anneal_steps)
     for trainer in trainers:

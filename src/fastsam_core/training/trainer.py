@@ -16,7 +16,7 @@ from fastsam_core.errors import CheckpointError, FastSAMError
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
-from fastsam_core.training.widening import widen
+from fastsam_core.training.widening import WIDENABLE, widen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,10 +31,6 @@ MASK_MARGIN = 0.5
 NEIGHBOUR_WEIGHT = 2.0
 """How far beyond the boxes the built-in model learns its masks, and how much more a neighbour's pixels weigh, see
 `SegmentationLoss`."""
-
-
-WIDENABLE = {("yolov8n-seg", "yolov8s-seg")}
-"""Pairs of networks that differ in width only, narrower one first."""
 
 
 class TrainingError(FastSAMError, RuntimeError):

@@ -6,7 +6,7 @@ the run. The split is random, so that equal channels get different gradients and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
@@ -16,8 +16,10 @@ from fastsam_core.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["widen"]
+__all__ = ["WIDENABLE", "widen"]
 
+WIDENABLE: Final = {("yolov8n-seg", "yolov8s-seg")}
+"""Pairs of Ultralytics' networks that differ in width only, narrower one first."""
 _LEAST_PART = 0.1
 """Of the random numbers that split a weight, so that no part comes near nothing or all."""
 

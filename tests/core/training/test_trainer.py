@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from fastsam_core._processor import multiplies_bf16
 from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import CheckpointError, InvalidParameterError
 from fastsam_core.training import export
@@ -15,7 +16,13 @@ from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.export import export_weights
 from fastsam_core.training.loop import fit
-from fastsam_core.training.loss import WeightedObjectness, anchor_weights, mask_threshold, neighbour_weight
+from fastsam_core.training.loss import (
+    SegmentationLoss,
+    WeightedObjectness,
+    anchor_weights,
+    mask_threshold,
+    neighbour_weight,
+)
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import TrainConfig, Trainer, TrainingError, learning_rate_factor
@@ -94,11 +101,47 @@ def test_neighbours_pixels_weigh_more(tmp_path: Path, weight: float) -> None:
     assert values[0] == pytest.approx((1 + weight) * values[1], rel=1e-3)
 
 
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_mask_loss_is_the_base_classes_where_nothing_is_left_out(tmp_path: Path, weight: float) -> None:
+    """Images with different numbers of objects and anchors, one without any; objects far apart."""
+    loss = Trainer(TrainConfig(processes=1, neighbour_weight=weight), tmp_path).loss
+    loss.masks_per_image = 100
+    random = torch.Generator().manual_seed(0)
+    counts = torch.tensor([2, 0, 1])
+    masks = (torch.rand(3, 16, 16, generator=random) > 0.5).float()
+    boxes = torch.tensor([[4.0, 4.0, 24.0, 28.0], [36.0, 32.0, 60.0, 60.0], [0.0, 8.0, 32.0, 40.0]])
+    for mask, (x0, y0, x1, y1) in zip(masks, (boxes / 4).int().tolist(), strict=True):
+        inside = torch.zeros(16, 16)
+        inside[y0:y1, x0:x1] = 1
+        mask *= inside
+    first = counts.cumsum(0) - counts
+    owners = torch.zeros(3, 12, dtype=torch.long)
+    owners[0, 5:] = 1
+    positive = torch.rand(3, 12, generator=random) > 0.4
+    positive[1], positive[2, 6:] = False, False
+    arguments = (
+        *(positive, masks, owners, boxes[(first[:, None] + owners).clamp(max=2)], torch.tensor([[0.0], [0.0], [2.0]])),
+        *(torch.randn(3, 32, 16, 16, generator=random), torch.randn(3, 12, 32, generator=random)),
+        torch.tensor([64.0, 64.0]),
+    )
+    expected = super(SegmentationLoss, loss).calculate_segmentation_loss(*arguments)
+    assert positive[0].sum() != positive[2].sum()
+    torch.testing.assert_close(loss.calculate_segmentation_loss(*arguments), expected)
+
+
 def test_loss_falls_on_one_batch(tmp_path: Path, stream: BatchStream) -> None:
     trainer = Trainer(CONFIG, tmp_path)
     batch = stream[0]
     losses = [float(trainer.train_step(batch).sum()) for _ in range(12)]
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_bf16_needs_instructions_for_matrices(monkeypatch: pytest.MonkeyPatch, present: bool) -> None:
+    """Those for vectors alone make it slower than float32."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: present)
+    assert multiplies_bf16() == present
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

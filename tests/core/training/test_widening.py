@@ -91,6 +91,9 @@ def test_two_networks_learn_from_the_same_batches(tmp_path: Path, stream: BatchS
     assert small.images == large.images == alone.images
     assert all(torch.equal(value, small.ema[name]) for name, value in alone.ema.items())
     assert not torch.equal(start, large.ema["model.0.conv.weight"])
+    shared = Trainer(replace(CONFIG, processes=2), tmp_path / "shared")
+    with pytest.raises(InvalidParameterError, match="of one network"):
+        fit([shared, large], stream, last_step=3)
     for name in ("n", "s"):
         assert (tmp_path / name / "last.pt").is_file()
         assert len((tmp_path / name / "log.csv").read_text().splitlines()) == 2
