@@ -64,6 +64,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--neighbour-weight", type=float, default=NEIGHBOUR_WEIGHT, help="further weight of neighbours' pixels in masks"
     )
+    parser.add_argument("--dice-weight", type=float, default=0.0, help="weight of 1 - Dice in the loss of masks")
+    parser.add_argument("--score-masks", action="store_true", help="teach scores the Dice of the masks too")
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
     parser.add_argument("--crops", type=int, default=12, help="320 px crops a batch, or as many pixels of other sizes")
     parser.add_argument("--size", type=int, help="train at this long side only (for trying things out)")
@@ -101,6 +103,8 @@ def _trainer(arguments: argparse.Namespace, network: str, folder: Path, stream_c
         processes=1 if "," in arguments.network else 2,
         mask_margin=MASK_MARGIN,
         neighbour_weight=arguments.neighbour_weight,
+        dice_weight=arguments.dice_weight,
+        score_masks=arguments.score_masks,
         stream=stream_config,
     )
     trainer = Trainer(for_device(config, resolve_device(arguments.device)), folder)

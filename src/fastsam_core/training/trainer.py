@@ -65,6 +65,8 @@ class TrainConfig:
         Keep the statistics of batch normalisation as they are, also outside the decay phase.
     mask_margin, neighbour_weight : float
         How far beyond the boxes masks are learnt, and how much more a neighbour's pixels weigh, see `SegmentationLoss`.
+    dice_weight, score_masks : float, bool
+        Whether masks learn from their Dice too, and scores, see there.
     stream : StreamConfig
         The data.
     """
@@ -85,6 +87,8 @@ class TrainConfig:
     freeze_norm: bool = False
     mask_margin: float = 0.0
     neighbour_weight: float = 0.0
+    dice_weight: float = 0.0
+    score_masks: bool = False
     stream: StreamConfig = field(default_factory=StreamConfig)
 
 
@@ -141,7 +145,9 @@ class Trainer:
             betas=(0.9, 0.99),
             fused=True,
         )
-        self.loss = SegmentationLoss(self.network, 80, config.mask_margin, config.neighbour_weight)
+        self.loss = SegmentationLoss(
+            self.network, 80, config.mask_margin, config.neighbour_weight, config.dice_weight, config.score_masks
+        )
         self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.step = self.first_step = 0
         """The next step, and the first one that this optimiser has seen."""

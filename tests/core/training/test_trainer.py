@@ -74,7 +74,7 @@ def test_mask_margin_teaches_what_is_beside_the_box(tmp_path: Path, margin: floa
     beside[:, 2:14, 2:14] = 20  # right inside the box, wrong around it
     right = torch.where(target > 0, 20.0, -20.0)
     values = [
-        loss.mask_losses(target[None], torch.ones(1, 1, 1), proto[None], box[None], torch.ones(1, 1))
+        loss.mask_losses(target[None], torch.ones(1, 1, 1), proto[None], box[None], torch.ones(1, 1))[0]
         for proto in (beside, right)
     ]
     assert float(values[1]) < 1e-3
@@ -94,11 +94,63 @@ def test_neighbours_pixels_weigh_more(tmp_path: Path, weight: float) -> None:
     into_nothing[:, 4:12, 12:15] = 20
     values = [
         float(
-            loss.mask_losses(target[None], torch.ones(1, 1, 1), proto[None], box[None], torch.ones(1, 1), covered[None])
+            loss.mask_losses(
+                *(target[None], torch.ones(1, 1, 1), proto[None], box[None], torch.ones(1, 1), covered[None])
+            )[0]
         )
         for proto in (into_neighbour, into_nothing)
     ]
     assert values[0] == pytest.approx((1 + weight) * values[1], rel=1e-3)
+
+
+def test_dice_falls_with_the_overlap_and_adds_to_the_mask_loss(tmp_path: Path) -> None:
+    plain = Trainer(TrainConfig(processes=1), tmp_path).loss
+    loss = Trainer(TrainConfig(processes=1, dice_weight=2.0), tmp_path).loss
+    box = torch.tensor([[[4.0, 4.0, 12.0, 12.0]] * 2])
+    target = torch.zeros(1, 2, 16, 16)
+    target[..., 4:12, 4:12] = 1
+    proto = torch.full((1, 2, 16, 16), -20.0)
+    proto[:, 0, 4:12, 4:12] = proto[:, 1, 4:8, 4:12] = 20  # the whole and the upper half
+    arguments = target, torch.eye(2)[None], proto, box, torch.ones(1, 2)
+    (losses, dice), (cross_entropy, nothing) = loss.mask_losses(*arguments), plain.mask_losses(*arguments)
+    assert nothing is None
+    assert dice is not None
+    torch.testing.assert_close(dice, torch.tensor([[1.0, (2 * 32 + 1) / (32 + 64 + 1)]]))
+    torch.testing.assert_close(losses, cross_entropy + 2 * (1 - dice))
+
+
+def test_scores_learn_what_their_masks_are_worth(tmp_path: Path) -> None:
+    """Where scores are sure of everything, a mask's Dice is what they can lose, and what others lose is kept."""
+    loss = Trainer(TrainConfig(processes=1, score_masks=True), tmp_path).loss
+    loss.bce.anchor_weight = torch.ones(1, 3)
+    logits, targets = torch.tensor([[[2.0], [2.0], [-20.0]]], requires_grad=True), torch.tensor([[[1.0], [1.0], [0.0]]])
+    loss.bce(logits, targets)
+    loss._score_loss(torch.tensor([[1.0, 0.5, 0.2]])).backward()
+    slope = logits.grad
+    assert slope is not None
+    assert slope[0, 0] < 0 < slope[0, 1]
+    assert float(slope[0, 2].abs()) < 1e-6
+
+
+@pytest.mark.parametrize("drawn", [2, 100])
+def test_dice_of_anchors_that_were_not_drawn_is_their_images_mean(tmp_path: Path, drawn: int) -> None:
+    loss = Trainer(TrainConfig(processes=1, score_masks=True), tmp_path).loss
+    loss.masks_per_image = drawn
+    random = torch.Generator().manual_seed(0)
+    masks, boxes = torch.zeros(1, 16, 16), torch.tensor([[8.0, 8.0, 48.0, 48.0]])
+    masks[0, 2:12, 2:12] = 1
+    positive = torch.tensor([[True] * 6 + [False] * 3])
+    loss.calculate_segmentation_loss(
+        *(positive, masks, torch.zeros(1, 9, dtype=torch.long), boxes.expand(1, 9, 4), torch.zeros(1, 1)),
+        *(torch.randn(1, 32, 16, 16, generator=random), torch.randn(1, 9, 32, generator=random)),
+        torch.tensor([64.0, 64.0]),
+    )
+    assert loss.mask_dice is not None
+    dice = loss.mask_dice[0]
+    assert ((dice > 0) & (dice < 1)).all()
+    own = dice[:6].unique()
+    assert len(own) == (6 if drawn == 100 else 3)  # with two drawn, theirs and the mean of both
+    torch.testing.assert_close(dice[6], own.mean() if drawn == 100 else own.median())
 
 
 @pytest.mark.parametrize("weight", [0.0, 2.0])
