@@ -61,6 +61,9 @@ class ModelInfo:
     least_part : float
         Parts of a mask below this share of its largest part are left out (`fastsam_core.Masks.without_small_parts`);
         official models have 0, whose masks stay as they are.
+    threshold_share : float
+        Each mask is cut at this part of its own best threshold (`fastsam_core.thresholds.cut_each_best`); official
+        models have 0, which cuts all at ``mask_threshold``.
     stride : int
         Largest stride of the network in pixels.
     details : mapping of str to str
@@ -79,6 +82,7 @@ class ModelInfo:
     mask_margin: float = 0.0
     cut_penalty: float = 0.0
     least_part: float = 0.0
+    threshold_share: float = 0.0
     stride: int = 32
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -199,6 +203,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             mask_margin=float(metadata.get("mask_margin", 0)),
             cut_penalty=float(metadata.get("cut_penalty", 0)),
             least_part=float(metadata.get("least_part", 0)),
+            threshold_share=float(metadata.get("threshold_share", 0)),
             details=metadata,
         )
         reg_max = int(metadata.get("reg_max", "16"))

@@ -24,6 +24,7 @@ from fastsam_core.masks import Masks
 from fastsam_core.network import Network, Prediction, suppress
 from fastsam_core.quality import METADATA_KEY, QualityModel
 from fastsam_core.registry import BUILTIN
+from fastsam_core.thresholds import cut_each_best
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -318,6 +319,8 @@ class FastSAM:
                 kept = [follow_masks(prediction, self.info.mask_margin) for prediction in kept]
             if self.info.cut_penalty > 0:
                 kept = [demote_cut(prediction, self.info.cut_penalty, settings.conf) for prediction in kept]
+            if self.info.threshold_share > 0:
+                kept = [cut_each_best(prediction, self.info.threshold_share) for prediction in kept]
             found.update(zip(indices, kept, strict=True))
         return [found[index] for index in range(len(prepared))]
 

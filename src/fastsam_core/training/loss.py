@@ -45,7 +45,7 @@ class WeightedObjectness(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.anchor_weight: torch.Tensor | None = None
-        self.last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.last = torch.empty(0), torch.empty(0)
         """Logits and targets of the last call."""
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
