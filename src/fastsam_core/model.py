@@ -157,7 +157,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 300,
+        max_det: int = 1000,
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
@@ -193,7 +193,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 300,
+        max_det: int = 1000,
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
@@ -277,7 +277,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 300,
+        max_det: int = 1000,
         imgsz: int | None = None,
     ) -> Prediction:
         """Return what the network found in an image, before masks are decoded; settings as in `segment`."""
@@ -290,7 +290,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 300,
+        max_det: int = 1000,
         imgsz: int | None = None,
     ) -> list[Prediction]:
         """Return what the network found in several images.

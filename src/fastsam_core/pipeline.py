@@ -85,7 +85,7 @@ def iter_segment(
     reader: Callable[[object], Image] = read_image,
     conf: float | None = None,
     iou: float | None = None,
-    max_det: int = 300,
+    max_det: int = 1000,
     imgsz: int | Sequence[int] | Literal["auto"] | None = None,
     snap_px: float = 0,
     stability: bool = False,

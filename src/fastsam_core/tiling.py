@@ -57,7 +57,7 @@ def segment_tiles(
     reader: Callable[[object], Image] = read_image,
     conf: float | None = None,
     iou: float | None = None,
-    max_det: int = 300,
+    max_det: int = 1000,
     imgsz: int | Sequence[int] | None = None,
 ) -> Iterator[TileStep]:
     """Segment a large image in overlapping tiles.

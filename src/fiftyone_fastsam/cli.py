@@ -72,7 +72,7 @@ def enrich(
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino, onnxruntime or tensorrt.")] = "auto",
     conf: Annotated[float | None, typer.Option(help="Lowest score.", rich_help_panel=_SEARCH)] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap of duplicates.", rich_help_panel=_SEARCH)] = None,
-    max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = 300,
+    max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = 1000,
     imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,
     min_iou: Annotated[float, typer.Option(help="Boxes that fit worse get no mask.", rich_help_panel=_SEARCH)] = 0.2,
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.")] = 1,

@@ -113,7 +113,7 @@ class EnrichOptions:
     output: Output = "instances"
     conf: float | None = None
     iou: float | None = None
-    max_det: int = 300
+    max_det: int = 1000
     imgsz: int | Sequence[int] | None = None
     snap_px: float = 0
     stability: bool = True

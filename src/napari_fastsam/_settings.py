@@ -16,8 +16,9 @@ class Settings:
     model: str = "builtin"
     device: str = "auto"
     text_model: str = "auto"
-    confidence: float = 0.25
-    max_candidates: int = 300
+    confidence: float = 0.0
+    """0 stands for what the model recommends."""
+    max_candidates: int = 1000
     cache_mb: int = 1024
     journal: bool = True
     walkthrough: bool = True

@@ -107,7 +107,7 @@ def test_metadata_tells_how_masks_were_made() -> None:
         "weights_sha256": "ab" * 8,
         "conf": 0.45,
         "iou": 0.8,
-        "max_det": 300,
+        "max_det": 1000,
         "imgsz": [96],
         "snap_px": 0.0,
         "runtime": "torch",
@@ -163,7 +163,7 @@ def test_stability_comes_on_request() -> None:
 def test_recommended_settings_are_the_models() -> None:
     model = FastSAM(BlobNetwork(), ModelInfo(name="mine", conf=0.1, iou=0.2, imgsz=64))
     settings = model.settings()
-    assert (settings.conf, settings.iou, settings.imgsz, settings.max_det) == (0.1, 0.2, (64,), 300)
+    assert (settings.conf, settings.iou, settings.imgsz, settings.max_det) == (0.1, 0.2, (64,), 1000)
     settings = model.settings(conf=0, iou=1, imgsz=np.array([100]), max_det=1)  # type: ignore[arg-type]
     assert (settings.conf, settings.iou, settings.imgsz) == (0.0, 1.0, (100,))
     assert model.settings(imgsz=(64, 96, 64)).imgsz == (64, 96)

@@ -97,7 +97,7 @@ def segment(
             min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH
         ),
     ] = None,
-    max_det: Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)] = 300,
+    max_det: Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)] = 1000,
     channels: Annotated[
         str | None,
         typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),

@@ -42,7 +42,7 @@ _WHAT: Final = {
     "microcontrollers": "boards",
     "retail_products": "packs",
     "otonom_road": "road",
-    "weld_defects": "weld seams, held out",
+    "weld_defects": "weld defects, held out",
     "bsds500_val": "photographs, every annotator",
     "bsds500_test": "photographs, every annotator",
 }

@@ -123,7 +123,7 @@ class SegmentationController:
             region=region,
             model=model or session.settings.model,
             device=session.settings.device,
-            conf=session.settings.confidence,
+            conf=session.settings.confidence or None,
             max_det=session.settings.max_candidates,
             stack_axis=stack_axis,
             tiled=tiled,

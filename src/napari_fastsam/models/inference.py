@@ -56,7 +56,8 @@ class Task:
         Part of each plane; None for all of it.
     model, device : str
         What to load.
-    conf : float
+    conf : float or None
+        None takes the model's own.
     max_det : int
         For each plane, or each tile.
     stack_axis : int or None
@@ -78,7 +79,7 @@ class Task:
     region: Region | None
     model: str
     device: str
-    conf: float
+    conf: float | None
     max_det: int
     stack_axis: int | None = None
     tiled: bool = False

@@ -1,6 +1,6 @@
 """Pictures of the plugin in the FiftyOne App, made by using it as a user would, in a headless browser.
 
-Usage: PYTHONPATH=tools python tools/local_services.py python docs/images/fiftyone/make_pictures.py [FOLDER]
+Usage: PYTHONPATH=tools python tools/local_services.py python docs/scripts/fiftyone_screenshots.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import fiftyone_app as app
 
 IMAGES = ("coins.png", "coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png", "retina.jpg")
 FIELD = "fastsam"
+FOLDER = Path(__file__).parents[1] / "images" / "fiftyone"
 OPERATOR = "FastSAM: segment everything"
 
 
@@ -95,4 +96,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
