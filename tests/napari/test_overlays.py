@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image
 
 from fastsam_core.masks import Masks
-from napari_fastsam.controllers.canvas import is_overlay
+from napari_fastsam.controllers.canvas import is_overlay, warm_up
 from napari_fastsam.models.candidates import Candidates
 
 from .conftest import THREE, Make, discs
@@ -40,6 +40,22 @@ def test_own_layers_are_neither_offered_nor_blended(viewer: Any, make_widget: Ma
     widget.session.set_image(viewer.layers["Image"], blend=True)
     assert widget.session.plane is not None
     assert len(widget.session.source().arrays) == 1
+
+
+def test_the_worker_adds_no_colormap(viewer: Any, make_widget: Make) -> None:
+    """Else napari, which walks through all of them in the window's thread when a layer is added, may fail."""
+    from napari.utils.colormaps import AVAILABLE_COLORMAPS
+
+    widget = with_candidates(viewer, make_widget)
+    known = set(AVAILABLE_COLORMAPS)
+    warm_up()
+    widget.session.hovered.emit(0)
+    make_widget(viewer)
+    assert set(AVAILABLE_COLORMAPS) == known
+    assert {layer.colormap.name for layer in viewer.layers if is_overlay(layer)} == {
+        "FastSAM candidates",
+        "FastSAM hover",
+    }
 
 
 @pytest.mark.parametrize("names", [{"Image"}, {"Image", "other"}, set()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ _COLOURS = (
 """Of nothing and of the four states above."""
 _HOVER_COLOURS = ((0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.25), (1.0, 1.0, 1.0, 1.0))
 """Of nothing, the inside and the border."""
+_OVERLAYS = {OUTLINE_NAME: _COLOURS, HOVER_NAME: _HOVER_COLOURS}
 _HOVER_SIDE_PX = 512
 _MARK = "fastsam_overlay"
 
@@ -108,6 +110,16 @@ def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> No
         layer.refresh(extent=False, highlight=False, thumbnail=False)
 
 
+@cache
+def _colormap(name: str, colours: tuple[tuple[float, ...], ...]) -> Any:
+    """Make a colormap with one colour for each value, and let napari know it by the layer's name."""
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    highest = len(colours) - 1
+    between = (np.arange(highest) + 0.5) / highest
+    return ensure_colormap(Colormap(colours, name=name, interpolation="zero", controls=[0, *between, 1]))
+
+
 def _overlay(
     pixels: NDArray[np.uint8], name: str, colours: tuple[tuple[float, ...], ...], transform: dict[str, Any]
 ) -> Image:
@@ -117,17 +129,13 @@ def _overlay(
     takes half a tenth of a second, twice that for the first one.
     """
     from napari.layers import Image
-    from napari.utils.colormaps import Colormap
 
-    highest = len(colours) - 1
-    between = (np.arange(highest) + 0.5) / highest
-    colormap = Colormap(colours, name=name, interpolation="zero", controls=[0, *between, 1])
     layer = Image(
         pixels,
         name=name,
         rgb=False,
-        colormap=colormap,
-        contrast_limits=(0, highest),
+        colormap=_colormap(name, colours),
+        contrast_limits=(0, len(colours) - 1),
         interpolation2d="nearest",
         interpolation3d="nearest",
         blending="translucent",
@@ -140,8 +148,8 @@ def _overlay(
 
 def warm_up() -> None:
     """Load and compile what napari needs for overlays; in the worker's thread, not in the window's at the first one."""
-    for colours in (_COLOURS, _HOVER_COLOURS):
-        _overlay(np.zeros((2, 2), np.uint8), OUTLINE_NAME, colours, {})
+    for name, colours in _OVERLAYS.items():
+        _overlay(np.zeros((2, 2), np.uint8), name, colours, {})
 
 
 class OutlineCanvas:
@@ -153,6 +161,10 @@ class OutlineCanvas:
     """
 
     def __init__(self, session: Session) -> None:
+        # Here, in the window's thread: napari walks through all colormaps when a layer is added, and none may come from
+        # the worker meanwhile.
+        for name, colours in _OVERLAYS.items():
+            _colormap(name, colours)
         self.session = session
         self.outlines: Any = None
         self.hover: Any = None
