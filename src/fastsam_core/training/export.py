@@ -113,6 +113,8 @@ def export_weights(
     facts = {
         "mask_threshold": f"{threshold:.3g}",
         "mask_margin": f"{margin:g}",
+        "dice_weight": f"{state['config'].get('dice_weight', 0):g}",
+        "score_masks": str(int(state["config"].get("score_masks", False))),
         "architecture": state["config"]["architecture"],
         "reg_max": str(state["config"].get("reg_max", 16)),
         "train_seconds": str(round(state["train_seconds"])),

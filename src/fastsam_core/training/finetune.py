@@ -165,6 +165,8 @@ def finetune(
             freeze_norm=True,
             mask_margin=start.info.mask_margin,
             neighbour_weight=neighbour_weight(start.info.mask_threshold),
+            dice_weight=float(start.info.details.get("dice_weight", 0)),
+            score_masks=start.info.details.get("score_masks") == "1",
             stream=stream_config,
         ),
         out.parent,

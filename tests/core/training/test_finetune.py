@@ -17,9 +17,10 @@ from fastsam_core.cli import app
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.training import finetune as module
 from fastsam_core.training.batches import BatchStream
+from fastsam_core.training.export import write_weights
 from fastsam_core.training.finetune import FinetuneConfig, FinetuneStep, finetune, scene_samples
 from fastsam_core.training.scoring import Scores, evaluate
-from fastsam_core.training.trainer import Trainer, TrainingError
+from fastsam_core.training.trainer import TrainConfig, Trainer, TrainingError
 from fastsam_core.training.validate import Setting, cases_of, load_model, segmenter
 
 if TYPE_CHECKING:
@@ -124,6 +125,29 @@ def test_official_checkpoints_with_more_bins(labels: Path, tmp_path: Path, monke
     assert loaded.info.details["reg_max"] == "26"
     expected, found = network.float().state_dict(), loaded.module.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in expected.items() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"), [({}, (0, False)), ({"dice_weight": "2", "score_masks": "1"}, (2, True))]
+)
+def test_learns_masks_and_scores_as_the_weights_did(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: dict[str, str], expected: tuple[float, bool]
+) -> None:
+    seen: list[TrainConfig] = []
+
+    class Recorded(Trainer):
+        def __init__(self, config: TrainConfig, folder: Path) -> None:
+            seen.append(config)
+            super().__init__(config, folder)
+
+    monkeypatch.setattr(module, "Trainer", Recorded)
+    start = write_weights(
+        build_module("yolov8n-seg").state_dict(),
+        tmp_path / "start.safetensors",
+        {"architecture": "yolov8n-seg", **facts},
+    )
+    next(finetune(labels, tmp_path / "x.safetensors", weights=start, config=QUICK))
+    assert [(config.dice_weight, config.score_masks) for config in seen] == [expected]
 
 
 def test_stops_when_nothing_gets_better(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -358,6 +358,13 @@ def test_export_tells_how_masks_of_a_weighted_loss_are_cut(tmp_path: Path) -> No
     assert (info.mask_threshold, info.mask_margin, info.cut_penalty) == (0.25, 0.4, 4)
     assert neighbour_weight(info.mask_threshold) == pytest.approx(2)
     assert neighbour_weight(mask_threshold(0)) == 0
+    assert (info.details["dice_weight"], info.details["score_masks"]) == ("0", "0")
+    Trainer(replace(CONFIG, dice_weight=1.5, score_masks=True), tmp_path).save()
+    info = load_weights(
+        export_weights(tmp_path / "last.pt", tmp_path / "w.safetensors", {"threshold_share": "0.8"})
+    ).info
+    assert (info.details["dice_weight"], info.details["score_masks"]) == ("1.5", "1")
+    assert info.threshold_share == 0.8
 
 
 def test_export_averages_with_an_earlier_stage(tmp_path: Path) -> None:
