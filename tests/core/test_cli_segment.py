@@ -168,6 +168,13 @@ def test_options_reach_model_and_search(loaded: list[dict[str, Any]], folder: Pa
     assert info["source"] == "photos/b.png"
 
 
+def test_says_when_there_may_be_more_masks_than_allowed(folder: Path) -> None:
+    assert "there may be more" not in run("photos/b.png", "--format", "coco").output
+    result = run("photos/b.png", "--format", "coco", "--max-det", "2", "--overwrite")
+    assert "In 1 of them as many masks were found as --max-det allows" in " ".join(result.output.split())
+    assert len(json.loads((folder / "fastsam-output" / "b_coco.json").read_text())["annotations"]) == 2
+
+
 def test_reading_options_reach_the_reader(folder: Path) -> None:
     stack = np.zeros((3, 2, *IMAGE_HW), dtype=np.uint16)
     stack[2, 1] = 500

@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one image."""
+    """What became of one image; ``full`` where as many masks were found as were allowed."""
 
     source: Path
     status: Literal["ok", "skipped", "failed"]
@@ -49,6 +49,7 @@ class Outcome:
     seconds: float | None = None
     outputs: Mapping[Format, Path] = field(default_factory=dict)
     error: FastSAMError | None = None
+    full: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the line for ``--jsonl``."""
@@ -134,7 +135,9 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None) -> Outcome:
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    return Outcome(job.source, "ok", masks.image_hw, len(masks), unmatched, step.seconds, outputs)
+    most = step.masks.metadata.get("max_det")
+    full = isinstance(most, int) and len(step.masks) >= most
+    return Outcome(job.source, "ok", masks.image_hw, len(masks), unmatched, step.seconds, outputs, full=full)
 
 
 def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:

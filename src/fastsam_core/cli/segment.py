@@ -260,3 +260,5 @@ def _summarise(outcomes: list[Outcome], out: Path, *, prompted: bool, jsonl: boo
     words = [f"{counts['ok']} segmented"]
     words += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
     screen.print(f"{', '.join(words)}; results in {printable(out)}")
+    if full := sum(outcome.full for outcome in outcomes):
+        screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")
