@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core._defaults import MAX_DET
 from fastsam_core._sizes import sizes_after_first, well_seen
 from fastsam_core._version import __version__
 from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
@@ -157,7 +158,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 1000,
+        max_det: int = MAX_DET,
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
@@ -193,7 +194,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 1000,
+        max_det: int = MAX_DET,
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
         snap_px: float = 0,
         stability: bool = False,
@@ -277,7 +278,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 1000,
+        max_det: int = MAX_DET,
         imgsz: int | None = None,
     ) -> Prediction:
         """Return what the network found in an image, before masks are decoded; settings as in `segment`."""
@@ -290,7 +291,7 @@ class FastSAM:
         *,
         conf: float | None = None,
         iou: float | None = None,
-        max_det: int = 1000,
+        max_det: int = MAX_DET,
         imgsz: int | None = None,
     ) -> list[Prediction]:
         """Return what the network found in several images.

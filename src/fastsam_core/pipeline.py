@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fastsam_core._defaults import MAX_DET
 from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
 from fastsam_core.geometry import letterbox
@@ -85,7 +86,7 @@ def iter_segment(
     reader: Callable[[object], Image] = read_image,
     conf: float | None = None,
     iou: float | None = None,
-    max_det: int = 1000,
+    max_det: int = MAX_DET,
     imgsz: int | Sequence[int] | Literal["auto"] | None = None,
     snap_px: float = 0,
     stability: bool = False,

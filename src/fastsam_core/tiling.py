@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastsam_core._defaults import MAX_DET
 from fastsam_core._windows import Window, join_windows, plan_windows
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.images import Image, read_image
@@ -57,7 +58,7 @@ def segment_tiles(
     reader: Callable[[object], Image] = read_image,
     conf: float | None = None,
     iou: float | None = None,
-    max_det: int = 1000,
+    max_det: int = MAX_DET,
     imgsz: int | Sequence[int] | None = None,
 ) -> Iterator[TileStep]:
     """Segment a large image in overlapping tiles.

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fastsam_core._defaults import MAX_DET
+
 __all__ = ["enrich_app", "fiftyone_app"]
 
 enrich_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -72,7 +74,7 @@ def enrich(
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino, onnxruntime or tensorrt.")] = "auto",
     conf: Annotated[float | None, typer.Option(help="Lowest score.", rich_help_panel=_SEARCH)] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap of duplicates.", rich_help_panel=_SEARCH)] = None,
-    max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = 1000,
+    max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = MAX_DET,
     imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,
     min_iou: Annotated[float, typer.Option(help="Boxes that fit worse get no mask.", rich_help_panel=_SEARCH)] = 0.2,
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.")] = 1,

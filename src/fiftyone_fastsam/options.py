@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from fastsam_core._defaults import MAX_DET
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class EnrichOptions:
     output: Output = "instances"
     conf: float | None = None
     iou: float | None = None
-    max_det: int = 1000
+    max_det: int = MAX_DET
     imgsz: int | Sequence[int] | None = None
     snap_px: float = 0
     stability: bool = True

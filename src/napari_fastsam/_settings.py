@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from fastsam_core._defaults import MAX_DET
+
 __all__ = ["Settings", "read_settings", "write_setting"]
 
 _PLUGIN = "fastsam-plugins"
@@ -18,7 +20,7 @@ class Settings:
     text_model: str = "auto"
     confidence: float = 0.0
     """0 stands for what the model recommends."""
-    max_candidates: int = 1000
+    max_candidates: int = MAX_DET
     cache_mb: int = 1024
     journal: bool = True
     walkthrough: bool = True

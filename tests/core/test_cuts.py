@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.heads import HeadNetwork
 
 from fastsam_core import FastSAM
 from fastsam_core.checkpoints import ModelInfo
@@ -17,7 +17,7 @@ from fastsam_core.cuts import cut_shares, demote_cut, follow_masks
 from fastsam_core.decode import decode
 from fastsam_core.geometry import plan_letterbox
 from fastsam_core.network import Prediction
-from fastsam_core.testing import synthetic_head, synthetic_prediction
+from fastsam_core.testing import synthetic_prediction
 
 SIDE_PX, CELL_PX = 256, 4
 OBJECT = (64, 96, 192, 160)
@@ -231,27 +231,24 @@ def test_any_prediction_stays_ranked_and_loses_score_only(seed: int, count: int,
     assert (np.sort(kept.scores) <= np.sort(found.scores) + 1e-7).all()
 
 
-class HeadNetwork:
-    """Returns one synthetic head whatever the image."""
-
-    def __init__(self) -> None:
-        self.head = synthetic_head(8, (SIDE_PX, SIDE_PX), SIDE_PX, seed=4)
-        output = self.head.output
-        output[0, 2:4] *= 0.7  # boxes too small for what is in them
-
-    def forward(self, batch_bhwc: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(self.head.output), torch.from_numpy(self.head.prototypes)
+def tight_network() -> HeadNetwork:
+    """Make a network whose boxes are too small for what is in them."""
+    network = HeadNetwork(8, (SIDE_PX, SIDE_PX), SIDE_PX)
+    network.head.output[0, 2:4] *= 0.7
+    return network
 
 
 def test_a_models_own_penalty_is_applied_and_official_models_have_none() -> None:
     image = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
     plain, strict = (
-        FastSAM(HeadNetwork(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, cut_penalty=penalty)).segment(image)
+        FastSAM(tight_network(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, cut_penalty=penalty)).segment(image)
         for penalty in (0.0, 3.0)
     )
     assert ModelInfo(name="any").cut_penalty == 0
     assert ModelInfo(name="any").mask_threshold == 0.5
-    wide = FastSAM(HeadNetwork(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, mask_threshold=0.2)).segment(image)
+    wide = FastSAM(tight_network(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, mask_threshold=0.2)).segment(
+        image
+    )
     assert wide.areas_px.sum() > plain.areas_px.sum()
     assert len(plain) == 8
     assert 0 < strict.scores.sum() < plain.scores.sum()
@@ -260,7 +257,7 @@ def test_a_models_own_penalty_is_applied_and_official_models_have_none() -> None
 def test_boxes_follow_masks_where_the_weights_learnt_them_so() -> None:
     image = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
     plain, grown = (
-        FastSAM(HeadNetwork(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, mask_margin=margin)).segment(image)
+        FastSAM(tight_network(), ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, mask_margin=margin)).segment(image)
         for margin in (0.0, 0.5)
     )
     assert ModelInfo(name="any").mask_margin == 0
@@ -272,7 +269,7 @@ def test_boxes_follow_masks_where_the_weights_learnt_them_so() -> None:
 
 def test_crumbs_are_left_out_where_the_weights_ask_for_it() -> None:
     image = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    network = HeadNetwork()
+    network = tight_network()
     network.head.prototypes[:] *= np.random.default_rng(0).choice((-1, 1), network.head.prototypes.shape)
     whole, cleaned = (
         FastSAM(network, ModelInfo(name="made up", imgsz=SIDE_PX, conf=0.1, least_part=share)).segment(image)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from tests.core.heads import HeadNetwork
 
 from fastsam_core import __version__
 from fastsam_core.checkpoints import ModelInfo
@@ -20,23 +21,11 @@ from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM, windows_of
 from fastsam_core.network import Prediction
 from fastsam_core.pipeline import iter_segment
-from fastsam_core.testing import synthetic_head
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 UInt8Array = Any
-
-
-class HeadNetwork:
-    """Gives one made-up head whatever the image."""
-
-    def __init__(self, n_masks: int, image_hw: tuple[int, int], imgsz: int) -> None:
-        self.head = synthetic_head(n_masks, image_hw, imgsz, seed=4)
-
-    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
-        assert batch_bhwc.shape[1:3] == self.head.letterbox.network_hw
-        return torch.from_numpy(self.head.output), torch.from_numpy(self.head.prototypes)
 
 
 class BlobNetwork:

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
+from tests.core.heads import HeadNetwork
 
 from fastsam_core import FastSAM
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.decode import cell_windows, decode
-from fastsam_core.testing import synthetic_head, synthetic_prediction
+from fastsam_core.testing import synthetic_prediction
 from fastsam_core.thresholds import best_thresholds, cut_each_best
 
 
@@ -91,20 +91,10 @@ def test_what_is_not_finite_is_background() -> None:
     assert np.isfinite(best_thresholds(found)).all()
 
 
-class Sure:
-    """Returns one head with sure fields, whatever the image."""
-
-    def __init__(self) -> None:
-        self.head = synthetic_head(4, (128, 128), 128, seed=4)
-
-    def forward(self, batch_bhwc: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(self.head.output), torch.from_numpy(self.head.prototypes)
-
-
 def test_a_models_own_share_is_applied_and_official_models_have_none() -> None:
-    image = np.zeros((128, 128, 3), np.uint8)
+    image, network = np.zeros((128, 128, 3), np.uint8), HeadNetwork(4, (128, 128), 128)
     alike, each = (
-        FastSAM(Sure(), ModelInfo(name="made up", imgsz=128, conf=0.1, mask_threshold=0.05, threshold_share=share))
+        FastSAM(network, ModelInfo(name="made up", imgsz=128, conf=0.1, mask_threshold=0.05, threshold_share=share))
         for share in (0.0, 0.8)
     )
     assert ModelInfo(name="any").threshold_share == 0

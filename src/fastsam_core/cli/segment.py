@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastsam_core._defaults import MAX_DET
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
@@ -97,7 +98,7 @@ def segment(
             min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH
         ),
     ] = None,
-    max_det: Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)] = 1000,
+    max_det: Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)] = MAX_DET,
     channels: Annotated[
         str | None,
         typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),

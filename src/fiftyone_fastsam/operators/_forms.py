@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone.operators import types
 
+from fastsam_core._defaults import MAX_DET
 from fiftyone_fastsam._convert import EMBEDDING
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def add_thresholds(inputs: Any, *, everything: bool) -> None:
     inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({own}, 0.4 for FastSAM)")
     inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
     inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
-    inputs.int("max_det", label="Most masks of one image", default=1000)
+    inputs.int("max_det", label="Most masks of one image", default=MAX_DET)
     if everything:
         inputs.int("min_area_px", label="Smallest mask, px", default=1)
         choice = types.RadioGroup()

@@ -31,7 +31,7 @@ OUTLINE_NAME = "FastSAM candidates"
 HOVER_NAME = "FastSAM hover"
 
 _CANDIDATE, _PICKED, _PICKED_INSIDE, _DONE = 1, 2, 3, 4
-_COLOURS = (
+_OUTLINE_COLOURS = (
     (0.0, 0.0, 0.0, 0.0),
     (0.25, 0.85, 1.0, 0.85),
     (1.0, 0.85, 0.1, 1.0),
@@ -41,7 +41,7 @@ _COLOURS = (
 """Of nothing and of the four states above."""
 _HOVER_COLOURS = ((0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.25), (1.0, 1.0, 1.0, 1.0))
 """Of nothing, the inside and the border."""
-_OVERLAYS = {OUTLINE_NAME: _COLOURS, HOVER_NAME: _HOVER_COLOURS}
+_COLOURS = {OUTLINE_NAME: _OUTLINE_COLOURS, HOVER_NAME: _HOVER_COLOURS}
 _HOVER_SIDE_PX = 512
 _MARK = "fastsam_overlay"
 
@@ -111,18 +111,17 @@ def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> No
 
 
 @cache
-def _colormap(name: str, colours: tuple[tuple[float, ...], ...]) -> Any:
-    """Make a colormap with one colour for each value, and let napari know it by the layer's name."""
+def _colormap(name: str) -> Any:
+    """Make the colormap of an overlay, one colour for each value, and let napari know it by the layer's name."""
     from napari.utils.colormaps import Colormap, ensure_colormap
 
+    colours = _COLOURS[name]
     highest = len(colours) - 1
     between = (np.arange(highest) + 0.5) / highest
     return ensure_colormap(Colormap(colours, name=name, interpolation="zero", controls=[0, *between, 1]))
 
 
-def _overlay(
-    pixels: NDArray[np.uint8], name: str, colours: tuple[tuple[float, ...], ...], transform: dict[str, Any]
-) -> Image:
+def _overlay(pixels: NDArray[np.uint8], name: str, transform: dict[str, Any]) -> Image:
     """Make a layer that shows each value in its own colour.
 
     It is an image, not labels: for each Labels layer that is added napari makes visuals for brush and polygon, which
@@ -134,8 +133,8 @@ def _overlay(
         pixels,
         name=name,
         rgb=False,
-        colormap=_colormap(name, colours),
-        contrast_limits=(0, len(colours) - 1),
+        colormap=_colormap(name),
+        contrast_limits=(0, len(_COLOURS[name]) - 1),
         interpolation2d="nearest",
         interpolation3d="nearest",
         blending="translucent",
@@ -148,8 +147,8 @@ def _overlay(
 
 def warm_up() -> None:
     """Load and compile what napari needs for overlays; in the worker's thread, not in the window's at the first one."""
-    for name, colours in _OVERLAYS.items():
-        _overlay(np.zeros((2, 2), np.uint8), name, colours, {})
+    for name in _COLOURS:
+        _overlay(np.zeros((2, 2), np.uint8), name, {})
 
 
 class OutlineCanvas:
@@ -163,8 +162,8 @@ class OutlineCanvas:
     def __init__(self, session: Session) -> None:
         # Here, in the window's thread: napari walks through all colormaps when a layer is added, and none may come from
         # the worker meanwhile.
-        for name, colours in _OVERLAYS.items():
-            _colormap(name, colours)
+        for name in _COLOURS:
+            _colormap(name)
         self.session = session
         self.outlines: Any = None
         self.hover: Any = None
@@ -203,7 +202,7 @@ class OutlineCanvas:
         self, pixels: NDArray[np.uint8], image: Any, plane: Plane, *, step: int, visible: bool = True
     ) -> None:
         transform = region_transform(image, plane, (0, 0), step)
-        self.outlines = _overlay(_expanded(pixels, plane), OUTLINE_NAME, _COLOURS, transform)
+        self.outlines = _overlay(_expanded(pixels, plane), OUTLINE_NAME, transform)
         self.outlines.visible = visible
         self._drawn = None
         add_quietly(self.session.viewer, self.outlines, image)
@@ -276,7 +275,7 @@ class OutlineCanvas:
         data = _expanded(pixels, plane)
         if not contains(session.viewer, self.hover) or self.hover.ndim != data.ndim:
             self._remove(self.hover)
-            self.hover = _overlay(data, HOVER_NAME, _HOVER_COLOURS, transform)
+            self.hover = _overlay(data, HOVER_NAME, transform)
             add_quietly(session.viewer, self.hover)
             return
         self.hover.visible = False

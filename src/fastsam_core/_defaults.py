@@ -1,0 +1,10 @@
+"""Defaults that every interface shares; light, because command lines read it when they start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MAX_DET"]
+
+MAX_DET: Final = 1000
+"""Most masks of one image (of one tile, where it is segmented in tiles)."""
