@@ -249,6 +249,12 @@ class Masks:
         """Return the number of masks."""
         return len(self.offsets) - 1
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether these are as many as the search was allowed to keep (its ``max_det``), so that there may be more."""
+        most = self.metadata.get("max_det")
+        return isinstance(most, int) and len(self) >= most
+
     def __repr__(self) -> str:
         """Return a one-line summary."""
         height, width = self.image_hw

@@ -60,6 +60,11 @@ class Settings:
     adaptive: bool = False
     """Whether a size may be added, chosen by the objects that the first one finds."""
 
+    @property
+    def roomy(self) -> Settings:
+        """The same for boxes whose masks go through `FastSAM.finish`, which leaves some out: with some to spare."""
+        return replace(self, max_det=self.max_det + self.max_det // 4 + 1)
+
 
 class FastSAM:
     """A network that finds every object of an image in one forward pass.
@@ -267,7 +272,7 @@ class FastSAM:
         parts = []
         for window in windows:
             crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
-            [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings)
+            [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings.roomy)
             masks = decode(prediction, snap_px=settings.snap_px, stability=settings.stability)
             parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
         return join_windows(windows, parts) if len(windows) > 1 else parts[0]

@@ -204,7 +204,7 @@ def _forward(jobs: Sequence[_Job], model: FastSAM, settings: Settings) -> None:
     simple = [job for job in jobs if job.network_input is not None]
     with _errors_recorded(simple):
         inputs = [job.network_input for job in simple if job.network_input is not None]
-        for job, prediction in zip(simple, model.predict_prepared(inputs, settings), strict=True):
+        for job, prediction in zip(simple, model.predict_prepared(inputs, settings.roomy), strict=True):
             job.prediction, job.network_input = prediction, None
     for job in jobs:
         if job.image is not None and job.prediction is None and job.error is None:

@@ -155,7 +155,7 @@ def _samples(dataset: str, view: str | None) -> Any:
 
 
 def _run(run: Any) -> int:
-    done, failed, masks = _count(run, run.total or 0)
+    done, failed, masks = _count(run, run.options.max_det, run.total or 0)
     typer.echo(
         f"{run.target.path}: {done} done with {masks} masks, {failed} failed, {run.skipped} needed nothing"
         + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if failed else "")
@@ -169,7 +169,7 @@ def _on_cluster(
     from fiftyone_fastsam.ray_runner import iter_on_ray
 
     steps = iter_on_ray(samples, label_field, model=load, workers=workers or None, shard_size=shard_size, **options)
-    done, failed, masks = _count(steps, 0)
+    done, failed, masks = _count(steps, options["max_det"])
     typer.echo(f"{label_field}: the cluster has done {done} with {masks} masks, {failed} failed")
     return failed
 
@@ -178,26 +178,31 @@ def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, An
     from fiftyone_fastsam.shards import iter_shared
 
     steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
-    done, failed, masks = _count(steps, 0)
+    done, failed, masks = _count(steps, options["max_det"])
     typer.echo(f"{label_field}: this worker has done {done} with {masks} masks, {failed} failed")
     return failed
 
 
-def _count(steps: Any, total: int) -> tuple[int, int, int]:
-    """Show steps as they come; return how many are done, how many failed, and how many masks there are."""
+def _count(steps: Any, most: int, total: int = 0) -> tuple[int, int, int]:
+    """Show steps as they come, and say where there are as many masks as allowed.
+
+    Returns how many are done, how many failed, and how many masks there are.
+    """
     from rich.text import Text
 
     from fastsam_core.cli._progress import progress
 
-    done = failed = masks = 0
+    done = failed = masks = full = 0
     with progress("Enriching", total) as bar, closing(iter(steps)) as running:
         for step in running:
             if step.error is None:
-                done, masks = done + 1, masks + step.masks
+                done, masks, full = done + 1, masks + step.masks, full + (step.masks >= most)
             else:
                 failed += 1
                 bar.log(Text(f"{step.filepath}: {step.error}"))
             bar.advance()
+    if full:
+        typer.echo(f"In {full} of them as many masks were found as --max-det allows: there may be more.")
     return done, failed, masks
 
 

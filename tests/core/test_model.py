@@ -204,6 +204,23 @@ def test_several_test_sizes_give_each_object_once() -> None:
     assert len(FastSAM(network).segment(image, imgsz=(160, 320), max_det=1)) == 1
 
 
+def test_masks_say_that_there_may_be_more() -> None:
+    hw = (150, 225)
+    model = FastSAM(HeadNetwork(20, hw, 256))
+    image = np.zeros((*hw, 3), np.uint8)
+    all_found = model.segment(image, imgsz=256)
+    assert not all_found.at_limit
+    # as many as allowed also where some of the first boxes have no mask of their own
+    for most in range(1, len(all_found)):
+        fewer = model.segment(image, imgsz=256, max_det=most)
+        assert len(fewer) == most
+        assert fewer.at_limit
+        assert not fewer[: most - 1].at_limit
+    [step] = iter_segment([image], model, imgsz=256, max_det=2)
+    assert step.masks is not None
+    assert step.masks.at_limit
+
+
 def test_a_very_long_image_is_cut_into_windows() -> None:
     centres = [(25, x) for x in range(60, 5000, 170)]
     image = blobs((50, 5000), centres, 15)

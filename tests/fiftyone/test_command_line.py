@@ -38,6 +38,11 @@ def test_enriching_twice(dataset: Any, known_masks: Masks) -> None:
     assert "0 done with 0 masks, 0 failed, 3 needed nothing" in second.output
 
 
+def test_a_limited_number_of_masks_is_said(dataset: Any) -> None:
+    result = run(app, ["enrich", dataset.name, "-l", "masks", "--max-det", "2"])
+    assert "In 3 of them as many masks were found as --max-det allows" in " ".join(result.output.split())
+
+
 def test_failures_give_exit_code_1(make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path) -> None:
     dataset = make_dataset(paths=[image_paths[0], tmp_path / "missing.png"])
     result = run(app, ["enrich", dataset.name, "-l", "masks"])

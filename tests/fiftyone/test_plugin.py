@@ -118,6 +118,11 @@ def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: 
     assert told == [f"{len(known_masks)} masks on 1 samples"]
 
 
+def test_a_limited_number_of_masks_is_told(operators: str, dataset: Any, told: list[str]) -> None:
+    run_operator(operators + "segment_everything", dataset, {"label_field": "masks", "max_det": 2})
+    assert told == ["6 masks on 3 samples, 3 with as many masks as allowed: there may be more"]
+
+
 def test_a_problem_is_told_in_the_app(operators: str, dataset: Any, told: list[str]) -> None:
     run_operator(operators + "segment_everything", dataset, {"label_field": "filepath"})
     assert "belongs to FiftyOne" in told[-1]

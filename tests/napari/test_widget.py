@@ -11,6 +11,7 @@ import pytest
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
 
+from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 
 from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
@@ -41,6 +42,14 @@ def test_segment_everything_shows_candidates_and_a_table(viewer: Any, make_widge
 
 
 @pytest.mark.usefixtures("blob_model")
+def test_a_limited_number_of_candidates_is_said(
+    viewer: Any, make_widget: Make, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Masks, "at_limit", True)
+    widget = started(viewer, make_widget, qtbot)
+    assert "There may be more" in widget.filter_panel.count.text()
+
+
 def test_filters_hide_without_inference(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
     widget = started(viewer, make_widget, qtbot)
     slider = widget.filter_panel.sliders["area_px"]

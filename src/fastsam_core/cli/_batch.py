@@ -135,8 +135,7 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None) -> Outcome:
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    most = step.masks.metadata.get("max_det")
-    full = isinstance(most, int) and len(step.masks) >= most
+    full = step.masks.at_limit
     return Outcome(job.source, "ok", masks.image_hw, len(masks), unmatched, step.seconds, outputs, full=full)
 
 

@@ -101,7 +101,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             run = self._enrichment(ctx)
             shown = 0.0
             for step in run:
-                outcome.add(step)
+                outcome.add(step, run)
                 if time.monotonic() - shown >= _REPORT_S:
                     shown = time.monotonic()
                     yield ctx.ops.set_progress(label=outcome.text(run), progress=outcome.share(run))
@@ -116,7 +116,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         run, outcome = self._enrichment(ctx), _Outcome()
         shown = 0.0
         for step in run:
-            outcome.add(step)
+            outcome.add(step, run)
             if time.monotonic() - shown >= 1:
                 shown = time.monotonic()
                 ctx.set_progress(progress=outcome.share(run), label=outcome.text(run))
@@ -142,12 +142,13 @@ class _Outcome:
     """Counts steps."""
 
     def __init__(self) -> None:
-        self.done = self.failed = self.masks = 0
+        self.done = self.failed = self.masks = self.full = 0
 
-    def add(self, step: EnrichStep) -> None:
+    def add(self, step: EnrichStep, run: Enrichment) -> None:
         if step.error is None:
             self.done += 1
             self.masks += step.masks
+            self.full += step.masks >= run.options.max_det
         else:
             self.failed += 1
 
@@ -160,6 +161,8 @@ class _Outcome:
             parts.append(f"{self.failed:,} failed (see the saved view 'fastsam: failed')")
         if run.skipped:
             parts.append(f"{run.skipped:,} needed nothing")
+        if self.full:
+            parts.append(f"{self.full:,} with as many masks as allowed: there may be more")
         return ", ".join(parts)
 
 

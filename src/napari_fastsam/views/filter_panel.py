@@ -101,7 +101,8 @@ class FilterPanel(QWidget):
         elif not len(candidates):
             self.count.setText("Nothing was found on this plane")
         else:
-            self.count.setText(f"<b>{int(self.session.shown.sum())}</b> of {len(candidates)} candidates shown")
+            more = ". There may be more: the preferences limit their number" if candidates.masks.at_limit else ""
+            self.count.setText(f"<b>{int(self.session.shown.sum())}</b> of {len(candidates)} candidates shown{more}")
 
     # ---- files --------------------------------------------------------------------------------------------------
 
