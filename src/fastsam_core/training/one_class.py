@@ -70,8 +70,9 @@ class RecallValidator(_SEGMENT.SegmentationValidator):  # type: ignore[misc]
 
 
 def _begin_epoch(trainer: Any) -> None:
-    """Make everything random a function of seed and epoch, so that a resumed run sees the same batches."""
-    seed = (int(trainer.args.seed) * 100_003 + trainer.epoch + 1) % 2**31
+    """Make everything random a function of seed, epoch and process, so that a resumed run sees the same batches."""
+    process = max(int(import_ultralytics("ultralytics.utils").RANK), 0)
+    seed = (int(trainer.args.seed) * 100_003 + trainer.epoch + 1 + 7_919 * process) % 2**31
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (Ultralytics' augmentation draws from it)
     torch.manual_seed(seed)
@@ -116,8 +117,9 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
         self.weights = background_weights(Path(self.args.data))
         for event, functions in self.callbacks.items():  # Ray's session warns where there is no tuning
             self.callbacks[event] = [f for f in functions if f.__module__ != "ultralytics.utils.callbacks.raytune"]
-        self.add_callback("on_train_epoch_start", _begin_epoch)
-        self.add_callback("on_train_batch_end", _check_loss)
+        for event, function in (("on_train_epoch_start", _begin_epoch), ("on_train_batch_end", _check_loss)):
+            if function not in self.callbacks[event]:  # the launcher of several processes hands its own on
+                self.add_callback(event, function)
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """Build the network of a layout file, or of the layout inside a checkpoint."""

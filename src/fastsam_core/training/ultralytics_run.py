@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fastsam_core._processor import multiplies_bf16
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, MissingDependencyError
 from fastsam_core.training.recipes import NETWORKS, RECIPES
+from fastsam_core.training.trainer import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +92,7 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
     CheckpointError
         If there is nothing to resume, or the run is of another network.
     TrainingError
-        If the loss is not finite; the last checkpoint is kept.
+        If the loss is not finite, or one of several processes ends with an error; the last checkpoint is kept.
     OutputError
         If a checkpoint cannot be written; the previous one is kept.
     MissingDependencyError
@@ -125,6 +127,12 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
         if str(error).startswith("Dataset") or "No images found" in str(error):
             raise AnnotationError(f"{data} cannot be trained on", actual=str(error)) from error
         raise
+    except subprocess.CalledProcessError as error:  # one of several processes; its own error is in the output
+        raise TrainingError(
+            "A training process ended with an error",
+            actual=f"exit status {error.returncode}; its message is above",
+            remedy=f"mend what it says, then add --resume: checkpoints are in {last.parent}",
+        ) from error
     except AssertionError as error:  # Ultralytics' way to say that all epochs are done
         raise CheckpointError(f"{last} cannot be resumed", actual=str(error)) from error
     best = request.run / "best.safetensors"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.core.training.scene_data import convert_pairs, write_pairs
+from tests.core.training.two_processes import STOP_BEFORE_EPOCH, TwoProcessTrainer
 
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import load_checkpoint
@@ -72,6 +73,29 @@ def test_several_gpus_need_cloudpickle(data: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="cloudpickle"):
         train(replace(request(data, tmp_path), device="0,1"))
+
+
+def test_several_processes_share_each_epoch_and_resume(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_class, "OneClassTrainer", TwoProcessTrainer)
+    pair = replace(request(data, tmp_path), device="0,1", epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setenv(STOP_BEFORE_EPOCH, "1")
+        with pytest.raises(TrainingError, match="process ended with an error"):
+            train(pair, settings={**QUICK, "amp": False})
+    exact = tmp_path / "ultralytics" / "weights" / "exact.pt"
+    assert read_state(exact)["epoch"] == 0
+    best = train(pair, resume=True)
+    assert read_state(exact)["epoch"] == 1
+    assert len((tmp_path / "ultralytics" / "results.csv").read_text().splitlines()) == 1 + 2
+    notes = [json.loads((tmp_path / "ultralytics" / f"process{rank}.json").read_text()) for rank in (0, 1)]
+    assert notes[0]["total"] == pytest.approx(notes[1]["total"], rel=1e-6)
+    seen = [set(note["seen"]) for note in notes]
+    assert all(seen)
+    assert seen[0] != seen[1]
+    assert seen[0] | seen[1] == {str(path) for path in (data / "images").glob("train/**/*.png")}
+    assert load_checkpoint(best).info.architecture == "yolov8n-seg"
 
 
 def test_sources_that_differ_in_coverage_are_not_mixed(data: Path, tmp_path: Path) -> None:
