@@ -51,6 +51,8 @@ def glands(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
     for _ in range(int(rng.integers(0, 3))):
         _gap(canvas, outline(rng, random_place(rng, size_hw), min(size_hw) * float(rng.uniform(0.02, 0.12)), 0.3, 1.6))
     scatter_nuclei(canvas, rng, radius_px, flow, lambda amount, own_px: _dyed(rng, amount, 1.0, own_px))
+    if rng.random() < 0.6:
+        canvas.rgb = _unfocused(canvas.rgb, rng, radius_px)
     canvas.rgb = _transmitted(canvas.rgb, rng)
     return canvas
 
@@ -225,6 +227,19 @@ def _spindle(
     stretch = np.sqrt(aspect)
     local = np.stack([np.cos(around) * stretch, np.sin(around) / stretch], axis=1) * (radius_px * wobble[:, None])
     return np.asarray(turn(local, -angle) + centre_xy, np.float64)
+
+
+def _unfocused(amounts: NDArray[np.float32], rng: np.random.Generator, radius_px: float) -> NDArray[np.float32]:
+    """Soften the dyes here and there: a section is thicker than what is in focus, and not flat."""
+    import cv2
+
+    softest_px = float(rng.uniform(0.08, 0.3)) * radius_px
+    soft = cv2.GaussianBlur(amounts, (0, 0), max(softest_px, 0.5))
+    size_hw = amounts.shape[0], amounts.shape[1]
+    share = np.clip(0.6 + 0.6 * noise_field(rng, size_hw, radius_px * float(rng.uniform(2, 20)), 2), 0, 1)
+    uneven = 1 + float(rng.uniform(0, 0.25)) * noise_field(rng, size_hw, float(rng.uniform(1.5, 4)), 2)
+    mixed = (amounts + share[..., None] * (soft - amounts)) * uneven[..., None]
+    return np.asarray(np.maximum(mixed, 0), np.float32)
 
 
 def _transmitted(amounts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.training import gland_scene, scene_kinds, speck_scene
+from fastsam_core.training import cell_scene, gland_scene, scene_kinds, speck_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from fastsam_core.training.canvas import Canvas
 
 KINDS: dict[str, tuple[float, Callable[[np.random.Generator, tuple[int, int]], Canvas]]] = {
-    "objects": (0.22, scene_kinds.objects),
-    "regions": (0.20, scene_kinds.regions),
-    "nuclei": (0.08, scene_kinds.nuclei),
+    "objects": (0.21, scene_kinds.objects),
+    "regions": (0.17, scene_kinds.regions),
+    "nuclei": (0.07, scene_kinds.nuclei),
+    "cells": (0.07, cell_scene.cells),
     "tissue": (0.03, scene_kinds.tissue),
-    "glands": (0.12, gland_scene.glands),
-    "phase": (0.10, scene_kinds.phase),
-    "grains": (0.05, scene_kinds.grains),
+    "glands": (0.15, gland_scene.glands),
+    "phase": (0.07, scene_kinds.phase),
+    "grains": (0.04, scene_kinds.grains),
     "filaments": (0.04, scene_kinds.filaments),
     "droplets": (0.06, scene_kinds.droplets),
-    "electron": (0.06, scene_kinds.electron),
+    "electron": (0.05, scene_kinds.electron),
     "specks": (0.04, speck_scene.specks),
 }
 """Name -> (share among random scenes, painter)."""
