@@ -78,6 +78,7 @@ def test_several_gpus_need_cloudpickle(data: Path, tmp_path: Path, monkeypatch: 
 def test_several_processes_share_each_epoch_and_resume(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two processes of two threads wait for each other on two cores
     monkeypatch.setattr(one_class, "OneClassTrainer", TwoProcessTrainer)
     pair = replace(request(data, tmp_path), device="0,1", epochs=2)
     with monkeypatch.context() as patch:
