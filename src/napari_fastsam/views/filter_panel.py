@@ -46,6 +46,7 @@ class FilterPanel(QWidget):
         super().__init__()
         self.session = session
         self.count = QLabel("No candidates yet")
+        self.count.setWordWrap(True)
         self.sliders: dict[str, HistogramSlider] = {}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
