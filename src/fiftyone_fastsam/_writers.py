@@ -41,6 +41,8 @@ class Result:
         What went wrong; the label then stays as it was.
     encoded : sequence of bson.raw_bson.RawBSONDocument, optional
         The instances, if they were encoded already.
+    at_limit : bool
+        Whether as many masks were found as are allowed.
     """
 
     item: Item
@@ -48,6 +50,7 @@ class Result:
     map: NDArray[Any] | None = None
     reason: str | None = None
     encoded: Sequence[Any] | None = None
+    at_limit: bool = False
 
     def remarks(self, run: str) -> dict[str, str]:
         """Return what the label remembers of how it was made."""

@@ -155,7 +155,7 @@ def _samples(dataset: str, view: str | None) -> Any:
 
 
 def _run(run: Any) -> int:
-    done, failed, masks = _count(run, run.options.max_det, run.total or 0)
+    done, failed, masks = _count(run, run.total or 0)
     typer.echo(
         f"{run.target.path}: {done} done with {masks} masks, {failed} failed, {run.skipped} needed nothing"
         + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if failed else "")
@@ -169,7 +169,7 @@ def _on_cluster(
     from fiftyone_fastsam.ray_runner import iter_on_ray
 
     steps = iter_on_ray(samples, label_field, model=load, workers=workers or None, shard_size=shard_size, **options)
-    done, failed, masks = _count(steps, options["max_det"])
+    done, failed, masks = _count(steps, 0)
     typer.echo(f"{label_field}: the cluster has done {done} with {masks} masks, {failed} failed")
     return failed
 
@@ -178,12 +178,12 @@ def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, An
     from fiftyone_fastsam.shards import iter_shared
 
     steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
-    done, failed, masks = _count(steps, options["max_det"])
+    done, failed, masks = _count(steps, 0)
     typer.echo(f"{label_field}: this worker has done {done} with {masks} masks, {failed} failed")
     return failed
 
 
-def _count(steps: Any, most: int, total: int = 0) -> tuple[int, int, int]:
+def _count(steps: Any, total: int) -> tuple[int, int, int]:
     """Show steps as they come, and say where there are as many masks as allowed.
 
     Returns how many are done, how many failed, and how many masks there are.
@@ -196,7 +196,7 @@ def _count(steps: Any, most: int, total: int = 0) -> tuple[int, int, int]:
     with progress("Enriching", total) as bar, closing(iter(steps)) as running:
         for step in running:
             if step.error is None:
-                done, masks, full = done + 1, masks + step.masks, full + (step.masks >= most)
+                done, masks, full = done + 1, masks + step.masks, full + step.at_limit
             else:
                 failed += 1
                 bar.log(Text(f"{step.filepath}: {step.error}"))

@@ -51,6 +51,8 @@ class EnrichStep:
         Number of masks written.
     error : str or None
         Why there is no label.
+    at_limit : bool
+        Whether as many masks were found as are allowed (``max_det``), so that there may be more.
     """
 
     done: int
@@ -60,6 +62,7 @@ class EnrichStep:
     frame_number: int | None
     masks: int
     error: str | None
+    at_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +247,10 @@ class Enrichment:
             instances = self.words.instances(step.masks, step.image.rgb8)
         else:
             instances = answer(step.masks, item.prompts or (), self.options)
+        drawn = None
         if self.options.output == "map":
-            return Result(item, instances, map=semantic_map(step.masks, instances, self.options, self.classes))
-        return Result(item, instances)
+            drawn = semantic_map(step.masks, instances, self.options, self.classes)
+        return Result(item, instances, map=drawn, at_limit=step.masks.at_limit)
 
     def _chosen(self, item: Item) -> Result:
         if item.error is not None or self.words is None:
@@ -337,6 +341,5 @@ def _counted(result: Result) -> dict[str, int]:
 
 def _step(result: Result, done: int, total: int | None) -> EnrichStep:
     item = result.item
-    return EnrichStep(
-        done, total, str(item.sample_id), item.filepath, item.frame_number, result.mask_count, result.reason
-    )
+    place = str(item.sample_id), item.filepath, item.frame_number
+    return EnrichStep(done, total, *place, result.mask_count, result.reason, result.at_limit)

@@ -12,7 +12,7 @@ import socket
 import threading
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import InvalidParameterError
@@ -190,7 +190,7 @@ def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[Enrich
             part = target.view.match({"_id": {"$gte": shard.low, "$lte": shard.high}})
             for step in whole.part(part):
                 done += 1
-                yield EnrichStep(done, None, step.sample_id, step.filepath, step.frame_number, step.masks, step.error)
+                yield replace(step, done=done, total=None)
                 if lost.is_set():
                     break
             else:

@@ -169,6 +169,17 @@ def outline(
     return turn(points, rng.uniform(0, 2 * np.pi)) + centre_xy
 
 
+def nearest_two(
+    far: NDArray[np.float64], candidates: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return of each row of candidates (N, K) the one least far, how far it is, and how much farther the next is."""
+    order = far.argsort(axis=1)
+    ranked = np.take_along_axis(far, order[:, :2], axis=1)
+    nearest = np.take_along_axis(candidates, order[:, :1], axis=1)[:, 0]
+    gap = ranked[:, 1] - ranked[:, 0] if far.shape[1] > 1 else np.full(len(far), np.inf)
+    return nearest, ranked[:, 0], gap
+
+
 def turn(points_xy: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
     """Rotate points about the origin."""
     cosine, sine = np.cos(radians), np.sin(radians)

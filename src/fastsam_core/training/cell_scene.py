@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core.training.canvas import Canvas, log_uniform, noise_field, outline, random_extent, random_place
+from fastsam_core.training.canvas import (
+    Canvas,
+    log_uniform,
+    nearest_two,
+    noise_field,
+    outline,
+    random_extent,
+    random_place,
+)
 from fastsam_core.training.surfaces import stain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fastsam_core.training.canvas import Shader
 
 _MOST_CELLS: Final = 150
 _FAINTEST: Final = 0.35
@@ -108,12 +118,8 @@ def _territories(
     cosine, sine = np.cos(angle)[candidates], np.sin(angle)[candidates]
     along = (offset[..., 0] * cosine + offset[..., 1] * sine) / stretch[candidates]
     across = (offset[..., 1] * cosine - offset[..., 0] * sine) * stretch[candidates]
-    far_px = np.hypot(along, across)
-    order = np.argsort(far_px, axis=1)
-    ranked_px = np.take_along_axis(far_px, order, axis=1)
-    owner = np.take_along_axis(candidates, order[:, :1], axis=1)
-    gap_px = ranked_px[:, 1] - ranked_px[:, 0] if near > 1 else np.full(len(owner), np.inf)
-    return owner.reshape(size_hw), ranked_px[:, 0].reshape(size_hw) / spacing_px, gap_px.reshape(size_hw)
+    owner, far_px, gap_px = nearest_two(np.hypot(along, across), candidates)
+    return owner.reshape(size_hw), far_px.reshape(size_hw) / spacing_px, gap_px.reshape(size_hw)
 
 
 def _tints(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -144,20 +150,20 @@ def _nuclei(
         side = int(own_px * 5) + 8
         grain = 1 + 0.15 * noise_field(rng, (side, side), max(own_px / 2, 2), 3)
         light = (bright * float(np.exp(rng.normal(0, 0.25))) * tint).astype(np.float32)
-
-        def shade(
-            window: NDArray[np.float32],
-            mask: NDArray[np.bool_],
-            grain: NDArray[np.float32] = grain,
-            light: NDArray[np.float32] = light,
-        ) -> NDArray[np.float32]:
-            return window * np.float32(left) + grain[: mask.shape[0], : mask.shape[1], None] * light
-
         shape = outline(rng, centre, own_px, 0.08, float(np.exp(abs(rng.normal(0, 0.25)))))
-        drawn = canvas.fill(shape, shade, 1, inside=number)
+        drawn = canvas.fill(shape, _lit(light, left, grain), 1, inside=number)
         if drawn is not None and own_px > 14 and rng.random() < 0.15:
             spot = outline(rng, centre, own_px * float(rng.uniform(0.15, 0.3)), 0.1)
             canvas.fill(spot, stain(light * np.float32(rng.uniform(0.2, 1.4)), 0.7), 2, inside=drawn[0])
+
+
+def _lit(light: NDArray[np.float32], left: float, grain: NDArray[np.float32]) -> Shader:
+    """Shader that adds grainy light to the share ``left`` of what is there."""
+
+    def shade(window: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return window * np.float32(left) + grain[: mask.shape[0], : mask.shape[1], None] * light
+
+    return shade
 
 
 def _photographed(canvas: Canvas, rng: np.random.Generator) -> Canvas:

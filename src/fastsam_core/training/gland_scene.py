@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core.training.canvas import Canvas, log_uniform, noise_field, outline, random_extent, random_place, turn
+from fastsam_core.training.canvas import (
+    Canvas,
+    log_uniform,
+    nearest_two,
+    noise_field,
+    outline,
+    random_extent,
+    random_place,
+    turn,
+)
 from fastsam_core.training.stains import STAINS
 
 if TYPE_CHECKING:
@@ -150,11 +159,8 @@ def _cells(
     outwards = seeds[candidates] / np.maximum(np.linalg.norm(seeds[candidates], axis=-1, keepdims=True), 1e-6)
     radial = (offset * outwards).sum(axis=-1)
     across = offset[..., 0] * outwards[..., 1] - offset[..., 1] * outwards[..., 0]
-    far = np.hypot(across, radial / column)
-    order = far.argsort(axis=1)
-    ranked = np.take_along_axis(far, order[:, :2], axis=1)
-    nearest = np.take_along_axis(candidates, order[:, :1], axis=1)[:, 0]
-    return seeds, (nearest, ranked[:, 1] - ranked[:, 0])
+    nearest, _, gap_px = nearest_two(np.hypot(across, radial / column), candidates)
+    return seeds, (nearest, gap_px)
 
 
 def _gap(canvas: Canvas, shape: NDArray[np.float64], inside: int | None = None) -> None:

@@ -14,7 +14,6 @@ from fastsam_core._processor import multiplies_bf16
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, MissingDependencyError
 from fastsam_core.training.recipes import NETWORKS, RECIPES
-from fastsam_core.training.trainer import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +98,7 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
         If several GPUs are asked for and cloudpickle is not there.
     """
     from fastsam_core.training.one_class import OneClassTrainer
+    from fastsam_core.training.trainer import TrainingError
 
     request.run.mkdir(parents=True, exist_ok=True)
     data = _data_file(request.data)

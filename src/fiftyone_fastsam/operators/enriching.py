@@ -101,7 +101,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             run = self._enrichment(ctx)
             shown = 0.0
             for step in run:
-                outcome.add(step, run)
+                outcome.add(step)
                 if time.monotonic() - shown >= _REPORT_S:
                     shown = time.monotonic()
                     yield ctx.ops.set_progress(label=outcome.text(run), progress=outcome.share(run))
@@ -116,7 +116,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         run, outcome = self._enrichment(ctx), _Outcome()
         shown = 0.0
         for step in run:
-            outcome.add(step, run)
+            outcome.add(step)
             if time.monotonic() - shown >= 1:
                 shown = time.monotonic()
                 ctx.set_progress(progress=outcome.share(run), label=outcome.text(run))
@@ -144,11 +144,11 @@ class _Outcome:
     def __init__(self) -> None:
         self.done = self.failed = self.masks = self.full = 0
 
-    def add(self, step: EnrichStep, run: Enrichment) -> None:
+    def add(self, step: EnrichStep) -> None:
         if step.error is None:
             self.done += 1
             self.masks += step.masks
-            self.full += step.masks >= run.options.max_det
+            self.full += step.at_limit
         else:
             self.failed += 1
 
