@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastsam_core._version import __version__
 
 if TYPE_CHECKING:
+    from fastsam_core._defaults import PROMPT_CONF
     from fastsam_core.images import Image, read_image
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fastsam_core.prompts import Box, Points, Polygon, Text, match, select
 
 _HOME = {
+    "PROMPT_CONF": "_defaults",
     "Box": "prompts",
     "FastSAM": "model",
     "Image": "images",
@@ -37,6 +39,7 @@ _HOME = {
 }
 
 __all__ = [
+    "PROMPT_CONF",
     "Box",
     "FastSAM",
     "Image",

@@ -18,7 +18,7 @@ from fastsam_core._jit import njit
 if TYPE_CHECKING:
     from fastsam_core._upsampling import KnotAxis
 
-__all__ = ["best_thresholds", "count_cells", "count_cut_cells", "decode_runs", "mask_windows"]
+__all__ = ["best_thresholds", "count_cells", "count_cut_cells", "decode_runs", "mask_ends"]
 
 _LIMIT = np.float32(1e30)
 _FIRST_CAPACITY = 4096
@@ -363,65 +363,100 @@ def _count_in_both(
 
 
 @njit
-def mask_windows(
+def mask_ends(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
-    logit_threshold: np.float32,
+    logit_thresholds: npt.NDArray[np.float32],
     windows_xyxy: npt.NDArray[np.int32],
     outer_xyxy: npt.NDArray[np.int32],
-) -> npt.NDArray[np.int32]:
+    whole_xyxy: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Find the cells (N, 4) to which each window's mask extends within the outer window (N, 4) that holds the window.
 
     Of the mask's parts in the outer window (cells that share a side) those count that lie at least half in the inner;
-    without any, the window found is reversed.
+    without any, the window found is reversed. A mask that reaches a side of the outer window that is no side of the
+    whole image's (4,) is looked at with the further thresholds (T,) in turn, until it does not. Returns the place of
+    the threshold, too: 0 if none of them was of use.
     """
     found = np.empty_like(windows_xyxy)
+    places = np.zeros(coefficients.shape[0], dtype=np.int64)
     for i in range(coefficients.shape[0]):
         x0, y0 = int(outer_xyxy[i, 0]), int(outer_xyxy[i, 1])
         window = (y0, x0, int(outer_xyxy[i, 3]), int(outer_xyxy[i, 2]))
-        logits = _window_logits(prototypes, coefficients[i], logit_threshold, window)
-        inner = windows_xyxy[i] - np.array((x0, y0, x0, y0), dtype=np.int32)
-        found[i] = _extent_of_parts(logits, inner) + np.array((x0, y0, x0, y0), dtype=np.int32)
-    return found
+        logits = _window_logits(prototypes, coefficients[i], np.float32(0), window)
+        origin = np.array((x0, y0, x0, y0), dtype=np.int32)
+        inner = windows_xyxy[i] - origin
+        for place in range(logit_thresholds.size):
+            extent = _extent_of_parts(logits, logit_thresholds[place], inner) + origin
+            if place == 0:
+                found[i] = extent
+            if not ((extent == outer_xyxy[i]) & (extent != whole_xyxy)).any():
+                found[i], places[i] = extent, place
+                break
+    return found, places
 
 
 @njit
-def _extent_of_parts(logits: npt.NDArray[np.float32], inner_xyxy: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Extent of all parts of the mask that lie at least half in the inner window; reversed without any."""
+def _extent_of_parts(
+    logits: npt.NDArray[np.float32], limit: np.float32, inner_xyxy: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """Extent of all parts above the limit that lie at least half in the inner window; reversed without any."""
     x0, y0, x1, y1 = inner_xyxy
+    runs, parents = _joined_runs(logits, limit)
+    count = parents.size
+    total, inside = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    for i in range(count):
+        y, start, stop = runs[i]
+        part = _find_root(parents, i)
+        total[part] += stop - start
+        if y0 <= y < y1:
+            inside[part] += max(min(stop, x1) - max(start, x0), 0)
     extent = np.array((x1, y1, x0, y0), dtype=np.int32)
-    free = logits > 0
-    places = np.empty((logits.size, 2), dtype=np.int32)
-    for start_y in range(y0, y1):
-        for start_x in range(x0, x1):
-            if not free[start_y, start_x]:
-                continue
-            found = _take_part(free, start_y, start_x, places)
-            part = places[:found]
-            inside = 0
-            for y, x in part:
-                inside += y0 <= y < y1 and x0 <= x < x1
-            if 2 * inside >= found:
-                for axis in range(2):
-                    extent[axis] = min(extent[axis], part[:, 1 - axis].min())
-                    extent[axis + 2] = max(extent[axis + 2], part[:, 1 - axis].max() + 1)
+    for i in range(count):
+        part = _find_root(parents, i)
+        if 2 * inside[part] >= total[part]:
+            y, start, stop = runs[i]
+            extent[0], extent[1] = min(extent[0], start), min(extent[1], y)
+            extent[2], extent[3] = max(extent[2], stop), max(extent[3], y + 1)
     return extent
 
 
 @njit
-def _take_part(free: npt.NDArray[np.bool_], start_y: int, start_x: int, places: npt.NDArray[np.int32]) -> int:
-    """Write all places (y, x) that hang together with one, take them out of ``free``, and return how many they are."""
-    height, width = free.shape
-    free[start_y, start_x] = False
-    places[0] = start_y, start_x
-    found, done = 1, 0
-    while done < found:
-        y, x = places[done]
-        done += 1
-        for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0)):
-            next_y, next_x = y + dy, x + dx
-            if 0 <= next_y < height and 0 <= next_x < width and free[next_y, next_x]:
-                free[next_y, next_x] = False
-                places[found] = next_y, next_x
-                found += 1
-    return found
+def _joined_runs(
+    logits: npt.NDArray[np.float32], limit: np.float32
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """List the runs (y, start, stop) above the limit, and join in a forest of parents those that share a side."""
+    height, width = logits.shape
+    most = height * ((width + 1) // 2)
+    runs, parents = np.empty((most, 3), dtype=np.int32), np.empty(most, dtype=np.int32)
+    count = above = here = 0
+    for y in range(height):
+        above, here = here, count
+        row = logits[y]
+        x = 0
+        while x < width:
+            if not row[x] > limit:
+                x += 1
+                continue
+            start = x
+            while x < width and row[x] > limit:
+                x += 1
+            runs[count, 0], runs[count, 1], runs[count, 2] = y, start, x
+            parents[count] = count
+            while above < here and runs[above, 2] <= start:
+                above += 1
+            touching = above
+            while touching < here and runs[touching, 1] < x:
+                parents[_find_root(parents, touching)] = _find_root(parents, count)
+                touching += 1
+            count += 1
+    return runs[:count], parents[:count]
+
+
+@njit
+def _find_root(parents: npt.NDArray[np.int32], i: int) -> int:
+    """Return the root of a tree, and shorten the way to it."""
+    while parents[i] != i:
+        parents[i] = parents[parents[i]]
+        i = int(parents[i])
+    return i

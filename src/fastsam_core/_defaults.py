@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_DET"]
+__all__ = ["MAX_DET", "PROMPT_CONF"]
 
 MAX_DET: Final = 1000
 """Most masks of one image (of one tile, where it is segmented in tiles)."""
+
+PROMPT_CONF: Final = 0.01
+"""The score down to which prompts choose among masks: they say what is wanted, so that less is asked of the network."""

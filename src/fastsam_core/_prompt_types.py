@@ -122,10 +122,10 @@ class Points:
         and no negative (with negatives only: all masks without one), as ``ultralytics`` answers points; as there,
         points outside the image are moved to its border.
     level : {"auto", "part", "object", "group"}
-        Choice within the nested candidates, after near-duplicates (IoU > 0.9) are reduced to their highest score:
-        ``"part"``: the smallest. ``"group"``: the largest. ``"object"``: the highest score, where masks over half
-        the image count only if nothing smaller is there. ``"auto"``: the smallest whose score is at least half of
-        the candidates' highest, that is ``"part"`` without dubious fragments.
+        Choice within nested candidates. ``"auto"``: the highest score for its size, that is over the square root of
+        the area. ``"object"``: the highest score, where masks over half the image count only if nothing smaller is
+        there. ``"part"``: the smallest, ``"group"``: the largest of those with at least a fifth of the highest score,
+        after near-duplicates (IoU > 0.9) are reduced to their surest.
 
     Raises
     ------
@@ -178,10 +178,11 @@ class Box:
     min_iou : float in [0, 1]
         Below this IoU a box matches nothing (``mode="best"``).
     mode : {"best", "upstream"}
-        Both answer each box with the mask of highest IoU between the mask's pixels and the box's pixels, counted
-        exactly. ``"best"``: a pixel belongs to the box if its centre does; ties go to the higher score.
-        ``"upstream"``: as ``ultralytics``, that is coordinates are truncated, no threshold, ties go to the first
-        mask; but a box that touches no mask matches nothing, where ``ultralytics`` returns mask 0.
+        ``"best"``: each box is answered by the mask whose bounding box has the highest IoU with it, as in the paper
+        (section 3.3), times the fourth root of the mask's score: of those that fit alike the surer one. A pixel
+        belongs to the box if its centre does. ``"upstream"``: by the mask of highest IoU between the mask's pixels
+        and the box's, as in ``ultralytics``, that is coordinates are truncated, scores do not count, no threshold,
+        ties go to the first mask; but a box that touches no mask matches nothing, where ``ultralytics`` returns mask 0.
     many : bool
         Select instead all masks that have at least the share ``min_inside`` of their pixels in the box.
     min_inside : float in [0, 1]
@@ -240,10 +241,11 @@ class Polygon:
         ``"region"``: the pixels whose centre is inside, by the even-odd rule. ``"scribble"``: the pixels whose
         centre is within ``width_px / 2`` of the line through the vertices.
     criterion : {"iou", "inside", "coverage"}, optional
-        What a mask is measured by. ``"iou"`` (default of regions): IoU with the region; the highest wins.
-        ``"inside"``: share of the mask in the region; of the masks that pass, the one of highest IoU wins.
-        ``"coverage"`` (default of scribbles): share of the region that the mask covers; of the masks that cover at
-        least 0.9 times as much as the one that covers most, the smallest wins.
+        What a mask is measured by. ``"iou"`` (default of regions): IoU with the region; the highest wins, times the
+        fourth root of the score. ``"inside"``: share of the mask in the region; of the masks that pass, the one wins
+        that would by IoU. ``"coverage"`` (default of scribbles): share of the region that the mask covers; of the
+        masks that cover at least 0.9 times as much as the one that covers most, the highest score for its size wins,
+        as with ``Points``.
     threshold : float in [0, 1], optional
         Masks below this value of the criterion do not match. By default 0.2 / 0.8 / 0.5.
     many : bool

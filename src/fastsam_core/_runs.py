@@ -250,6 +250,57 @@ def overlap(a: Runs, a_first: int, a_last: int, b: Runs, b_first: int, b_last: i
 
 
 @njit
+def px_outside(runs: Runs, a_first: int, a_last: int, b_first: int, b_last: int, most: float) -> int:
+    """Count the pixels of mask ``a`` that lie outside mask ``b``; ends soon after more than ``most``."""
+    j = b_first
+    missed = 0
+    for i in range(a_first, a_last):
+        y, start, stop = runs[i, 0], runs[i, 1], runs[i, 2]
+        missed += stop - start
+        while j < b_last and (runs[j, 0] < y or (runs[j, 0] == y and runs[j, 2] <= start)):
+            j += 1
+        k = j
+        while k < b_last and runs[k, 0] == y and runs[k, 1] < stop:
+            missed -= min(runs[k, 2], stop) - max(runs[k, 1], start)
+            k += 1
+        if missed > most:
+            break
+    return int(missed)
+
+
+@njit
+def distinct(
+    runs: Runs, offsets: Offsets, extents: NDArray[np.int32], areas: NDArray[np.int64], iou: float
+) -> NDArray[np.bool_]:
+    """Tell which masks (N,) have an IoU of at most ``iou`` with every mask before them that is told so, too.
+
+    An IoU above t means that masks of s and l pixels share more than (s + l) t / (1 + t); areas and extents rule that
+    out for most pairs.
+    """
+    n = areas.shape[0]
+    kept = np.zeros(n, np.bool_)
+    for i in range(n):
+        kept[i] = True
+        for j in range(i):
+            if not kept[j]:
+                continue
+            small, large = (i, j) if areas[i] <= areas[j] else (j, i)
+            needed = (areas[i] + areas[j]) * (iou / (1.0 + iou)) - 1.0  # one pixel less: the division below decides
+            width = min(extents[i, 2], extents[j, 2]) - max(extents[i, 0], extents[j, 0])
+            height = min(extents[i, 3], extents[j, 3]) - max(extents[i, 1], extents[j, 1])
+            if areas[small] <= needed or width <= 0 or height <= 0 or np.int64(width) * np.int64(height) <= needed:
+                continue
+            missed = px_outside(
+                runs, offsets[small], offsets[small + 1], offsets[large], offsets[large + 1], areas[small] - needed
+            )
+            shared = areas[small] - missed
+            if shared > 0 and shared / (areas[i] + areas[j] - shared) > iou:
+                kept[i] = False
+                break
+    return kept
+
+
+@njit
 def overlaps(
     a: Runs, a_offsets: Offsets, a_boxes: NDArray[np.int32], b: Runs, b_offsets: Offsets, b_boxes: NDArray[np.int32]
 ) -> NDArray[np.int64]:

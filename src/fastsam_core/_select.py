@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsam_core._jit import njit
-from fastsam_core._runs import Offsets, Runs, contains, first_run_at, hits
+from fastsam_core._runs import Offsets, Runs, contains, first_run_at, hits, px_outside
 
 __all__ = ["LEVELS", "best_mask_at", "best_masks_for_boxes", "best_masks_for_groups", "box_overlaps", "nested_at"]
 
@@ -17,33 +17,14 @@ _PART, _OBJECT, _GROUP, _AUTO = range(4)
 _FAR_PX = 2.0**31
 #: Masks that agree more than this are the same answer.
 _DUPLICATE_IOU = 0.9
-#: Level "auto" passes over masks whose score is below this share of the candidates' highest.
-_AUTO_SCORE_SHARE = 0.5
+#: Levels "part" and "group" pass over masks whose score is below this share of the candidates' highest.
+_DUBIOUS_SHARE = 0.2
 #: Level "object" takes masks above this share of the image only if there is nothing else.
 _SCENE_SHARE = 0.5
 
 Extents = NDArray[np.int32]
 Indices = NDArray[np.int64]
 Scores = NDArray[np.float32]
-
-
-@njit
-def _covers_all_but(runs: Runs, a_first: int, a_last: int, b_first: int, b_last: int, spare_px: float) -> bool:
-    """Tell whether at most ``spare_px`` pixels of mask ``a`` lie outside mask ``b``; ends at the first too many."""
-    j = b_first
-    missed = 0
-    for i in range(a_first, a_last):
-        y, start, stop = runs[i, 0], runs[i, 1], runs[i, 2]
-        missed += stop - start
-        while j < b_last and (runs[j, 0] < y or (runs[j, 0] == y and runs[j, 2] <= start)):
-            j += 1
-        k = j
-        while k < b_last and runs[k, 0] == y and runs[k, 1] < stop:
-            missed -= min(runs[k, 2], stop) - max(runs[k, 1], start)
-            k += 1
-        if missed > spare_px:
-            return False
-    return True
 
 
 @njit
@@ -67,7 +48,7 @@ def _are_duplicates(
     if memory[slot] >> 1 == pair:
         return bool(memory[slot] & 1)
     spare_px = np.ceil(areas[i] - needed) - 1.0  # so many may be missed that more than needed are shared
-    same = _covers_all_but(runs, offsets[i], offsets[i + 1], offsets[j], offsets[j + 1], spare_px)
+    same = bool(px_outside(runs, offsets[i], offsets[i + 1], offsets[j], offsets[j + 1], spare_px) <= spare_px)
     memory[slot] = 2 * pair + (1 if same else 0)
     return same
 
@@ -117,61 +98,57 @@ def _nest(
 
 
 @njit
-def _auto_candidates(candidates: Indices, areas: Indices, scores: Scores) -> int:
-    """Keep of ``candidates``, in place, those that can decide level "auto"; return how many.
-
-    That level takes the smallest mask of sufficient score that is nobody's near-duplicate. Masks of lower score never
-    suppress one of sufficient score, and near-duplicates differ little in area; so it is enough to look at the
-    smallest mask and those that a chain of near-equal areas joins to it.
-    """
+def _without_dubious(candidates: Indices, scores: Scores) -> int:
+    """Keep of ``candidates``, in place, those of sufficient score beside the highest; return how many."""
     highest = np.float32(0.0)
     for i in candidates:
         highest = max(highest, scores[i])
     count = 0
     for i in candidates:
-        if scores[i] >= _AUTO_SCORE_SHARE * highest:
+        if scores[i] >= _DUBIOUS_SHARE * highest:
             candidates[count] = i
             count += 1
-    chain = areas[candidates[0]]
-    for i in candidates[:count]:
-        chain = min(chain, areas[i])
-    grown = True
-    while grown:
-        grown = False
-        for i in candidates[:count]:
-            if areas[i] > chain and _DUPLICATE_IOU * areas[i] < chain:
-                chain = areas[i]
-                grown = True
-    kept = 0
-    for i in candidates[:count]:
-        if areas[i] <= chain:
-            candidates[kept] = i
-            kept += 1
-    return kept
+    return count
 
 
 @njit
-def _choose(nested: Indices, areas: Indices, scores: Scores, level: int, image_px: int) -> int:
-    """Choose one of the masks that :func:`_nest` left; the rules are documented with ``Points``."""
-    if level == _PART:
-        return int(nested[0])
-    if level == _GROUP:
-        return int(nested[-1])
-    if level == _OBJECT:
-        best = nested[0]
-        for i in nested[1:]:
-            if areas[i] > _SCENE_SHARE * image_px:
-                break
-            if scores[i] > scores[best]:
-                best = i
-        return int(best)
-    highest = scores[nested[0]]
-    for i in nested:
-        highest = max(highest, scores[i])
-    for i in nested:
-        if scores[i] >= _AUTO_SCORE_SHARE * highest:
-            return int(i)
-    return int(nested[0])
+def _surest(candidates: Indices, areas: Indices, scores: Scores, level: int, image_px: int) -> int:
+    """Return the mask of highest score: for its size at level "auto", of those that are no scene at "object".
+
+    Of equals the smaller wins, then the earlier.
+    """
+    best, best_rank = np.int64(-1), -1.0
+    for i in candidates:
+        rank = np.float64(scores[i])
+        if level == _AUTO:
+            rank /= np.sqrt(max(areas[i], 1))
+        elif areas[i] > _SCENE_SHARE * image_px:
+            continue
+        if rank > best_rank or (rank == best_rank and areas[i] < areas[best]):
+            best, best_rank = i, rank
+    return int(best)
+
+
+@njit
+def _choose(
+    candidates: Indices,
+    runs: Runs,
+    offsets: Offsets,
+    extents: Extents,
+    areas: Indices,
+    scores: Scores,
+    level: int,
+    image_px: int,
+    memory: Indices,
+) -> int:
+    """Choose one of the masks that answer equally well; the rules are documented with ``Points``."""
+    if level == _AUTO or level == _OBJECT:
+        best = _surest(candidates, areas, scores, level, image_px)
+        if best >= 0:
+            return best
+    count = _without_dubious(candidates, scores)
+    count = _nest(candidates[:count], runs, offsets, extents, areas, scores, memory)
+    return int(candidates[count - 1] if level == _GROUP else candidates[0])
 
 
 @njit
@@ -238,10 +215,7 @@ def _best_mask_for_group(
             count += 1
     if count == 0:
         return -1, 0.0
-    if level == _AUTO:
-        count = _auto_candidates(candidates[:count], areas, scores)
-    count = _nest(candidates[:count], runs, offsets, extents, areas, scores, memory)
-    chosen = _choose(candidates[:count], areas, scores, level, image_px)
+    chosen = _choose(candidates[:count], runs, offsets, extents, areas, scores, level, image_px, memory)
     return chosen, most / positives * scores[chosen]
 
 
@@ -267,7 +241,8 @@ def best_masks_for_groups(
     index = np.full(n_groups, -1, np.int64)
     score = np.zeros(n_groups, np.float64)
     pixels = _pixels_of(points_yx)
-    memory = np.full(1 if n_groups < 8 else 1 << 16, -1, np.int64)
+    nests = level == _PART or level == _GROUP
+    memory = np.full(1 << 16 if nests and n_groups >= 8 else 1, -1, np.int64)
     for g in range(n_groups):
         own = slice(group_starts[g], group_starts[g + 1])
         index[g], score[g] = _best_mask_for_group(
@@ -345,24 +320,24 @@ def box_overlaps(runs: Runs, offsets: Offsets, extents: Extents, areas: Indices,
 
 
 @njit
-def best_masks_for_boxes(
-    runs: Runs, offsets: Offsets, extents: Extents, areas: Indices, scores: Scores, boxes: Indices
-) -> tuple[Indices, NDArray[np.float64]]:
-    """Return, per box, the mask of highest IoU with its pixels (-1 if it touches none) and that IoU.
+def best_masks_for_boxes(extents: Extents, scores: Scores, boxes: Indices) -> tuple[Indices, NDArray[np.float64]]:
+    """Return, per box, the mask whose bounding box fits it best (-1 if none touches it) and the IoU of the two.
 
-    A mask is only walked through if the most it could share with the box would beat the best so far. Ties go to
-    the higher score, then to the earlier mask.
+    The IoU is multiplied by the fourth root of the score, so that of masks that fit alike the surer one wins; of equals
+    the earlier.
     """
     index = np.full(boxes.shape[0], -1, np.int64)
     iou = np.zeros(boxes.shape[0], np.float64)
+    trust = np.sqrt(np.sqrt(scores.astype(np.float64)))
     for k in range(boxes.shape[0]):
         box_px = (boxes[k, 2] - boxes[k, 0]) * (boxes[k, 3] - boxes[k, 1])
-        for i in range(areas.shape[0]):
-            most = min(_common_px(extents, i, boxes, k), areas[i])
-            if most == 0 or most / (box_px + areas[i] - most) < iou[k]:
+        best = -1.0
+        for i in range(extents.shape[0]):
+            shared = _common_px(extents, i, boxes, k)
+            if shared == 0:
                 continue
-            shared = _overlap_with_box(runs, offsets, extents, areas, i, boxes, k)
-            value = shared / (box_px + areas[i] - shared)
-            if value > iou[k] or (value > 0 and value == iou[k] and scores[i] > scores[index[k]]):
-                index[k], iou[k] = i, value
+            extent_px = np.int64(extents[i, 2] - extents[i, 0]) * np.int64(extents[i, 3] - extents[i, 1])
+            value = shared / (box_px + extent_px - shared)
+            if value * trust[i] > best:
+                index[k], iou[k], best = i, value, value * trust[i]
     return index, iou

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core import _runs
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks
 
@@ -131,11 +132,7 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
 def drop_duplicates(masks: Masks, iou: float) -> Masks:
     """Keep, best score first, each mask whose IoU with every mask kept before it is at most ``iou``."""
     ranked = masks.sort()
-    overlap = ranked.iou(ranked) > iou
-    kept = np.ones(len(ranked), dtype=bool)
-    for index in range(1, len(ranked)):
-        kept[index] = not (overlap[index, :index] & kept[:index]).any()
-    return ranked[kept]
+    return ranked[_runs.distinct(ranked.runs, ranked.offsets, ranked.extents_xyxy, ranked.areas_px, iou)]
 
 
 def _is_cut(masks: Masks, window: Window) -> npt.NDArray[np.bool_]:

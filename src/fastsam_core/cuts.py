@@ -151,30 +151,13 @@ def _mask_ends(
         axis=1,
     )
 
-    def windows_at(threshold: float, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-        found: npt.NDArray[np.int32] = _decode_kernels.mask_windows(
-            prediction.prototypes,
-            prediction.coefficients[which],
-            np.float32(threshold_logit(threshold)),
-            windows_xyxy[which],
-            outer[which],
-        )
-        return found
-
-    def run_on(ends: npt.NDArray[np.int32], outer: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        reached: npt.NDArray[np.bool_] = ((ends == outer) & (ends != whole)).any(axis=1)
-        return reached
-
-    thresholds = np.full(len(prediction), prediction.mask_threshold, np.float32)
-    ends = windows_at(prediction.mask_threshold, np.ones(len(prediction), bool))
-    for threshold in _TIGHTER:
-        going_on = run_on(ends, outer)
-        if threshold > prediction.mask_threshold and going_on.any():
-            found = windows_at(threshold, going_on)
-            ended = ~run_on(found, outer[going_on])
-            tighter = np.flatnonzero(going_on)[ended]
-            ends[tighter], thresholds[tighter] = found[ended], threshold
-    return ends, thresholds
+    base = prediction.mask_threshold
+    thresholds = np.array([base, *(threshold for threshold in _TIGHTER if threshold > base)], np.float32)
+    logits = np.array([threshold_logit(float(threshold)) for threshold in thresholds], np.float32)
+    ends, places = _decode_kernels.mask_ends(
+        prediction.prototypes, prediction.coefficients, logits, windows_xyxy, outer, whole
+    )
+    return ends, thresholds[places]
 
 
 def _union(boxes_xyxy: npt.NDArray[np.float32], others_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -212,7 +212,9 @@ class FastSAM:
         image : path, array, Pillow image, torch tensor or Image
             Anything `fastsam_core.read_image` takes.
         conf : float, optional
-            Masks need a score above this, in [0, 1]. The model's own value when left out (0.4 for FastSAM).
+            Masks need a score above this, in [0, 1]. The model's own value when left out (0.4 for FastSAM). For masks
+            that points, boxes or polygons are to choose from take `fastsam_core.PROMPT_CONF`: prompts find more among
+            fainter ones, and ``masks.filter(min_score=model.info.conf)`` is everything as without.
         iou : float, optional
             A box that overlaps a better one by more than this is dropped, in [0, 1]; 0.9 for FastSAM.
         max_det : int

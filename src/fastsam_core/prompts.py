@@ -2,6 +2,9 @@
 
 The paper (Zhao et al. 2023, arXiv 2306.12156, section 3.3) answers points, boxes and text; polygons and scribbles are
 answered here by the same look-up. A prompt costs microseconds because it works on runs, not on pixels.
+
+A prompt tells that something is there. So it finds more among fainter masks than those shown of an image in which
+everything was to be found: give it those down to `fastsam_core.PROMPT_CONF`; scores take part in every choice.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "Matches", "Points", "Polygon", "Prompt", "Text", "match", "nesting", "select"]
 
-#: Of the masks that cover a scribble nearly as well as the best one does, the smallest is taken.
+#: Masks that cover a scribble nearly as well as the best one does are as good an answer.
 _NEARLY_AS_MUCH = 0.9
 #: The only entry of a prompt; never written to.
 _FIRST = np.zeros(1, np.int64)
@@ -40,7 +43,8 @@ class Matches:
         Masks, in the order of the prompts; -1 where a prompt matches nothing.
     score : ndarray of float64, shape (K,)
         In [0, 1]; 0 where nothing matches. Points: share of the group's positives in the mask, times the mask's
-        own score. Boxes: IoU, or the share of the mask in the box with ``many``. Polygons: their criterion.
+        own score. Boxes: IoU with the mask's bounding box, or the share of the mask in the box with ``many``. Polygons:
+        their criterion.
     prompt_index : ndarray of int64, shape (K,)
         Entry of the prompt that is answered: the box, the polygon, or the group by ascending number. It counts
         0, 1, 2, … where each entry has one answer; entries with many answers are repeated, those with none left out.
@@ -220,7 +224,7 @@ def _match_boxes(masks: Masks, prompt: Box) -> _Answers:
         box, index = np.nonzero((inside >= prompt.min_inside) & (shared > 0))
         return index, inside[box, index], box
     if prompt.mode == "best" or not len(masks):
-        index, iou = _select.best_masks_for_boxes(runs, offsets, extents, areas, masks.scores, boxes)
+        index, iou = _select.best_masks_for_boxes(extents, masks.scores, boxes)
         return _one_each(*_above(index, iou, prompt.min_iou if prompt.mode == "best" else 0.0))
     shared = _select.box_overlaps(runs, offsets, extents, areas, boxes)
     box_px = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -251,13 +255,13 @@ def _match_polygons(masks: Masks, prompt: Polygon) -> _Answers:
     region_px, areas = regions.areas_px[:, None], masks.areas_px
     iou = shared / np.maximum(region_px + areas - shared, 1)
     if prompt.criterion == "iou":
-        value = rank = iou
+        value, rank = iou, iou * np.sqrt(np.sqrt(masks.scores))
     elif prompt.criterion == "inside":
-        value, rank = shared / np.maximum(areas, 1), iou
+        value, rank = shared / np.maximum(areas, 1), iou * np.sqrt(np.sqrt(masks.scores))
     else:
         value = shared / np.maximum(region_px, 1)
         best = value.max(axis=1, keepdims=True, initial=0.0)
-        rank = np.where(value >= _NEARLY_AS_MUCH * best, 1.0 / np.maximum(areas, 1), 0.0)
+        rank = np.where(value >= _NEARLY_AS_MUCH * best, masks.scores / np.sqrt(np.maximum(areas, 1)), -1.0)
     passed = (value >= prompt.threshold) & (shared > 0)
     if prompt.many:
         polygon, index = np.nonzero(passed)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastsam_core._defaults import MAX_DET
+from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 
 __all__ = ["enrich_app", "fiftyone_app"]
 
@@ -26,6 +26,7 @@ fiftyone_app = typer.Typer(
 
 _PROMPTS = "Prompts (everything is segmented without any)"
 _SEARCH = "Search"
+_CONF_HELP = f"Lowest score; by default the model's own, {PROMPT_CONF} where boxes or keypoints prompt."
 _WRITING = "Writing"
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
@@ -72,7 +73,7 @@ def enrich(
     model: Annotated[str, typer.Option("--model", "-m", help="Name or weights file.")] = "builtin",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino, onnxruntime or tensorrt.")] = "auto",
-    conf: Annotated[float | None, typer.Option(help="Lowest score.", rich_help_panel=_SEARCH)] = None,
+    conf: Annotated[float | None, typer.Option(help=_CONF_HELP, rich_help_panel=_SEARCH)] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap of duplicates.", rich_help_panel=_SEARCH)] = None,
     max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = MAX_DET,
     imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,

@@ -250,7 +250,8 @@ class Enrichment:
         drawn = None
         if self.options.output == "map":
             drawn = semantic_map(step.masks, instances, self.options, self.classes)
-        return Result(item, instances, map=drawn, at_limit=step.masks.at_limit)
+        everything = step.masks if self.options.conf is not None else step.masks.filter(min_score=self.model.info.conf)
+        return Result(item, instances, map=drawn, at_limit=everything.at_limit)
 
     def _chosen(self, item: Item) -> Result:
         if item.error is not None or self.words is None:

@@ -138,7 +138,6 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
             return None
         if given.kind != "everything" and not given.prompts:
             return fo.Detections()
-        masks = self.fastsam.segment(given.image, **self.options.search())
         slots = {"boxes": "box_prompt_field", "points": "point_prompt_field"}
         options = self.options
         if given.kind in slots:
@@ -146,6 +145,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
 
             changed: dict[str, Any] = {slots[given.kind]: "prompts"}
             options = replace(options, **changed)
+        masks = self.fastsam.segment(given.image, **options.search())
         if self.words is not None:
             instances = self.words.instances(masks, given.image.rgb8)
         else:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from fastsam_core._defaults import MAX_DET
+from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Oversize: TypeAlias = Literal["shrink", "files", "top_k", "fail"]
 WriterName: TypeAlias = Literal["auto", "direct", "sdk"]
 Level: TypeAlias = Literal["auto", "part", "object", "group"]
 
-_DIGEST_VERSION = 2
+_DIGEST_VERSION = 3
 _SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability")
 _HOW_NOT_WHAT = {"existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures"}
 _HOW_NOT_WHAT |= {"text_encoder"}  # its id counts, see described
@@ -68,11 +68,12 @@ class EnrichOptions:
         ``Detections`` with instance masks, or one ``Segmentation``: classes as values when prompts bring classes,
         else one value an object.
     conf, iou, max_det, imgsz, snap_px
-        As in ``FastSAM.segment``; None takes the model's recommended value.
+        As in ``FastSAM.segment``; None takes the model's recommended value. Boxes and keypoints choose among masks of
+        any ``conf`` from 0.01 on if it is None.
     stability : bool
         Write how little each mask changes with the threshold, 0 to 1, into the attribute ``stability``.
     min_iou : float
-        Below this overlap a box counts as not answered.
+        Below this IoU of the mask's bounding box with it a box counts as not answered.
     level : {"auto", "part", "object", "group"}
         Which of nested masks answers a keypoint.
     min_area_px : int
@@ -183,7 +184,10 @@ class EnrichOptions:
 
     def search(self) -> dict[str, Any]:
         """Return the arguments of ``FastSAM.settings``."""
-        return {name: getattr(self, name) for name in _SEARCH}
+        search = {name: getattr(self, name) for name in _SEARCH}
+        if self.conf is None and self.kind in ("boxes", "points"):
+            search["conf"] = PROMPT_CONF
+        return search
 
     def described(self, model: FastSAM, encoder_id: str | None = None) -> dict[str, Any]:
         """Return everything that decides what the masks are, with the model's own values filled in."""

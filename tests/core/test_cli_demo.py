@@ -11,14 +11,15 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from fastsam_core import FastSAM, Masks, Points, read_image, select
+from fastsam_core import PROMPT_CONF, FastSAM, Masks, Points, read_image, select
+from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import _demo_scenes, app
 from fastsam_core.cli._demo_scenes import SCENES, scene_path, two_channel_cells
 from fastsam_core.cli._progress import progress
 from fastsam_core.cli._prompts import PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NAMES = {scene.name for scene in SCENES}
@@ -61,14 +62,18 @@ def test_generated_image_has_two_16_bit_channels_and_prompts_on_its_cells(tmp_pa
 
 
 class _Blobs:
-    """Stands for a model: finds what is much brighter than the mean."""
+    """Stands for a model: finds what is much brighter than the mean, and faintly the rest."""
+
+    info = ModelInfo(name="blobs")
 
     def __call__(self, path: Path) -> Masks:
         from skimage.filters import gaussian
         from skimage.measure import label
 
         gray = gaussian(read_image(path).rgb8.mean(axis=-1), 2)
-        return Masks.from_label_map(label(gray > gray.mean() + gray.std())).filter(min_area_px=60)
+        bright = gray > gray.mean() + gray.std()
+        blobs = Masks.from_label_map(label(bright)).filter(min_area_px=60)
+        return Masks.concatenate([blobs, Masks.from_dense(~bright[None], [0.05])])
 
 
 def test_what_the_demo_leaves_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,11 +82,13 @@ def test_what_the_demo_leaves_behind(tmp_path: Path, monkeypatch: pytest.MonkeyP
     scenes = tuple(scene for scene in SCENES if scene.name in {"coins", "two_channel_16bit"})
     blobs = _Blobs()
     monkeypatch.setattr(_demo_scenes, "SCENES", scenes)
-    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: None)
-    monkeypatch.setattr(
-        "fastsam_core.pipeline.iter_segment",
-        lambda paths, _: (Step(i, path, blobs(path), None, read_image(path), 0.25) for i, path in enumerate(paths)),
-    )
+    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: blobs)
+
+    def iter_segment(paths: list[Path], _: object, *, conf: float) -> Iterator[Step]:
+        assert conf == PROMPT_CONF
+        return (Step(i, path, blobs(path), None, read_image(path), 0.25) for i, path in enumerate(paths))
+
+    monkeypatch.setattr("fastsam_core.pipeline.iter_segment", iter_segment)
     monkeypatch.setenv("COLUMNS", "120")
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -95,7 +102,7 @@ def test_what_the_demo_leaves_behind(tmp_path: Path, monkeypatch: pytest.MonkeyP
         )
     }
     for scene in scenes:
-        masks = blobs(scene_path(scene, tmp_path))
+        masks = blobs(scene_path(scene, tmp_path)).filter(min_score=blobs.info.conf)
         labels = tifffile.imread(tmp_path / "demo" / f"{scene.name}_labels.tif")
         np.testing.assert_array_equal(labels, masks.to_label_map())
         coco = json.loads((tmp_path / "demo" / f"{scene.name}_coco.json").read_text())

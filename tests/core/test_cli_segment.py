@@ -310,6 +310,27 @@ def test_points_boxes_and_polygons(folder: Path) -> None:
     }
 
 
+def test_prompts_choose_among_fainter_masks_than_are_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = RectangleNetwork(BOXES_XYXY, (0.9, 0.8, 0.05))
+    faint = FastSAM(network, ModelInfo(name="rectangles", imgsz=96))
+    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: faint)
+    (folder / "both.json").write_text(json.dumps({"images": {"b.png": {"boxes": [[60, 16, 72, 28]]}, "a.jpg": {}}}))
+
+    def counts(*arguments: str) -> list[int]:
+        result = run("photos", "--jsonl", "--format", "coco", "--overwrite", *arguments)
+        assert result.exit_code == 0, result.output
+        return [line["masks"] for line in lines(result)]
+
+    assert counts() == [2, 2]
+    assert counts("--boxes", "60,16,72,28") == [1, 1]
+    assert counts("--points", "65,20", "--conf", "0.2", "--max-det", "2") == [1, 1]
+    assert counts("--boxes", "60,16,72,28", "--conf", "0.2") == [0, 0]
+    assert counts("--prompts", "both.json") == [2, 1]
+    result = run("photos/b.png", "--boxes", "60,16,72,28", "--max-det", "3", "--overwrite")
+    assert "there may be more" not in result.stdout
+    assert "there may be more" in run("photos/b.png", "--boxes", "60,16,72,28", "--max-det", "2", "--overwrite").stdout
+
+
 def test_prompt_file_with_an_entry_for_each_image(folder: Path) -> None:
     entries = {
         "points": [[10, 10]],

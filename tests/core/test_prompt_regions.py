@@ -98,15 +98,24 @@ def test_a_lasso_selects_all_masks_inside(nested: Masks) -> None:
     assert match(nested, Polygon(lasso, criterion="inside")).index.tolist() == [1]  # of these the best IoU
 
 
-def test_a_scribble_finds_the_smallest_mask_that_covers_it(nested: Masks) -> None:
+def test_a_scribble_finds_the_surest_mask_for_its_size_that_covers_it(nested: Masks) -> None:
     in_part, in_object = [(9, 9), (12, 12)], [(6, 6), (16, 18)]
-    assert match(nested, Polygon([in_part, in_object], "scribble", width_px=1)).index.tolist() == [2, 4]
+    assert match(nested, Polygon([in_part, in_object], "scribble", width_px=1)).index.tolist() == [2, 1]
     a_little_beyond = [(10.5, 8.5), (10.5, 13.5)]  # one of 6 pixels off the part
-    assert match(nested, Polygon(a_little_beyond, "scribble", width_px=1)).index.tolist() == [4]
+    assert match(nested, Polygon(a_little_beyond, "scribble", width_px=1)).index.tolist() == [1]
     longer = _rectangles((0, 4, 28, 14), (2, 5, 21, 13), scores=[0.9, 0.9])
     assert match(longer, Polygon([(10.5, 2.5), (10.5, 21.5)], "scribble", width_px=1)).index.tolist() == [1]  # 19 of 20
     across = Polygon([(10, 1), (10, 31)], "scribble", threshold=0.1, many=True)
     assert match(nested, across).index.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_of_masks_that_fit_a_region_alike_the_surer_one_answers() -> None:
+    corners = [(4, 4), (4, 24), (20, 24), (20, 4)]
+    faint, sure = (4, 4, 24, 20), (5, 5, 24, 20)
+    for criterion in ("iou", "inside"):
+        region = Polygon(corners, criterion=criterion)
+        assert match(_rectangles(faint, sure, scores=[0.02, 0.8]), region).index.tolist() == [1]
+        assert match(_rectangles(faint, (9, 9, 20, 16), scores=[0.02, 0.8]), region).index.tolist() == [0]
 
 
 def test_polygon_ties_go_to_the_higher_score() -> None:

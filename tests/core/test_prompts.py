@@ -66,10 +66,19 @@ def test_level_chooses_within_the_nested_masks(nested: Masks, level: Any, expect
     np.testing.assert_allclose(found.score, nested.scores[expected])
 
 
-def test_auto_passes_over_a_dubious_fragment() -> None:
-    masks = _rectangles((4, 4, 20, 18), (8, 8, 13, 13), scores=[0.9, 0.44])
-    assert match(masks, Points((10, 10))).index.tolist() == [0]
-    assert match(masks, Points((10, 10), level="part")).index.tolist() == [1]
+def test_auto_asks_of_a_part_the_score_that_its_size_needs() -> None:
+    nine_times_as_large = (4, 4, 19, 19), (8, 8, 13, 13)
+    surer, fainter = ([0.9, score] for score in (0.31, 0.29))
+    assert match(_rectangles(*nine_times_as_large, scores=surer), Points((10, 10))).index.tolist() == [1]
+    assert match(_rectangles(*nine_times_as_large, scores=fainter), Points((10, 10))).index.tolist() == [0]
+
+
+@pytest.mark.parametrize(("score", "part", "group"), [(0.19, 0, 0), (0.17, 1, 1)])
+def test_part_and_group_pass_over_dubious_masks(score: float, part: int, group: int) -> None:
+    inner = _rectangles((8, 8, 13, 13), (4, 4, 20, 18), scores=[score, 0.9])
+    assert match(inner, Points((10, 10), level="part")).index.tolist() == [part]
+    outer = _rectangles((0, 0, 31, 23), (4, 4, 20, 18), scores=[score, 0.9])
+    assert match(outer, Points((10, 10), level="group")).index.tolist() == [group]
 
 
 def test_object_leaves_a_scene_aside_unless_it_is_all_there_is() -> None:
@@ -156,19 +165,21 @@ def _best_by_hand(
     if not covered.any():
         return -1, 0.0
     areas = stack.sum(axis=(1, 2))
+    best = np.flatnonzero(covered == covered.max()).tolist()
+    likely = [i for i in best if scores[i] >= 0.2 * scores[best].max()]
     kept: list[int] = []
-    for i in sorted(np.flatnonzero(covered == covered.max()), key=lambda i: (-scores[i], areas[i], i)):
+    for i in sorted(likely, key=lambda i: (-scores[i], areas[i], i)):
         ious = [(stack[i] & stack[k]).sum() / (stack[i] | stack[k]).sum() for k in kept]
         if not ious or max(ious) <= 0.9:
             kept.append(int(i))
     kept.sort(key=lambda i: areas[i])
-    if level == "object":
-        small = [i for i in kept if areas[i] <= 0.5 * HEIGHT * WIDTH] or kept[:1]
-        chosen = max(small, key=lambda i: scores[i])
+    small = [i for i in best if areas[i] <= 0.5 * HEIGHT * WIDTH]
+    if level == "object" and small:
+        chosen = min(small, key=lambda i: (-scores[i], areas[i], i))
     elif level == "auto":
-        chosen = next(i for i in kept if scores[i] >= 0.5 * max(scores[k] for k in kept))
+        chosen = min(best, key=lambda i: (-scores[i] / np.sqrt(areas[i]), areas[i], i))
     else:
-        chosen = kept[0] if level == "part" else kept[-1]
+        chosen = kept[-1] if level == "group" else kept[0]
     return chosen, covered.max() / (labels == 1).sum() * scores[chosen]
 
 
@@ -260,6 +271,22 @@ def test_equal_ious_go_to_the_higher_score() -> None:
     assert match(masks, Box((4, 4, 9, 9), mode="upstream")).index.tolist() == [0]
 
 
+def test_a_box_is_compared_with_bounding_boxes() -> None:
+    stack = np.zeros((2, HEIGHT, WIDTH), bool)
+    stack[0][np.arange(4, 20), np.arange(4, 20)] = True  # a diagonal that the box is drawn around
+    stack[1, 6:18, 6:18] = True
+    masks = Masks.from_dense(stack)
+    assert match(masks, Box((4, 4, 20, 20))).index.tolist() == [0]
+    assert match(masks, Box((4, 4, 20, 20), mode="upstream")).index.tolist() == [1]
+
+
+def test_of_masks_that_fit_a_box_alike_the_surer_one_answers() -> None:
+    box = (4, 4, 24, 20)
+    faint, sure = (4, 4, 24, 20), (5, 5, 24, 20)
+    assert match(_rectangles(faint, sure, scores=[0.02, 0.8]), Box(box)).index.tolist() == [1]
+    assert match(_rectangles(faint, (9, 9, 20, 16), scores=[0.02, 0.8]), Box(box)).index.tolist() == [0]
+
+
 def test_many_selects_all_masks_inside_a_rectangle(nested: Masks) -> None:
     found = match(nested, Box([(3, 3, 20, 17), (21, 0, 32, 24)], many=True))
     assert list(zip(found.prompt_index.tolist(), found.index.tolist(), strict=True)) == [(0, 1), (0, 2), (0, 4), (1, 3)]
@@ -274,7 +301,7 @@ def _pixels_of_box(box: tuple[float, float, float, float]) -> Dense:
 
 @settings(deadline=None, max_examples=150)
 @given(dense_masks(), st.lists(st.tuples(*[st.floats(-5, 40)] * 4), max_size=4), st.sampled_from([0.0, 0.2, 0.6]))
-def test_box_iou_is_that_of_the_pixels(
+def test_boxes_follow_the_documented_rules(
     masks: tuple[Dense, NDArray[np.float64]], corners: list[tuple[float, ...]], min_iou: float
 ) -> None:
     stack, scores = masks
@@ -283,15 +310,24 @@ def test_box_iou_is_that_of_the_pixels(
     inside = match(Masks.from_dense(stack, scores), Box(np.array(boxes).reshape(-1, 4), many=True, min_inside=0.5))
     for k, box in enumerate(boxes):
         pixels = _pixels_of_box(box)
-        iou = [(pixels & layer).sum() / max((pixels | layer).sum(), 1) for layer in stack]
-        best = max(iou, default=0.0)
-        if best > 0 and best >= min_iou:
-            first = min((i for i in range(len(iou)) if iou[i] == best), key=lambda i: -scores[i])
-            assert (found.index[k], found.score[k]) == (first, best)
+        iou = [(pixels & around).sum() / max((pixels | around).sum(), 1) for around in map(_filled, stack)]
+        touching = [i for i in range(len(iou)) if iou[i] > 0]
+        first = min(touching, key=lambda i: (-iou[i] * np.sqrt(np.sqrt(scores[i])), i), default=-1)
+        if first >= 0 and iou[first] >= min_iou:
+            assert (found.index[k], found.score[k]) == (first, iou[first])
         else:
             assert (found.index[k], found.score[k]) == (-1, 0.0)
         most = [i for i, layer in enumerate(stack) if layer.any() and (pixels & layer).sum() >= 0.5 * layer.sum()]
         assert inside.index[inside.prompt_index == k].tolist() == most
+
+
+def _filled(layer: Dense) -> Dense:
+    """Fill the bounding box of a mask."""
+    out = np.zeros_like(layer)
+    if layer.any():
+        rows, columns = np.flatnonzero(layer.any(axis=1)), np.flatnonzero(layer.any(axis=0))
+        out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return out
 
 
 # ---- nothing to answer, bad input -------------------------------------------------------------------------------

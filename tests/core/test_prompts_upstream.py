@@ -125,21 +125,6 @@ def test_upstream_boxes_equal_upstream(predictor: Any, masks: Masks, corners: li
         assert _prompt(predictor, masks, bboxes=boxes) == set(found.index.tolist())
 
 
-@settings(deadline=None, max_examples=100)
-@given(random_masks(), _corners)
-def test_best_boxes_equal_upstream_on_whole_pixels_but_for_ties(
-    predictor: Any, masks: Masks, corners: list[tuple[float, ...]]
-) -> None:
-    dense = masks.to_dense()
-    for box in np.trunc(_boxes(corners)):
-        found = match(masks, Box(box, min_iou=0.0))
-        if found.index[0] >= 0:
-            pixels = np.zeros((HEIGHT, WIDTH), bool)
-            pixels[tuple(slice(*pair) for pair in np.clip(box, 0, None).astype(int)[[1, 3, 0, 2]].reshape(2, 2))] = True
-            (peer,) = _prompt(predictor, masks, bboxes=box)
-            np.testing.assert_allclose((dense[peer] & pixels).sum() / (dense[peer] | pixels).sum(), found.score[0])
-
-
 def test_where_the_peer_is_defective_the_answer_is_right(predictor: Any) -> None:
     stack = np.zeros((3, HEIGHT, WIDTH), bool)
     stack[0, :4, :4] = stack[1, 8:16, 8:16] = stack[2, 2:6, 12:20] = True

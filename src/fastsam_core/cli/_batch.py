@@ -113,17 +113,18 @@ def plan(
             yield Outcome(source, "failed", error=error)
 
 
-def finish(job: Job, step: Step, texts: TextAnswers | None = None) -> Outcome:
+def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: float = 0.0) -> Outcome:
     """Answer the prompts and write the results of one image; errors become part of the outcome.
 
-    ``texts`` answers texts, if there are any.
+    ``texts`` answers texts, if there are any. Masks below ``conf`` only answer prompts that say where something is.
     """
     if step.error is not None or step.masks is None or step.image is None:
         return Outcome(job.source, "failed", seconds=step.seconds, error=step.error)
     try:
-        masks, unmatched = step.masks, 0
+        everything = masks = step.masks.filter(min_score=conf)
+        unmatched = 0
         if job.prompts:
-            masks, unmatched = job.prompts.answer(step.masks, step.image.rgb8, texts)
+            masks, unmatched = job.prompts.answer(step.masks, step.image.rgb8, texts, text_conf=conf)
         outputs = write_outputs(
             job.out,
             job.name,
@@ -135,7 +136,7 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None) -> Outcome:
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    full = step.masks.at_limit
+    full = everything.at_limit
     return Outcome(job.source, "ok", masks.image_hw, len(masks), unmatched, step.seconds, outputs, full=full)
 
 

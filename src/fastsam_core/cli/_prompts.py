@@ -6,7 +6,7 @@ On the command line and in the file positions are (x, y) in pixels, as image vie
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -134,6 +134,11 @@ class PromptSet:
         """The texts among them."""
         return [prompt for prompt, _ in self.entries if isinstance(prompt, Text)]
 
+    @property
+    def positional(self) -> bool:
+        """Whether any prompt says where something is."""
+        return len(self.texts) < len(self.entries)
+
     def positions_xy(self) -> NDArray[np.float64]:
         """All points, box corners and polygon corners, shape (K, 2)."""
         rows = [np.empty((0, 2))]
@@ -147,17 +152,24 @@ class PromptSet:
         return np.concatenate(rows)
 
     def answer(
-        self, masks: Masks, image_rgb8: NDArray[np.uint8] | None = None, texts: TextAnswers | None = None
+        self,
+        masks: Masks,
+        image_rgb8: NDArray[np.uint8] | None = None,
+        texts: TextAnswers | None = None,
+        *,
+        text_conf: float = 0.0,
     ) -> tuple[Masks, int]:
         """Return the masks that answer, in order, and how many prompts found none.
 
-        Texts need the image and what answers them.
+        Texts need the image and what answers them, and choose among masks of ``text_conf`` or more.
 
         The field ``"prompt_index"`` counts through the whole set: objects by points, then boxes, polygons and texts.
         """
         parts: list[Masks] = []
         first = 0
-        by_text = iter(texts.answer(image_rgb8, masks, self.texts) if texts and image_rgb8 is not None else ())
+        by_text: Iterator[Masks] = iter(())
+        if texts and image_rgb8 is not None:
+            by_text = iter(texts.answer(image_rgb8, masks.filter(min_score=text_conf), self.texts))
         for prompt, asked in self.entries:
             part = next(by_text, None) if isinstance(prompt, Text) else None
             part = select(masks, prompt) if part is None else part
@@ -200,6 +212,11 @@ class PromptFile:
     def prompted(self) -> bool:
         """Whether there is any prompt at all."""
         return bool(self.everywhere or self.by_image)
+
+    @property
+    def positional(self) -> bool:
+        """Whether any prompt says where something is."""
+        return any(prompts.positional for prompts in (self.everywhere, *self.by_image.values()))
 
     @property
     def texts(self) -> list[Text]:

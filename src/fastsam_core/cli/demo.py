@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
@@ -95,9 +96,9 @@ def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
         network = load_model(model, loading, bar)
         texts = _text_answers(bar) if any(scene.texts for scene in SCENES) else None
         bar.say(f"Segmenting {SCENES[0].title}")
-        with closing(iter_segment(paths, network)) as steps:
+        with closing(iter_segment(paths, network, conf=PROMPT_CONF)) as steps:
             for step, scene in zip(steps, SCENES, strict=True):
-                row, card = _show(step, scene, out, texts)
+                row, card = _show(step, scene, out, texts, network.info.conf)
                 rows.append(row)
                 cards.append(card)
                 bar.advance()
@@ -122,8 +123,11 @@ def _text_answers(bar: Bar) -> TextAnswers | None:
         return None
 
 
-def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None) -> tuple[_Row, Card]:
-    """Write the results of one image, answer its prompts, and return its line of the table and its card."""
+def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None, conf: float) -> tuple[_Row, Card]:
+    """Write the results of one image, answer its prompts, and return its line of the table and its card.
+
+    Masks below ``conf`` only answer prompts that say where something is.
+    """
     from fastsam_core.cli._prompts import PromptSet
     from fastsam_core.contact_sheet import Card, Picture
     from fastsam_core.masks import Masks
@@ -134,7 +138,7 @@ def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None) ->
         raise step.error
     if step.masks is None or step.image is None:
         raise RuntimeError("a step without an error has masks and an image")
-    masks, rgb8 = step.masks, step.image.rgb8
+    masks, rgb8 = step.masks.filter(min_score=conf), step.image.rgb8
     height, width = masks.image_hw
     scale = display_scale(masks.image_hw)
     file_name = Path(str(step.source)).name
@@ -152,7 +156,7 @@ def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None) ->
     if scene.texts and texts is not None:
         asked_for["texts"] = PromptSet.typed(text=scene.texts)
     for kind, prompts in asked_for.items():
-        found, unmatched = prompts.answer(masks, rgb8, texts)
+        found, unmatched = prompts.answer(step.masks, rgb8, texts, text_conf=conf)
         asked = sum(count for _, count in prompts.entries)
         picture = draw_answer(rgb8, found, prompts.prompts, scale=scale)
         write_image(out / f"{scene.name}_{kind}.png", picture)

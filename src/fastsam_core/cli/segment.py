@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastsam_core._defaults import MAX_DET
+from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from fastsam_core.cli._batch import Job, Outcome
     from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._prompts import PromptFile
-    from fastsam_core.prompts import Text
 
 __all__ = ["segment"]
 
@@ -91,7 +90,15 @@ def segment(
     precision: PrecisionOption = "fp32",
     trust: TrustOption = False,
     imgsz: ImgszOption = None,
-    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_SEARCH)] = None,
+    conf: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help=f"Lowest score; by default the model's own, {PROMPT_CONF} for prompts that say where something is.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     iou: Annotated[
         float | None,
         typer.Option(
@@ -166,9 +173,7 @@ def segment(
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         planned = plan(sources, prompt_file.of, formats=chosen, out=out, existing=existing)
         encoding = {"name": text_encoder, "device": device, "cache": text_cache}
-        outcomes = _run(
-            list(planned), model, loading, search, reading, texts=prompt_file.texts, encoding=encoding, jsonl=jsonl
-        )
+        outcomes = _run(list(planned), model, loading, search, reading, prompt_file, encoding=encoding, jsonl=jsonl)
         _summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
         if any(outcome.status == "failed" for outcome in outcomes):
             raise typer.Exit(EXIT_FAILED)
@@ -200,8 +205,8 @@ def _run(
     loading: dict[str, Any],
     search: dict[str, Any],
     reading: dict[str, Any],
+    prompts: PromptFile,
     *,
-    texts: list[Text],
     encoding: dict[str, Any],
     jsonl: bool,
 ) -> list[Outcome]:
@@ -223,17 +228,20 @@ def _run(
             from fastsam_core.images import read_image
             from fastsam_core.pipeline import iter_segment
 
-            answers = load_text_answers(**encoding, bar=bar) if texts else None
+            answers = load_text_answers(**encoding, bar=bar) if prompts.texts else None
             if answers is not None:
-                answers.check(texts)
+                answers.check(prompts.texts)
             network = load_model(model, loading, bar)
+            conf = network.settings(**search).conf
+            if prompts.positional and search["conf"] is None:
+                search = {**search, "conf": min(PROMPT_CONF, conf)}
             bar.say("Segmenting")
             reader = partial(read_image, **reading)
             stepping = iter_segment([job.source for _, job in jobs], network, reader=reader, **search)
             with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]
-                    results[place] = outcome = finish(job, step, answers)
+                    results[place] = outcome = finish(job, step, answers, conf=conf)
                     _report(outcome, bar, jsonl=jsonl)
                     bar.advance()
     return [outcome for outcome in results if outcome is not None]

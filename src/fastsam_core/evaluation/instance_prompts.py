@@ -1,6 +1,6 @@
 """Instance segmentation with the boxes of a detector as prompts, as in the paper's experiment with ViTDet.
 
-Zhao et al. 2023, section 4.4: each box of the detector selects the mask of highest IoU; classes and scores are the
+Zhao et al. 2023, section 4.4: each box of the detector selects a mask by its bounding box; classes and scores are the
 detector's. Average precision is COCO's, class by class.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone.operators import types
 
-from fastsam_core._defaults import MAX_DET
+from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 from fiftyone_fastsam._convert import EMBEDDING
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ def add_model(inputs: Any) -> None:
 def add_thresholds(inputs: Any, *, everything: bool) -> None:
     """Ask for what decides which masks are found."""
     own = "empty: the model's own value"
-    inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({own}, 0.4 for FastSAM)")
+    lowest = f"{own}, 0.4 for FastSAM; {PROMPT_CONF} where boxes or keypoints prompt"
+    inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
     inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
     inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
     inputs.int("max_det", label="Most masks of one image", default=MAX_DET)

@@ -11,11 +11,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fastsam_core import FastSAM, Masks, read_image
+from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
 from fastsam_core.cli._prompts import PromptFile, PromptSet
 from fastsam_core.cli._text import TextOptions
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.pipeline import Step
+from fastsam_core.testing import RectangleNetwork
 from fastsam_core.text.demo_scenes import ShapeScene, draw_shapes
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShapeScene:
         for index, path in enumerate(sources):
             yield Step(index, path, Masks.from_dense(drawn.masks), None, read_image(path), 0.1)
 
-    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: None)
+    finds_shapes = FastSAM(RectangleNetwork((), ()), ModelInfo(name="shapes"))
+    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: finds_shapes)
     monkeypatch.setattr("fastsam_core.pipeline.iter_segment", segment)
     monkeypatch.setenv("FASTSAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
@@ -63,6 +66,22 @@ def test_texts_choose_masks(scene: ShapeScene, tmp_path: Path) -> None:
     scores = [entry["attributes"]["prompt_score"] for entry in found]
     assert scores[0] >= scores[1]
     assert scores[2] >= scores[3]
+
+
+def test_texts_leave_out_masks_that_are_too_faint_to_show(
+    scene: ShapeScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.full(len(scene.masks), 0.05)
+    scores[0] = 0.9
+
+    def segment(sources: Sequence[Path], *_: Any, **__: Any) -> Iterator[Step]:
+        yield Step(0, sources[0], Masks.from_dense(scene.masks, scores), None, read_image(sources[0]), 0.1)
+
+    monkeypatch.setattr("fastsam_core.pipeline.iter_segment", segment)
+    y, x = np.argwhere(scene.masks[1] & (scene.masks.sum(axis=0) == 1))[0]
+    options = ("--text", scene.items[0][1], "--text-mode", "all", "--text-threshold", "0", "--points", f"{x},{y}")
+    assert run(tmp_path, *options).exit_code == 0
+    assert [entry["score"] for entry in answers(tmp_path)] == pytest.approx([0.05, 0.9])
 
 
 def test_nothing_fits(scene: ShapeScene, tmp_path: Path) -> None:
