@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["Region", "not_among", "whole_in"]
+__all__ = ["Region", "is_sure", "new_among", "whole_in"]
 
 Region = tuple[int, int, int, int]
 """Rows and columns (y0, y1, x0, x1) of a plane, half-open."""
@@ -34,7 +34,24 @@ def whole_in(masks: Masks, region: Region, plane_hw: tuple[int, int]) -> Masks:
     return masks[whole & (masks.areas_px > 0)].placed((y0, x0), plane_hw)
 
 
-def not_among(found: Masks, known: Masks) -> NDArray[np.bool_]:
+def is_sure(masks: Masks, conf: float) -> NDArray[np.bool_]:
+    """Tell which masks are shown without being asked for, bool (N,): those of this score or more."""
+    return masks.scores >= np.float32(conf)
+
+
+def new_among(found: Masks, known: Masks, conf: float) -> NDArray[np.bool_]:
+    """Tell which of the masks that were found are none of the known ones again, bool (N,).
+
+    What is sure now is new where it was faint before: fainter than `conf`.
+    """
+    sure = is_sure(found, conf)
+    new = np.zeros(len(found), bool)
+    new[sure] = _not_among(found[sure], known[is_sure(known, conf)])
+    new[~sure] = _not_among(found[~sure], known)
+    return new
+
+
+def _not_among(found: Masks, known: Masks) -> NDArray[np.bool_]:
     """Tell which of the masks that were found are none of the known ones again, bool (N,)."""
     boxes, others = known.extents_xyxy, found.extents_xyxy
     if not len(boxes) or not len(others):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from fastsam_core._parts import not_among, whole_in
+from fastsam_core._parts import is_sure, new_among, whole_in
 from fastsam_core._replay_planes import Look, PlaneKey, View
 from fastsam_core.candidates import inside_limits, measure_columns
 from fastsam_core.errors import FastSAMError
@@ -42,16 +42,34 @@ class Found:
         See `measure_columns`.
     whole : int
         How many of the masks, the first ones, came from the whole plane and not from parts of it that were added.
+    conf : float
+        Masks of less score are faint: only prompts for one object choose among them.
     """
 
     masks: Masks
     columns: Mapping[str, NDArray[np.float64]]
     whole: int
+    conf: float = 0.0
 
     @classmethod
-    def of(cls, masks: Masks, values: NDArray[Any] | None = None, whole: int | None = None) -> Found:
+    def of(
+        cls, masks: Masks, values: NDArray[Any] | None = None, whole: int | None = None, *, conf: float = 0.0
+    ) -> Found:
         """Measure masks."""
-        return cls(masks, measure_columns(masks, values), len(masks) if whole is None else whole)
+        return cls(masks, measure_columns(masks, values), len(masks) if whole is None else whole, conf)
+
+    @property
+    def linked(self) -> int:
+        """How many of the masks, the first ones, are linked with those of other planes."""
+        return int(is_sure(self.masks[: self.whole], self.conf).sum())
+
+    def shown(self, limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
+        """Tell which masks a session with these limits shows, bool (N,)."""
+        return inside_limits(self.columns, {"confidence": (self.conf, np.inf), **limits})
+
+    def reached(self, limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
+        """Tell which masks prompts for one object choose among, bool (N,): limits on the confidence do not count."""
+        return inside_limits(self.columns, {name: pair for name, pair in limits.items() if name != "confidence"})
 
 
 @dataclass(slots=True, eq=False)
@@ -67,19 +85,22 @@ class Words:
 
     encoder: TextEncoder
     rgb8: NDArray[np.uint8]
-    _vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _vectors: dict[tuple[int, bytes], NDArray[np.float32]] = field(default_factory=dict)
 
     def pick(self, found: Found, shown: NDArray[np.bool_], cause: Mapping[str, Any]) -> list[int]:
         """Return the shown masks that answer, the best first."""
         from fastsam_core.prompts import Text
         from fastsam_core.text import embed_masks, score_texts
 
-        if id(found) not in self._vectors:
-            self._vectors[id(found)] = embed_masks(self.encoder, self.rgb8, found.masks)
+        places, key = np.flatnonzero(shown), (id(found), shown.tobytes())
+        if not len(places):
+            return []
+        if key not in self._vectors:
+            self._vectors[key] = embed_masks(self.encoder, self.rgb8, found.masks[places])
         queries = [part.strip() for part in cause["text"].split(",") if part.strip()]
-        scores = score_texts(self.encoder, self._vectors[id(found)], Text(queries)).probabilities.max(axis=0)
-        places = np.flatnonzero(shown & inside_limits({"score": scores}, {"score": limits_of(cause["threshold"])}))
-        return [int(i) for i in places[np.argsort(-scores[places], kind="stable")]]
+        scores = score_texts(self.encoder, self._vectors[key], Text(queries)).probabilities.max(axis=0)
+        fits = np.flatnonzero(inside_limits({"score": scores}, {"score": limits_of(cause["threshold"])}))
+        return [int(places[k]) for k in fits[np.argsort(-scores[fits], kind="stable")]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,14 +152,17 @@ def find(
             reading["contrast"] = view.contrast
         return read_image(job[0], **reading)
 
+    search = _Search.of(options, model)
+
     def finish(job: Job, looks: Sequence[tuple[int, Masks, int]], image: Image | None) -> FoundPlane:
         values = _values(job[0], view.options(job[1])) if by_intensity else None
         words = Words(encoder, image.rgb8) if encoder is not None and image is not None else None
-        return FoundPlane(tuple((step, Found.of(masks, values, whole)) for step, masks, whole in looks), words)
+        found = ((step, Found.of(masks, values, whole, conf=search.shown_from)) for step, masks, whole in looks)
+        return FoundPlane(tuple(found), words)
 
     plans: dict[PlaneKey | None, list[Look]] = {key: view.looks(key, steps) for key in view.planes(steps)}
     if all(len(looks) == 1 and not looks[0].tiled and looks[0].region is None for looks in plans.values()):
-        with closing(iter_segment(jobs, model, reader=read, **options)) as found:
+        with closing(iter_segment(jobs, model, reader=read, **search.whole)) as found:
             for step in found:
                 job = cast("Job", step.source)
                 if step.masks is None:
@@ -152,13 +176,31 @@ def find(
     for job in jobs:
         try:
             image = read(job)
-            yield job, finish(job, _look(image, plans[job[1]], view.plane_hw(job[1]), model, options), image), None
+            yield job, finish(job, _look(image, plans[job[1]], view.plane_hw(job[1]), model, search), image), None
         except FastSAMError as error:
             yield job, None, error
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How masks are looked for: in one pass down to faint ones, in tiles only those that are shown."""
+
+    whole: Mapping[str, Any]
+    tiles: Mapping[str, Any]
+    shown_from: float
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any], model: FastSAM) -> Self:
+        """Read what a journal says; older ones know of no faint masks."""
+        tiles = {name: value for name, value in recorded.items() if name != "faint_conf"}
+        if "faint_conf" not in recorded:
+            return cls(tiles, tiles, 0.0)
+        shown_from = float(recorded.get("conf", model.info.conf))
+        return cls({**tiles, "conf": min(recorded["faint_conf"], shown_from)}, tiles, shown_from)
+
+
 def _look(
-    image: Image, looks: Sequence[Look], plane_hw: tuple[int, int] | None, model: FastSAM, options: Mapping[str, Any]
+    image: Image, looks: Sequence[Look], plane_hw: tuple[int, int] | None, model: FastSAM, search: _Search
 ) -> list[tuple[int, Masks, int]]:
     """Segment a plane, or the parts of it if it is as large as the session's, one look after the other."""
     if image.image_hw != plane_hw and any(look.region is not None for look in looks):
@@ -167,13 +209,13 @@ def _look(
     masks, whole = Masks.empty(image.image_hw), 0
     for look in looks:
         if look.region is None:
-            masks = _segment_tiles(image, model, options) if look.tiled else _segment(image, model, options)
+            masks = _segment_tiles(image, model, search.tiles) if look.tiled else _segment(image, model, search.whole)
             whole = len(masks)
         else:
             y0, y1, x0, x1 = look.region
             part = Image(np.ascontiguousarray(image.rgb8[y0:y1, x0:x1]), image.source, image.recipe)
-            added = whole_in(_segment(part, model, options), look.region, image.image_hw)
-            masks = Masks.concatenate([masks, added[not_among(added, masks)]])
+            added = whole_in(_segment(part, model, search.whole), look.region, image.image_hw)
+            masks = Masks.concatenate([masks, added[new_among(added, masks, search.shown_from)]])
         found.append((look.step, masks, whole))
     return found
 

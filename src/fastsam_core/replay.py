@@ -12,11 +12,10 @@ import numpy as np
 from fastsam_core import label_edits
 from fastsam_core._replay_found import Found, FoundPlane, Words, find, limits_of
 from fastsam_core._replay_planes import PlaneKey, View, key_of
-from fastsam_core.candidates import inside_limits
 from fastsam_core.errors import FastSAMError, InvalidParameterError
 from fastsam_core.journal import LABEL_STEPS
 from fastsam_core.prompts import Box, Points, Polygon, match
-from fastsam_core.stacks import StackLinker
+from fastsam_core.stacks import StackLinker, object_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +91,7 @@ def replay(
 
 def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:
     first = next((entry for entry in steps if entry["do"] == "segment"), {})
-    return {name: first[name] for name in ("conf", "max_det") if first.get(name) is not None}
+    return {name: first[name] for name in ("conf", "faint_conf", "max_det") if first.get(name) is not None}
 
 
 def _replay(
@@ -132,7 +131,7 @@ def _finish(
 
 
 def replay_labels(
-    steps: Sequence[_Entry], masks: Masks, values: NDArray[Any] | None = None
+    steps: Sequence[_Entry], masks: Masks, values: NDArray[Any] | None = None, *, conf: float = 0.0
 ) -> tuple[NDArray[np.int32], int]:
     """Pick among the masks of one plane as a journal says, and paint what was picked.
 
@@ -144,6 +143,8 @@ def replay_labels(
         Everything found in the image.
     values : ndarray of shape (H, W), optional
         The image's own values; without them limits on the mean intensity let everything pass.
+    conf : float
+        Masks of less score were not shown; only prompts for one object choose among them.
 
     Returns
     -------
@@ -151,7 +152,7 @@ def replay_labels(
     unanswered : int
         Picks that found no mask.
     """
-    found = FoundPlane(((-1, Found.of(masks, values)),))
+    found = FoundPlane(((-1, Found.of(masks, values, conf=conf)),))
     return _labels(steps, View(), {key_of(step.get("plane")): found for step in steps} | {None: found})
 
 
@@ -168,11 +169,12 @@ def _labels(
             continue
         key = key_of(entry.get("plane"))
         here = found[key].at(number)
-        shown = inside_limits(here.columns, limits)
+        shown = here.shown(limits)
         if entry.get("scope") == "shown":
             chosen = [int(i) for i in np.flatnonzero(shown)]
         else:
-            answers = [_answer(found[key].words, here, shown, cause) for cause in entry.get("causes", ())]
+            reached = here.reached(limits)
+            answers = [_answer(found[key].words, here, shown, reached, cause) for cause in entry.get("causes", ())]
             chosen = list(dict.fromkeys(i for one in answers for i in one))
             unanswered += sum(not one for one in answers)
         if not chosen:
@@ -189,11 +191,14 @@ def _labels(
     return labels, unanswered
 
 
-def _answer(words: Words | None, found: Found, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:
+def _answer(
+    words: Words | None, found: Found, shown: NDArray[np.bool_], reached: NDArray[np.bool_], cause: _Entry
+) -> list[int]:
     """Return what a cause picks: a text what fits it, if it was recorded with its encoder and that is at hand."""
     if words is not None and cause.get("by") == "text" and cause.get("encoder") == words.encoder.name:
         return words.pick(found, shown, cause)
-    return pick(found.masks, shown, cause)
+    one_object = cause.get("by") in ("points", "box", "region", "scribble") and not cause.get("many")
+    return pick(found.masks, reached if one_object else shown, cause)
 
 
 def _link(
@@ -205,7 +210,7 @@ def _link(
         return {}
     linker = StackLinker()
     looks = {plane: found[plane].at(step) for plane in stack}
-    return {plane: linker.add(one.masks[: one.whole]) for plane, one in looks.items()}
+    return {plane: linker.add(one.masks[: one.linked]) for plane, one in looks.items()}
 
 
 def _plan_objects(
@@ -220,14 +225,16 @@ def _plan_objects(
     first_id: int,
 ) -> list[tuple[PlaneKey | None, label_edits.Edit]]:
     """Plan to write the linked objects of these masks in all planes of their stack."""
-    objects = dict.fromkeys(int(links[key][i]) for i in chosen if i < len(links[key]))
+    objects = dict.fromkeys(object_of(links[key], i) for i in chosen)
     label_of = {name: first_id + k for k, name in enumerate(objects)}
     edits = []
     for plane in links:
-        shown = inside_limits(found[plane].columns, limits)
+        shown = found[plane].shown(limits)
         here = [i for i, name in enumerate(links[plane]) if int(name) in label_of and (shown[i] or plane == key)]
+        if plane == key:
+            here += [i for i in chosen if i >= len(links[plane])]
         if here:
-            ids = [label_of[int(links[plane][i])] for i in here]
+            ids = [label_of[object_of(links[plane], i)] for i in here]
             before = labels[view.label_index(plane)]
             overlap = entry.get("overlap", "keep")
             edits.append((plane, label_edits.plan_commit(before, found[plane].masks[here], ids, overlap)))
@@ -247,13 +254,13 @@ def _plan(entry: _Entry, labels: NDArray[np.int32], masks: Masks, first: int) ->
         return label_edits.Edit(nothing, nothing, nothing)
 
 
-def pick(masks: Masks, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:
-    """Return the masks that a recorded prompt picks among those that are shown.
+def pick(masks: Masks, allowed: NDArray[np.bool_], cause: _Entry) -> list[int]:
+    """Return the masks that a recorded prompt picks among some.
 
     Parameters
     ----------
     masks : Masks
-    shown : bool ndarray of shape (N,)
+    allowed : bool ndarray of shape (N,)
     cause : mapping
         ``by`` is "points", "box", "region", "scribble", "hand", "text" or "similar".
 
@@ -262,7 +269,7 @@ def pick(masks: Masks, shown: NDArray[np.bool_], cause: _Entry) -> list[int]:
     InvalidParameterError
         An unknown kind of prompt.
     """
-    places = np.flatnonzero(shown)
+    places = np.flatnonzero(allowed)
     pool = masks[places]
     kind, many = cause.get("by"), bool(cause.get("many"))
     prompt: Points | Box | Polygon

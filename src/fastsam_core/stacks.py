@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["StackLinker"]
+__all__ = ["StackLinker", "object_of"]
+
+
+def object_of(links: NDArray[np.int64], index: int) -> int:
+    """Return the object of a mask of a plane; masks behind the linked ones are objects of their own, below 0."""
+    return int(links[index]) if index < len(links) else -1 - index
 
 
 @dataclass(slots=True)

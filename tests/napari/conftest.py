@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import FastSAMError
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
@@ -21,18 +22,27 @@ if TYPE_CHECKING:
 
 Make = Callable[..., Any]
 
+FAINT = 0.05
+"""Confidence of dim objects."""
 
-def find_blobs(rgb8: NDArray[np.uint8]) -> Masks:
-    """Find bright objects: what the stand-in does instead of a network."""
+
+def find_blobs(rgb8: NDArray[np.uint8], conf: float) -> Masks:
+    """Find bright objects, and with little confidence dim ones: what the stand-in does instead of a network."""
     from skimage.measure import label
 
-    masks = Masks.from_label_map(label(rgb8.mean(axis=2) > 100))
-    scores = np.linspace(0.95, 0.35, len(masks)).astype(np.float32)
-    return Masks(masks.image_hw, masks.boxes_xyxy, scores, masks.runs, masks.offsets)
+    gray = rgb8.mean(axis=2)
+    bright = Masks.from_label_map(label(gray > 100))
+    scores = np.linspace(0.95, 0.35, len(bright)).astype(np.float32)
+    bright = Masks(bright.image_hw, bright.boxes_xyxy, scores, bright.runs, bright.offsets)
+    dim = label((gray > 40) & (gray <= 100))
+    faint = Masks.from_label_map(dim, np.full(dim.max(), FAINT, np.float32))
+    return Masks.concatenate([bright, faint]).filter(min_score=conf)
 
 
 class BlobModel:
     """Counts its images; waits for `gate` before each if there is one."""
+
+    info = ModelInfo(name="blobs", conf=0.2)
 
     def __init__(self) -> None:
         self.seen: list[NDArray[np.uint8]] = []
@@ -51,7 +61,8 @@ class BlobModel:
                 yield Step(index, source, None, error, None, 0.0)
                 continue
             self.seen.append(image.rgb8)
-            yield Step(index, source, find_blobs(image.rgb8), None, image, 0.0)
+            conf = self.info.conf if options.get("conf") is None else options["conf"]
+            yield Step(index, source, find_blobs(image.rgb8, conf), None, image, 0.0)
 
     def settings(self, **options: Any) -> None:
         """Accept all settings."""

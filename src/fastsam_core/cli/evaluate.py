@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.cli._options import DebugOption, read_list
 from fastsam_core.cli._searching import Searching, takes_model
 from fastsam_core.errors import InvalidParameterError
@@ -191,6 +192,36 @@ def instances(
         for _ in tracked(steps, len(chosen), "Segmenting"):
             pass
         report = described(scorer.report(), network, settings, data=shown(annotations), boxes=boxes.name)
+        present(report, json=json, markdown=markdown, plots=None)
+
+
+@app.command()
+@takes_model(conf=PROMPT_CONF)
+def prompts(
+    data: DataArgument,
+    searching: Searching,
+    limit: LimitOption = None,
+    only: OnlyOption = None,
+    json: JsonOption = None,
+    markdown: MarkdownOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Points, boxes and outlines as prompts: the masks that they select, against the annotated objects."""
+    from fastsam_core.cli._console import guarded
+
+    with guarded(debug=debug):
+        from fastsam_core.cli._reports import choose, described, present, shown, tracked
+        from fastsam_core.evaluation.prompt_answers import PromptScorer
+        from fastsam_core.evaluation.truth import iter_predictions, open_truth
+
+        truths = open_truth(data)
+        chosen = choose(truths, limit, only)
+        network, settings = searching.load()
+        scorer = PromptScorer(network.info.conf)
+        steps = iter_predictions(truths, network, chosen, **searching.search)
+        for _, masks, truth in tracked(steps, len(chosen), "Segmenting"):
+            scorer.add(masks, truth)
+        report = described(scorer.report(), network, settings, shown_conf=network.info.conf, data=shown(data))
         present(report, json=json, markdown=markdown, plots=None)
 
 

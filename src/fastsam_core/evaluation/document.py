@@ -19,6 +19,7 @@ _TITLES: Final[Mapping[str, str]] = {
     "edges": "Zero-shot edge detection",
     "proposals": "Object proposals",
     "instances": "Instance segmentation with a detector's boxes",
+    "prompts": "Points, boxes and outlines as prompts",
     "text": "Text prompts",
     "microscopy": "Microscopy",
     "compare": "Two models or settings",

@@ -13,6 +13,7 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core import label_edits
+from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.errors import ImageContentError, OutputError
 from fastsam_core.journal import Journal, JournalFile, read_journal
 from fastsam_core.masks import Masks
@@ -190,6 +191,7 @@ class JournalController:
             contrast=task.source.contrast,
             model=task.model,
             conf=task.conf,
+            faint_conf=PROMPT_CONF,
             max_det=task.max_det,
         )
 

@@ -11,6 +11,7 @@ from psygnal import Signal
 from fastsam_core import label_edits as edits
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.label_edits import Edit, Overlap
+from fastsam_core.stacks import object_of
 from napari_fastsam._convert import Plane, layer_shape, placed_like, same_pixels
 from napari_fastsam._notify import notices, warn
 from napari_fastsam.controllers.canvas import add_quietly, contains
@@ -247,16 +248,17 @@ class LabelController:
             candidates = session.pool.get(plane)
             if candidates is None:
                 continue
-            keep = session.filters.keep(candidates.columns)
+            keep = session.filters.keep(candidates.columns, candidates.conf)
             chosen = [i for i in range(len(links)) if int(links[i]) in label_of and (keep[i] or plane == order.plane)]
+            if plane == order.plane:
+                chosen += [i for i in order.indices if i >= len(links)]
             if chosen:
-                ids = tuple(label_of[int(links[i])] for i in chosen)
+                ids = tuple(label_of[object_of(links, i)] for i in chosen)
                 parts.append(Part(plane, candidates, tuple(chosen), ids))
         return tuple(parts)
 
     def _objects(self, order: Order) -> list[int]:
-        links = self.session.links[order.plane]
-        return [int(links[i]) for i in order.indices if i < len(links)]
+        return [object_of(self.session.links[order.plane], i) for i in order.indices]
 
     def _plan(self, order: Order) -> None:
         task, writer = self._task(order), self._current()
@@ -317,8 +319,7 @@ class LabelController:
         return count
 
     def _links(self, part: Part) -> list[int]:
-        links = self.session.links[part.plane]
-        return [int(links[i]) for i in part.indices]
+        return [object_of(self.session.links[part.plane], i) for i in part.indices]
 
     # ---- edits --------------------------------------------------------------------------------------------------
 

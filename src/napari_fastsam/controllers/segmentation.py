@@ -48,7 +48,7 @@ class SegmentationController:
     progress = Signal(str, int, int)
     """What is done, how many planes (or tiles) are ready, of how many."""
     finished = Signal(int)
-    """Number of candidates found in all."""
+    """Number of candidates found in all, without faint ones."""
     started = Signal(object)
     """The Task."""
     begun = Signal()
@@ -176,7 +176,7 @@ class SegmentationController:
         how: How = "add" if add else "replace"
         if task.tiled and done.plane in self._found:
             how = "grow" if done.partial else "join"
-        self._found[done.plane] = len(done.candidates)
+        self._found[done.plane] = int(done.candidates.sure.sum())
         self._waiting = (task, done) if how == "grow" else None
         if how != "grow":
             self.session.put(task.image_id, done.plane, done.candidates, how=how, links=done.links)

@@ -54,7 +54,7 @@ class Session:
     candidates_changed = Signal()
     """The plane has other candidates."""
     shown_changed = Signal()
-    """The filters let other candidates pass."""
+    """Other candidates are shown: the filters let others pass, or fainter ones are picked."""
     selection_changed = Signal()
     """Others are picked by prompts or by hand, or were committed."""
     options_changed = Signal()
@@ -78,7 +78,7 @@ class Session:
         self._pools: dict[Hashable, CandidatePool] = {}
         self._links: dict[Hashable, dict[Plane, NDArray[np.int64]]] = {}
         self._committed: dict[tuple[Hashable, Plane], dict[int, int]] = {}
-        self._shown = _NOTHING
+        self._passing = self._shown = _NOTHING
         dims = viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
             event.connect(self.update_plane)
@@ -220,11 +220,20 @@ class Session:
 
     def _filter(self) -> None:
         candidates = self.candidates
-        self._shown = _NOTHING if candidates is None else self.filters.keep(candidates.columns)
+        self._passing = _NOTHING if candidates is None else self.filters.keep(candidates.columns, candidates.conf)
+        self._shown = self._passing
+
+    def _show_picks(self) -> None:
+        """Show what is picked even if it is fainter than what is shown otherwise."""
+        shown = self._passing.copy()
+        shown[[pick.candidate for pick in self.picks]] = True
+        if not np.array_equal(shown, self._shown):
+            self._shown = shown
+            self.shown_changed.emit()
 
     @property
     def shown(self) -> NDArray[np.bool_]:
-        """Which candidates of the plane pass the filters, bool (N,)."""
+        """Which candidates of the plane pass the filters or are picked, bool (N,)."""
         return self._shown
 
     # ---- picked and committed -----------------------------------------------------------------------------------
@@ -249,13 +258,17 @@ class Session:
 
     def resolve_prompts(self) -> None:
         """Answer the prompts anew: a look-up."""
-        candidates = self.candidates
-        picks = () if candidates is None else resolve(candidates.masks, self._shown, self.prompts, self.options)
-        if self.ranking is not None and len(self.ranking.scores) == len(self._shown):
+        candidates, passing = self.candidates, self._passing
+        picks: tuple[Pick, ...] = ()
+        if candidates is not None:
+            reached = self.filters.reach(candidates.columns)
+            picks = resolve(candidates.masks, passing, self.prompts, self.options, reached)
+        if self.ranking is not None and len(self.ranking.scores) == len(passing):
             ranking, known = self.ranking, {pick.candidate for pick in picks}
-            found = (int(i) for i in ranking.picked(self._shown))
+            found = (int(i) for i in ranking.picked(passing))
             picks = (*picks, *(Pick(i, ranking.cause, float(ranking.scores[i])) for i in found if i not in known))
         self.picks = picks
+        self._show_picks()
         self.selection_changed.emit()
 
     @property

@@ -16,6 +16,8 @@ from napari_fastsam.models.words import INSTALL, Look, Ranking, Ticked, Vectors,
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from numpy.typing import NDArray
+
     from fastsam_core.text import EmbeddingStore, TextEncoder
     from napari_fastsam._convert import Plane
     from napari_fastsam.controllers.session import Session
@@ -109,7 +111,7 @@ class WordsController:
             if vectors is None and not begin:
                 return
             self._question = question
-            if vectors is None:
+            if vectors is None or (begin and (self._wanted() & ~vectors.looked_at).any()):
                 self._start()
             else:
                 self._answer(vectors)
@@ -123,6 +125,14 @@ class WordsController:
         current = found is not None and found.candidates is session.candidates and found.encoder is self.encoder
         return found if current and self._encoder_name == session.settings.text_model else None
 
+    def _wanted(self) -> NDArray[np.bool_]:
+        """Tell which candidates of the plane can be asked for, bool (N,): those that are sure, shown or picked."""
+        session = self.session
+        if session.candidates is None:
+            return np.zeros(0, bool)
+        wanted: NDArray[np.bool_] = session.candidates.sure | session.shown
+        return wanted
+
     def _answer(self, vectors: Vectors) -> None:
         """Score all candidates: a matrix product."""
         from fastsam_core.prompts import Text
@@ -131,7 +141,7 @@ class WordsController:
         question = self._question
         try:
             if isinstance(question, list):
-                scores, low = similarities(vectors.rows, question), SIMILAR_THRESHOLD
+                scores, low = similarities(vectors.rows, vectors.places_of(question)), SIMILAR_THRESHOLD
                 cause: dict[str, object] = {"by": "similar", "examples": len(question)}
                 message = ""
             else:
@@ -141,9 +151,9 @@ class WordsController:
         except FastSAMError as error:
             self._refuse(error)
             return
-        ranking = Ranking(scores, low, np.inf, cause)
+        ranking = Ranking(vectors.spread(scores), low, np.inf, cause)
         count = len(ranking.picked(self.session.shown))
-        found = f"{count} of {len(scores)} candidates answer." if count else "Nothing here answers; lower the limit?"
+        found = f"{count} of {len(vectors.rows)} candidates answer." if count else "Nothing here answers; lower the limit?"
         self.said.emit(f"{found} {message}".strip())
         self.session.set_ranking(ranking)
         self.ranked.emit(ranking)
@@ -191,6 +201,7 @@ class WordsController:
             source=session.source(),
             plane=session.plane,
             candidates=session.candidates,
+            wanted=self._wanted(),
             encoder=self.encoder if name == self._encoder_name else None,
             name=name,
             device=session.settings.device,

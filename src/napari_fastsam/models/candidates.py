@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fastsam_core._parts import not_among
+from fastsam_core._parts import is_sure, new_among
 from fastsam_core.candidates import measure_columns
 from fastsam_core.masks import Masks
 from napari_fastsam.models._kernels import outline_pixels
@@ -86,6 +86,8 @@ class Candidates:
         ``confidence`` (0 to 1), ``area_px``, ``solidity`` (0 to 1), ``intensity`` (mean of the image's own values),
         ``y``, ``x`` (centre of the box, pixels).
     outlines : Outlines
+    conf : float
+        Candidates of less confidence are faint: prompts choose among them, too, but they are not shown unasked.
     lineage : object
         The same for candidates that were :meth:`extended` and what became of them.
     """
@@ -93,10 +95,18 @@ class Candidates:
     masks: Masks
     columns: Mapping[str, NDArray[np.float64]]
     outlines: Outlines
+    conf: float = 0.0
     lineage: object = field(default_factory=object)
 
     @classmethod
-    def measure(cls, masks: Masks, values: NDArray[Any] | None = None, offset_yx: tuple[int, int] = (0, 0)) -> Self:
+    def measure(
+        cls,
+        masks: Masks,
+        values: NDArray[Any] | None = None,
+        offset_yx: tuple[int, int] = (0, 0),
+        *,
+        conf: float = 0.0,
+    ) -> Self:
         """Measure masks.
 
         Parameters
@@ -107,21 +117,28 @@ class Candidates:
             The image's own values, of the whole plane or a part of it; ``intensity`` is NaN without them.
         offset_yx : tuple of int
             Where `values` begins in the plane.
+        conf : float
+            See the attribute.
         """
         columns = measure_columns(masks, values, offset_yx)
-        return cls(masks, MappingProxyType(columns), Outlines.of(masks))
+        return cls(masks, MappingProxyType(columns), Outlines.of(masks), conf)
+
+    @property
+    def sure(self) -> NDArray[np.bool_]:
+        """Which of the candidates are not faint, bool (N,)."""
+        return is_sure(self.masks, self.conf)
 
     def extended(self, found: Candidates) -> Candidates:
         """Return these candidates and, behind them, those of `found` that are none of them again.
 
         The places of these candidates stay the same.
         """
-        new = not_among(found.masks, self.masks)
+        new = new_among(found.masks, self.masks, self.conf)
         added = found.masks[new]
         outlines = found.outlines if new.all() else Outlines.of(added)
         columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}
         masks = Masks.concatenate([self.masks, added])
-        return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines), self.lineage)
+        return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines), self.conf, self.lineage)
 
     def begins_with(self, old: Candidates) -> bool:
         """Tell whether all of `old` are among these, at the same places."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastsam_core.candidates import inside_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["FILTERED", "Filters"]
@@ -36,6 +37,10 @@ class Filters:
         """Return the same filters without limits on one column."""
         return Filters({name: pair for name, pair in self.limits.items() if name != column})
 
-    def keep(self, columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
-        """Tell which rows pass, as bool array of length N."""
-        return inside_limits(columns, self.limits)
+    def keep(self, columns: Mapping[str, NDArray[np.float64]], conf: float = 0.0) -> NDArray[np.bool_]:
+        """Tell which rows pass, as bool array of length N; without limits on the confidence those from `conf` on."""
+        return inside_limits(columns, {"confidence": (conf, np.inf), **self.limits})
+
+    def reach(self, columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
+        """Tell which rows prompts may choose, as bool array of length N: those that pass, whatever their confidence."""
+        return inside_limits(columns, self.without("confidence").limits)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core._parts import whole_in
 from napari_fastsam._preload import preload_torch
 from napari_fastsam._window_first import pass_over_old_objects, window_first
@@ -57,7 +58,7 @@ class Task:
     model, device : str
         What to load.
     conf : float or None
-        None takes the model's own.
+        Masks of less are faint: only prompts choose among them. None takes the model's own.
     max_det : int
         For each plane, or each tile.
     stack_axis : int or None
@@ -202,7 +203,9 @@ def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:
         return read[plane].image
 
     linker = StackLinker()
-    steps = iter_segment(task.planes, model, prefetch=1, reader=reader, conf=task.conf, max_det=task.max_det)
+    conf = model.info.conf if task.conf is None else task.conf
+    lowest = min(PROMPT_CONF, conf)
+    steps = iter_segment(task.planes, model, prefetch=1, reader=reader, conf=lowest, max_det=task.max_det)
     with closing(steps):
         for step in steps:
             plane = task.planes[step.index]
@@ -212,8 +215,9 @@ def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:
                 continue
             masks = whole_in(step.masks, values.region, values.plane_hw)
             y0, _, x0, _ = values.region
-            candidates = Candidates.measure(masks, values.values, (y0, x0))
-            yield Done(plane, candidates, linker.add(masks) if task.stack_axis is not None else None)
+            candidates = Candidates.measure(masks, values.values, (y0, x0), conf=conf)
+            links = linker.add(masks[: candidates.sure.sum()]) if task.stack_axis is not None else None
+            yield Done(plane, candidates, links)
 
 
 class _Tiles:
@@ -240,7 +244,10 @@ class _Tiles:
 
 
 def _tiled(task: Task, model: FastSAM) -> Generator[Done, None, None]:
-    """Segment planes in tiles; what each tile adds is a step, and the last step of a plane has joined its tiles."""
+    """Segment planes in tiles; what each tile adds is a step, and the last step of a plane has joined its tiles.
+
+    Faint masks are left out: they would join with others at the borders of tiles.
+    """
     from fastsam_core.stacks import StackLinker
     from fastsam_core.tiling import segment_tiles
 

@@ -96,32 +96,49 @@ class Pick:
     score: float
 
 
-def resolve(masks: Masks, shown: NDArray[np.bool_], prompts: PromptSet, options: PickOptions) -> tuple[Pick, ...]:
-    """Answer all prompts among the candidates that are shown; a candidate that answers twice is there once.
+def resolve(
+    masks: Masks,
+    shown: NDArray[np.bool_],
+    prompts: PromptSet,
+    options: PickOptions,
+    reached: NDArray[np.bool_] | None = None,
+) -> tuple[Pick, ...]:
+    """Answer all prompts; a candidate that answers twice is there once.
 
     Parameters
     ----------
     masks : Masks
         N candidates.
     shown : bool ndarray of shape (N,)
-        Those that passed the filters.
+        Those that passed the filters: what everything inside an outline is taken from.
     prompts : PromptSet
     options : PickOptions
+    reached : bool ndarray of shape (N,), optional
+        Those that prompts for one object choose among, fainter ones, too; without it the ones that are shown.
 
     Returns
     -------
     tuple of Pick
         Points first (by group), then rectangles, regions, scribbles, in their order.
     """
-    if not len(prompts) or not shown.any():
+    if not len(prompts):
         return ()
-    places = np.flatnonzero(shown)
-    pool = masks if len(places) == len(masks) else masks[places]
-    found = [*_from_points(pool, prompts, options), *_from_shapes(pool, prompts, options)]
+    reached = shown if reached is None else reached
+    within = shown if options.everything_inside else reached
+    kinds = (
+        (len(prompts.points_yx), reached, _from_points),
+        (len(prompts.boxes_xyxy) + len(prompts.regions_yx), within, _from_shapes),
+        (len(prompts.scribbles_yx), reached, _from_scribbles),
+    )
     unique: dict[int, Pick] = {}
-    for index, score, cause in found:
-        candidate = int(places[index])
-        unique.setdefault(candidate, Pick(candidate, cause, score))
+    for count, allowed, answer in kinds:
+        places = np.flatnonzero(allowed)
+        if not count or not len(places):
+            continue
+        pool = masks if len(places) == len(masks) else masks[places]
+        for index, score, cause in answer(pool, prompts, options):
+            candidate = int(places[index])
+            unique.setdefault(candidate, Pick(candidate, cause, score))
     return tuple(unique.values())
 
 
@@ -158,22 +175,28 @@ def _from_points(masks: Masks, prompts: PromptSet, options: PickOptions) -> _Fou
 def _from_shapes(masks: Masks, prompts: PromptSet, options: PickOptions) -> _Found:
     found: _Found = []
     many = options.everything_inside
-
-    def add(index: NDArray[np.int64], score: Float, cause: dict[str, object]) -> None:
-        found.extend((int(i), float(s), cause) for i, s in zip(index, score, strict=True) if i >= 0)
-
     if len(prompts.boxes_xyxy):
         matches = match(masks, Box(prompts.boxes_xyxy, many=many))
         for k, box in enumerate(prompts.boxes_xyxy):
             here = matches.prompt_index == k
             cause = {"by": "box", "box_xyxy": box.round(2).tolist(), "many": many}
-            add(matches.index[here], matches.score[here], cause)
+            found += _with_cause(matches.index[here], matches.score[here], cause)
     for vertices in prompts.regions_yx:
         region = Polygon(vertices, "region", criterion="inside" if many else None, many=many)
         matches = match(masks, region)
         cause = {"by": "region", "vertices_yx": vertices.round(2).tolist(), "many": many}
-        add(matches.index, matches.score, cause)
+        found += _with_cause(matches.index, matches.score, cause)
+    return found
+
+
+def _from_scribbles(masks: Masks, prompts: PromptSet, options: PickOptions) -> _Found:
+    found: _Found = []
     for vertices in prompts.scribbles_yx:
         matches = match(masks, Polygon(vertices, "scribble", width_px=_MIN_SCRIBBLE_PX))
-        add(matches.index, matches.score, {"by": "scribble", "vertices_yx": vertices.round(2).tolist()})
+        cause: dict[str, object] = {"by": "scribble", "vertices_yx": vertices.round(2).tolist()}
+        found += _with_cause(matches.index, matches.score, cause)
     return found
+
+
+def _with_cause(index: NDArray[np.int64], score: Float, cause: dict[str, object]) -> _Found:
+    return [(int(i), float(s), cause) for i, s in zip(index, score, strict=True) if i >= 0]

@@ -1,4 +1,4 @@
-"""Words and likeness: vectors of all candidates of a plane, made in the worker thread, and how well each answers."""
+"""Words and likeness: vectors of candidates of a plane, made in the worker thread, and how well each answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from napari_fastsam.models.inference import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What the worker is to do: look at every candidate of a plane once.
+    """What the worker is to do: look at candidates of a plane once.
 
     Attributes
     ----------
@@ -74,6 +74,8 @@ class Look:
     source : PlaneSource
     plane : Plane
     candidates : Candidates
+    wanted : bool ndarray of shape (N,)
+        Which of them to look at.
     encoder : TextEncoder or None
         The one in use; None to load `name`.
     name : str
@@ -88,6 +90,7 @@ class Look:
     source: PlaneSource
     plane: Plane
     candidates: Candidates
+    wanted: NDArray[np.bool_]
     encoder: TextEncoder | None
     name: str
     device: str
@@ -105,15 +108,36 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
-    """The encoder and its vectors of all candidates, float32 (N, D)."""
+    """What an encoder saw of candidates.
+
+    Attributes
+    ----------
+    encoder : TextEncoder
+    candidates : Candidates
+    looked_at : bool ndarray of shape (N,)
+        Which of them.
+    rows : float32 ndarray of shape (M, D)
+        Of those, in their order.
+    """
 
     encoder: TextEncoder
     candidates: Candidates
+    looked_at: NDArray[np.bool_]
     rows: NDArray[np.float32]
+
+    def places_of(self, indices: Sequence[int]) -> list[int]:
+        """Return the rows of candidates that were looked at."""
+        return [int(self.looked_at[:index].sum()) for index in indices if self.looked_at[index]]
+
+    def spread(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores (M,) of the rows as those of all candidates (N,): the others have minus infinity."""
+        spread = np.full(len(self.looked_at), -np.inf)
+        spread[self.looked_at] = scores
+        return spread
 
 
 def look_at_all(look: Look, store: EmbeddingStore) -> Iterator[Ticked | Vectors | Failed]:
-    """Encode all candidates of a plane; each step is a tick of progress and a place to stop, the last the result."""
+    """Encode candidates of a plane; each step is a tick of progress and a place to stop, the last the result."""
     try:
         yield from _look_at_all(look, store)
     except Exception as error:  # noqa: BLE001 (see `napari_fastsam.models.inference.steps_of`)
@@ -135,7 +159,8 @@ def _look_at_all(look: Look, store: EmbeddingStore) -> Iterator[Ticked | Vectors
     from fastsam_core.prompts import Text
     from fastsam_core.text import TextEncoder, iter_embed_masks
 
-    total = len(look.candidates)
+    masks = look.candidates.masks[look.wanted]
+    total = len(masks)
     encoder = look.encoder
     if encoder is None:
         _keep_triton_out()
@@ -144,10 +169,10 @@ def _look_at_all(look: Look, store: EmbeddingStore) -> Iterator[Ticked | Vectors
         encoder.check(Text(look.queries))
     yield Ticked(0, total)
     image = look.source.read(look.plane).image
-    with closing(iter_embed_masks(encoder, image.rgb8, look.candidates.masks, store=store)) as steps:
+    with closing(iter_embed_masks(encoder, image.rgb8, masks, store=store)) as steps:
         while not look.stop.is_set():
             try:
                 yield Ticked(*next(steps))
             except StopIteration as end:
-                yield Vectors(encoder, look.candidates, end.value)
+                yield Vectors(encoder, look.candidates, look.wanted, end.value)
                 return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FilterPanel"]
 
 _TITLES = {
-    "confidence": ("Confidence", "How sure the network is, 0 to 1", False, 2),
+    "confidence": ("Confidence", "How sure the network is, 0 to 1; prompts choose among fainter ones, too", False, 2),
     "area_px": ("Area", "Area of a candidate; the scale is logarithmic", True, 1),
     "solidity": (
         "Solidity",
@@ -71,7 +71,7 @@ class FilterPanel(QWidget):
 
     def _limit(self, column: str, low: float, high: float) -> None:
         filters = self.session.filters
-        if np.isinf(low) and np.isinf(high):
+        if np.isinf(low) and np.isinf(high) and column != "confidence":  # all of them is more than at first there
             self.session.set_filters(filters.without(column))
         else:
             self.session.set_filters(filters.with_limits(column, low, high))
@@ -83,6 +83,8 @@ class FilterPanel(QWidget):
             slider.set_limits(-np.inf, np.inf)
             slider.blockSignals(False)
         self.session.set_filters(Filters())
+        candidates = self.session.candidates
+        self._begin_at(0.0 if candidates is None else candidates.conf)
 
     def refresh(self) -> None:
         """Show the histograms of the plane's candidates."""
@@ -90,10 +92,21 @@ class FilterPanel(QWidget):
         if candidates is not None and len(candidates):
             pixel, unit = self.session.pixel_area()
             for column, slider in self.sliders.items():
-                slider.set_values(candidates.columns[column], pixel if column == "area_px" else 1.0)
+                values = candidates.columns[column]
+                known = values if column == "confidence" or not candidates.sure.any() else values[candidates.sure]
+                slider.set_values(known, pixel if column == "area_px" else 1.0)
+            self._begin_at(candidates.conf)
             self.sliders["area_px"].set_title(f"Area ({unit})")
             self.sliders["intensity"].setVisible(bool(np.isfinite(candidates.columns["intensity"]).any()))
         self._show_count()
+
+    def _begin_at(self, conf: float) -> None:
+        """Let the slider of the confidence stand where candidates are shown from, as long as nobody has moved it."""
+        slider = self.sliders["confidence"]
+        if "confidence" not in self.session.filters.limits:
+            slider.blockSignals(True)
+            slider.set_limits(conf, np.inf)
+            slider.blockSignals(False)
 
     def _show_count(self) -> None:
         candidates = self.session.candidates
@@ -102,8 +115,13 @@ class FilterPanel(QWidget):
         elif not len(candidates):
             self.count.setText("Nothing was found on this plane")
         else:
-            more = ". There may be more: the preferences limit their number" if candidates.masks.at_limit else ""
-            self.count.setText(f"<b>{int(self.session.shown.sum())}</b> of {len(candidates)} candidates shown{more}")
+            sure = candidates.masks[candidates.sure]
+            faint = len(candidates) - len(sure)
+            shown = self.session.shown
+            fainter = f", {int((shown & ~candidates.sure).sum())} of {faint} fainter ones" if faint else ""
+            more = ". There may be more: the preferences limit their number" if sure.at_limit else ""
+            known = int((shown & candidates.sure).sum())
+            self.count.setText(f"<b>{known}</b> of {len(sure)} candidates shown{fainter}{more}")
 
     # ---- files --------------------------------------------------------------------------------------------------
 
@@ -121,7 +139,7 @@ class FilterPanel(QWidget):
             )
             if path:
                 named = Path(path) if Path(path).suffix in (".npz", ".json") else Path(f"{path}.npz")
-                candidates.masks.with_metadata(image=image.name).save(named)
+                candidates.masks.with_metadata(image=image.name, shown_from=candidates.conf).save(named)
 
     def load(self, path: str = "") -> None:
         """Read candidates of the plane from a file."""
@@ -143,4 +161,7 @@ class FilterPanel(QWidget):
                     actual=f"{masks.image_hw[0]} × {masks.image_hw[1]} px",
                     remedy="choose the image they were made from",
                 )
-            session.put(session.image.unique_id, session.plane, Candidates.measure(masks, values.values))
+            stored = masks.metadata.get("shown_from")
+            conf = float(stored) if isinstance(stored, float | int) else 0.0
+            candidates = Candidates.measure(masks, values.values, conf=conf)
+            session.put(session.image.unique_id, session.plane, candidates)
