@@ -9,17 +9,17 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
+from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
-from fiftyone_fastsam import EnrichOptions, enrich, iter_enrich, masks_from_detections
+from fastsam_core.model import FastSAM
+from fiftyone_fastsam import EnrichOptions, FastSAMModel, enrich, iter_enrich, masks_from_detections
 from fiftyone_fastsam._answers import answer, prompts_digest, prompts_in, semantic_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.fiftyone.conftest import FakeNetwork
-
-    from fastsam_core.model import FastSAM
 
 NAN = math.nan
 BOXES = EnrichOptions(box_prompt_field="gt")
@@ -137,6 +137,32 @@ def test_ground_truth_boxes_get_their_masks(
         assert sample.masks.detections == []
     assert "masks.detections.age" in dataset.get_field_schema(flat=True)
     assert third.masks is not None
+
+
+def test_prompts_choose_among_masks_too_faint_to_be_shown(
+    dataset: Any, network: FakeNetwork, known_masks: Masks
+) -> None:
+    """A model that shows nothing, as it asks for more confidence than any mask has."""
+    model = FastSAM(network, ModelInfo(name="fake", imgsz=128, conf=0.999, iou=0.9))
+    height, width = known_masks.image_hw
+    x0, y0, x1, y1 = known_masks.extents_xyxy[2].tolist()
+    y, x = np.argwhere(known_masks.to_dense()[2])[0]
+    box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+    for sample in dataset:
+        sample["gt"] = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=box)])
+        click = [(x + 0.5) / width, (y + 0.5) / height]
+        sample["clicks"] = fo.Keypoints(keypoints=[fo.Keypoint(label="k", points=[click])])
+        sample.save()
+    assert enrich(dataset, "everything", model=model).masks == 0
+    steps = list(iter_enrich(dataset, "boxed", model=model, box_prompt_field="gt", max_det=len(known_masks)))
+    assert [(step.masks, step.at_limit) for step in steps] == [(1, False)] * 3
+    assert enrich(dataset, "clicked", model=model, point_prompt_field="clicks").masks == 3
+    assert enrich(dataset, "sure", model=model, box_prompt_field="gt", conf=0.999).masks == 0
+    dataset.apply_model(FastSAMModel(model), "applied", num_workers=0, progress=False, box_prompt_field="gt")
+    for sample in dataset:
+        [boxed], [applied] = sample.boxed.detections, sample.applied.detections
+        np.testing.assert_array_equal(boxed.mask, known_masks.crop(2))
+        np.testing.assert_array_equal(applied.mask, boxed.mask)
 
 
 def test_edited_prompts_are_answered_anew(dataset: Any, model: FastSAM) -> None:

@@ -153,7 +153,8 @@ class WordsController:
             return
         ranking = Ranking(vectors.spread(scores), low, np.inf, cause)
         count = len(ranking.picked(self.session.shown))
-        found = f"{count} of {len(vectors.rows)} candidates answer." if count else "Nothing here answers; lower the limit?"
+        asked = len(vectors.rows)
+        found = f"{count} of {asked} candidates answer." if count else "Nothing here answers; lower the limit?"
         self.said.emit(f"{found} {message}".strip())
         self.session.set_ranking(ranking)
         self.ranked.emit(ranking)
