@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _common import arguments, contrast_with_surroundings, segment
 
-from fastsam_core import Box, Masks, Points, select
+from fastsam_core import PROMPT_CONF, Box, Masks, Points, select
 from fastsam_core.outputs import write_image
 from fastsam_core.overlay import draw_overlay
 
@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=5, help="defects to look for without prompts")
     parser.add_argument("--largest", type=float, default=0.1, help="largest share of the image a defect takes")
     chosen = parser.parse_args()
+    if (chosen.point or chosen.box) and chosen.conf is None:
+        chosen.conf = PROMPT_CONF
     image, masks = segment(chosen)
     if chosen.point or chosen.box:
         parts = []

@@ -122,7 +122,7 @@ class Points:
         and no negative (with negatives only: all masks without one), as ``ultralytics`` answers points; as there,
         points outside the image are moved to its border.
     level : {"auto", "part", "object", "group"}
-        Choice within nested candidates. ``"auto"``: the highest score for its size, that is over the square root of
+        Choice within nested candidates. ``"auto"``: the highest score for its size, that is over the cube root of
         the area. ``"object"``: the highest score, where masks over half the image count only if nothing smaller is
         there. ``"part"``: the smallest, ``"group"``: the largest of those with at least a fifth of the highest score,
         after near-duplicates (IoU > 0.9) are reduced to their surest.

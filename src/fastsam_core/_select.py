@@ -121,7 +121,7 @@ def _surest(candidates: Indices, areas: Indices, scores: Scores, level: int, ima
     for i in candidates:
         rank = np.float64(scores[i])
         if level == _AUTO:
-            rank /= np.sqrt(max(areas[i], 1))
+            rank /= np.cbrt(max(areas[i], 1))
         elif areas[i] > _SCENE_SHARE * image_px:
             continue
         if rank > best_rank or (rank == best_rank and areas[i] < areas[best]):

@@ -261,7 +261,7 @@ def _match_polygons(masks: Masks, prompt: Polygon) -> _Answers:
     else:
         value = shared / np.maximum(region_px, 1)
         best = value.max(axis=1, keepdims=True, initial=0.0)
-        rank = np.where(value >= _NEARLY_AS_MUCH * best, masks.scores / np.sqrt(np.maximum(areas, 1)), -1.0)
+        rank = np.where(value >= _NEARLY_AS_MUCH * best, masks.scores / np.cbrt(np.maximum(areas, 1)), -1.0)
     passed = (value >= prompt.threshold) & (shared > 0)
     if prompt.many:
         polygon, index = np.nonzero(passed)

@@ -1,4 +1,4 @@
-"""The measured tables of the model card, made from what ``validate`` and ``calibrate`` wrote.
+"""The measured tables of the model card, made from what ``validate``, ``validate_prompts`` and ``calibrate`` wrote.
 
 ``python -m fastsam_core.training.card`` rewrites ``docs/model-card.md`` between its markers.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import OutputError
+from fastsam_core.evaluation.prompt_answers import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,8 +59,10 @@ _COLUMNS: Final = (
 )
 
 
-def read_tables(files: Iterable[Path]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read the rows of validation tables and the reports of calibrations; of equal ones the last counts.
+def read_tables(
+    files: Iterable[Path],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """Read the rows of validation tables, the reports of calibrations and prompts; of equal ones the last counts.
 
     Returns
     -------
@@ -67,20 +70,28 @@ def read_tables(files: Iterable[Path]) -> tuple[list[dict[str, Any]], list[dict[
         One for each source, method, setting and number of images.
     calibrations : list of dict
         Reports of ``calibrate``.
+    prompts : dict of str to dict
+        What ``validate_prompts`` measured on each source.
     """
     rows: dict[tuple[str, str, str, int], dict[str, Any]] = {}
-    calibrations = []
+    calibrations: list[dict[str, Any]] = []
+    prompts: dict[str, dict[str, float]] = {}
     for path in sorted(files):
         content = json.loads(path.read_text())
         if isinstance(content, dict):
-            calibrations.append(content)
+            prompts |= content.get("prompts", {})
+            calibrations += [content] if "tested" in content else []
             continue
         for row in content:
             rows[row["source"], _method(row), row["sizes"], row["images"]] = row
-    return list(rows.values()), calibrations
+    return list(rows.values()), calibrations, prompts
 
 
-def measured_tables(rows: Sequence[Mapping[str, Any]], calibrations: Sequence[Mapping[str, Any]]) -> str:
+def measured_tables(
+    rows: Sequence[Mapping[str, Any]],
+    calibrations: Sequence[Mapping[str, Any]],
+    prompts: Mapping[str, Mapping[str, float]],
+) -> str:
     """Return the tables as Markdown."""
     lines: list[str] = []
     for title, wanted in (("Microscopy", _MICROSCOPY), ("Photographs", None), ("BSDS500, evaluation only", _BSDS)):
@@ -88,6 +99,7 @@ def measured_tables(rows: Sequence[Mapping[str, Any]], calibrations: Sequence[Ma
         if chosen:
             lines += [f"### {title}", "", *_table(chosen), ""]
     lines += _gains(rows)
+    lines += _prompts(prompts)
     for report in calibrations:
         lines += _calibration(report)
     return "\n".join(lines).rstrip() + "\n"
@@ -154,6 +166,34 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*head, *lines, ""]
 
 
+def _prompts(prompts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Say what prompts find among all masks and, in brackets, among those that everything mode shows."""
+    if not prompts:
+        return []
+    lines = [
+        "### Prompts",
+        "",
+        "Mean IoU of the answer with the object, among all masks and, in brackets, among those that everything mode",
+        "shows ([what is simulated](evaluation.md)). The last row is the mean of the sources.",
+        "",
+        "| Source | Images (objects) | " + " | ".join((*KINDS, "best mask there")) + " |",
+        "|---" * (3 + len(KINDS)) + "|",
+    ]
+    names = [kind.replace(" ", "_") for kind in (*KINDS, "best")]
+    order = {name: place for place, name in enumerate(_WHAT)}
+    means = {
+        f"{name}_{among}_miou": sum(row[f"{name}_{among}_miou"] for row in prompts.values()) / len(prompts)
+        for name in names
+        for among in ("all", "shown")
+    }
+    entries = [(source, prompts[source]) for source in sorted(prompts, key=lambda name: order.get(name, 99))]
+    for source, row in (*entries, ("mean", means)):
+        size = f"{row['images']:.0f} ({row['objects']:.0f})" if "images" in row else ""
+        cells = [f"{row[f'{name}_all_miou']:.2f} ({row[f'{name}_shown_miou']:.2f})" for name in names]
+        lines.append(f"| {source} | {size} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def _calibration(report: Mapping[str, Any]) -> list[str]:
     tested = report["tested"]
     lines = [
@@ -198,8 +238,8 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=Path("docs/training"), help="folder of JSON files")
     parser.add_argument("--card", type=Path, default=Path("docs/model-card.md"))
     arguments = parser.parse_args()
-    rows, calibrations = read_tables(arguments.tables.glob("*.json"))
-    rewrite(arguments.card, measured_tables(rows, calibrations))
+    rows, calibrations, prompts = read_tables(arguments.tables.glob("*.json"))
+    rewrite(arguments.card, measured_tables(rows, calibrations, prompts))
     LOGGER.info("%s: %d rows, %d calibrations", arguments.card, len(rows), len(calibrations))
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+KINDS = ("point", "points", "box", "loose_box", "outline", "best")
+
+
 def row(source: str, method: str, ap50: float, images: int, **more: Any) -> dict[str, object]:
     scores = Scores(ap50=ap50, ar100=ap50 / 2, images=images, instances=9, **more)
     return Row(source, method, "640", 0.5, False, 0.1, scores).to_json()
@@ -32,6 +35,12 @@ def tables(tmp_path: Path) -> Path:
     tested = {f"{kind}_{name}": 0.123 for kind in kinds for name in ("score", "quality")}
     report = {"fitted": {"images": 3, "masks": 40}, "tested": {"images": 4, "masks": 50, **tested}}
     (tmp_path / "calibration.json").write_text(json.dumps(report))
+    names = [f"{kind}_{among}_miou" for kind in KINDS for among in ("all", "shown")]
+    prompts = {
+        source: {"images": 2, "objects": 7, **dict.fromkeys(names, 0.5)} for source in ("dsb2018", "rock_grains")
+    }
+    prompts["dsb2018"] |= {"loose_box_all_miou": 0.75, "loose_box_shown_miou": 0.25}
+    (tmp_path / "prompts.json").write_text(json.dumps({"prompts": prompts}))
     return tmp_path
 
 
@@ -44,6 +53,8 @@ def test_tables_hold_what_the_files_say(tables: Path) -> None:
     assert "| – | – | 0.25 |" in text
     assert "| quality | 0.12 | 0.12 |" in text
     assert "on 4 others (50 masks)" in text
+    assert "| dsb2018 | 2 (7) |" + " 0.50 (0.50) |" * 3 + " 0.75 (0.25) |" + " 0.50 (0.50) |" * 2 in text
+    assert "| mean |  |" + " 0.50 (0.50) |" * 3 + " 0.62 (0.38) |" in text
 
 
 def test_only_the_marked_part_changes(tables: Path) -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import AnnotationError
 from fastsam_core.masks import Masks
+from fastsam_core.model import FastSAM
+from fastsam_core.testing import RectangleNetwork
 from fastsam_core.training import validate
 from fastsam_core.training.baselines import BASELINES, felzenszwalb_masks, watershed_masks
 from fastsam_core.training.scenes import generate_scene
@@ -22,6 +24,7 @@ from fastsam_core.training.scoring import Case, Scores, best_f1, evaluate, evalu
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import build_network
 from fastsam_core.training.validate import Row, Setting, bsds_cases, cases_of, model_of, recommend, segmenter
+from fastsam_core.training.validate_prompts import measure_prompts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +49,19 @@ def test_best_f1_by_hand() -> None:
     hits, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.7], np.float32)
     assert best_f1(hits, scores, 2) == pytest.approx((0.8, 0.7))
     assert best_f1(hits[:0], scores[:0], 2) == (0.0, 0.0)
+
+
+def test_prompts_find_faint_masks_of_validation_images() -> None:
+    """The part of the two nested objects is found with less confidence than is shown."""
+    network = RectangleNetwork(((10, 10, 30, 30), (14, 14, 20, 20)), (0.9, 0.05))
+    model = FastSAM(network, ModelInfo(name="rectangles", imgsz=96, conf=0.4))
+    layers = np.pad(labelled().layers, ((0, 0), (0, 4), (0, 16)))
+    image = LabelledImage(np.full((64, 96, 3), 40, np.uint8), layers, np.zeros((64, 96), np.uint8))
+    found = measure_prompts(model, cases_of([image]))
+    assert (found["images"], found["objects"]) == (1, 2)
+    assert found["box_all_miou"] == found["best_all_miou"] == 1
+    assert found["box_shown_miou"] == pytest.approx(0.5)
+    assert found["best_shown_miou"] == pytest.approx((1 + 36 / 400) / 2)
 
 
 def test_perfect_masks_score_one_and_nested_ones_count() -> None:
