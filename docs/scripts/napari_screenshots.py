@@ -118,7 +118,8 @@ def make_pictures() -> None:
     take(viewer, "coins")
 
     widget.hover.set_enabled(True)
-    hover_over(widget, int(np.argsort(widget.session.candidates.columns["y"])[-3]))
+    lowest_first = np.argsort(-widget.session.candidates.columns["y"])
+    hover_over(widget, int(lowest_first[widget.session.shown[lowest_first]][2]))
     widget.guide.hide()
     scroll_to(widget, widget.pick_panel)
     take(viewer, "hover")

@@ -146,7 +146,8 @@ def add_model(inputs: Any) -> None:
 def add_thresholds(inputs: Any, *, everything: bool) -> None:
     """Ask for what decides which masks are found."""
     own = "empty: the model's own value"
-    lowest = f"{own}, 0.4 for FastSAM; {PROMPT_CONF} where boxes or keypoints prompt"
+    prompted = "" if everything else f"; {PROMPT_CONF} where boxes or keypoints prompt"
+    lowest = f"{own}, 0.4 for FastSAM{prompted}"
     inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
     inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
     inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
