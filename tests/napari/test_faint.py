@@ -47,7 +47,7 @@ def test_a_point_picks_what_is_too_faint_to_be_shown(
     assert "3</b> of 3 candidates shown, 0 of 1 fainter" in widget.filter_panel.count.text()
     assert widget.table.table.rowCount() == 3
     assert outlines.data[60, 69] == 0
-    assert widget.hover.look(np.array(DIM_YX)) == -1
+    assert widget.hover.look(np.array(DIM_YX), faint=False) == -1
     widget.pick_panel.add_points()
     points = widget.prompts.points
     points.add([DIM_YX])
@@ -121,6 +121,7 @@ def test_the_lowest_confidence_of_the_preferences_is_where_showing_begins(
     )
     widget = started(viewer, make_widget, qtbot)
     assert widget.session.shown.tolist() == [True, True, False, False]
+    assert widget.hover.look(np.array(DIM_YX)) == -1
 
 
 @pytest.mark.usefixtures("blob_model")

@@ -41,6 +41,42 @@ def nested_widget(viewer: Any, make_widget: Make) -> Any:
     return widget
 
 
+@pytest.mark.usefixtures("no_throttle")
+def test_the_hover_tool_finds_faint_candidates_where_none_is_shown(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    places = [(20, 20, 9), (20, 20, 4), (20, 60, 9), (60, 20, 9), (60, 60, 9)]
+    stack = [discs(80, 90, place) > 0 for place in places]
+    session = widget.session
+    masks = Masks.from_dense(stack, [0.9, 0.1, 0.1, 0.8, 0.04])
+    session.put(session.image.unique_id, session.plane, Candidates.measure(masks, conf=0.2))
+    widget.hover.set_enabled(True)
+    mouse = Mouse(viewer, viewer.layers["Image"])
+    mouse.move(20, 20)
+    assert widget.hover.index == 0, "a faint part does not come in between"
+    assert "level" not in viewer.status
+    mouse.move(60, 60)
+    assert widget.hover.index == -1, "all too faint"
+    mouse.move(20, 60)
+    assert widget.hover.index == 2
+    mouse.drag([(20, 60)], "Shift")
+    assert session.selected == [2]
+    assert session.shown.tolist() == [True, False, True, True, False]
+    assert viewer.layers["FastSAM candidates"].data[20, 51] == 2
+    mouse.drag([(20, 60)], "Shift")
+    assert session.selected == []
+    assert not session.shown[2]
+    mouse.drag([(20, 20), (20, 60), (60, 20)])
+    labels = viewer.layers["Image labels"]
+    assert [labels.data[y, x] > 0 for y, x in ((20, 20), (20, 60), (60, 20))] == [True, False, True]
+    mouse.drag([(20, 60)])
+    assert labels.data[20, 60] > 0
+    widget.filter_panel.sliders["area_px"].set_limits(300, np.inf)
+    widget.labels.undo()
+    mouse.move(20, 60)
+    assert widget.hover.index == -1, "the other limits hold for faint ones, too"
+
+
 class Mouse:
     """Moves over the canvas in pixels of the image, as napari reports it."""
 

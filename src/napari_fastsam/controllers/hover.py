@@ -22,6 +22,8 @@ __all__ = ["HoverController"]
 
 _MIN_INTERVAL_S = 1 / 30
 _FREE_MODES = {"pan_zoom", "none", ""}
+_FAINTEST_SHARE = 0.25
+"""Of the confidence from which on candidates are shown: fainter ones do not light up."""
 
 
 class HoverController:
@@ -93,14 +95,21 @@ class HoverController:
         point: NDArray[np.float64] = points_yx[0]
         return point
 
-    def look(self, point_yx: NDArray[np.float64]) -> int:
-        """Return the candidate under a pixel at the chosen depth of nesting, -1 for none: a look-up."""
+    def look(self, point_yx: NDArray[np.float64], *, faint: bool = True) -> int:
+        """Return the candidate under a pixel at the chosen depth of nesting, -1 for none: a look-up.
+
+        Where none is shown, it is one that is not all too faint, unless that is unwanted.
+        """
         session = self.session
         candidates = session.candidates
         if candidates is None or not np.isfinite(point_yx).all():
             return -1
-        shown = session.shown
-        nested = tuple(int(i) for i in nesting(candidates.masks, point_yx) if shown[i])
+        here = nesting(candidates.masks, point_yx)
+        chosen = here[session.shown[here]]
+        if faint and not len(chosen):
+            sufficient = candidates.masks.scores[here] >= _FAINTEST_SHARE * candidates.conf
+            chosen = here[session.reached[here] & sufficient]
+        nested = tuple(int(i) for i in chosen)
         if nested != self._nested:
             self._nested = nested
             self._depth = self._object_level(nested)
@@ -149,11 +158,11 @@ class HoverController:
         if not self._is_free(event):
             return
         event.handled = True  # or the camera would pan
-        swept = self._collect({}, event)
+        swept = self._collect({}, event, faint=True)
         yield
         while event.type == "mouse_move":
             event.handled = True
-            swept = self._collect(swept, event)
+            swept = self._collect(swept, event, faint=False)
             yield
         if "Shift" in event.modifiers:
             for index in swept:
@@ -168,10 +177,10 @@ class HoverController:
         active = self.session.viewer.layers.selection.active
         return active is None or str(getattr(active, "mode", "")) in _FREE_MODES
 
-    def _collect(self, swept: dict[int, None], event: Any) -> dict[int, None]:
+    def _collect(self, swept: dict[int, None], event: Any, *, faint: bool) -> dict[int, None]:
         self.point_yx = self.locate(event.position)
         if self.point_yx is None:
             return swept
-        index = self.look(self.point_yx)
+        index = self.look(self.point_yx, faint=faint)
         self._set_index(index)
         return swept if index < 0 or index in self.session.committed else {**swept, index: None}

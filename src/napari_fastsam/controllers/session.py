@@ -78,7 +78,7 @@ class Session:
         self._pools: dict[Hashable, CandidatePool] = {}
         self._links: dict[Hashable, dict[Plane, NDArray[np.int64]]] = {}
         self._committed: dict[tuple[Hashable, Plane], dict[int, int]] = {}
-        self._passing = self._shown = _NOTHING
+        self._passing = self._reached = self._shown = _NOTHING
         dims = viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
             event.connect(self.update_plane)
@@ -221,12 +221,13 @@ class Session:
     def _filter(self) -> None:
         candidates = self.candidates
         self._passing = _NOTHING if candidates is None else self.filters.keep(candidates.columns, candidates.conf)
+        self._reached = _NOTHING if candidates is None else self.filters.reach(candidates.columns)
         self._shown = self._passing
 
     def _show_picks(self) -> None:
         """Show what is picked even if it is fainter than what is shown otherwise."""
         shown = self._passing.copy()
-        shown[[pick.candidate for pick in self.picks]] = True
+        shown[[*(pick.candidate for pick in self.picks), *self._by_hand]] = True
         if not np.array_equal(shown, self._shown):
             self._shown = shown
             self.shown_changed.emit()
@@ -235,6 +236,11 @@ class Session:
     def shown(self) -> NDArray[np.bool_]:
         """Which candidates of the plane pass the filters or are picked, bool (N,)."""
         return self._shown
+
+    @property
+    def reached(self) -> NDArray[np.bool_]:
+        """Which candidates of the plane prompts for one object choose among, bool (N,)."""
+        return self._reached
 
     # ---- picked and committed -----------------------------------------------------------------------------------
 
@@ -261,8 +267,7 @@ class Session:
         candidates, passing = self.candidates, self._passing
         picks: tuple[Pick, ...] = ()
         if candidates is not None:
-            reached = self.filters.reach(candidates.columns)
-            picks = resolve(candidates.masks, passing, self.prompts, self.options, reached)
+            picks = resolve(candidates.masks, passing, self.prompts, self.options, self.reached)
         if self.ranking is not None and len(self.ranking.scores) == len(passing):
             ranking, known = self.ranking, {pick.candidate for pick in picks}
             found = (int(i) for i in ranking.picked(passing))
@@ -312,6 +317,7 @@ class Session:
     def toggle_by_hand(self, index: int) -> None:
         """Pick one more candidate, or no longer."""
         self._by_hand ^= {index}
+        self._show_picks()
         self.selection_changed.emit()
 
     @property
