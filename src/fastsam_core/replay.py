@@ -170,13 +170,12 @@ def _labels(
         key = key_of(entry.get("plane"))
         here = found[key].at(number)
         shown = here.shown(limits)
+        reached = here.reached(limits)
+        answers = [_answer(found[key].words, here, shown, reached, cause) for cause in entry.get("causes", ())]
+        chosen = list(dict.fromkeys(i for one in answers for i in one))
+        unanswered += sum(not one for one in answers)
         if entry.get("scope") == "shown":
-            chosen = [int(i) for i in np.flatnonzero(shown)]
-        else:
-            reached = here.reached(limits)
-            answers = [_answer(found[key].words, here, shown, reached, cause) for cause in entry.get("causes", ())]
-            chosen = list(dict.fromkeys(i for one in answers for i in one))
-            unanswered += sum(not one for one in answers)
+            chosen = sorted({*chosen, *np.flatnonzero(shown).tolist()})
         if not chosen:
             continue
         links = _link(view, found, key, number) if entry.get("parts") else {}

@@ -160,6 +160,66 @@ def test_saved_candidates_are_shown_as_before(viewer: Any, make_widget: Make, qt
     assert widget.session.candidates.masks.scores[3] == pytest.approx(FAINT)
 
 
+def test_what_was_found_without_faint_ones_takes_none_on() -> None:
+    known = Candidates.measure(squares((0, 0, 0.1)))
+    closer = Candidates.measure(squares((20, 20, 0.8), (20, 0, 0.1)), conf=0.2)
+    assert known.extended(closer).masks.scores.tolist() == pytest.approx([0.1, 0.8])
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_everything_shown_and_a_faint_pick_are_replayed(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTSAM_JOURNALS")  # beside the image
+    both = np.maximum(scene(), discs(80, 90, (20, 40, 5), value=50))
+    tifffile.imwrite(tmp_path / "image.tif", both)
+    viewer.open(tmp_path / "image.tif")
+    viewer.layers[0].contrast_limits = (0, 200)
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([DIM_YX])
+    widget.filter_panel.sliders["area_px"].set_limits(-np.inf, 400)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["image labels"].data
+    assert [bool(labels[at]) for at in (DIM_YX, (20, 40), (20, 20), (60, 40))] == [True, False, True, False]
+    widget.shut_down()
+    [again] = replayed(tmp_path / "image.tif", tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
+
+
+def replayed(image: Path, out: Path) -> list[Any]:
+    """Run the journal beside an image on that image; return the label images."""
+    arguments = [f"{image}.fastsam.jsonl", str(image), "--out", str(out)]
+    result = CliRunner().invoke(app, ["replay", *arguments])
+    assert result.exit_code == 0, result.output
+    return [tifffile.imread(path) for path in out.glob("*.tif")]
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_filters_that_were_set_before_are_in_the_journal_of_the_next_image(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTSAM_JOURNALS")
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", scene())
+        viewer.open(tmp_path / f"{name}.tif")
+        viewer.layers[name].contrast_limits = (0, 200)
+    widget = make_widget(viewer)
+    widget.segment_panel.image.setCurrentText("a")
+    run(qtbot, widget)
+    widget.filter_panel.sliders["area_px"].set_limits(300, np.inf)
+    widget.segment_panel.image.setCurrentText("b")
+    assert widget.session.image.name == "b"
+    run(qtbot, widget)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["b labels"].data
+    assert labels.max() == 2
+    widget.shut_down()
+    [again] = replayed(tmp_path / "b.tif", tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
+
+
 @pytest.mark.usefixtures("blob_model")
 def test_a_stack_links_what_is_shown_and_a_replay_finds_the_faint_one(
     viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,9 +245,5 @@ def test_a_stack_links_what_is_shown_and_a_replay_finds_the_faint_one(
     assert len({int(plane[20, 20]) for plane in labels}) == 1
     assert labels[0, 20, 20] not in (0, labels[1][DIM_YX])
     widget.shut_down()
-    out = tmp_path / "out"
-    arguments = [str(tmp_path / "stack.tif.fastsam.jsonl"), str(tmp_path / "stack.tif"), "--out", str(out)]
-    result = CliRunner().invoke(app, ["replay", *arguments])
-    assert result.exit_code == 0, result.output
-    [again] = [tifffile.imread(path) for path in out.glob("*.tif")]
+    [again] = replayed(tmp_path / "stack.tif", tmp_path / "out")
     np.testing.assert_array_equal(again, labels)

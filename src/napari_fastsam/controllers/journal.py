@@ -104,6 +104,7 @@ class JournalController:
         self._journal: Journal | None = None
         self._failed = False
         self._last: dict[str, object] = {}
+        self._limits: dict[str, list[float | None]] = {}
         self._prompts: dict[Plane, dict[str, object]] = {}
         session.image_changed.connect(self._on_image)
         session.shown_changed.connect(self._on_filters)
@@ -124,6 +125,7 @@ class JournalController:
 
     def _on_image(self) -> None:
         self._end()
+        self._on_filters()
         image = self.session.image
         found = None
         if image is not None and self.session.settings.journal:
@@ -175,7 +177,7 @@ class JournalController:
                 self._journal.append("close")
             except OutputError as error:
                 warn(describe(error))
-        self._journal, self._failed, self._last, self._prompts = None, False, {}, {}
+        self._journal, self._failed, self._last, self._limits, self._prompts = None, False, {}, {}, {}
 
     def _plane(self, plane: Plane | None) -> dict[str, object] | None:
         return None if plane is None else {"axes_yx": list(plane.axes_yx), "index": list(plane.index)}
@@ -196,10 +198,12 @@ class JournalController:
         )
 
     def _on_filters(self) -> None:
-        self._last["filter"] = {
+        limits = {
             name: [end if np.isfinite(end) else None for end in pair]
             for name, pair in self.session.filters.limits.items()
         }
+        if limits != self._limits:
+            self._limits = self._last["filter"] = limits
 
     def _on_written(self, name: str, masks: Masks, facts: dict[str, object]) -> None:
         if "filter" in self._last:

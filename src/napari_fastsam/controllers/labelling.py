@@ -207,12 +207,13 @@ class LabelController:
                 remedy="click objects with the hover tool, add prompts, or select rows of the table",
             )
         whole = self.whole_objects and plane in session.links
+        caused = indices if scope == "picked" or whole else [index for index in indices if not session.passing[index]]
         return Order(
             image_id=image.unique_id,
             plane=plane,
             candidates=candidates,
             indices=tuple(indices),
-            causes=tuple(session.causes(indices)) if scope == "picked" or whole else (),
+            causes=dict(zip(caused, session.causes(caused), strict=True)),
             known=frozenset(session.committed),
             scope=scope,
             overlap=self.overlap,
@@ -281,7 +282,7 @@ class LabelController:
         places = [k for k, index in enumerate(order.indices) if index not in done]
         if places:
             indices = tuple(order.indices[k] for k in places)
-            causes = tuple(order.causes[k] for k in places) if order.causes else ()
+            causes = {index: cause for index, cause in order.causes.items() if index in indices}
             self._plan(replace(order, indices=indices, causes=causes))
 
     def _void(self, task: CommitTask, writer: LabelWriter | None) -> str:
@@ -312,7 +313,7 @@ class LabelController:
             facts |= {"labels": list(planned.parts[0].edit.labels), "scope": order.scope}
             count = len(marks[0][1])
         if order.causes:
-            facts["causes"] = list(order.causes)
+            facts["causes"] = list(order.causes.values())
         self.written.emit("commit", planned.masks, facts)
         for plane, labels in marks:
             session.mark_committed(plane, labels)

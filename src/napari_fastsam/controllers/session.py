@@ -238,6 +238,11 @@ class Session:
         return self._shown
 
     @property
+    def passing(self) -> NDArray[np.bool_]:
+        """Which candidates of the plane pass the filters, bool (N,)."""
+        return self._passing
+
+    @property
     def reached(self) -> NDArray[np.bool_]:
         """Which candidates of the plane prompts for one object choose among, bool (N,)."""
         return self._reached

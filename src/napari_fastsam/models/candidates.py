@@ -131,9 +131,9 @@ class Candidates:
     def extended(self, found: Candidates) -> Candidates:
         """Return these candidates and, behind them, those of `found` that are none of them again.
 
-        The places of these candidates stay the same.
+        The places of these candidates stay the same. Faint ones come along only where these say what is faint.
         """
-        new = new_among(found.masks, self.masks, self.conf)
+        new = new_among(found.masks, self.masks, self.conf) & (found.sure | (self.conf >= found.conf))
         added = found.masks[new]
         outlines = found.outlines if new.all() else Outlines.of(added)
         columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}

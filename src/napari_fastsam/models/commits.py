@@ -11,7 +11,7 @@ from fastsam_core.label_edits import Edit, Overlap, commit_steps, without_gaps
 from napari_fastsam.models.inference import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -38,8 +38,8 @@ class Order:
         Of the plane.
     indices : tuple of int
         Which of them.
-    causes : tuple of dict
-        What picked each of them, for the journal; empty when everything shown is committed.
+    causes : mapping of int to dict
+        What picked each of them, for the journal; when everything shown is committed, of those that the filters hide.
     known : frozenset of int
         Candidates of the plane that were committed already.
     scope : {"picked", "shown"}
@@ -54,7 +54,7 @@ class Order:
     plane: Plane
     candidates: Candidates
     indices: tuple[int, ...]
-    causes: tuple[dict[str, object], ...]
+    causes: Mapping[int, dict[str, object]]
     known: frozenset[int]
     scope: Scope
     overlap: Overlap

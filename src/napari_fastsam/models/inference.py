@@ -251,6 +251,7 @@ def _tiled(task: Task, model: FastSAM) -> Generator[Done, None, None]:
     from fastsam_core.stacks import StackLinker
     from fastsam_core.tiling import segment_tiles
 
+    conf = model.info.conf if task.conf is None else task.conf
     linker = StackLinker()
     for plane in task.planes:
         tiles = _Tiles(task.source, plane)
@@ -267,8 +268,8 @@ def _tiled(task: Task, model: FastSAM) -> Generator[Done, None, None]:
         for step in steps:
             if step.result is not None:
                 links = linker.add(step.result) if task.stack_axis is not None else None
-                yield Done(plane, Candidates.measure(step.result, tiles.values), links)
+                yield Done(plane, Candidates.measure(step.result, tiles.values, conf=conf), links)
                 break
-            found = Candidates.measure(step.masks, tiles.values)
+            found = Candidates.measure(step.masks, tiles.values, conf=conf)
             so_far = found if so_far is None else so_far.extended(found)
             yield Done(plane, so_far, partial=True)
