@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core._defaults import MAX_DET
+from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 from fastsam_core._sizes import sizes_after_first, well_seen
 from fastsam_core._version import __version__
 from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
+from fastsam_core.confidence import best_conf
 from fastsam_core.cuts import demote_cut, follow_masks
 from fastsam_core.decode import decode
 from fastsam_core.errors import InvalidParameterError
@@ -59,6 +60,8 @@ class Settings:
     rank_by: RankBy = "score"
     adaptive: bool = False
     """Whether a size may be added, chosen by the objects that the first one finds."""
+    own_conf: bool = False
+    """Whether each image gets a threshold of its own, above ``conf``."""
 
     @property
     def roomy(self) -> Settings:
@@ -161,7 +164,7 @@ class FastSAM:
     def settings(
         self,
         *,
-        conf: float | None = None,
+        conf: float | Literal["auto"] | None = None,
         iou: float | None = None,
         max_det: int = MAX_DET,
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
@@ -182,8 +185,10 @@ class FastSAM:
         sizes = tuple(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else (wanted,)
         if not sizes:
             raise InvalidParameterError("No imgsz is given", expected="one size or more")
+        own_conf = isinstance(conf, str) and conf == "auto"
+        lowest = PROMPT_CONF if own_conf else info.conf if conf is None else conf
         return Settings(
-            conf=_number("conf", info.conf if conf is None else conf, 0, 1),
+            conf=_number("conf", lowest, 0, 1),
             iou=_number("iou", info.iou if iou is None else iou, 0, 1),
             max_det=_integer("max_det", max_det, 1),
             imgsz=tuple(dict.fromkeys(_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
@@ -191,13 +196,14 @@ class FastSAM:
             stability=bool(stability),
             rank_by=self._rank_by(rank_by),
             adaptive=adaptive,
+            own_conf=own_conf,
         )
 
     def segment(
         self,
         image: object,
         *,
-        conf: float | None = None,
+        conf: float | Literal["auto"] | None = None,
         iou: float | None = None,
         max_det: int = MAX_DET,
         imgsz: int | Sequence[int] | Literal["auto"] | None = None,
@@ -211,8 +217,9 @@ class FastSAM:
         ----------
         image : path, array, Pillow image, torch tensor or Image
             Anything `fastsam_core.read_image` takes.
-        conf : float, optional
-            Masks need a score above this, in [0, 1]. The model's own value when left out (0.4 for FastSAM). For masks
+        conf : float or "auto", optional
+            Masks need a score above this, in [0, 1]. The model's own value when left out (0.4 for FastSAM). ``"auto"``
+            gives each image its own (`fastsam_core.confidence.best_conf`), high where sure masks stand out. For masks
             that points, boxes or polygons are to choose from take `fastsam_core.PROMPT_CONF`: prompts find more among
             fainter ones, and ``masks.filter(min_score=model.info.conf)`` is everything as without.
         iou : float, optional
@@ -362,11 +369,14 @@ class FastSAM:
             masks = masks.sort("quality")
         if len(masks) > settings.max_det:
             masks = masks[: settings.max_det]
+        conf = best_conf(masks.scores) if settings.own_conf else settings.conf
+        if settings.own_conf:
+            masks = masks.filter(min_score=conf)
         return masks.with_metadata(
             source=image.source,
             model=self.name,
             weights_sha256=self.info.sha256[:16],
-            conf=settings.conf,
+            conf=conf,
             iou=settings.iou,
             max_det=settings.max_det,
             imgsz=list(settings.imgsz),

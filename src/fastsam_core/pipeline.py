@@ -84,7 +84,7 @@ def iter_segment(
     prefetch: int = 2,
     batch_size: int = 1,
     reader: Callable[[object], Image] = read_image,
-    conf: float | None = None,
+    conf: float | Literal["auto"] | None = None,
     iou: float | None = None,
     max_det: int = MAX_DET,
     imgsz: int | Sequence[int] | Literal["auto"] | None = None,

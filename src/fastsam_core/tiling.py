@@ -97,7 +97,10 @@ def segment_tiles(
     ImageReadError, UnsupportedImageError, TooMuchMemoryError
         If a tile cannot be read or segmented.
     """
-    model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
+    if model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz).own_conf:
+        raise InvalidParameterError(
+            "Tiles share one conf", expected="a number", actual="'auto'", remedy="filter the result by its scores"
+        )
     if tile_px < 1 or not 0 <= overlap_px < tile_px:
         raise InvalidParameterError(
             "The size of tiles is out of range",

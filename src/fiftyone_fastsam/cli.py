@@ -26,7 +26,10 @@ fiftyone_app = typer.Typer(
 
 _PROMPTS = "Prompts (everything is segmented without any)"
 _SEARCH = "Search"
-_CONF_HELP = f"Lowest score; by default the model's own, {PROMPT_CONF} where boxes or keypoints prompt."
+_CONF_HELP = (
+    "Lowest score, or one chosen for each image; by default the model's own, and "
+    f"{PROMPT_CONF} where boxes or keypoints prompt."
+)
 _WRITING = "Writing"
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
@@ -73,7 +76,7 @@ def enrich(
     model: Annotated[str, typer.Option("--model", "-m", help="Name or weights file.")] = "builtin",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino, onnxruntime or tensorrt.")] = "auto",
-    conf: Annotated[float | None, typer.Option(help=_CONF_HELP, rich_help_panel=_SEARCH)] = None,
+    conf: Annotated[str | None, typer.Option(metavar="0…1|auto", help=_CONF_HELP, rich_help_panel=_SEARCH)] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap of duplicates.", rich_help_panel=_SEARCH)] = None,
     max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = MAX_DET,
     imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,
@@ -100,6 +103,7 @@ def enrich(
     fastsam enrich photos --label-field masks --worker   # on as many machines as there are
     """
     from fastsam_core.cli._console import EXIT_FAILED, guarded
+    from fastsam_core.cli._options import read_conf
 
     options: dict[str, Any] = {
         "box_prompt_field": boxes,
@@ -115,7 +119,6 @@ def enrich(
         "on_oversize": on_oversize,
         "mask_dir": mask_dir,
         "writer": writer,
-        "conf": conf,
         "iou": iou,
         "max_det": max_det,
         "imgsz": imgsz,
@@ -127,6 +130,7 @@ def enrich(
         from fiftyone_fastsam.enrichment import Enrichment
         from fiftyone_fastsam.options import EnrichOptions
 
+        options["conf"] = read_conf(conf)
         checked = EnrichOptions(**options)
         samples = _samples(dataset, view)
         load = partial(FastSAM.load, model, device=device, runtime=runtime)

@@ -113,7 +113,7 @@ class EnrichOptions:
     embeddings: bool = False
     label: str = "object"
     output: Output = "instances"
-    conf: float | None = None
+    conf: float | Literal["auto"] | None = None
     iou: float | None = None
     max_det: int = MAX_DET
     imgsz: int | Sequence[int] | None = None
@@ -185,7 +185,7 @@ class EnrichOptions:
     def search(self) -> dict[str, Any]:
         """Return the arguments of ``FastSAM.settings``."""
         search = {name: getattr(self, name) for name in _SEARCH}
-        if self.conf is None and self.kind in ("boxes", "points"):
+        if self.conf in (None, "auto") and self.kind in ("boxes", "points"):
             search["conf"] = PROMPT_CONF
         return search
 

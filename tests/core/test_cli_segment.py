@@ -326,6 +326,8 @@ def test_prompts_choose_among_fainter_masks_than_are_shown(folder: Path, monkeyp
     assert counts("--points", "65,20", "--conf", "0.2", "--max-det", "2") == [1, 1]
     assert counts("--boxes", "60,16,72,28", "--conf", "0.2") == [0, 0]
     assert counts("--prompts", "both.json") == [2, 1]
+    assert counts("--conf", "auto") == [2, 2]
+    assert counts("--prompts", "both.json", "--conf", "auto") == [2, 1]
     result = run("photos/b.png", "--boxes", "60,16,72,28", "--max-det", "3", "--overwrite")
     assert "there may be more" not in result.stdout
     assert "there may be more" in run("photos/b.png", "--boxes", "60,16,72,28", "--max-det", "2", "--overwrite").stdout

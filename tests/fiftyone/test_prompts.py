@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -83,7 +84,7 @@ def test_keypoints_pick_masks_and_negatives_avoid_them(two_squares: Masks) -> No
         {"_id": 6, "label": "only negative", "points": [near], "sam_labels": [0]},
         {"_id": 7, "label": "empty", "points": []},
     ]
-    found = answer(both, prompts, POINTS)
+    found = answer(both, prompts, replace(POINTS, level="part"))
     areas = [None if i.mask is None else int(i.mask.sum()) for i in found]
     assert areas == [64, 192, 128, None, None, None, None]
     assert [i.attributes["matched"] for i in found] == [True] * 3 + [False] * 4
@@ -158,6 +159,8 @@ def test_prompts_choose_among_masks_too_faint_to_be_shown(
     assert [(step.masks, step.at_limit) for step in steps] == [(1, False)] * 3
     assert enrich(dataset, "clicked", model=model, point_prompt_field="clicks").masks == 3
     assert enrich(dataset, "sure", model=model, box_prompt_field="gt", conf=0.999).masks == 0
+    assert enrich(dataset, "auto", model=model, box_prompt_field="gt", conf="auto").masks == 3
+    assert 0 < enrich(dataset, "likely", model=model, conf="auto").masks <= 3 * len(known_masks)
     dataset.apply_model(FastSAMModel(model), "applied", num_workers=0, progress=False, box_prompt_field="gt")
     for sample in dataset:
         [boxed], [applied] = sample.boxed.detections, sample.applied.detections

@@ -13,7 +13,7 @@ from napari.utils.notifications import notification_manager
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import FastSAMError
 from fastsam_core.masks import Masks
-from fastsam_core.model import FastSAM
+from fastsam_core.model import FastSAM, Settings
 from fastsam_core.pipeline import Step
 from napari_fastsam.controllers.segmentation import LOADED
 
@@ -64,8 +64,9 @@ class BlobModel:
             conf = self.info.conf if options.get("conf") is None else options["conf"]
             yield Step(index, source, find_blobs(image.rgb8, conf), None, image, 0.0)
 
-    def settings(self, **options: Any) -> None:
-        """Accept all settings."""
+    def settings(self, **options: Any) -> Settings:
+        """Check settings as the real model does."""
+        return FastSAM(None, self.info).settings(**options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -111,6 +111,15 @@ def test_the_slider_shows_faint_ones_and_does_not_hide_them_from_prompts(
 
 
 @pytest.mark.usefixtures("blob_model")
+def test_a_button_shows_what_is_right_most_probably(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    widget.filter_panel.be_sure()
+    assert widget.session.shown.tolist() == [True, True, False, False], "of 0.95, 0.65, 0.35 and 0.05"
+    widget.filter_panel.reset()
+    assert widget.session.shown.tolist() == [True, True, True, False]
+
+
+@pytest.mark.usefixtures("blob_model")
 def test_the_lowest_confidence_of_the_preferences_is_where_showing_begins(
     viewer: Any, make_widget: Make, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

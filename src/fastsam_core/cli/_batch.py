@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastsam_core.cli._console import printable
 from fastsam_core.cli._prompts import PromptSet
+from fastsam_core.confidence import best_conf
 from fastsam_core.errors import FastSAMError, OutputError
 from fastsam_core.outputs import Format, output_paths, unique_names, write_outputs
 
@@ -113,7 +114,7 @@ def plan(
             yield Outcome(source, "failed", error=error)
 
 
-def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: float = 0.0) -> Outcome:
+def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: float | Literal["auto"] = 0.0) -> Outcome:
     """Answer the prompts and write the results of one image; errors become part of the outcome.
 
     ``texts`` answers texts, if there are any. Masks below ``conf`` only answer prompts that say where something is.
@@ -121,6 +122,7 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: floa
     if step.error is not None or step.masks is None or step.image is None:
         return Outcome(job.source, "failed", seconds=step.seconds, error=step.error)
     try:
+        conf = best_conf(step.masks.scores) if conf == "auto" else conf
         everything = masks = step.masks.filter(min_score=conf)
         unmatched = 0
         if job.prompts:

@@ -110,6 +110,20 @@ def read_sizes(text: str | None) -> int | tuple[int, ...] | Literal["auto"] | No
     return _read(text, read, "--imgsz", "'640', '320,640' or 'auto', from 32 on")
 
 
+def read_conf(text: str | None) -> float | Literal["auto"] | None:
+    """Read a number from 0 to 1, or ``auto``."""
+
+    def read(value: str) -> float | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        conf = float(value)
+        if not 0 <= conf <= 1:
+            raise ValueError(value)
+        return conf
+
+    return _read(text, read, "--conf", "a number from 0 to 1, or 'auto'")
+
+
 def read_contrast(text: str | None) -> Any:
     """Read ``low,high``, one such pair for each channel separated by ``;``, or ``percentile``."""
 

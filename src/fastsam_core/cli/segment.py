@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ from fastsam_core.cli._options import (
     RuntimeOption,
     TrustOption,
     read_channels,
+    read_conf,
     read_contrast,
     read_list,
     read_plane,
@@ -91,11 +92,11 @@ def segment(
     trust: TrustOption = False,
     imgsz: ImgszOption = None,
     conf: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            min=0,
-            max=1,
-            help=f"Lowest score; by default the model's own, {PROMPT_CONF} for prompts that say where something is.",
+            metavar="0…1|auto",
+            help="Lowest score, or one chosen for each image; by default the model's own, and "
+            f"{PROMPT_CONF} for prompts that say where something is.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -157,7 +158,7 @@ def segment(
             "contrast": read_contrast(contrast),
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
-        search = {"imgsz": read_sizes(imgsz), "conf": conf, "iou": iou, "max_det": max_det}
+        search = {"imgsz": read_sizes(imgsz), "conf": read_conf(conf), "iou": iou, "max_det": max_det}
         text_options = TextOptions(tuple(negatives or ()), text_mode, text_top, text_threshold)
         prompt_file = _prompt_file(prompts, points, boxes, polygon, text, text_options)
         if prompt_file.texts:
@@ -232,9 +233,9 @@ def _run(
             if answers is not None:
                 answers.check(prompts.texts)
             network = load_model(model, loading, bar)
-            conf = network.settings(**search).conf
-            if prompts.positional and search["conf"] is None:
-                search = {**search, "conf": min(PROMPT_CONF, conf)}
+            conf: float | Literal["auto"] = network.info.conf if search["conf"] is None else search["conf"]
+            if prompts.positional and search["conf"] in (None, "auto"):
+                search = {**search, "conf": min(PROMPT_CONF, network.info.conf)}
             bar.say("Segmenting")
             reader = partial(read_image, **reading)
             stepping = iter_segment([job.source for _, job in jobs], network, reader=reader, **search)

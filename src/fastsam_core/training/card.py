@@ -99,6 +99,7 @@ def measured_tables(
         if chosen:
             lines += [f"### {title}", "", *_table(chosen), ""]
     lines += _gains(rows)
+    lines += _thresholds(rows)
     lines += _prompts(prompts)
     for report in calibrations:
         lines += _calibration(report)
@@ -164,6 +165,26 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ["### Against classical methods, same images", ""]
     head += ["| Source | Images | Figure | Built-in | Classical | Ratio |", "|---|---|---|---|---|---|"]
     return [*head, *lines, ""]
+
+
+def _thresholds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what a threshold chosen for each image is worth, where all that is there was annotated."""
+    order = {name: place for place, name in enumerate(_WHAT)}
+    chosen = [row for row in _largest(rows) if row["method"] not in METHODS and not row["partial"] and "auto_f1" in row]
+    if not chosen:
+        return []
+    lines = [
+        "### A threshold for each image",
+        "",
+        'F1 at IoU 0.5 with `conf="auto"`, and with the one threshold for all images of a source that is best for it.',
+        "",
+        "| Source | Images | F1, auto | F1, best | at |",
+        "|---|---|---|---|---|",
+    ]
+    for row in sorted(chosen, key=lambda row: order.get(row["source"], 99)):
+        figures = " | ".join(_number(row[name]) for name in ("auto_f1", "best_f1", "best_conf"))
+        lines.append(f"| {row['source']} | {row['images']} | {figures} |")
+    return [*lines, ""]
 
 
 def _prompts(prompts: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core import confidence
 from fastsam_core.evaluation.instances import InstanceScorer
 from fastsam_core.masks import Masks
 
@@ -38,6 +39,8 @@ class Scores:
         Mean over instances of the highest IoU of any detection.
     best_f1, best_conf : float
         Highest F1 at IoU 0.5 over all score thresholds, and that threshold; of no meaning for partial sources.
+    auto_f1 : float
+        F1 at IoU 0.5 with a threshold of its own for each image (`fastsam_core.confidence.best_conf`).
     images, instances : int
         How many were measured.
     """
@@ -52,6 +55,7 @@ class Scores:
     best_overlap: float = 0.0
     best_f1: float = 0.0
     best_conf: float = 0.0
+    auto_f1: float = 0.0
     images: int = 0
     instances: int = 0
 
@@ -101,6 +105,7 @@ class Scorer:
     _scorer: InstanceScorer = field(default_factory=lambda: InstanceScorer(limits=_LIMITS), repr=False)
     _hits: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
     _ranks: list[NDArray[np.float32]] = field(default_factory=list, repr=False)
+    _sure: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
     _images: int = 0
 
     def add(self, predicted: Masks, truths: Iterable[Masks]) -> None:
@@ -113,6 +118,7 @@ class Scorer:
             self._scorer.add_overlaps(iou, ranked.scores, ranked.areas_px, truth.areas_px, crowd)
             self._hits.append(greedy_matches(iou, 0.5))
             self._ranks.append(ranked.scores)
+            self._sure.append(ranked.scores >= np.float32(confidence.best_conf(ranked.scores)))
 
     def scores(self) -> Scores:
         """Compute everything."""
@@ -133,9 +139,14 @@ class Scorer:
             best_overlap=self._scorer.mean_best_overlap(),
             best_f1=f1,
             best_conf=conf,
+            auto_f1=self._auto_f1(whole.n_truths),
             images=self._images,
             instances=whole.n_truths,
         )
+
+    def _auto_f1(self, instances: int) -> float:
+        hits, sure = np.concatenate(self._hits), np.concatenate(self._sure)
+        return float(2 * (hits & sure).sum() / max(sure.sum() + instances, 1))
 
     def _f1(self, instances: int) -> tuple[float, float]:
         return best_f1(np.concatenate(self._hits), np.concatenate(self._ranks), instances)

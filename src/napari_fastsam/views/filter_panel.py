@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 
+from fastsam_core.confidence import best_conf
 from fastsam_core.errors import ImageContentError
 from fastsam_core.masks import Masks
 from napari_fastsam._notify import notices
@@ -61,6 +62,7 @@ class FilterPanel(QWidget):
         layout.addWidget(
             row_of(
                 button("All", "Take all limits back", self.reset),
+                button("Auto", "Show the candidates that are right most probably: the best F1 to expect", self.be_sure),
                 button("Save …", "Save the candidates of this plane, to go on later without the network", self.save),
                 button("Load …", "Load candidates saved before", self.load),
                 button("Forget", "Drop all candidates of this image; labels stay", session.forget),
@@ -85,6 +87,12 @@ class FilterPanel(QWidget):
         self.session.set_filters(Filters())
         candidates = self.session.candidates
         self._begin_at(0.0 if candidates is None else candidates.conf)
+
+    def be_sure(self) -> None:
+        """Move the slider of the confidence to where what is shown has the best F1 to expect."""
+        candidates = self.session.candidates
+        if candidates is not None and len(candidates):
+            self.sliders["confidence"].set_limits(best_conf(candidates.masks.scores), np.inf)
 
     def refresh(self) -> None:
         """Show the histograms of the plane's candidates."""

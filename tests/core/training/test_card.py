@@ -20,7 +20,7 @@ KINDS = ("point", "points", "box", "loose_box", "outline", "best")
 
 
 def row(source: str, method: str, ap50: float, images: int, **more: Any) -> dict[str, object]:
-    scores = Scores(ap50=ap50, ar100=ap50 / 2, images=images, instances=9, **more)
+    scores = Scores(ap50=ap50, ar100=ap50 / 2, images=images, instances=9, auto_f1=0.875, best_f1=0.75, **more)
     return Row(source, method, "640", 0.5, False, 0.1, scores).to_json()
 
 
@@ -54,6 +54,7 @@ def test_tables_hold_what_the_files_say(tables: Path) -> None:
     assert "| quality | 0.12 | 0.12 |" in text
     assert "on 4 others (50 masks)" in text
     assert "| dsb2018 | 2 (7) |" + " 0.50 (0.50) |" * 3 + " 0.75 (0.25) |" + " 0.50 (0.50) |" * 2 in text
+    assert "| dsb2018 | 64 | 0.88 | 0.75 | 0.00 |" in text
     assert "| mean |  |" + " 0.50 (0.50) |" * 3 + " 0.62 (0.38) |" in text
 
 

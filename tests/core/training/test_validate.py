@@ -51,6 +51,23 @@ def test_best_f1_by_hand() -> None:
     assert best_f1(hits[:0], scores[:0], 2) == (0.0, 0.0)
 
 
+def test_each_image_has_its_threshold() -> None:
+    """Sure masks in one image and faint ones in the other: one threshold for both cannot be right."""
+    [case] = cases_of([labelled()])
+    [whole, part] = case.truths[0][[0]], case.truths[0][[1]]
+    wrong = Masks.from_dense(np.eye(60, 80, 40, dtype=bool)[None], [0.1])
+    scored = iter([(0.9, [whole, wrong]), (0.1, [part])])
+
+    def segment(image: NDArray[np.uint8]) -> Masks:
+        score, masks = next(scored)
+        found = Masks.concatenate(masks)
+        return Masks.from_dense(found.to_dense(), [score, 0.1][: len(masks)])
+
+    scores = evaluate(segment, [Case(case.image, (whole,)), Case(case.image, (part,))])
+    assert scores.auto_f1 == 1
+    assert scores.best_f1 == pytest.approx(0.8)
+
+
 def test_prompts_find_faint_masks_of_validation_images() -> None:
     """The part of the two nested objects is found with less confidence than is shown."""
     network = RectangleNetwork(((10, 10, 30, 30), (14, 14, 20, 20)), (0.9, 0.05))
@@ -69,6 +86,7 @@ def test_perfect_masks_score_one_and_nested_ones_count() -> None:
     assert truth_of(labelled()).areas_px.tolist() == [400 - 0, 36]
     scores = evaluate(lambda image: case.truths[0], [case])
     assert (scores.ap50, scores.ar10, scores.ar100, scores.best_overlap, scores.best_f1) == pytest.approx((1,) * 5)
+    assert scores.auto_f1 == 1
     assert (scores.images, scores.instances) == (1, 2)
     assert scores.ar100_small == pytest.approx(1.0)
     assert scores.ar100_large is None
