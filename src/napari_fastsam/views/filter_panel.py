@@ -63,9 +63,13 @@ class FilterPanel(QWidget):
             row_of(
                 button("All", "Take all limits back", self.reset),
                 button("Auto", "Show the candidates that are right most probably: the best F1 to expect", self.be_sure),
+                button("Forget", "Drop all candidates of this image; labels stay", session.forget),
+            )
+        )
+        layout.addWidget(
+            row_of(
                 button("Save …", "Save the candidates of this plane, to go on later without the network", self.save),
                 button("Load …", "Load candidates saved before", self.load),
-                button("Forget", "Drop all candidates of this image; labels stay", session.forget),
             )
         )
         session.candidates_changed.connect(self.refresh)
