@@ -226,7 +226,7 @@ def prompts(
 
 
 @app.command()
-@takes_model(conf=0.05)
+@takes_model()
 def text(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder with images/, and annotations.json or masks/.")],
     searching: Searching,
