@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from fastsam_core import FastSAM, Masks
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
+from fastsam_core.confidence import best_conf
 from fastsam_core.testing import RectangleNetwork
 
 if TYPE_CHECKING:
@@ -331,6 +332,19 @@ def test_prompts_choose_among_fainter_masks_than_are_shown(folder: Path, monkeyp
     result = run("photos/b.png", "--boxes", "60,16,72,28", "--max-det", "3", "--overwrite")
     assert "there may be more" not in result.stdout
     assert "there may be more" in run("photos/b.png", "--boxes", "60,16,72,28", "--max-det", "2", "--overwrite").stdout
+
+
+def test_a_threshold_is_chosen_once_for_each_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among those that one choice leaves, a second one would leave fewer."""
+    boxes = tuple((x, y, x + 8, y + 8) for y in range(4, 60, 12) for x in range(4, 76, 12))
+    faint = FastSAM(
+        RectangleNetwork(boxes, tuple(np.linspace(0.5, 0.05, 30).tolist())), ModelInfo(name="faint", imgsz=96)
+    )
+    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: faint)
+    chosen = faint.segment(folder / "photos" / "b.png", conf="auto")
+    assert 0 < len(chosen.filter(min_score=best_conf(chosen.scores))) < len(chosen) < 30
+    [line] = lines(run("photos/b.png", "--conf", "auto", "--format", "coco", "--jsonl"))
+    assert line["masks"] == len(chosen)
 
 
 def test_prompt_file_with_an_entry_for_each_image(folder: Path) -> None:

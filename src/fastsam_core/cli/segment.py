@@ -233,8 +233,9 @@ def _run(
             if answers is not None:
                 answers.check(prompts.texts)
             network = load_model(model, loading, bar)
-            conf: float | Literal["auto"] = network.info.conf if search["conf"] is None else search["conf"]
+            conf: float | Literal["auto"] = 0.0
             if prompts.positional and search["conf"] in (None, "auto"):
+                conf = search["conf"] or network.info.conf
                 search = {**search, "conf": min(PROMPT_CONF, network.info.conf)}
             bar.say("Segmenting")
             reader = partial(read_image, **reading)
