@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsam_core._jit import njit
+from fastsam_core._run_parts import roots_of
 
 if TYPE_CHECKING:
     from fastsam_core._upsampling import KnotAxis
@@ -402,19 +403,17 @@ def _extent_of_parts(
 ) -> npt.NDArray[np.int32]:
     """Extent of all parts above the limit that lie at least half in the inner window; reversed without any."""
     x0, y0, x1, y1 = inner_xyxy
-    runs, parents = _joined_runs(logits, limit)
-    count = parents.size
-    total, inside = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    for i in range(count):
+    runs = _runs_above(logits, limit)
+    roots = roots_of(runs)
+    total, inside = np.zeros(roots.size, dtype=np.int64), np.zeros(roots.size, dtype=np.int64)
+    for i in range(roots.size):
         y, start, stop = runs[i]
-        part = _find_root(parents, i)
-        total[part] += stop - start
+        total[roots[i]] += stop - start
         if y0 <= y < y1:
-            inside[part] += max(min(stop, x1) - max(start, x0), 0)
+            inside[roots[i]] += max(min(stop, x1) - max(start, x0), 0)
     extent = np.array((x1, y1, x0, y0), dtype=np.int32)
-    for i in range(count):
-        part = _find_root(parents, i)
-        if 2 * inside[part] >= total[part]:
+    for i in range(roots.size):
+        if 2 * inside[roots[i]] >= total[roots[i]]:
             y, start, stop = runs[i]
             extent[0], extent[1] = min(extent[0], start), min(extent[1], y)
             extent[2], extent[3] = max(extent[2], stop), max(extent[3], y + 1)
@@ -422,16 +421,12 @@ def _extent_of_parts(
 
 
 @njit
-def _joined_runs(
-    logits: npt.NDArray[np.float32], limit: np.float32
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """List the runs (y, start, stop) above the limit, and join in a forest of parents those that share a side."""
+def _runs_above(logits: npt.NDArray[np.float32], limit: np.float32) -> npt.NDArray[np.int32]:
+    """List the runs (y, start, stop) above the limit, row by row."""
     height, width = logits.shape
-    most = height * ((width + 1) // 2)
-    runs, parents = np.empty((most, 3), dtype=np.int32), np.empty(most, dtype=np.int32)
-    count = above = here = 0
+    runs = np.empty((height * ((width + 1) // 2), 3), dtype=np.int32)
+    count = 0
     for y in range(height):
-        above, here = here, count
         row = logits[y]
         x = 0
         while x < width:
@@ -442,21 +437,5 @@ def _joined_runs(
             while x < width and row[x] > limit:
                 x += 1
             runs[count, 0], runs[count, 1], runs[count, 2] = y, start, x
-            parents[count] = count
-            while above < here and runs[above, 2] <= start:
-                above += 1
-            touching = above
-            while touching < here and runs[touching, 1] < x:
-                parents[_find_root(parents, touching)] = _find_root(parents, count)
-                touching += 1
             count += 1
-    return runs[:count], parents[:count]
-
-
-@njit
-def _find_root(parents: npt.NDArray[np.int32], i: int) -> int:
-    """Return the root of a tree, and shorten the way to it."""
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = int(parents[i])
-    return i
+    return runs[:count]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastsam_core._parts import is_sure, new_among, whole_in
 from fastsam_core._replay_planes import Look, PlaneKey, View
-from fastsam_core.candidates import inside_limits, measure_columns
+from fastsam_core.candidates import inside_limits, measure_columns, reached, shown
 from fastsam_core.errors import FastSAMError
 from fastsam_core.images import Image, read_image, read_values
 from fastsam_core.masks import Masks
@@ -65,11 +65,11 @@ class Found:
 
     def shown(self, limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
         """Tell which masks a session with these limits shows, bool (N,)."""
-        return inside_limits(self.columns, {"confidence": (self.conf, np.inf), **limits})
+        return shown(self.columns, limits, self.conf)
 
     def reached(self, limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
         """Tell which masks prompts for one object choose among, bool (N,): limits on the confidence do not count."""
-        return inside_limits(self.columns, {name: pair for name, pair in limits.items() if name != "confidence"})
+        return reached(self.columns, limits)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fastsam_core._runs import Offsets, Runs
 
-__all__ = ["in_large_parts"]
+__all__ = ["in_large_parts", "roots_of"]
 
 
 @njit
@@ -22,7 +22,7 @@ def in_large_parts(runs: Runs, offsets: Offsets, share: float) -> NDArray[np.boo
     keep = np.ones(runs.shape[0], np.bool_)
     for i in range(offsets.shape[0] - 1):
         first, last = offsets[i], offsets[i + 1]
-        roots = _roots(runs[first:last])
+        roots = roots_of(runs[first:last])
         areas = np.zeros(last - first, np.int64)
         for r in range(last - first):
             areas[roots[r]] += runs[first + r, 2] - runs[first + r, 1]
@@ -34,7 +34,7 @@ def in_large_parts(runs: Runs, offsets: Offsets, share: float) -> NDArray[np.boo
 
 
 @njit
-def _roots(runs: Runs) -> NDArray[np.int64]:
+def roots_of(runs: Runs) -> NDArray[np.int64]:
     """Return for each run of one mask the first run of its part."""
     parents = np.arange(runs.shape[0])
     above = 0

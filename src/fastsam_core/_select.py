@@ -320,15 +320,15 @@ def box_overlaps(runs: Runs, offsets: Offsets, extents: Extents, areas: Indices,
 
 
 @njit
-def best_masks_for_boxes(extents: Extents, scores: Scores, boxes: Indices) -> tuple[Indices, NDArray[np.float64]]:
+def best_masks_for_boxes(
+    extents: Extents, trust: NDArray[np.float64], boxes: Indices
+) -> tuple[Indices, NDArray[np.float64]]:
     """Return, per box, the mask whose bounding box fits it best (-1 if none touches it) and the IoU of the two.
 
-    The IoU is multiplied by the fourth root of the score, so that of masks that fit alike the surer one wins; of equals
-    the earlier.
+    What fits best is the IoU times the trust (N,) in the mask; of equals the earlier.
     """
     index = np.full(boxes.shape[0], -1, np.int64)
     iou = np.zeros(boxes.shape[0], np.float64)
-    trust = np.sqrt(np.sqrt(scores.astype(np.float64)))
     for k in range(boxes.shape[0]):
         box_px = (boxes[k, 2] - boxes[k, 0]) * (boxes[k, 3] - boxes[k, 1])
         best = -1.0

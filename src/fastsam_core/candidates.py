@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["COLUMNS", "inside_limits", "measure_columns"]
+__all__ = ["COLUMNS", "inside_limits", "measure_columns", "reached", "shown"]
 
 COLUMNS = ("confidence", "area_px", "solidity", "intensity", "y", "x")
 """Names of the columns, in order."""
@@ -65,3 +65,15 @@ def inside_limits(
     for name, (low, high) in limits.items():
         passed &= ~((columns[name] < low) | (columns[name] > high))
     return passed
+
+
+def shown(
+    columns: Mapping[str, NDArray[np.float64]], limits: Mapping[str, tuple[float, float]], conf: float
+) -> NDArray[np.bool_]:
+    """Tell which rows are shown: inside all limits, and from `conf` on as long as the confidence has no limits."""
+    return inside_limits(columns, {"confidence": (float(np.float32(conf)), np.inf), **limits})
+
+
+def reached(columns: Mapping[str, NDArray[np.float64]], limits: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
+    """Tell among which rows prompts for one object choose: inside all limits but those on the confidence."""
+    return inside_limits(columns, {name: pair for name, pair in limits.items() if name != "confidence"})

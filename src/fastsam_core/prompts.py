@@ -208,6 +208,12 @@ def _match_union(masks: Masks, prompt: Points) -> _Answers:
     return index, share[group, index] * masks.scores[index], group
 
 
+def _trust(masks: Masks) -> NDArray[np.float64]:
+    """Return what an IoU is multiplied by (N,), so that of masks that fit alike the surer one wins."""
+    trust: NDArray[np.float64] = np.sqrt(np.sqrt(masks.scores.astype(np.float64)))
+    return trust
+
+
 def _rasterise_boxes(masks: Masks, prompt: Box) -> NDArray[np.int64]:
     """Return the pixels of each box as whole half-open boxes inside the image."""
     height, width = masks.image_hw
@@ -224,7 +230,7 @@ def _match_boxes(masks: Masks, prompt: Box) -> _Answers:
         box, index = np.nonzero((inside >= prompt.min_inside) & (shared > 0))
         return index, inside[box, index], box
     if prompt.mode == "best" or not len(masks):
-        index, iou = _select.best_masks_for_boxes(extents, masks.scores, boxes)
+        index, iou = _select.best_masks_for_boxes(extents, _trust(masks), boxes)
         return _one_each(*_above(index, iou, prompt.min_iou if prompt.mode == "best" else 0.0))
     shared = _select.box_overlaps(runs, offsets, extents, areas, boxes)
     box_px = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -255,9 +261,9 @@ def _match_polygons(masks: Masks, prompt: Polygon) -> _Answers:
     region_px, areas = regions.areas_px[:, None], masks.areas_px
     iou = shared / np.maximum(region_px + areas - shared, 1)
     if prompt.criterion == "iou":
-        value, rank = iou, iou * np.sqrt(np.sqrt(masks.scores))
+        value, rank = iou, iou * _trust(masks)
     elif prompt.criterion == "inside":
-        value, rank = shared / np.maximum(areas, 1), iou * np.sqrt(np.sqrt(masks.scores))
+        value, rank = shared / np.maximum(areas, 1), iou * _trust(masks)
     else:
         value = shared / np.maximum(region_px, 1)
         best = value.max(axis=1, keepdims=True, initial=0.0)

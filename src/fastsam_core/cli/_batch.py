@@ -126,7 +126,7 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: floa
         everything = masks = step.masks.filter(min_score=conf)
         unmatched = 0
         if job.prompts:
-            masks, unmatched = job.prompts.answer(step.masks, step.image.rgb8, texts, text_conf=conf)
+            masks, unmatched = job.prompts.answer(step.masks, step.image.rgb8, texts, shown=everything)
         outputs = write_outputs(
             job.out,
             job.name,

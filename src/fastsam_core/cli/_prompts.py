@@ -157,11 +157,11 @@ class PromptSet:
         image_rgb8: NDArray[np.uint8] | None = None,
         texts: TextAnswers | None = None,
         *,
-        text_conf: float = 0.0,
+        shown: Masks | None = None,
     ) -> tuple[Masks, int]:
         """Return the masks that answer, in order, and how many prompts found none.
 
-        Texts need the image and what answers them, and choose among masks of ``text_conf`` or more.
+        Texts need the image and what answers them, and choose among the masks ``shown``, all of them by default.
 
         The field ``"prompt_index"`` counts through the whole set: objects by points, then boxes, polygons and texts.
         """
@@ -169,7 +169,7 @@ class PromptSet:
         first = 0
         by_text: Iterator[Masks] = iter(())
         if texts and image_rgb8 is not None:
-            by_text = iter(texts.answer(image_rgb8, masks.filter(min_score=text_conf), self.texts))
+            by_text = iter(texts.answer(image_rgb8, masks if shown is None else shown, self.texts))
         for prompt, asked in self.entries:
             part = next(by_text, None) if isinstance(prompt, Text) else None
             part = select(masks, prompt) if part is None else part

@@ -156,7 +156,7 @@ def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None, co
     if scene.texts and texts is not None:
         asked_for["texts"] = PromptSet.typed(text=scene.texts)
     for kind, prompts in asked_for.items():
-        found, unmatched = prompts.answer(step.masks, rgb8, texts, text_conf=conf)
+        found, unmatched = prompts.answer(step.masks, rgb8, texts, shown=masks)
         asked = sum(count for _, count in prompts.entries)
         picture = draw_answer(rgb8, found, prompts.prompts, scale=scale)
         write_image(out / f"{scene.name}_{kind}.png", picture)

@@ -163,7 +163,7 @@ def edges(
 
 
 @app.command()
-@takes_model(conf=0.01)
+@takes_model(conf=PROMPT_CONF)
 def instances(
     annotations: Annotated[Path, typer.Option("--annotations", "-a", help="COCO annotation file.")],
     images: Annotated[Path, typer.Option("--images", "-i", help="Their images.")],

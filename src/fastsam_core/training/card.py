@@ -47,6 +47,7 @@ _WHAT: Final = {
     "bsds500_val": "photographs, every annotator",
     "bsds500_test": "photographs, every annotator",
 }
+_ORDER: Final = {name: place for place, name in enumerate(_WHAT)}
 _COLUMNS: Final = (
     ("AP50", "ap50"),
     ("AR@10", "ar10"),
@@ -131,12 +132,11 @@ def _belongs(source: str, wanted: tuple[str, ...] | None) -> bool:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    order = {name: place for place, name in enumerate(_WHAT)}
     lines = [
         "| Source | What | Method | Images (instances) | " + " | ".join(title for title, _ in _COLUMNS) + " |",
         "|---" * (4 + len(_COLUMNS)) + "|",
     ]
-    for row in sorted(rows, key=lambda row: (order.get(row["source"], 99), row["method"] in METHODS)):
+    for row in sorted(rows, key=lambda row: (_ORDER.get(row["source"], 99), row["method"] in METHODS)):
         partial = " (partial)" if row["partial"] else ""
         sizes = row["sizes"] if row["sizes"] == "auto" else f"{row['sizes'].replace(',', ' + ')} px"
         method = _TITLES.get(row["method"], f"built-in, {sizes}")
@@ -169,7 +169,6 @@ def _gains(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _thresholds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what a threshold chosen for each image is worth, where all that is there was annotated."""
-    order = {name: place for place, name in enumerate(_WHAT)}
     chosen = [row for row in _largest(rows) if row["method"] not in METHODS and not row["partial"] and "auto_f1" in row]
     if not chosen:
         return []
@@ -181,7 +180,7 @@ def _thresholds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "| Source | Images | F1, auto | F1, best | at |",
         "|---|---|---|---|---|",
     ]
-    for row in sorted(chosen, key=lambda row: order.get(row["source"], 99)):
+    for row in sorted(chosen, key=lambda row: _ORDER.get(row["source"], 99)):
         figures = " | ".join(_number(row[name]) for name in ("auto_f1", "best_f1", "best_conf"))
         lines.append(f"| {row['source']} | {row['images']} | {figures} |")
     return [*lines, ""]
@@ -201,13 +200,12 @@ def _prompts(prompts: Mapping[str, Mapping[str, float]]) -> list[str]:
         "|---" * (3 + len(KINDS)) + "|",
     ]
     names = [kind.replace(" ", "_") for kind in (*KINDS, "best")]
-    order = {name: place for place, name in enumerate(_WHAT)}
     means = {
         f"{name}_{among}_miou": sum(row[f"{name}_{among}_miou"] for row in prompts.values()) / len(prompts)
         for name in names
         for among in ("all", "shown")
     }
-    entries = [(source, prompts[source]) for source in sorted(prompts, key=lambda name: order.get(name, 99))]
+    entries = [(source, prompts[source]) for source in sorted(prompts, key=lambda name: _ORDER.get(name, 99))]
     for source, row in (*entries, ("mean", means)):
         size = f"{row['images']:.0f} ({row['objects']:.0f})" if "images" in row else ""
         cells = [f"{row[f'{name}_all_miou']:.2f} ({row[f'{name}_shown_miou']:.2f})" for name in names]

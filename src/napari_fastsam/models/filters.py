@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fastsam_core.candidates import inside_limits
+from fastsam_core.candidates import reached, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["FILTERED", "Filters"]
@@ -39,8 +38,8 @@ class Filters:
 
     def keep(self, columns: Mapping[str, NDArray[np.float64]], conf: float = 0.0) -> NDArray[np.bool_]:
         """Tell which rows pass, as bool array of length N; without limits on the confidence those from `conf` on."""
-        return inside_limits(columns, {"confidence": (conf, np.inf), **self.limits})
+        return shown(columns, self.limits, conf)
 
     def reach(self, columns: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
         """Tell which rows prompts may choose, as bool array of length N: those that pass, whatever their confidence."""
-        return inside_limits(columns, self.without("confidence").limits)
+        return reached(columns, self.limits)

@@ -103,10 +103,12 @@ class FilterPanel(QWidget):
         candidates = self.session.candidates
         if candidates is not None and len(candidates):
             pixel, unit = self.session.pixel_area()
+            sure = candidates.sure if candidates.sure.any() else np.ones(len(candidates), bool)
             for column, slider in self.sliders.items():
                 values = candidates.columns[column]
-                known = values if column == "confidence" or not candidates.sure.any() else values[candidates.sure]
-                slider.set_values(known, pixel if column == "area_px" else 1.0)
+                slider.set_values(
+                    values if column == "confidence" else values[sure], pixel if column == "area_px" else 1.0
+                )
             self._begin_at(candidates.conf)
             self.sliders["area_px"].set_title(f"Area ({unit})")
             self.sliders["intensity"].setVisible(bool(np.isfinite(candidates.columns["intensity"]).any()))
@@ -127,13 +129,12 @@ class FilterPanel(QWidget):
         elif not len(candidates):
             self.count.setText("Nothing was found on this plane")
         else:
-            sure = candidates.masks[candidates.sure]
-            faint = len(candidates) - len(sure)
-            shown = self.session.shown
-            fainter = f", {int((shown & ~candidates.sure).sum())} of {faint} fainter ones" if faint else ""
-            more = ". There may be more: the preferences limit their number" if sure.at_limit else ""
-            known = int((shown & candidates.sure).sum())
-            self.count.setText(f"<b>{known}</b> of {len(sure)} candidates shown{fainter}{more}")
+            sure, shown = candidates.sure, self.session.shown
+            known, faint = int(sure.sum()), int((~sure).sum())
+            fainter = f", {int((shown & ~sure).sum())} of {faint} fainter ones" if faint else ""
+            limited = candidates.masks[sure].at_limit
+            more = ". There may be more: the preferences limit their number" if limited else ""
+            self.count.setText(f"<b>{int((shown & sure).sum())}</b> of {known} candidates shown{fainter}{more}")
 
     # ---- files --------------------------------------------------------------------------------------------------
 
