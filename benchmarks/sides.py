@@ -81,24 +81,31 @@ class SyntheticNetwork:
         Runs first; None for measurements of what comes after.
     head : SyntheticHead
         What to return.
+    device : str
+        Where the output lies, as that of a network that runs there.
     """
 
-    def __init__(self, network: Network | None, head: SyntheticHead) -> None:
+    def __init__(self, network: Network | None, head: SyntheticHead, device: str = "cpu") -> None:
         self._network = network
-        self._head = head
+        self._output, self._prototypes = _tensors(head, device)
 
     def forward(self, batch_bhwc: UInt8Array) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the real network, forget what it says, and return the head."""
-        import torch
-
         if self._network is not None:
             self._network.forward(batch_bhwc)
-        return torch.from_numpy(self._head.output.copy()), torch.from_numpy(self._head.prototypes)
+        return self._output.clone(), self._prototypes
 
 
-def make_ours(network: Network | None, head: SyntheticHead, imgsz: int) -> FastSAM:
+def _tensors(head: SyntheticHead, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    return torch.from_numpy(head.output.copy()).to(device), torch.from_numpy(head.prototypes).to(device)
+
+
+def make_ours(network: Network | None, head: SyntheticHead, imgsz: int, device: str = "cpu") -> FastSAM:
     """Make this project's side."""
-    return FastSAM(SyntheticNetwork(network, head), ModelInfo(name="benchmark", imgsz=imgsz, conf=CONF, iou=IOU))
+    info = ModelInfo(name="benchmark", imgsz=imgsz, conf=CONF, iou=IOU)
+    return FastSAM(SyntheticNetwork(network, head, device), info)
 
 
 @contextmanager
@@ -125,9 +132,13 @@ class Peer:
     tuned : bool
         Set its ``channels_last=True`` and give it all cores. Without, it has its defaults: it chooses the memory layout
         itself and takes one core less than there are.
+    device : str
+        Where it runs.
+    half : bool
+        In half precision.
     """
 
-    def __init__(self, architecture: str, imgsz: int, *, tuned: bool) -> None:
+    def __init__(self, architecture: str, imgsz: int, *, tuned: bool, device: str = "cpu", half: bool = False) -> None:
         import torch
 
         with tempfile.TemporaryDirectory() as folder:
@@ -139,18 +150,23 @@ class Peer:
             "iou": IOU,
             "imgsz": imgsz,
             "max_det": 300,
-            "device": "cpu",
+            "device": device,
             "channels_last": True if tuned else None,
             "verbose": False,
+            **({"half": True} if half else {}),
         }
         self._tuned = tuned
         self._threads = available_cores()
+        self._device, self._dtype = device, torch.float16 if half else torch.float32
         self._head: SyntheticHead | None = None
+        self._raw: tuple[torch.Tensor, torch.Tensor] | None = None
         self._wrapped: Any = None
 
     def use(self, head: SyntheticHead) -> None:
         """Replace the network's output from now on."""
         self._head = head
+        output, prototypes = _tensors(head, self._device)
+        self._raw = output.to(self._dtype), prototypes.to(self._dtype)
 
     def segment(self, photo: UInt8Array, *, retina_masks: bool) -> Any:
         """Run everything mode on an RGB photo; returns Ultralytics' result."""
@@ -175,11 +191,10 @@ class Peer:
 
     def raw_output(self) -> Any:
         """Return the head as Ultralytics' network does; a copy, because its suppression step writes into it."""
-        import torch
-
-        if self._head is None:
+        if self._raw is None:
             raise RuntimeError("use() comes first")
-        return (torch.from_numpy(self._head.output.copy()), torch.from_numpy(self._head.prototypes)), {}
+        output, prototypes = self._raw
+        return (output.clone(), prototypes), {}
 
     def after_forward(self, photo: UInt8Array, *, retina_masks: bool) -> Any:
         """Do only what comes after the forward pass; :meth:`segment` must have run once with this photo."""

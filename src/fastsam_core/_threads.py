@@ -1,12 +1,29 @@
-"""One limit for the threads of all libraries, so that they share the cores instead of multiplying."""
+"""One limit for the threads of all libraries, so that they share the cores instead of multiplying; work in slices."""
 
 from __future__ import annotations
 
+import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
 
 from fastsam_core.errors import InvalidParameterError
 
-__all__ = ["available_cores", "limit_threads"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+__all__ = ["available_cores", "limit_threads", "map_slices"]
+
+_T = TypeVar("_T")
+
+_limit: int | None = None
+_SLICES_EACH: Final = 3
+"""Slices for each thread, so that one that takes longer than its costs say holds up little."""
 
 
 def available_cores() -> int:
@@ -17,7 +34,7 @@ def available_cores() -> int:
 
 
 def limit_threads(count: int | None = None) -> int:
-    """Bound the threads of torch, OpenCV and numba together.
+    """Bound the threads of torch, OpenCV, numba and :func:`map_slices` together.
 
     OpenVINO and ONNX Runtime take torch's number when a network is made, so call this before `FastSAM.load`.
 
@@ -42,8 +59,55 @@ def limit_threads(count: int | None = None) -> int:
     import numba
     import torch
 
-    threads = available_cores() if count is None else count
+    global _limit
+    threads = _limit = available_cores() if count is None else count
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     numba.set_num_threads(min(threads, int(vars(numba.config)["NUMBA_NUM_THREADS"])))
     return threads
+
+
+def map_slices(work: Callable[[slice], _T], costs: npt.NDArray[np.number], least: float) -> list[_T]:
+    """Do work that releases the GIL on slices of many things, each in a thread of its own.
+
+    Parameters
+    ----------
+    work : callable
+        Called with slices that cover the things in order; must not call this function.
+    costs : array (N,)
+        What each thing costs, in any unit; slices cost about the same.
+    least : float
+        Cost from which on threads are worth their start. Less is done at once, as is everything where one thread is
+        allowed: by `limit_threads`, else by ``OMP_NUM_THREADS``, else by the number of cores.
+
+    Returns
+    -------
+    list
+        What `work` returned, in the order of the slices; at least one.
+    """
+    ends = np.cumsum(costs, dtype=np.float64)
+    threads = _allowed_threads()
+    if threads == 1 or len(ends) < 2 or ends[-1] < least:
+        return [work(slice(0, len(ends)))]
+    shares = np.arange(1, _SLICES_EACH * threads) / (_SLICES_EACH * threads)
+    inner = np.searchsorted(ends, shares * ends[-1], side="right")
+    bounds = sorted({0, *(int(bound) for bound in inner), len(ends)})
+    slices = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
+    return list(_pool(threads).map(work, slices))
+
+
+def _allowed_threads() -> int:
+    if _limit is not None:
+        return _limit
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return min(int(wanted), available_cores()) if wanted.isdecimal() and int(wanted) else available_cores()
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="fastsam-masks")
+
+
+if hasattr(os, "register_at_fork"):
+    # threads do not survive in a forked process
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core.decode import cell_windows, threshold_logit
+from fastsam_core.decode import cell_windows, over_masks, threshold_logit
 from fastsam_core.geometry import box_areas, box_intersections
 
 if TYPE_CHECKING:
@@ -64,9 +64,13 @@ def cut_shares(prediction: Prediction) -> npt.NDArray[np.float32]:
     depths = np.maximum(np.rint(_DEPTH * sides.min(axis=1, initial=np.inf)), 1).astype(np.int32)
     [whole] = cell_windows(replace(prediction, boxes_xyxy=_whole(prediction)))
     limit = np.float32(threshold_logit(prediction.mask_threshold))
-    cells = _decode_kernels.count_cut_cells(
-        prediction.prototypes, prediction.coefficients, limit, windows, depths, whole
+    counts = over_masks(
+        lambda part: _decode_kernels.count_cut_cells(
+            prediction.prototypes, prediction.coefficients[part], limit, windows[part], depths[part], whole
+        ),
+        4 * sides.sum(axis=1),
     )
+    cells = np.concatenate(counts)
     outlines = math.pi * np.sqrt(np.maximum(sides.prod(axis=1), 1))
     shares: npt.NDArray[np.float32] = np.minimum(cells / outlines, 1).astype(np.float32)
     return shares
@@ -154,9 +158,13 @@ def _mask_ends(
     base = prediction.mask_threshold
     thresholds = np.array([base, *(threshold for threshold in _TIGHTER if threshold > base)], np.float32)
     logits = np.array([threshold_logit(float(threshold)) for threshold in thresholds], np.float32)
-    ends, places = _decode_kernels.mask_ends(
-        prediction.prototypes, prediction.coefficients, logits, windows_xyxy, outer, whole
+    parts = over_masks(
+        lambda part: _decode_kernels.mask_ends(
+            prediction.prototypes, prediction.coefficients[part], logits, windows_xyxy[part], outer[part], whole
+        ),
+        box_areas(outer),
     )
+    ends, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return ends, thresholds[places]
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core.decode import cell_windows
+from fastsam_core.decode import cell_windows, over_masks
+from fastsam_core.geometry import box_areas
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,9 +41,14 @@ def best_thresholds(prediction: Prediction) -> npt.NDArray[np.float32]:
     """
     from fastsam_core import _decode_kernels
 
-    thresholds: npt.NDArray[np.float32] = _decode_kernels.best_thresholds(
-        prediction.prototypes, prediction.coefficients, cell_windows(prediction)
+    windows = cell_windows(prediction)
+    parts = over_masks(
+        lambda part: _decode_kernels.best_thresholds(
+            prediction.prototypes, prediction.coefficients[part], windows[part]
+        ),
+        box_areas(windows),
     )
+    thresholds: npt.NDArray[np.float32] = np.concatenate(parts)
     return thresholds
 
 

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from benchmarks import bench_core, bench_evaluation, bench_text
+from benchmarks import bench_core, bench_evaluation, bench_gpu, bench_text
 from benchmarks.harness import TINY, Benchmark, Row, merge_results, show, verdict
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ def test_benchmark_runs(benchmark: Benchmark) -> None:
         assert row.unit in {"ms", "s", "MB"}
         assert row.peer is None or math.isfinite(row.peer)
         assert verdict(row.as_dict()) in ({"met", "missed"} if row.target else {""})
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_too() -> None:
+    rows = list(bench_gpu.end_to_end(TINY, "yolov8n-seg", "fp32", "cpu", "some card"))
+    assert len(rows) == 9
+    assert all(row.name.startswith("some card: yolov8n-seg fp32, ") and math.isfinite(row.ours) for row in rows)
+    assert len({row.name for row in rows}) == len(rows)
 
 
 def test_both_sides_find_the_same_masks() -> None:

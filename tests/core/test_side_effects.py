@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fastsam_core import _threads
-from fastsam_core.errors import InvalidParameterError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -148,22 +145,3 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_threads_are_bounded_together() -> None:
-    import cv2
-    import numba
-    import torch
-
-    before = (torch.get_num_threads(), cv2.getNumThreads(), numba.get_num_threads())
-    try:
-        assert _threads.limit_threads(1) == 1
-        assert (torch.get_num_threads(), cv2.getNumThreads(), numba.get_num_threads()) == (1, 1, 1)
-        assert _threads.limit_threads() == _threads.available_cores()
-        assert torch.get_num_threads() == _threads.available_cores()
-        with pytest.raises(InvalidParameterError, match="threads"):
-            _threads.limit_threads(0)
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
-        numba.set_num_threads(before[2])
