@@ -118,6 +118,17 @@ def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: 
     assert told == [f"{len(known_masks)} masks on 1 samples"]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_each_image_may_get_a_confidence_of_its_own(operators: str, dataset: Any, model: FastSAM, own: bool) -> None:
+    [operator] = [kind() for kind in OPERATORS if kind.__name__ == "SegmentEverything"]
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {"own_conf": own}})
+    assert ("conf" in operator.resolve_type(ctx, "inputs").type.properties) is not own
+    run_operator(operators + "segment_everything", dataset, {"label_field": "masks", "conf": 0.9, "own_conf": own})
+    enrich(dataset, "wanted", model=model, conf="auto" if own else 0.9)
+    scores = [[d.confidence for d in found.detections] for found in dataset.values("masks")]
+    assert scores == [[d.confidence for d in found.detections] for found in dataset.values("wanted")]
+
+
 def test_a_limited_number_of_masks_is_told(operators: str, dataset: Any, told: list[str]) -> None:
     run_operator(operators + "segment_everything", dataset, {"label_field": "masks", "max_det": 2})
     assert told == ["6 masks on 3 samples, 3 with as many masks as allowed: there may be more"]

@@ -143,12 +143,20 @@ def add_model(inputs: Any) -> None:
     )
 
 
-def add_thresholds(inputs: Any, *, everything: bool) -> None:
+def add_thresholds(ctx: Any, inputs: Any, *, everything: bool) -> None:
     """Ask for what decides which masks are found."""
     own = "empty: the model's own value"
     prompted = "" if everything else f"; {PROMPT_CONF} where boxes or keypoints prompt"
     lowest = f"{own}, 0.4 for FastSAM{prompted}"
-    inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
+    if everything:
+        inputs.bool(
+            "own_conf",
+            default=False,
+            label="A confidence for each image",
+            description="High where sure masks stand out, low where all are faint",
+        )
+    if not ctx.params.get("own_conf"):
+        inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
     inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
     inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
     inputs.int("max_det", label="Most masks of one image", default=MAX_DET)
@@ -170,7 +178,8 @@ def add_existing(inputs: Any) -> None:
 
 def options_from(params: dict[str, Any]) -> dict[str, Any]:
     """Return the options of `enrich` that a form filled in; empty fields are left to their defaults."""
-    return {name: params[name] for name in _OPTIONAL if params.get(name) not in (None, "")}
+    options = {name: params[name] for name in _OPTIONAL if params.get(name) not in (None, "")}
+    return options | {"conf": "auto"} if params.get("own_conf") else options
 
 
 def listed(text: str | None) -> list[str]:

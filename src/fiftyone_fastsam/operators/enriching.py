@@ -54,7 +54,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
             self.add_existing(inputs)
             _forms.add_model(inputs)
-            _forms.add_thresholds(inputs, everything=type(self) is SegmentEverything)
+            _forms.add_thresholds(ctx, inputs, everything=type(self) is SegmentEverything)
         count = len(view)
         if count > _MANY_SAMPLES:
             inputs.view(
