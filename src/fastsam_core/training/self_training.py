@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastsam_core._files import atomic_path
+from fastsam_core.masks import Masks
 from fastsam_core.training.regions import add_regions
 from fastsam_core.training.sources import SOURCES, load_source, stack_layers
 from fastsam_core.training.validate import load_model
@@ -25,7 +26,6 @@ from fastsam_core.training.validate import load_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
     from fastsam_core.training.sources import LabelledImage
 
@@ -54,7 +54,7 @@ def agreed_masks(rgb8: NDArray[np.uint8], model: FastSAM, earlier: FastSAM) -> M
     """
     found = model.segment(rgb8)
     mirrored = np.ascontiguousarray(model.segment(np.ascontiguousarray(rgb8[:, ::-1])).to_dense()[..., ::-1])
-    views = (type(found).from_dense(mirrored), earlier.segment(rgb8))
+    views = (Masks.from_dense(mirrored), earlier.segment(rgb8))
     agreed = [found.iou(view).max(axis=1, initial=0) > _AGREED_IOU for view in views]
     return found[np.logical_and.reduce(agreed)]
 
@@ -73,7 +73,7 @@ def add_own_masks(sample: LabelledImage, own: Masks) -> LabelledImage:
     LabelledImage
         With one more object for each mask that is neither annotated nor a region already.
     """
-    known = [type(own).from_label_map(layer) for layer in sample.layers]
+    known = [Masks.from_label_map(layer) for layer in sample.layers]
     fresh = own[np.logical_and.reduce([own.iou(masks).max(axis=1, initial=0) <= _SAME_IOU for masks in known])]
     if not len(fresh):
         return sample
