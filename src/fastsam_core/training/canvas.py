@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUBPIXEL_BITS = 4
 MAX_DEPTH = 3
+LEAST_AREA_PX = 12
+"""Smaller instances are not drawn."""
 
 
 class Canvas:
@@ -59,29 +61,69 @@ class Canvas:
         tuple or None
             Instance id and the window drawn in, or None if nothing was visible.
         """
-        window = self._window(polygon_xy)
-        if window is None:
+        covered = self.cover(polygon_xy)
+        if covered is None:
             return None
-        rows, columns = window
-        mask, alpha = _rasterise(polygon_xy, rows, columns)
+        window, alpha = covered
+        mask = alpha >= 0.5
         if inside is not None:
             owned = self.layers[depth - 1][window] == inside
             mask &= owned
             alpha *= owned
-        if int(mask.sum()) < 12:
+        if int(mask.sum()) < LEAST_AREA_PX:
             return None
         drawn = self.rgb[window]
         drawn += (shader(drawn, mask) - drawn) * alpha[..., None]
+        return self.own(window, mask, depth), window
+
+    def cover(
+        self, polygon_xy: NDArray[np.float64], soft_px: float = 0.0
+    ) -> tuple[tuple[slice, slice], NDArray[np.float32]] | None:
+        """Return how far a polygon covers the pixels of a window around it, without drawing it.
+
+        Parameters
+        ----------
+        polygon_xy : ndarray, shape (K, 2)
+            Vertices in pixels, x first.
+        soft_px : float
+            Standard deviation by which its edges are blurred.
+
+        Returns
+        -------
+        tuple or None
+            The window and float32 shares 0..1 in it, or None outside the picture.
+        """
+        import cv2
+
+        window = self._window(polygon_xy, 2 + int(np.ceil(3 * soft_px)))
+        if window is None:
+            return None
+        alpha = _rasterise(polygon_xy, *window)
+        if soft_px > 0:
+            alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), soft_px), np.float32)
+        return window, alpha
+
+    def paint(self, polygon_xy: NDArray[np.float64], shader: Shader, soft_px: float = 0.0) -> None:
+        """Draw a polygon that is no instance of its own: a shadow, a marking, a vein."""
+        covered = self.cover(polygon_xy, soft_px)
+        if covered is None:
+            return
+        window, alpha = covered
+        drawn = self.rgb[window]
+        drawn += (shader(drawn, alpha >= 0.5) - drawn) * alpha[..., None]
+
+    def own(self, window: tuple[slice, slice], mask: NDArray[np.bool_], depth: int = 0) -> int:
+        """Make pixels of a window a new instance and return its id; parts that lay there are hidden."""
         self.count += 1
         self.layers[depth][window][mask] = self.count
         for deeper in self.layers[depth + 1 :]:
             deeper[window][mask] = 0
-        return self.count, window
+        return self.count
 
-    def _window(self, polygon_xy: NDArray[np.float64]) -> tuple[slice, slice] | None:
+    def _window(self, polygon_xy: NDArray[np.float64], margin_px: int) -> tuple[slice, slice] | None:
         height, width = self.rgb.shape[:2]
-        low = np.floor(polygon_xy.min(0)).astype(int) - 2
-        high = np.ceil(polygon_xy.max(0)).astype(int) + 3
+        low = np.floor(polygon_xy.min(0)).astype(int) - margin_px
+        high = np.ceil(polygon_xy.max(0)).astype(int) + margin_px + 1
         left, top = max(int(low[0]), 0), max(int(low[1]), 0)
         right, bottom = min(int(high[0]), width), min(int(high[1]), height)
         if right - left < 3 or bottom - top < 3:
@@ -89,15 +131,13 @@ class Canvas:
         return slice(top, bottom), slice(left, right)
 
 
-def _rasterise(
-    polygon_xy: NDArray[np.float64], rows: slice, columns: slice
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def _rasterise(polygon_xy: NDArray[np.float64], rows: slice, columns: slice) -> NDArray[np.float32]:
     import cv2
 
     local = (polygon_xy - (columns.start, rows.start)) * 2**SUBPIXEL_BITS
     drawn = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     cv2.fillPoly(drawn, [np.round(local).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=SUBPIXEL_BITS)
-    return drawn > 127, np.asarray(drawn / np.float32(255), np.float32)
+    return np.asarray(drawn / np.float32(255), np.float32)
 
 
 def random_place(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from fastsam_core.training.canvas import (
     random_place,
     ribbon,
 )
-from fastsam_core.training.surfaces import random_colour, relief, stain, texture, textured
+from fastsam_core.training.surfaces import cast_shadow, random_colour, relief, stain, texture, textured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,24 +62,10 @@ def _scatter(canvas: Canvas, rng: np.random.Generator, count: int, low: float, h
         shape = outline(rng, centre, radius, rng.uniform(0, 0.5), np.exp(rng.uniform(-1, 1))) if rounded else None
         polygon = corner_shape(rng, centre, radius) if shape is None else shape
         if rng.random() < 0.3:
-            _shadow(canvas, polygon + radius * 0.12 * np.array([np.cos(light), np.sin(light)]))
+            cast_shadow(canvas, polygon + radius * 0.12 * np.array([np.cos(light), np.sin(light)]))
         whole = canvas.fill(polygon, textured(rng, light))
         if whole is not None and rng.random() < 0.3:
             _parts(canvas, rng, whole, 1)
-
-
-def _shadow(canvas: Canvas, polygon_xy: NDArray[np.float64]) -> None:
-    import cv2
-
-    height, width = canvas.rgb.shape[:2]
-    left, top = np.maximum(np.floor(polygon_xy.min(0)).astype(int) - 6, 0)
-    right, bottom = np.minimum(np.ceil(polygon_xy.max(0)).astype(int) + 7, (width, height))
-    if right - left < 4 or bottom - top < 4:
-        return
-    mask = np.zeros((bottom - top, right - left), np.float32)
-    cv2.fillPoly(mask, [np.round(polygon_xy - (left, top)).astype(np.int32)], 1.0)
-    soft = cv2.GaussianBlur(mask, (0, 0), 3)
-    canvas.rgb[top:bottom, left:right] *= 1 - 0.4 * soft[..., None]
 
 
 def objects(rng: np.random.Generator, size_hw: Size) -> Canvas:

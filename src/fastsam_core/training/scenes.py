@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.training import cell_scene, gland_scene, scene_kinds, speck_scene
+from fastsam_core.training import (
+    aerial_scene,
+    cell_scene,
+    flaw_scene,
+    gland_scene,
+    plant_scene,
+    scene_kinds,
+    speck_scene,
+)
+from fastsam_core.training.canvas import LEAST_AREA_PX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,22 +30,23 @@ if TYPE_CHECKING:
     from fastsam_core.training.canvas import Canvas
 
 KINDS: dict[str, tuple[float, Callable[[np.random.Generator, tuple[int, int]], Canvas]]] = {
-    "objects": (0.21, scene_kinds.objects),
-    "regions": (0.17, scene_kinds.regions),
-    "nuclei": (0.07, scene_kinds.nuclei),
-    "cells": (0.07, cell_scene.cells),
+    "objects": (0.17, scene_kinds.objects),
+    "regions": (0.14, scene_kinds.regions),
+    "nuclei": (0.06, scene_kinds.nuclei),
+    "cells": (0.06, cell_scene.cells),
     "tissue": (0.03, scene_kinds.tissue),
-    "glands": (0.15, gland_scene.glands),
-    "phase": (0.07, scene_kinds.phase),
+    "glands": (0.12, gland_scene.glands),
+    "phase": (0.06, scene_kinds.phase),
     "grains": (0.04, scene_kinds.grains),
     "filaments": (0.04, scene_kinds.filaments),
-    "droplets": (0.06, scene_kinds.droplets),
-    "electron": (0.05, scene_kinds.electron),
-    "specks": (0.04, speck_scene.specks),
+    "droplets": (0.05, scene_kinds.droplets),
+    "electron": (0.04, scene_kinds.electron),
+    "specks": (0.03, speck_scene.specks),
+    "flaws": (0.06, flaw_scene.flaws),
+    "plants": (0.05, plant_scene.plants),
+    "aerial": (0.05, aerial_scene.aerial),
 }
 """Name -> (share among random scenes, painter)."""
-
-MIN_AREA_PX = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +122,7 @@ def generate_scene(seed: int, size_hw: tuple[int, int] = (512, 512), kind: str |
 def _tidy(layers: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Drop remnants of hidden instances, number the rest 1..N and leave out empty layers."""
     areas = np.bincount(layers.ravel())
-    keep = areas >= MIN_AREA_PX
+    keep = areas >= LEAST_AREA_PX
     keep[0] = False
     table = np.zeros(len(areas), np.uint16)
     table[keep] = np.arange(1, int(keep.sum()) + 1)

@@ -11,7 +11,7 @@ from fastsam_core.training.canvas import noise_field
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fastsam_core.training.canvas import Shader
+    from fastsam_core.training.canvas import Canvas, Shader
 
 
 def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -91,3 +91,8 @@ def stain(colour: NDArray[np.float32], strength: float, grain: NDArray[np.float3
         return np.asarray(window + (colour - window) * np.float32(strength) + field, np.float32)
 
     return shade
+
+
+def cast_shadow(canvas: Canvas, polygon_xy: NDArray[np.float64], dark: float = 0.4) -> None:
+    """Darken what lies under an outline, with soft edges."""
+    canvas.paint(polygon_xy, lambda window, _: window * np.float32(1 - dark), 3)

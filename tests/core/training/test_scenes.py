@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsam_core.training.scenes import KINDS, MIN_AREA_PX, generate_scene
+from fastsam_core.training.canvas import LEAST_AREA_PX
+from fastsam_core.training.scenes import KINDS, generate_scene
 
 
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(sorted(KINDS)), height=st.integers(48, 96))
@@ -21,7 +22,7 @@ def test_masks_are_valid(seed: int, kind: str, height: int) -> None:
     assert sum(map(len, owners)) == len(set.union(*owners)), "an id lives in one layer only"
     assert sorted(set.union(*owners)) == list(range(1, len(scene.ids) + 1))
     areas = np.bincount(scene.layers.ravel())[1:]
-    assert (areas >= MIN_AREA_PX).all()
+    assert (areas >= LEAST_AREA_PX).all()
 
 
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(sorted(KINDS)))
