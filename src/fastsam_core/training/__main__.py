@@ -68,6 +68,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--score-masks", action="store_true", help="teach scores the Dice of the masks too")
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
     parser.add_argument("--crops", type=int, default=12, help="320 px crops a batch, or as many pixels of other sizes")
+    parser.add_argument(
+        "--micro-batch", type=int, default=0, help="images computed at once; their gradients are averaged (0: all)"
+    )
     parser.add_argument("--size", type=int, help="train at this long side only (for trying things out)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -100,6 +103,7 @@ def _trainer(arguments: argparse.Namespace, network: str, folder: Path, stream_c
         architecture=NETWORKS[network],
         learning_rate=arguments.learning_rate,
         save_every_s=arguments.save_every,
+        micro_batch=arguments.micro_batch,
         processes=1 if "," in arguments.network else 2,
         mask_margin=MASK_MARGIN,
         neighbour_weight=arguments.neighbour_weight,

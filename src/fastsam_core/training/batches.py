@@ -16,7 +16,7 @@ from fastsam_core.training.sources import FULL_WEIGHT, stain_of
 from fastsam_core.training.sprinkling import sprinkle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -272,3 +272,30 @@ def collate(samples: Sequence[LabelledImage], max_instances: int, rng: np.random
         "masks": torch.from_numpy(np.concatenate(masks)),
         "weight": torch.from_numpy(np.stack(weights)),
     }
+
+
+def split_batch(batch: dict[str, torch.Tensor], images: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Divide a batch as made by `collate` into batches of so many images, the last one of what is left.
+
+    Parameters
+    ----------
+    batch : dict of Tensor
+        See `collate`.
+    images : int
+        At least 1.
+
+    Yields
+    ------
+    dict of Tensor
+        Views of the batch, ``batch_idx`` counted from each one's first image.
+    """
+    owners = batch["batch_idx"]
+    for first in range(0, len(batch["img"]), images):
+        last = first + images
+        low, high = (int(n) for n in torch.searchsorted(owners, torch.tensor([first, last], dtype=owners.dtype)))
+        yield {
+            "img": batch["img"][first:last],
+            "weight": batch["weight"][first:last],
+            **{name: batch[name][low:high] for name in ("bboxes", "cls", "masks")},
+            "batch_idx": owners[low:high] - first,
+        }

@@ -13,7 +13,7 @@ from torch import nn
 from fastsam_core._processor import multiplies_bf16
 from fastsam_core.checkpoints import build_module
 from fastsam_core.errors import CheckpointError, FastSAMError
-from fastsam_core.training.batches import BatchStream, StreamConfig
+from fastsam_core.training.batches import BatchStream, StreamConfig, split_batch
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
 from fastsam_core.training.widening import WIDENABLE, widen
@@ -61,6 +61,9 @@ class TrainConfig:
         torch's name of it, ``"cpu"`` or ``"cuda"``.
     workers : int
         Processes of each of these that load batches.
+    micro_batch : int
+        Images that are computed at once, so that large batches fit into memory and caches; the gradients of a batch's
+        parts are averaged. 0: all of them.
     freeze_norm : bool
         Keep the statistics of batch normalisation as they are, also outside the decay phase.
     mask_margin, neighbour_weight : float
@@ -84,6 +87,7 @@ class TrainConfig:
     processes: int = 2
     device: str = "cpu"
     workers: int = 1
+    micro_batch: int = 0
     freeze_norm: bool = False
     mask_margin: float = 0.0
     neighbour_weight: float = 0.0
@@ -289,14 +293,27 @@ class Trainer:
     def backward(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
         """Leave the gradients of a batch in the network and return the parts of its loss."""
         self.network.train()
-        device = self.config.device
-        few = self.anneal_start is not None and len(batch["img"]) < FEW_IMAGES
+        images = len(batch["img"])
+        at_once = self.config.micro_batch or images
+        few = self.anneal_start is not None and min(images, at_once) < FEW_IMAGES
         if few or self.config.freeze_norm:
             # Small batches of large images: learn with the statistics that the finished network will use.
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         self.loss.generator.manual_seed(self.config.stream.seed * 1_000_003 + step)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = torch.zeros(len(LOSS_NAMES))
+        for piece in split_batch(batch, at_once):
+            share = len(piece["img"]) / images
+            total, found = self._forward(piece)
+            (total * share).backward()
+            parts = parts.to(found.device) + found * share
+        return parts
+
+    def _forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed loss of a batch and its detached parts."""
+        device = self.config.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         images = (batch["img"].to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16):
@@ -307,10 +324,7 @@ class Trainer:
             "masks": batch["masks"].to(torch.float32) / 16,
             "weight": batch["weight"].to(torch.float32) / 255,
         }
-        total, parts = self.loss.total(preds, targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        return parts
+        return self.loss.total(preds, targets)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, collate, instance_targets
+from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, collate, instance_targets, split_batch
 from fastsam_core.training.geometric import crop_resize, cutouts, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
 from fastsam_core.training.sources import SOURCES, LabelledImage, SourceSpec, split_of, stack_layers
@@ -99,6 +99,18 @@ def stream(shards: int = 1) -> BatchStream:
     images = [sample(), sample(96)]
     config = StreamConfig(sizes=(64, 96), pixels=4 * 64 * 64, seed=3)
     return BatchStream([Pool(SPEC, images)], images, cutouts(images, 8), config, shards)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 5])
+def test_pieces_of_a_batch_hold_all_of_it(images: int) -> None:
+    empty = replace(sample(), layers=np.zeros((1, 64, 64), np.uint16))
+    batch = collate([sample(), empty, sample(), sample()], 10, np.random.default_rng(0))
+    pieces = list(split_batch(batch, images))
+    assert [len(piece["img"]) for piece in pieces] == [images] * (4 // images) + [4 % images] * (4 % images > 0)
+    for name in set(batch) - {"batch_idx"}:
+        assert torch.equal(torch.cat([piece[name] for piece in pieces]), batch[name]), name
+    owners = [piece["batch_idx"] + first * images for first, piece in enumerate(pieces)]
+    assert torch.equal(torch.cat(owners), batch["batch_idx"])
 
 
 def test_stream_is_a_function_of_the_step() -> None:

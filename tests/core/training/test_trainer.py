@@ -12,7 +12,7 @@ from fastsam_core._processor import multiplies_bf16
 from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import CheckpointError, InvalidParameterError
 from fastsam_core.training import export
-from fastsam_core.training.batches import BatchStream, StreamConfig
+from fastsam_core.training.batches import BatchStream, StreamConfig, split_batch
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.export import export_weights
 from fastsam_core.training.loop import fit
@@ -265,6 +265,24 @@ def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> 
     assert state["step"] == 2
     assert state["images"] == 2 * 2 * 2
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
+
+
+def test_gradients_of_micro_batches_are_averaged(tmp_path: Path, stream: BatchStream) -> None:
+    batch = stream[0]
+    assert len(batch["img"]) == 2
+
+    def gradients(micro_batch: int, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        config = replace(CONFIG, micro_batch=micro_batch, freeze_norm=True)
+        trainer = Trainer(config, tmp_path)
+        trainer.bf16 = False
+        trainer.backward(batch, 0)
+        return [p.grad.clone() for p in trainer.network.parameters() if p.grad is not None]
+
+    whole = gradients(2, batch)
+    assert all(torch.equal(a, b) for a, b in zip(whole, gradients(0, batch), strict=True))
+    halves = [gradients(0, piece) for piece in split_batch(batch, 1)]
+    for first, second, accumulated in zip(*halves, gradients(1, batch), strict=True):
+        torch.testing.assert_close(accumulated, (first + second) / 2, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("least", "learns"), [(2, True), (3, False)])
