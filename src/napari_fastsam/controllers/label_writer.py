@@ -187,10 +187,11 @@ class LabelWriter:
 
     def undo(self) -> Committed | None:
         """Undo the last step of the layer's history; return it if it is one of ours."""
+        was_there = bool(self._done) and self._is_there(self._done[-1])  # or a later stroke lies on it
         self.layer.undo()
         self._on_touched()
         self._highest = None
-        if not self._done or self._is_there(self._done[-1]):
+        if not was_there or self._is_there(self._done[-1]):
             return None
         step = self._done.pop()
         self._undone.append(step)
@@ -198,10 +199,11 @@ class LabelWriter:
 
     def redo(self) -> Committed | None:
         """Do again what was undone last; return it if it is one of ours."""
+        was_there = not self._undone or self._is_there(self._undone[-1])
         self.layer.redo()
         self._on_touched()
         self._highest = None
-        if not self._undone or not self._is_there(self._undone[-1]):
+        if was_there or not self._is_there(self._undone[-1]):
             return None
         step = self._undone.pop()
         self._done.append(step)

@@ -57,6 +57,8 @@ class SegmentationController:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.rectangle_layer: Any = None
+        self.model = ""
+        """The model that is chosen; "" for that of the preferences."""
         self._run = 0
         self._worker: Any = None
         self._task: Task | None = None
@@ -121,7 +123,7 @@ class SegmentationController:
             source=source,
             planes=planes,
             region=region,
-            model=model or session.settings.model,
+            model=model or self.model or session.settings.model,
             device=session.settings.device,
             conf=session.settings.confidence or None,
             max_det=session.settings.max_candidates,

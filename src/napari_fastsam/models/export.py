@@ -89,7 +89,7 @@ def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
 
     dtype = np.uint16 if data.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
     with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, data.astype(dtype), compression="zlib")
+        tifffile.imwrite(temporary, data.astype(dtype), photometric="minisblack", compression="zlib")
     return path
 
 

@@ -109,6 +109,9 @@ class FilterPanel(QWidget):
                 slider.set_values(
                     values if column == "confidence" else values[sure], pixel if column == "area_px" else 1.0
                 )
+                slider.blockSignals(True)  # it may stand at an end of what another plane had
+                slider.set_limits(*self.session.filters.limits.get(column, (-np.inf, np.inf)))
+                slider.blockSignals(False)
             self._begin_at(candidates.conf)
             self.sliders["area_px"].set_title(f"Area ({unit})")
             self.sliders["intensity"].setVisible(bool(np.isfinite(candidates.columns["intensity"]).any()))

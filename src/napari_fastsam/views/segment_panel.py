@@ -82,7 +82,9 @@ class SegmentPanel(QWidget):
         layout.addLayout(fields)
         for widget in (self.stack, self.run_button, self.progress, self.note):
             layout.addWidget(widget)
+        self.model.currentTextChanged.connect(self._on_model_name)
         self._select_model(session.settings.model)
+        self._on_model_name(self.model.currentText())
         self.image.chosen.connect(self._on_image)
         self.channels.currentIndexChanged.connect(self._on_channels)
         self.model.activated.connect(self._on_model)
@@ -98,6 +100,9 @@ class SegmentPanel(QWidget):
         if self.model.findText(name) < 0:
             self.model.insertItem(self.model.count() - 1, name)
         self.model.setCurrentText(name)
+
+    def _on_model_name(self, name: str) -> None:
+        self.controller.model = "" if name == _FILE else name
 
     def _on_model(self, index: int) -> None:
         if self.model.currentText() == _FILE:

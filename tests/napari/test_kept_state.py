@@ -1,0 +1,81 @@
+"""What was chosen, limited or committed stays so: across planes, strokes, files and a closer look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+from napari.layers import Image
+
+from fastsam_core.masks import Masks
+from napari_fastsam.models.candidates import Candidates
+
+from .conftest import BlobModel, Make, discs
+from .test_interaction import Mouse, press, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def stack_widget(viewer: Any, make_widget: Make) -> Any:
+    """Open three planes: a large and a small object on the first, small ones on the others."""
+    viewer.add_layer(Image(np.zeros((3, 80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    for place, radius in enumerate((20, 4, 4)):
+        viewer.dims.set_current_step(0, place)
+        put(widget, [discs(80, 90, (30, 30, radius)) > 0, discs(80, 90, (60, 70, 5)) > 0], [0.9, 0.8])
+    viewer.dims.set_current_step(0, 0)
+    return widget
+
+
+def test_limits_are_shown_again_when_their_plane_is(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    slider = widget.filter_panel.sliders["area_px"]
+    slider.set_limits(-np.inf, 500)
+    wanted = slider.limits()
+    viewer.dims.set_current_step(0, 1)
+    viewer.dims.set_current_step(0, 0)
+    assert widget.session.shown.tolist() == [False, True]
+    np.testing.assert_allclose(slider.limits(), wanted, rtol=1e-6)
+
+
+def test_a_stroke_that_is_undone_takes_no_commit_back(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["Image labels"]
+    rows, columns = np.nonzero(labels.data[0])
+    labels.data_setitem((np.zeros_like(rows), rows, columns), 9)
+    labels.data_setitem((np.array([0]), np.array([0]), np.array([0])), 5)
+    widget.labels.undo()
+    assert len(widget.session.committed) == 2
+    widget.labels.undo()
+    widget.labels.undo()
+    assert not labels.data.any()
+    assert widget.session.committed == {}
+
+
+def test_a_stack_of_three_planes_is_exported_as_planes(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.label_panel.commit_shown()
+    widget.label_panel.export("tif", path=str(tmp_path / "labels.tif"))
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        assert len(file.pages) == 3
+        np.testing.assert_array_equal(file.asarray(), viewer.layers["Image labels"].data)
+
+
+def test_a_closer_look_takes_the_model_that_is_chosen(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    viewer.add_layer(Image(discs(80, 90, (30, 30, 9)), name="Image"))
+    widget = make_widget(viewer)
+    masks = Masks.from_dense([discs(80, 90, (30, 30, 9)) > 0], [0.9])
+    widget.session.put(widget.session.image.unique_id, widget.session.plane, Candidates.measure(masks))
+    widget.segment_panel.model.setCurrentText("FastSAM-x")
+    tasks: list[Any] = []
+    widget.segmentation.started.connect(tasks.append)
+    Mouse(viewer, viewer.layers["Image"]).move(60, 60)
+    press(viewer, "N")
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=60_000)
+    assert [task.model for task in tasks] == ["FastSAM-x"]
+    assert len(blob_model.seen) == 1
