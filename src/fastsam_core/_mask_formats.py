@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +23,19 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=Masks)
 _FORMAT = "fastsam-masks/1"
+
+# What NumPy and the readers below raise on damaged files.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 # ---- COCO -------------------------------------------------------------------------------------------------------
@@ -169,14 +184,15 @@ def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:
         return _load_json(cls, path) if path.suffix == ".json" else _load_npz(cls, path)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+    except _DAMAGED as error:
         raise InvalidMasksError(
             f"{path} does not hold masks", expected="a file written by Masks.save", actual=str(error)
         ) from error
 
 
 def _load_npz(cls: type[_M], path: Path) -> _M:
-    with np.load(path, allow_pickle=False) as file:
+    # NumPy leaves a file that it opened itself open where it is damaged
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         fields = {key.removeprefix("field_"): file[key] for key in file.files if key.startswith("field_")}
         metadata = json.loads(str(file["metadata"]))
         height, width = file["image_hw"].tolist()

@@ -217,7 +217,17 @@ def test_files_that_hold_no_masks_are_named(tmp_path: Path) -> None:
         masks.save(tmp_path / "masks.png")
     with pytest.raises(OutputError, match="Cannot write"):
         masks.save(_under_a_file(tmp_path))
-    for name, content in (("a.json", b"{"), ("b.npz", b"PK"), ("c.json", json.dumps({"images": []}).encode())):
+    whole = masks.save(tmp_path / "whole.npz").read_bytes()
+    middle = whole.index(b"runs.npy") + 60
+    no_annotation = {"images": [{"height": 4, "width": 4}], "annotations": [1]}
+    for name, content in (
+        ("a.json", b"{"),
+        ("b.npz", b"PK"),
+        ("c.json", json.dumps({"images": []}).encode()),
+        ("d.json", json.dumps(no_annotation).encode()),
+        ("e.npz", whole[: len(whole) // 2]),
+        ("f.npz", whole[:middle] + bytes(20) + whole[middle + 20 :]),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InvalidMasksError, match=name):
             Masks.load(tmp_path / name)
