@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -72,15 +73,29 @@ def read_list(text: str, allowed: Sequence[_T], option: str) -> tuple[_T, ...]:
 
 def read_channels(text: str | None) -> int | Sequence[int] | Mapping[int, str] | None:
     """Read ``1`` (shown in gray), ``0,2`` or ``0:blue,2:green``."""
+    from fastsam_core._image_colour import parse_channels
 
-    def read(value: str) -> int | Sequence[int] | Mapping[int, str]:
+    def split(value: str) -> int | Sequence[int] | Mapping[int, str]:
         parts = value.split(",")
         if any(":" in part for part in parts):
             pairs = [part.split(":") for part in parts]
-            return {int(channel): colour.strip() for channel, colour in pairs}
+            coloured = {int(channel): colour.strip() for channel, colour in pairs}
+            if len(coloured) < len(pairs):
+                raise ValueError(value)
+            return coloured
         return int(parts[0]) if len(parts) == 1 else [int(part) for part in parts]
 
-    return _read(text, read, "--channels", "'1', '0,2' or '0:blue,2:green'")
+    def read(value: str) -> int | Sequence[int] | Mapping[int, str]:
+        channels = split(value)
+        parse_channels(channels)  # raises for colours that nobody knows, and for a channel named twice
+        return channels
+
+    return _read(
+        text,
+        read,
+        "--channels",
+        "'1', '0,2' or '0:blue,2:green', each channel once, in colours known by name or as '#rrggbb'",
+    )
 
 
 def read_plane(text: str) -> int | Mapping[str, int]:
@@ -131,11 +146,13 @@ def read_contrast(text: str | None) -> Any:
         if value == "percentile":
             return value
         pairs = [tuple(float(limit) for limit in pair.split(",")) for pair in value.split(";")]
-        if any(len(pair) != 2 for pair in pairs):
+        if any(len(pair) != 2 or not -math.inf < pair[0] < pair[1] < math.inf for pair in pairs):
             raise ValueError(value)
         return pairs[0] if len(pairs) == 1 else pairs
 
-    return _read(text, read, "--contrast", "'low,high', 'low,high;low,high' (one for each channel) or 'percentile'")
+    return _read(
+        text, read, "--contrast", "'low,high' (low < high), 'low,high;low,high' (one for each channel) or 'percentile'"
+    )
 
 
 def _read(text: str | None, read: Callable[[str], _T], option: str, expected: str) -> _T | None:
