@@ -107,3 +107,13 @@ def test_own_prompts_come_before_those_for_all(tmp_path: Path) -> None:
     assert isinstance(prompts.of(Path("/data/left/a.png")).prompts[0], Box)
     assert isinstance(prompts.of(Path("/data/right/a.png")).prompts[0], Points)
     assert isinstance(prompts.of(Path("/data/cleft/a.png")).prompts[0], Points)
+
+
+@pytest.mark.parametrize("names", [["a.png", "left/a.png"], ["left/a.png", "a.png"]])
+def test_the_longest_name_that_fits_an_image_counts(names: list[str], tmp_path: Path) -> None:
+    prompts = {"a.png": {"points": [[1, 1]]}, "left/a.png": {"boxes": [[0, 0, 2, 2]]}}
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"images": {name: prompts[name] for name in names}}))
+    file = PromptFile.load(path)
+    assert isinstance(file.of(Path("/data/left/a.png")).prompts[0], Box)
+    assert isinstance(file.of(Path("right/a.png")).prompts[0], Points)

@@ -224,7 +224,7 @@ class PromptFile:
         return [text for prompts in (self.everywhere, *self.by_image.values()) for text in prompts.texts]
 
     def of(self, image: Path) -> PromptSet:
-        """Return the prompts of one image; its own come before those for all.
+        """Return the prompts of one image: its own, by the longest name that fits, instead of those for all.
 
         Raises
         ------
@@ -232,10 +232,10 @@ class PromptFile:
             If there is none for it.
         """
         parts = PurePath(image).parts
-        for name, prompts in self.by_image.items():
-            wanted = PurePath(name).parts
-            if parts[-len(wanted) :] == wanted:
-                return prompts
+        ends = {PurePath(name).parts: prompts for name, prompts in self.by_image.items()}
+        for length in range(len(parts), 0, -1):
+            if (own := ends.get(parts[-length:])) is not None:
+                return own
         if not self.everywhere and self.by_image:
             raise InvalidPromptError(
                 "The prompt file says nothing of this image",
