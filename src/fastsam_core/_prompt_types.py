@@ -7,8 +7,9 @@ so its centre is (y + 0.5, x + 0.5) and a point belongs to the pixel (floor(y), 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -84,7 +85,7 @@ def _one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
 
 
 def _share(value: float, name: str) -> None:
-    if not 0.0 <= value <= 1.0:
+    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise InvalidPromptError(f"{name} is out of range", expected="a number in [0, 1]", actual=repr(value))
 
 
@@ -281,7 +282,7 @@ class Polygon:
         _one_of(criterion, get_args(Criterion), "criterion")
         threshold = DEFAULT_THRESHOLDS[criterion] if threshold is None else threshold
         _share(threshold, "threshold")
-        if not (np.isfinite(width_px) and width_px > 0):
+        if not isinstance(width_px, Real) or not 0 < width_px < math.inf:
             raise InvalidPromptError("width_px is out of range", expected="a width above 0", actual=repr(width_px))
         least = 3 if kind == "region" else 1
         polygons = _polygons(vertices_yx)
@@ -359,9 +360,9 @@ class Text:
         threshold: float | None = None,
     ) -> None:
         _one_of(mode, ("best", "all", "top_k"), "mode")
-        if k < 1:
-            raise InvalidPromptError("k is out of range", expected="at least 1", actual=repr(k))
-        if threshold is not None and not np.isfinite(threshold):
+        if not isinstance(k, Integral) or k < 1:
+            raise InvalidPromptError("k is out of range", expected="a whole number of at least 1", actual=repr(k))
+        if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
             raise InvalidPromptError("threshold is not finite", expected="a number or None", actual=repr(threshold))
         object.__setattr__(self, "queries", _words(queries, "queries"))
         object.__setattr__(self, "negatives", _words(negatives, "negatives"))
@@ -371,6 +372,8 @@ class Text:
 
 
 def _words(words: str | Sequence[object], name: str) -> tuple[str, ...]:
+    if not isinstance(words, Iterable):
+        raise InvalidPromptError(f"{name} is no text", expected="words, or a sequence of such", actual=repr(words))
     listed = (words,) if isinstance(words, str) else tuple(words)
     checked: list[str] = []
     for row, word in enumerate(listed):
