@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core import downloads
 from fastsam_core._ultralytics import import_ultralytics
@@ -234,11 +234,17 @@ def _sizes(text: str) -> int | tuple[int, ...]:
     return sizes if len(sizes) > 1 else sizes[0]
 
 
+_PICKLED: Final = (b"PK", b"\x80")
+"""How PyTorch's files begin: as a zip archive, or in its old format as a pickle."""
+
+
 def _load_pickle(path: Path, entry: ModelEntry | None, *, trusted: bool) -> Checkpoint:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise _damaged(path, error) from error
+    if not content.startswith(_PICKLED):
+        raise _damaged(path, ValueError("neither of the two" if content else "it is empty"))
     sha256 = hashlib.sha256(content).hexdigest()
     entry = model_with_sha256(sha256) or (entry if entry is not None and entry.sha256 is None else None)
     known = entry is not None and entry.sha256 == sha256

@@ -154,6 +154,16 @@ class _Intruder:
         return os.mkdir, (os.environ["INTRUDER_FOLDER"],)
 
 
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"weights"])
+def test_what_is_no_pickle_is_not_to_be_trusted(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "coins.png"
+    path.write_bytes(content)
+    for trust in (False, True):
+        with pytest.raises(CheckpointError, match="cannot be read as weights") as caught:
+            load_checkpoint(path, trust=trust)
+        assert "--trust" not in str(caught.value)
+
+
 def test_an_untrusted_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTRUDER_FOLDER", str(tmp_path / "intruder"))
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(_Intruder()))

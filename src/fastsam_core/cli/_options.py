@@ -21,6 +21,7 @@ __all__ = [
     "RuntimeOption",
     "TrustOption",
     "read_channels",
+    "read_conf",
     "read_contrast",
     "read_list",
     "read_plane",
