@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastsam_core._files import atomic_path
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._writers import Result, encode
 from fiftyone_fastsam.errors import DocumentTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from fiftyone_fastsam.options import EnrichOptions
 
@@ -26,13 +27,22 @@ _PER_ENTRY_BYTES: Final = 12
 _SMALLEST_SCALE: Final = 1 / 64
 
 
-def fitted(result: Result, options: EnrichOptions) -> Result:
+def fitted(result: Result, options: EnrichOptions, folder: Path) -> Result:
     """Return a result that fits into its document, and carries its masks encoded.
+
+    Parameters
+    ----------
+    result : Result
+    options : EnrichOptions
+    folder : Path
+        Where ``on_oversize="files"`` writes masks; of this field and configuration alone.
 
     Raises
     ------
     DocumentTooLargeError
         If it does not fit and ``on_oversize="fail"``, or nothing helps.
+    OutputError
+        If mask files cannot be written.
     """
     if result.reason is not None:
         return result
@@ -46,7 +56,7 @@ def fitted(result: Result, options: EnrichOptions) -> Result:
         return replace(result, encoded=encoded)
     ways: dict[str, Callable[[], Result | None]] = {
         "shrink": lambda: _shrunk(result, room),
-        "files": lambda: _in_files(result, options, room),
+        "files": lambda: _in_files(result, folder, room),
         "top_k": lambda: _best(result, encoded, room),
         "fail": lambda: None,
     }
@@ -96,24 +106,22 @@ def _best(result: Result, encoded: Sequence[Any], room: int) -> Result | None:
     return replace(result, instances=[result.instances[i] for i in kept], encoded=[encoded[i] for i in kept])
 
 
-def _in_files(result: Result, options: EnrichOptions, room: int) -> Result | None:
+def _in_files(result: Result, folder: Path, room: int) -> Result | None:
     """Write masks as PNG files and store their paths."""
     from PIL import Image
 
     item = result.item
-    folder = Path(options.mask_dir or ".").resolve() / str(item.sample_id)
+    folder = folder / str(item.sample_id)
     if item.frame_number is not None:
         folder /= f"{item.frame_number:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
     instances = []
     for index, instance in enumerate(result.instances):
         if instance.mask is None:
             instances.append(instance)
             continue
         path = folder / f"{index:05d}.png"
-        temporary = path.with_suffix(".part")
-        Image.fromarray(instance.mask.astype(np.uint8) * 255).save(temporary, format="PNG")
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            Image.fromarray(instance.mask.astype(np.uint8) * 255).save(temporary, format="PNG")
         instances.append(replace(instance, mask=None, mask_path=str(path)))
     encoded = [encode(instance) for instance in instances]
     result = replace(result, instances=instances, encoded=encoded)

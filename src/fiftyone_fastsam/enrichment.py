@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidPromptError
@@ -26,7 +27,6 @@ from fiftyone_fastsam.options import EnrichOptions, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from fastsam_core.pipeline import Step
 
@@ -130,6 +130,7 @@ class Enrichment:
         encoder_id = None if self.words is None else self.words.encoder.encoder_id
         self.described = self.options.described(self.model, encoder_id)
         self.digest = digest_of(self.described)
+        self.mask_dir = Path(self.options.mask_dir or ".").resolve() / self.target.label_field / self.digest
         with_retries(declare_schema, self.target, self.options)
         self.classes = self._classes() if self.options.output == "map" else {}
         self._list_work()
@@ -233,7 +234,7 @@ class Enrichment:
     def _made(self, item: Item, make: Callable[[], Result]) -> Result:
         """Make a result that fits into its document, or one with the reason why there is none."""
         try:
-            return fitted(make(), self.options)
+            return fitted(make(), self.options, self.mask_dir)
         except FastSAMError as problem:
             if not self.options.skip_failures:
                 raise

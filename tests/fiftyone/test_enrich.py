@@ -223,21 +223,20 @@ def test_a_map_instead_of_instances(dataset: Any, model: FastSAM, known_masks: M
     assert enrich(dataset, "map", model=model, output="map").done == 0
 
 
+def leave_room_for_halves(dataset: Any, masks: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make MongoDB's limit so low that masks fit into the first sample at half their resolution only."""
+    halves = [_oversize._subsampled(instance, 2, 0.5) for instance in _convert.instances_of(masks)]
+    stages = [{"$limit": 1}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
+    stored = dataset._sample_collection.aggregate(stages).next()["size"]
+    room = stored + _oversize._size([_writers.encode(instance) for instance in halves])
+    monkeypatch.setattr(_oversize, "DOCUMENT_BYTES", _oversize._SPARE_BYTES + room)
+
+
 @pytest.mark.parametrize("way", ["shrink", "files", "top_k", "fail"])
 def test_masks_that_do_not_fit(
     dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
 ) -> None:
-    instances = _convert.instances_of(known_masks)
-    halves = [_oversize._subsampled(instance, 2, 0.5) for instance in instances]
-    size = _oversize._size([_writers.encode(instance) for instance in halves])
-    room = (
-        _oversize._SPARE_BYTES
-        + dataset._sample_collection.aggregate([{"$limit": 1}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]).next()[
-            "size"
-        ]
-        + size
-    )
-    monkeypatch.setattr(_oversize, "DOCUMENT_BYTES", room)
+    leave_room_for_halves(dataset, known_masks, monkeypatch)
     report = enrich(dataset[:1], "masks", model=model, on_oversize=way, mask_dir=tmp_path, stability=False)
     label = dataset.first().masks
     if way == "fail":
@@ -257,6 +256,28 @@ def test_masks_that_do_not_fit(
         assert all(d.mask is None for d in label.detections)
         back = found_in(dataset.first(), known_masks)
         np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+def test_fields_that_share_a_folder_keep_their_mask_files(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for field, masks in (("one", known_masks), ("two", known_masks[1:])):
+        leave_room_for_halves(dataset, masks, monkeypatch)
+        options = {"max_det": len(masks), "on_oversize": "files", "mask_dir": tmp_path, "stability": False}
+        enrich(dataset[:1], field, model=model, **options)
+        assert all(d.mask is None for d in dataset.first()[field].detections)
+    back = found_in(dataset.first(), known_masks, "one")
+    np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+def test_a_folder_that_takes_no_mask_files_is_told(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_room_for_halves(dataset, known_masks, monkeypatch)
+    (tmp_path / "file").touch()
+    report = enrich(dataset, "masks", model=model, on_oversize="files", mask_dir=tmp_path / "file", stability=False)
+    assert (report.done, report.failed) == (0, 3)
+    assert "OutputError: Cannot write" in dataset.first().masks_error
 
 
 def test_in_memory_samples_see_what_was_written(dataset: Any, model: FastSAM) -> None:
