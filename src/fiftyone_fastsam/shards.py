@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import uuid
+from bisect import bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,7 @@ from fastsam_core.model import FastSAM
 from fiftyone_fastsam._provenance import record_start
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
-from fiftyone_fastsam.options import EnrichOptions
+from fiftyone_fastsam.options import EnrichOptions, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ class ShardTable:
     ----------
     collection : pymongo Collection
     run : str
-        Stands for dataset, field and configuration.
+        Stands for dataset, field, configuration and view.
     lease_s : float
         A lease that was not renewed for so long is free again.
     """
@@ -62,19 +63,20 @@ class ShardTable:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def plan(self, ids: list[str], size: int) -> bool:
-        """Divide samples into shards, unless there are shards already.
+        """Divide those samples into shards that are in none yet: an earlier run may have left some.
 
         Several workers may do this at once; True is returned to the one that made the first shard.
         """
         from bson import ObjectId
         from pymongo import UpdateOne
 
-        if not ids or self.open_count():
+        if not self.open_count():
+            given_up = {"run": self._run, "attempts": {"$gte": _MOST_ATTEMPTS}}  # gets another chance
+            self._collection.delete_many(given_up)
+        held = sorted((str(shard["low"]), str(shard["high"])) for shard in self._collection.find({"run": self._run}))
+        ranges = _ranges(sorted(ids), held, size)
+        if not ranges:
             return False
-        given_up = {"run": self._run, "attempts": {"$gte": _MOST_ATTEMPTS}}  # gets another chance
-        self._collection.delete_many(given_up)
-        ordered = sorted(ids)
-        ranges = [(part[0], part[-1]) for part in (ordered[i : i + size] for i in range(0, len(ordered), size))]
         shards = [
             UpdateOne(
                 {"_id": f"{self._run}:{low}"},
@@ -127,6 +129,26 @@ class ShardTable:
             thread.join()
 
 
+def _ranges(ids: list[str], held: list[tuple[str, str]], size: int) -> list[tuple[str, str]]:
+    """Return the first and last of at most ``size`` ids each, between the ranges that are held; all in order."""
+    lows = [low for low, _ in held]
+    gaps: dict[int, list[str]] = {}
+    for id_ in ids:
+        gap = bisect_right(lows, id_)
+        if not gap or id_ > held[gap - 1][1]:
+            gaps.setdefault(gap, []).append(id_)
+    parts = [gap[i : i + size] for gap in gaps.values() for i in range(0, len(gap), size)]
+    return [(part[0], part[-1]) for part in parts]
+
+
+def _run_name(whole: Enrichment) -> str:
+    """Return what stands for dataset, field, configuration and view; workers with another view share nothing."""
+    target = whole.target
+    stages = target.view._serialize(include_uuids=False) if hasattr(target.view, "_stages") else []
+    view = f":{digest_of({'view': stages})}" if stages else ""
+    return f"{target.dataset._doc.id}:{target.path}:{whole.digest}{view}"
+
+
 def iter_shared(
     view: Any,
     label_field: str,
@@ -174,7 +196,7 @@ def iter_shared(
 def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[EnrichStep]:
     target = whole.target
     collection = target.samples.database[SHARDS]
-    table = ShardTable(collection, f"{target.dataset._doc.id}:{target.path}:{whole.digest}", lease_s)
+    table = ShardTable(collection, _run_name(whole), lease_s)
     if with_retries(table.plan, whole.ids, shard_size):
         with_retries(record_start, target, whole.described, whole.digest)
     waiting = threading.Event()

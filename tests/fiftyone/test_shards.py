@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import fiftyone as fo
 import pytest
 
 from fastsam_core.errors import InvalidParameterError
 from fiftyone_fastsam import iter_shared
-from fiftyone_fastsam.shards import SHARDS, ShardTable
+from fiftyone_fastsam.shards import SHARDS, ShardTable, _ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,43 @@ def test_a_dead_workers_shard_is_taken_over(dataset: Any, model: FastSAM) -> Non
     assert len(left) < 3
     assert len(dataset.exists("masks")) == 3
     assert leases(dataset).count_documents({}) == 0
+
+
+def abandoned(steps: Any) -> None:
+    """Do one step, then leave the rest to others."""
+    next(steps)
+    steps.close()
+
+
+def test_workers_with_another_view_share_nothing(
+    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
+) -> None:
+    dataset = make_dataset(paths=image_paths)
+    abandoned(iter_shared(dataset[:3], "masks", model=model, shard_size=1, prefetch=0))
+    assert len(list(iter_shared(dataset[3:], "masks", model=model))) == 3
+    leases(dataset).update_many({}, {"$unset": {"owner": ""}})
+    assert len(list(iter_shared(dataset[:3], "masks", model=model))) == 2
+    assert len(dataset.exists("masks")) == 6
+    assert leases(dataset).count_documents({}) == 0
+
+
+def test_samples_that_came_after_a_dead_workers_plan_are_done(
+    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
+) -> None:
+    dataset = make_dataset(2)
+    abandoned(iter_shared(dataset, "masks", model=model, shard_size=1, prefetch=0))
+    dataset.add_samples([fo.Sample(filepath=str(path)) for path in image_paths[2:]], progress=False)
+    leases(dataset).update_many({}, {"$unset": {"owner": ""}})
+    list(iter_shared(dataset, "masks", model=model, shard_size=3))
+    assert len(dataset.exists("masks")) == 6
+    assert leases(dataset).count_documents({}) == 0
+
+
+def test_a_plan_fills_the_gaps_between_shards() -> None:
+    held = [("b", "c"), ("f", "f")]
+    assert _ranges(list("abcdefgh"), held, 2) == [("a", "a"), ("d", "e"), ("g", "h")]
+    assert _ranges(list("abcde"), [], 2) == [("a", "b"), ("c", "d"), ("e", "e")]
+    assert _ranges(list("bf"), held, 2) == []
 
 
 def test_a_shard_that_kills_its_workers_is_given_up(dataset: Any, model: FastSAM) -> None:
