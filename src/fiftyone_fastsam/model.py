@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.utils.torch as fout
 import torch
 
-from fastsam_core.errors import FastSAMError, InvalidPromptError
+from fastsam_core.errors import FastSAMError, InvalidParameterError, InvalidPromptError
 from fastsam_core.images import Image, read_image
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam._answers import answer, prompts_in
@@ -86,6 +86,11 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     **options
         Of :class:`~fiftyone_fastsam.EnrichOptions`: thresholds, ``label``, ``min_iou``, ``level``, ``text`` …
 
+    Raises
+    ------
+    InvalidPromptError, InvalidParameterError
+        For fields that prompt, which ``apply_model`` takes, and for ``output="map"``.
+
     Examples
     --------
     >>> dataset.apply_model(FastSAMModel(), "masks")  # doctest: +SKIP
@@ -95,6 +100,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     def __init__(self, model: FastSAM | str | Path = "builtin", **options: Any) -> None:
         self.fastsam = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.options = EnrichOptions(**options)
+        _check(self.options)
         self.words = Words(self.options) if self.options.needs_encoder else None
         placeholder = torch.nn.Identity()  # the base class wants a module to move and to freeze
         super().__init__(
@@ -154,6 +160,18 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
         return fo.Detections(detections=[instance.detection() for instance in instances])
+
+
+def _check(options: EnrichOptions) -> None:
+    """Refuse what only `enrich` can do, or `apply_model` has to be told."""
+    if options.field is not None or options.prompt_ids is not None:
+        raise InvalidPromptError(
+            "A model has no fields of a dataset",
+            actual=str(options.field),
+            remedy="give fields of boxes or keypoints to apply_model; for masks_field and prompt_ids use enrich",
+        )
+    if options.output == "map":
+        raise InvalidParameterError("A model gives instances", expected="output='instances'", remedy="use enrich")
 
 
 def read_prompts(label: Any, key: str) -> tuple[list[Document], str]:

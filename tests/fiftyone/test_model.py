@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_fastsam.zoo
+from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 from fiftyone_fastsam import masks_from_detections
 from fiftyone_fastsam.model import FastSAMModel
 
@@ -61,6 +62,15 @@ def test_points_prompt(dataset: Any, model: FastSAM, known_masks: Masks) -> None
     sample.save()
     dataset.apply_model(FastSAMModel(model), "masks", num_workers=0, progress=False, point_prompt_field="clicks")
     assert [d.matched for d in dataset.first().masks.detections] == [True]
+
+
+def test_what_a_model_cannot_do_is_refused(model: FastSAM) -> None:
+    refused: list[dict[str, Any]] = [{"box_prompt_field": "gt"}, {"prompt_field": "gt"}, {"prompt_ids": ["1"]}]
+    for options in (*refused, {"masks_field": "masks", "text": "pebble"}):
+        with pytest.raises(InvalidPromptError, match="apply_model"):
+            FastSAMModel(model, **options)
+    with pytest.raises(InvalidParameterError, match="instances"):
+        FastSAMModel(model, output="map")
 
 
 def test_images_without_samples(model: FastSAM, known_masks: Masks, image_paths: list[Path]) -> None:
