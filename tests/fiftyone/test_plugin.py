@@ -109,6 +109,28 @@ def test_forms_open_with_and_without_labels(operators: str, dataset: Any, model:
     operator.resolve_type(ctx, "inputs")
 
 
+@pytest.mark.parametrize("name", ["BoxesToMasks", "KeypointsToMasks", "PromptHere"])
+def test_a_form_without_prompts_cannot_be_sent(operators: str, dataset: Any, name: str) -> None:
+    [operator] = [kind() for kind in OPERATORS if kind.__name__ == name]
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    assert operator.resolve_type(ctx, "inputs").invalid
+
+
+def test_comparing_shows_the_worst_samples_first(
+    operators: str, dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(foo.operations.Operations, "set_view", lambda self, view: shown.append(view))
+    for field, conf in (("one", 0.4), ("two", 0.75)):
+        enrich(dataset[:2], field, model=model, conf=conf)
+    run_operator(operators + "compare_fields", dataset, {"first": "one", "second": "two"})
+    worst = dataset.first()
+    worst["two"] = fo.Detections()
+    worst.save()
+    run_operator(operators + "compare_fields", dataset, {"first": "one", "second": "two"})
+    assert shown[-1].values("id") == dataset.values("id")[:2]
+
+
 def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: Masks, told: list[str]) -> None:
     chosen = dataset.values("id")[1]
     params = {"label_field": "masks", "view_target": "SELECTED_SAMPLES"}

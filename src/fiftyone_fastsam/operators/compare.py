@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import fiftyone.operators as foo
@@ -50,13 +51,15 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
     def _summary(self, ctx: Any) -> dict[str, Any]:
         first, second = ctx.params["first"], ctx.params["second"]
         view = ctx.target_view(require_flat=True)
+        count, shown = len(view), 0.0
         total, unmatched, duplicates = 0, 0, 0
         for found in compare_fields(view, first, second, min_iou=ctx.params.get("min_iou", 0.5)):
             total += 1
             unmatched += found.unmatched_first + found.unmatched_second
             duplicates += found.duplicates_second
-            if ctx.delegated:
-                ctx.set_progress(progress=total / len(view))
+            if ctx.delegated and time.monotonic() - shown >= 1:
+                shown = time.monotonic()
+                ctx.set_progress(progress=total / count)
         return {"samples": total, "unmatched": unmatched, "duplicates": duplicates}
 
     def _immediate(self, ctx: Any) -> Any:
@@ -68,6 +71,7 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             return
         yield ctx.ops.reload_dataset()
         field = f"{ctx.params['second']}_vs_{ctx.params['first']}"
-        yield ctx.ops.set_view(view=ctx.target_view(require_flat=True).sort_by(field))
+        compared = ctx.target_view(require_flat=True).exists(field)  # where both are empty, nothing can disagree
+        yield ctx.ops.set_view(view=compared.sort_by(field))
         text = "{samples:,} samples: {unmatched:,} labels without a partner, {duplicates:,} duplicates"
         yield ctx.ops.notify(f"{text.format(**found)}; worst samples first", variant="success")

@@ -50,11 +50,12 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """Build the form."""
         inputs = types.Object()
         view = ctx.target_view(require_flat=True)
-        if self.add_prompts(ctx, inputs):
-            _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
-            self.add_existing(inputs)
-            _forms.add_model(inputs)
-            _forms.add_thresholds(ctx, inputs, everything=type(self) is SegmentEverything)
+        if not self.add_prompts(ctx, inputs):
+            return types.Property(inputs, invalid=True, error_message="nothing to prompt with")
+        _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
+        self.add_existing(inputs)
+        _forms.add_model(inputs)
+        _forms.add_thresholds(ctx, inputs, everything=type(self) is SegmentEverything)
         count = len(view)
         if count > _MANY_SAMPLES:
             inputs.view(
