@@ -118,7 +118,7 @@ def writing(scale: Scale) -> Iterator[Row]:
             batch = []
             for id_ in ids[start : start + _BATCH]:
                 instances = [Instance("object", box, mask, 0.5, {"area_px": 1}) for mask in masks]
-                batch.append(fitted(Result(Item(ObjectId(id_), ""), instances), options))
+                batch.append(fitted(Result(Item(ObjectId(id_), ""), instances), options, Path()))
             writer.write(batch)
         ours = time.perf_counter() - started
         started = time.perf_counter()
