@@ -12,7 +12,7 @@ import numpy as np
 
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, match
-from fiftyone_fastsam._convert import Document, Instance, instances_of, map_of, measured, relative_box
+from fiftyone_fastsam._convert import MEASURES, Document, Instance, instances_of, map_of, measured, relative_box
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["NOT_CARRIED", "answer", "prompts_digest", "prompts_in", "semantic_map"]
+__all__ = ["MEASURED", "NOT_CARRIED", "answer", "prompts_digest", "prompts_in", "semantic_map"]
 
 _SIGNS = ("sam_labels", "sam2_labels")
 NOT_CARRIED = {"_id", "_cls", "tags", "label", "bounding_box", "mask", "mask_path", "confidence", "points"}
 NOT_CARRIED |= {*_SIGNS, "last_modified_at", "created_at"}
+MEASURED = {"matched", "fit", "area_px", "mask_scale", *MEASURES}
+"""Attributes of an answer itself; those of the same name that the prompt's label has tell of something else."""
 
 
 def prompts_in(value: Mapping[str, Any] | None) -> list[Document]:
@@ -127,7 +129,7 @@ def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOpt
 
 def _one(masks: Masks, prompt: Document, index: int, score: float) -> Instance:
     """Answer a prompt: the mask, or nothing, with all that the prompt's label carries."""
-    carried = {key: value for key, value in prompt.items() if key not in NOT_CARRIED}
+    carried = {key: value for key, value in prompt.items() if key not in NOT_CARRIED | MEASURED}
     confidence = prompt.get("confidence")
     unanswered = Instance(
         prompt.get("label"),

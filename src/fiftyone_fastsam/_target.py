@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core.errors import InvalidPromptError
-from fiftyone_fastsam._answers import NOT_CARRIED
+from fiftyone_fastsam._answers import MEASURED, NOT_CARRIED
 from fiftyone_fastsam._convert import EMBEDDING, MEASURES
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
@@ -222,6 +222,7 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
             actual=existing or "no label",
             remedy="name another field",
         )
+    _check_error_field(target)
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target)
     if existing is not None and options.existing == "append" and options.output == "map":
@@ -256,6 +257,20 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     target.dataset.create_index(f"{target.path}.{RUN_KEY}", wait=False)
 
 
+def _check_error_field(target: Target) -> None:
+    """Refuse a field of the reasons' name that holds something else."""
+    fo = import_fiftyone()
+    for path in {target.error_field, target.prefix + target.error_field}:
+        field = target.dataset.get_field(path)
+        if field is not None and not isinstance(field, fo.StringField):
+            raise LabelFieldError(
+                f"Field {path!r} is needed for the reasons of failures",
+                expected="StringField, or no such field",
+                actual=type(field).__name__,
+                remedy="name another label field, or rename that one",
+            )
+
+
 def _tell_instances_apart(target: Target) -> None:
     """Give each mask a colour of its own in the App, as all have one label; a scheme that is there stays."""
     fo, dataset = import_fiftyone(), target.dataset
@@ -274,7 +289,7 @@ def _carried_fields(target: Target, options: EnrichOptions) -> dict[str, Any]:
     items = schema.get("detections") or schema.get("keypoints")
     per_label = items.field.get_field_schema() if items is not None else schema
     fo = import_fiftyone()
-    own = set(fo.Detection._fields_ordered) | NOT_CARRIED | {"id"}
+    own = set(fo.Detection._fields_ordered) | NOT_CARRIED | MEASURED | {"id"}
     simple = (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField, fo.DateField, fo.DateTimeField)
     return {name: type(kind) for name, kind in per_label.items() if name not in own and isinstance(kind, simple)}
 

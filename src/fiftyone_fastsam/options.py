@@ -50,7 +50,7 @@ class EnrichOptions:
     text : str or sequence of str, optional
         Names to look for: each mask gets the one that fits it best, with the probability as its confidence; masks that
         nothing fits are left out.
-    negatives : sequence of str
+    negatives : str or sequence of str
         What masks may be besides.
     text_threshold : float, optional
         Probability below which a name does not fit; the encoder's own by default.
@@ -86,7 +86,7 @@ class EnrichOptions:
         When a sample's masks do not fit into its document (16 MiB): halve the masks' resolution until they do, write
         them to PNG files in ``mask_dir``, keep the most confident ones, or count the sample as failed.
     mask_dir : path, optional
-        Where ``"files"`` go.
+        Where ``"files"`` go, for each field and configuration into a folder of its own.
     writer : {"auto", "direct", "sdk"}
         ``"direct"`` writes bulk BSON, ``"sdk"`` goes through FiftyOne's samples; both give equal samples. ``"auto"``
         is direct where this FiftyOne allows it.
@@ -106,7 +106,7 @@ class EnrichOptions:
     prompt_field: str | None = None
     prompt_ids: Sequence[str] | None = None
     text: str | Sequence[str] | None = None
-    negatives: Sequence[str] = ()
+    negatives: str | Sequence[str] = ()
     text_threshold: float | None = None
     text_encoder: TextEncoder | str | Path | None = None
     masks_field: str | None = None
@@ -143,8 +143,10 @@ class EnrichOptions:
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
             raise InvalidPromptError("Only one kind of prompt at a time", expected="one", actual=", ".join(given))
-        if self.text is not None and not all(name.strip() for name in self.texts):
+        if self.text is not None and not (self.texts and all(name.strip() for name in self.texts)):
             raise InvalidPromptError("A text prompt is empty", expected="words", actual=repr(self.text))
+        if isinstance(self.negatives, str):
+            object.__setattr__(self, "negatives", (self.negatives,))
         if self.masks_field is not None and (self.text is None or self.output == "map"):
             raise InvalidPromptError(
                 "masks_field goes with words, and gives instances", expected="text and output='instances'"

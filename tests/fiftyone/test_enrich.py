@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from fastsam_core.errors import ImageReadError, InvalidParameterError, InvalidPromptError
+from fastsam_core.model import FastSAM
+from fastsam_core.testing import synthetic_head
 from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enrich, iter_enrich, masks_from_detections
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from tests.fiftyone.conftest import FakeNetwork
 
     from fastsam_core.masks import Masks
-    from fastsam_core.model import FastSAM
 
 WRITERS = ("direct", "sdk")
 
@@ -259,12 +261,19 @@ def test_masks_that_do_not_fit(
 
 
 def test_fields_that_share_a_folder_keep_their_mask_files(
-    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    dataset: Any,
+    model: FastSAM,
+    network: FakeNetwork,
+    known_masks: Masks,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    for field, masks in (("one", known_masks), ("two", known_masks[1:])):
-        leave_room_for_halves(dataset, masks, monkeypatch)
-        options = {"max_det": len(masks), "on_oversize": "files", "mask_dir": tmp_path, "stability": False}
-        enrich(dataset[:1], field, model=model, **options)
+    other_network = copy.copy(network)
+    other_network.head = synthetic_head(4, known_masks.image_hw, 128, seed=4)
+    other = FastSAM(other_network, model.info)
+    for field, finder in (("one", model), ("two", other)):
+        leave_room_for_halves(dataset, finder.segment(dataset.first().filepath), monkeypatch)
+        enrich(dataset[:1], field, model=finder, on_oversize="files", mask_dir=tmp_path, stability=False)
         assert all(d.mask is None for d in dataset.first()[field].detections)
     back = found_in(dataset.first(), known_masks, "one")
     np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
@@ -346,6 +355,15 @@ def test_fields_of_another_type(dataset: Any, model: FastSAM) -> None:
         enrich(dataset, "note", model=model)
 
 
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_field_of_the_reasons_name_is_left_alone(dataset: Any, model: FastSAM, writer: str) -> None:
+    dataset.set_values("masks_error", [0.1, 0.2, 0.3])
+    with pytest.raises(LabelFieldError, match="masks_error"):
+        enrich(dataset, "masks", model=model, writer=writer)
+    assert dataset.values("masks_error") == [0.1, 0.2, 0.3]
+    assert dataset.get_field("masks") is None
+
+
 def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
     with pytest.raises(InvalidParameterError, match="existing is unknown"):
         EnrichOptions(existing="maybe")  # type: ignore[arg-type]
@@ -353,6 +371,9 @@ def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
         EnrichOptions(box_prompt_field="a", text="b")
     with pytest.raises(InvalidPromptError, match="empty"):
         EnrichOptions(text=["dog", " "])
+    with pytest.raises(InvalidPromptError, match="empty"):
+        EnrichOptions(text=[])
+    assert EnrichOptions(text="dog", negatives="cat").negatives == ("cat",)
     with pytest.raises(InvalidParameterError, match="folder"):
         EnrichOptions(on_oversize="files")
     with pytest.raises(InvalidParameterError, match="conf"):
