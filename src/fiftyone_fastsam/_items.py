@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, InvalidPromptError
@@ -44,6 +45,8 @@ class Item:
         A frame that was read already.
     error : FastSAMError, optional
         Known before anything is segmented.
+    unasked : bool
+        Nothing prompts here, so the image is not read.
     """
 
     sample_id: Any
@@ -53,6 +56,7 @@ class Item:
     frame_number: int | None = None
     pixels: Any = None
     error: FastSAMError | None = None
+    unasked: bool = False
 
 
 def read_item(item: object) -> Image:
@@ -61,6 +65,8 @@ def read_item(item: object) -> Image:
         raise TypeError(f"expected an Item, not {type(item).__name__}")
     if item.error is not None:
         raise item.error
+    if item.unasked:
+        raise InvalidPromptError("Nothing prompts here")  # keeps it from the network
     return read_image(item.filepath if item.pixels is None else item.pixels)
 
 
@@ -70,7 +76,7 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
 
     stages = _stages(target, options, "filepath")
     if options.field is not None:  # a view may have filtered the labels that prompt
-        stages = [stages[0], *target.view._pipeline(), *stages[1:]]
+        stages = [stages[0], *_without_positions(target.view._pipeline()), *stages[1:]]
     for start in range(0, len(ids), _CHUNK):
         chunk = [ObjectId(id_) for id_ in ids[start : start + _CHUNK]]
         found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
@@ -87,7 +93,7 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
 def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], digest: str) -> Iterator[Item]:
     """Yield the unfinished frames of the videos with these ids; one item with an error for a video that cannot be read.
 
-    Frames are read in order, those that are finished without decoding them.
+    Frames are read in order, those that are finished or not in the view without decoding them.
     """
     from bson import ObjectId
 
@@ -104,8 +110,10 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
         done = {found["frame_number"] for found in with_retries(_fetch, target.frames, [{"$match": finished}, numbers])}
         known = with_retries(_fetch, target.frames, [{"$match": own}, *stages])
         frames = {document["frame_number"]: document for document in known}
+        hidden = _as_shown(target, options, sample_id, frames)
         if options.field is not None and options.existing == "resume":
             done = {number for number in done if is_answered(frames[number], target, options)}
+        done |= hidden
         try:
             for number, pixels in _read_frames(sample["filepath"], done):
                 document = frames.get(number, {})
@@ -113,6 +121,34 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
                 yield Item(sample_id, sample["filepath"], prompts, stored, number, pixels)
         except (ImageReadError, ImageNotFoundError) as error:
             yield Item(sample_id, sample["filepath"], error=error)
+        else:
+            with_retries(_forget_reason, target, sample_id)
+
+
+def _as_shown(target: Target, options: EnrichOptions, sample_id: Any, frames: dict[int, Document]) -> set[int]:
+    """Give frames the prompts that the view shows; return the numbers of those that it does not show."""
+    view = target.view
+    if not any(stage._needs_frames(view) for stage in getattr(view, "_stages", ())):
+        return set()
+    field = {} if options.field is None else {options.field: 1}
+    stages = [*_without_positions(view._pipeline(frames_only=True)), {"$project": {"frame_number": 1, **field}}]
+    found = with_retries(_fetch, target.samples, [{"$match": {"_id": sample_id}}, *stages])
+    shown = {document["frame_number"]: document for document in found}
+    for number in frames.keys() & shown.keys():
+        frames[number] = {**frames[number], **{name: shown[number].get(name) for name in field}}
+    return frames.keys() - shown.keys()
+
+
+def _without_positions(pipeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the stages of a view that count samples, as they would count among those that were chosen by id."""
+    return [stage for stage in pipeline if not stage.keys() & {"$skip", "$limit"}]
+
+
+def _forget_reason(target: Target, sample_id: Any) -> None:
+    """Remove the reason why a video could not be read."""
+    told = {"_id": sample_id, target.error_field: {"$type": "string"}}
+    change = {"$unset": {target.error_field: ""}, "$set": {"last_modified_at": datetime.now(UTC)}}
+    target.samples.update_one(told, change)
 
 
 def _read_frames(filepath: str, skipped: set[int]) -> Iterator[tuple[int, Any]]:

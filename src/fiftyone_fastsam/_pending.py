@@ -39,7 +39,10 @@ def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]
     if options.field is None or options.existing != "resume":
         return left
     again = _with_edited_prompts(target, options, done)
-    return [id_ for id_ in target.view.values("id") if id_ in again.union(left)] if again else left
+    if not again:
+        return left
+    again.update(left)
+    return [id_ for id_ in target.view.values("id") if id_ in again]
 
 
 def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str, Any]) -> set[str]:

@@ -188,7 +188,7 @@ class Enrichment:
                 yield _step(result, counts["done"] + counts["failed"], self.total)
 
         try:
-            for result in self._results(queue):
+            for result in self._results():
                 queue.put(result)
                 yield from report(queue.finished())
             yield from report(queue.finished(all_of_them=True))
@@ -199,7 +199,7 @@ class Enrichment:
             with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
             target.dataset.reload()
 
-    def _results(self, queue: WriteQueue) -> Iterator[Callable[[], Result]]:
+    def _results(self) -> Iterator[Callable[[], Result]]:
         """Yield what makes the result of each item, when its masks are there."""
         target, options = self.target, self.options
         if options.masks_field is not None:
@@ -207,7 +207,7 @@ class Enrichment:
                 yield partial(self._made, item, partial(self._chosen, item))
             return
         segmented = iter_segment(
-            self._needing_the_network(queue),
+            self._items(),
             self.model,
             prefetch=options.prefetch,
             batch_size=options.batch_size,
@@ -217,8 +217,8 @@ class Enrichment:
         for step in segmented:
             yield partial(self._made, _item_of(step), partial(self._answered, step))
 
-    def _needing_the_network(self, queue: WriteQueue) -> Iterator[Item]:
-        """Yield the items to segment; those without prompts are answered at once with an empty label."""
+    def _items(self) -> Iterator[Item]:
+        """Yield the items to segment; those without prompts are marked, and get an empty label."""
         target, options = self.target, self.options
         items = (
             video_items(target, options, self.ids, self.digest)
@@ -226,10 +226,8 @@ class Enrichment:
             else image_items(target, options, self.ids)
         )
         for item in items:
-            if options.field is None or item.prompts or item.error is not None or options.output == "map":
-                yield item
-            else:
-                queue.put(partial(Result, item, encoded=()))
+            item.unasked = options.field is not None and not item.prompts and options.output != "map"
+            yield item
 
     def _made(self, item: Item, make: Callable[[], Result]) -> Result:
         """Make a result that fits into its document, or one with the reason why there is none."""
@@ -242,6 +240,8 @@ class Enrichment:
 
     def _answered(self, step: Step) -> Result:
         item = _item_of(step)
+        if item.unasked and item.error is None:
+            return Result(item)
         if step.error is not None or step.masks is None or step.image is None:
             raise step.error or ImageReadError("The image cannot be read")
         if self.words is not None:

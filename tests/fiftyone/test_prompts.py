@@ -14,7 +14,7 @@ from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
-from fiftyone_fastsam import EnrichOptions, FastSAMModel, enrich, iter_enrich, masks_from_detections
+from fiftyone_fastsam import EnrichOptions, FastSAMModel, _queue, enrich, iter_enrich, masks_from_detections
 from fiftyone_fastsam._answers import answer, prompts_digest, prompts_in, semantic_map
 
 if TYPE_CHECKING:
@@ -166,6 +166,53 @@ def test_prompts_choose_among_masks_too_faint_to_be_shown(
         [boxed], [applied] = sample.boxed.detections, sample.applied.detections
         np.testing.assert_array_equal(boxed.mask, known_masks.crop(2))
         np.testing.assert_array_equal(applied.mask, boxed.mask)
+
+
+def with_boxes(dataset: Any, **attributes: Any) -> Any:
+    """Give each sample two boxes of the whole image, a cat and a dog."""
+    for sample in dataset:
+        boxes = [fo.Detection(label=name, bounding_box=[0, 0, 1, 1], **attributes) for name in ("cat", "dog")]
+        sample["gt"] = fo.Detections(detections=boxes)
+        sample.save()
+    return dataset
+
+
+@pytest.mark.parametrize("start", [1, 3])
+def test_a_view_from_the_middle_prompts_as_well(make_dataset: Callable[..., Any], model: FastSAM, start: int) -> None:
+    dataset = with_boxes(make_dataset(6))
+    report = enrich(dataset[start : start + 2], "masks", model=model, box_prompt_field="gt")
+    assert report.done == 2
+    assert dataset.exists("masks").values("id") == dataset.values("id")[start : start + 2]
+
+
+def test_attributes_of_answers_are_not_those_of_prompts(dataset: Any, model: FastSAM) -> None:
+    with_boxes(dataset, quality="good", fit="tight", occluded=True)
+    sample = dataset.first()
+    sample.gt.detections[0].bounding_box = [0.99, 0.99, 0.001, 0.001]
+    sample.save()
+    enrich(dataset, "masks", model=model, box_prompt_field="gt", min_iou=0)
+    unanswered, answered = dataset.first().masks.detections
+    assert [d.matched for d in (unanswered, answered)] == [False, True]
+    assert [d.occluded for d in (unanswered, answered)] == [True, True]
+    assert unanswered.fit == 0
+    assert not unanswered.has_field("quality") or unanswered.quality is None
+    sample.reload()
+    sample.masks.detections[0].label = "renamed"
+    sample.save()  # FiftyOne checks the types
+
+
+def test_samples_without_prompts_are_steps_like_others(
+    make_dataset: Callable[..., Any], model: FastSAM, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_queue, "_BATCH_ITEMS", 1)
+    monkeypatch.setattr(_queue, "_MOST_WAITING", 0)
+    dataset = make_dataset(6)
+    dataset.add_sample_field("gt", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    steps = iter_enrich(dataset, "masks", model=model, box_prompt_field="gt", prefetch=0)
+    assert [next(steps).done, next(steps).masks] == [1, 0]
+    steps.close()  # type: ignore[attr-defined]
+    assert len(dataset.exists("masks")) < 6
+    assert network.calls == 0
 
 
 def test_edited_prompts_are_answered_anew(dataset: Any, model: FastSAM) -> None:

@@ -214,3 +214,30 @@ def test_videos_are_done_frame_by_frame(
     first.frames[3].clear_field("masks")
     first.save()
     assert enrich(dataset, "frames.masks", model=model, writer=writer).done == 1
+
+
+def test_a_mended_video_has_no_reason_any_more(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:
+    good = video.read_bytes()
+    video.write_bytes(b"no video")
+    dataset = make_dataset(paths=[video])
+    assert enrich(dataset, "masks", model=model).failed == 1
+    video.write_bytes(good)
+    assert enrich(dataset, "masks", model=model).done == 5
+    assert dataset.values("masks_error") == [None]
+    assert len(dataset.load_saved_view("fastsam: failed")) == 0
+
+
+def test_views_of_frames_count(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:
+    dataset = make_dataset(0)
+    sample = fo.Sample(filepath=str(video))
+    for number in range(1, 6):
+        boxes = [fo.Detection(label=name, bounding_box=[0, 0, 1, 1]) for name in ("cat", "dog")]
+        sample.frames[number] = fo.Frame(gt=fo.Detections(detections=boxes))
+    dataset.add_sample(sample)
+    dogs = dataset.filter_labels("frames.gt", fo.ViewField("label") == "dog")
+    for done in (5, 0):
+        assert enrich(dogs, "masks", model=model, box_prompt_field="frames.gt").done == done
+    assert dataset.values("frames.masks.detections.label") == [[["dog"]] * 5]
+    some = dataset.match_frames(fo.ViewField("frame_number") < 3)
+    assert enrich(some, "others", model=model).done == 2
+    assert [label is None for label in dataset.values("frames.others")[0]] == [False, False, True, True, True]
