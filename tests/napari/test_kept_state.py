@@ -79,3 +79,21 @@ def test_a_closer_look_takes_the_model_that_is_chosen(
     qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=60_000)
     assert [task.model for task in tasks] == ["FastSAM-x"]
     assert len(blob_model.seen) == 1
+
+
+def test_candidates_of_a_removed_labels_layer_can_be_committed_again(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.session.select_by_hand([0])
+    widget.label_panel.commit_picked()
+    first = viewer.layers["Image labels"]
+    widget.label_panel.target.set_layer(None)
+    widget.session.select_by_hand([1])
+    widget.label_panel.commit_picked()
+    viewer.layers.remove(first)
+    assert list(widget.session.committed) == [1], "what another layer holds stays committed"
+    viewer.layers.remove("Image labels [1]")
+    assert widget.session.committed == {}
+    widget.label_panel.commit_shown()
+    assert sorted(np.unique(viewer.layers["Image labels"].data)) == [0, 1, 2]
+    viewer.layers.clear()
+    assert len(viewer.layers) == 0

@@ -301,7 +301,8 @@ class LabelController:
     def _write_planned(self, task: CommitTask, planned: Planned) -> int:
         session, order = self.session, task.order
         marks = tuple((piece.part.plane, piece.marks) for piece in planned.parts)
-        self._require_target().write([(piece.part.plane, piece.edit) for piece in planned.parts], marks)
+        writer = self._require_target()
+        writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], marks)
         facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
         if order.whole:
             pairs = [(i, label) for part in task.parts for i, label in zip(self._links(part), part.ids, strict=True)]
@@ -316,7 +317,7 @@ class LabelController:
             facts["causes"] = list(order.causes.values())
         self.written.emit("commit", planned.masks, facts)
         for plane, labels in marks:
-            session.mark_committed(plane, labels)
+            session.mark_committed(plane, labels, writer.layer.unique_id)
         return count
 
     def _links(self, part: Part) -> list[int]:
@@ -366,7 +367,7 @@ class LabelController:
         writer = self._writer
         if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
             for plane, labels in step.marks:
-                self.session.unmark_committed(plane, labels)
+                self.session.unmark_committed(plane, labels, writer.layer.unique_id)
             self.undone.emit("undo")
 
     def redo(self) -> None:
@@ -374,5 +375,5 @@ class LabelController:
         writer = self._writer
         if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
             for plane, labels in step.marks:
-                self.session.mark_committed(plane, labels)
+                self.session.mark_committed(plane, labels, writer.layer.unique_id)
             self.undone.emit("redo")

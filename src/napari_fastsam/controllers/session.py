@@ -77,17 +77,20 @@ class Session:
         self._by_hand: set[int] = set()
         self._pools: dict[Hashable, CandidatePool] = {}
         self._links: dict[Hashable, dict[Plane, NDArray[np.int64]]] = {}
-        self._committed: dict[tuple[Hashable, Plane], dict[int, int]] = {}
+        self._committed: dict[tuple[Hashable, Plane], dict[Hashable, dict[int, int]]] = {}
+        """By image and plane, then by Labels layer: which candidates became which labels."""
         self._passing = self._reached = self._shown = _NOTHING
         dims = viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
             event.connect(self.update_plane)
+        viewer.layers.events.removed.connect(self._on_removed)
 
     def close(self) -> None:
         """Let go of the viewer and the image."""
         dims = self.viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
             event.disconnect(self.update_plane)
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.set_image(None)
 
     # ---- image and plane ----------------------------------------------------------------------------------------
@@ -186,8 +189,11 @@ class Session:
         elif how == "join":
             known = self._committed.pop((image_id, plane), {})
             by_hand = self._by_hand if here else set()
-            places = candidates.places_of(old, [*known, *by_hand])
-            self._committed[image_id, plane] = {places[i]: label for i, label in known.items() if i in places}
+            places = candidates.places_of(old, [*by_hand.union(*known.values())])
+            self._committed[image_id, plane] = {
+                target_id: {places[i]: label for i, label in labels.items() if i in places}
+                for target_id, labels in known.items()
+            }
             if here:
                 self._by_hand = {places[i] for i in by_hand if i in places}
         if links is not None:
@@ -332,19 +338,27 @@ class Session:
 
     def committed_on(self, plane: Plane) -> dict[int, int]:
         """Return which candidates of any plane of the image were committed, and their labels."""
-        return {} if self.image is None else self._committed.get((self.image.unique_id, plane), {})
+        known = {} if self.image is None else self._committed.get((self.image.unique_id, plane), {})
+        return {index: label for labels in known.values() for index, label in labels.items()}
 
-    def mark_committed(self, plane: Plane, labels: dict[int, int]) -> None:
-        """Remember which candidates of a plane became which labels."""
+    def mark_committed(self, plane: Plane, labels: dict[int, int], target_id: Hashable = None) -> None:
+        """Remember which candidates of a plane became which labels of a Labels layer."""
         if self.image is not None:
-            self._committed.setdefault((self.image.unique_id, plane), {}).update(labels)
+            known = self._committed.setdefault((self.image.unique_id, plane), {})
+            known.setdefault(target_id, {}).update(labels)
             self._by_hand -= set(labels)
             self.selection_changed.emit()
 
-    def unmark_committed(self, plane: Plane, indices: Iterable[int]) -> None:
-        """Make candidates available again (their commit was undone)."""
+    def unmark_committed(self, plane: Plane, indices: Iterable[int], target_id: Hashable = None) -> None:
+        """Make candidates available again (their commit into a Labels layer was undone)."""
         if self.image is not None:
-            known = self._committed.get((self.image.unique_id, plane), {})
+            known = self._committed.get((self.image.unique_id, plane), {}).get(target_id, {})
             for index in indices:
                 known.pop(index, None)
+            self.selection_changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        """Make candidates available again when the Labels layer that they were committed into is removed."""
+        held = [known.pop(event.value.unique_id, None) for known in self._committed.values()]
+        if any(held):
             self.selection_changed.emit()
