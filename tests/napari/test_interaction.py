@@ -277,7 +277,7 @@ def test_an_interrupted_session_is_offered_and_given_back(viewer: Any, make_widg
     path = widget.journal.path
     steps = [entry["do"] for entry in read_journal(path).entries]
     assert steps == ["segment", "filter", "commit", "filter", "commit", "undo", "prompts"]
-    widget.journal._journal = None  # as if the program had died
+    widget.journal._record.journal = None  # as if the program had died
     viewer.window.remove_dock_widget(widget)
     assert "FastSAM candidates" not in viewer.layers, "closing the dock shuts the widget down"
     viewer.layers.clear()
@@ -321,7 +321,7 @@ def test_prompts_of_an_interrupted_session_are_set_again(viewer: Any, make_widge
     picked = widget.session.selected
     assert sorted(picked) == [0, 1, 2]
     widget.journal.save_prompts()
-    widget.journal._journal = None  # as if the program had died
+    widget.journal._record.journal = None  # as if the program had died
     viewer.window.remove_dock_widget(widget)
     viewer.layers.clear()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import tifffile
 from napari.layers import Image
+from napari.utils.notifications import notification_manager
 
+from fastsam_core.journal import read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam.models.candidates import Candidates
 
-from .conftest import BlobModel, Make, discs
+from .conftest import THREE, BlobModel, Make, discs, run
 from .test_interaction import Mouse, press, put
 
 if TYPE_CHECKING:
@@ -97,3 +100,47 @@ def test_candidates_of_a_removed_labels_layer_can_be_committed_again(viewer: Any
     assert sorted(np.unique(viewer.layers["Image labels"].data)) == [0, 1, 2]
     viewer.layers.clear()
     assert len(viewer.layers) == 0
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_the_journal_of_an_image_goes_on_when_it_is_chosen_again(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path
+) -> None:
+    for name in ("Image", "other"):
+        viewer.add_layer(Image(discs(80, 90, *THREE), name=name))
+    widget = make_widget(viewer)
+    choose = widget.segment_panel.image.set_layer
+    choose(viewer.layers["Image"])
+    run(qtbot, widget)
+    widget.filter_panel.sliders["area_px"].set_limits(250, np.inf)
+    widget.labels.commit([1])
+    path = widget.journal.path
+    choose(viewer.layers["other"])
+    assert not read_journal(path).complete, "it is offered after a crash from now on, too"
+    widget.filter_panel.reset()
+    choose(viewer.layers["Image"])
+    assert widget.restore_bar.isHidden()
+    widget.labels.commit([2])
+    assert [entry["do"] for entry in read_journal(path).entries] == ["segment", "filter", "commit", "filter", "commit"]
+    assert len(list(path.parent.iterdir())) == 1
+    viewer.layers.remove("Image")
+    assert read_journal(path).complete, "an image that is removed is not offered"
+
+
+def test_a_journal_that_cannot_be_moved_aside_is_a_notice(
+    viewer: Any, make_widget: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.labels.commit([0])
+    viewer.window.remove_dock_widget(widget)
+    again = make_widget(viewer)
+    put(again, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    again.label_panel.target.set_layer(None)
+    again.labels.commit([0])
+    assert list(again.session.committed) == [0]
+    assert "cannot be moved aside" in str(notification_manager.records[-1].message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.models.picks import PickOptions, PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.prompts import PromptController
@@ -80,6 +80,36 @@ def _prompt_set(entry: Mapping[str, Any]) -> PromptSet:
     )
 
 
+@dataclass(slots=True)
+class _Record:
+    """The journal of one image, and what it says so far; it goes on when the image is chosen again."""
+
+    journal: Journal | None = None
+    failed: bool = False
+    last: dict[str, object] = field(default_factory=dict)
+    limits: dict[str, list[float | None]] = field(default_factory=dict)
+    prompts: dict[Plane, dict[str, object]] = field(default_factory=dict)
+
+    def end(self) -> None:
+        """End the journal in order."""
+        if self.journal is not None and not self.failed:
+            try:
+                self.journal.append("close")
+            except OutputError as error:
+                warn(describe(error))
+        self.journal, self.last, self.limits, self.prompts = None, {}, {}, {}
+
+
+def _move_aside(path: Path, mark: str) -> None:
+    """Keep a journal beside the one that begins."""
+    try:
+        path.replace(path.with_name(path.name.removesuffix(SUFFIX) + mark + SUFFIX))
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be moved aside", actual=error.strerror or str(error), remedy="remove it by hand"
+        ) from error
+
+
 class JournalController:
     """Writes every step of the session, and offers what an interrupted one left.
 
@@ -101,11 +131,10 @@ class JournalController:
     ) -> None:
         self.session, self.prompts, self.labels = session, prompts, labels
         self.interrupted: JournalFile | None = None
-        self._journal: Journal | None = None
-        self._failed = False
-        self._last: dict[str, object] = {}
-        self._limits: dict[str, list[float | None]] = {}
-        self._prompts: dict[Plane, dict[str, object]] = {}
+        self._record = _Record()
+        self._records: dict[tuple[Hashable, int | None], _Record] = {}
+        """By image and channel axis: labels have another shape when channels are shown as colours."""
+        session.viewer.layers.events.removed.connect(self._on_removed)
         session.image_changed.connect(self._on_image)
         session.shown_changed.connect(self._on_filters)
         segmentation.started.connect(self._on_segment)
@@ -113,27 +142,42 @@ class JournalController:
         labels.undone.connect(self._on_undone)
 
     def close(self) -> None:
-        """End the journal in order."""
-        self._end()
+        """End the journals in order."""
+        self.session.viewer.layers.events.removed.disconnect(self._on_removed)
+        for record in self._records.values():
+            record.end()
 
     @property
     def path(self) -> Path | None:
         """The journal that is written, None as long as there was nothing to write."""
-        return None if self._journal is None else self._journal.path
+        return None if self._record.journal is None else self._record.journal.path
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
     def _on_image(self) -> None:
-        self._end()
-        self._on_filters()
         image = self.session.image
+        key = None if image is None else image.unique_id, self.session.channel_axis
+        if key not in self._records or self._records[key].failed:
+            self._records[key] = _Record()
+        self._record = self._records[key]
+        self._on_filters()
         found = None
         if image is not None and self.session.settings.journal:
             path = journal_path(image)
-            if path.exists():
+            if path.exists() and self._holder(path) is None:
                 found = self._read_interrupted(path)
         self.interrupted = found
         self.found.emit(found)
+
+    def _on_removed(self, event: Any) -> None:
+        """End the journal of an image that leaves the viewer."""
+        for key in [key for key in self._records if key[0] == event.value.unique_id]:
+            self._records.pop(key).end()
+
+    def _holder(self, path: Path) -> _Record | None:
+        """Return what this session writes into a file."""
+        records = self._records.values()
+        return next((one for one in records if one.journal is not None and one.journal.path == path), None)
 
     def _read_interrupted(self, path: Path) -> JournalFile | None:
         try:
@@ -143,23 +187,25 @@ class JournalController:
         return journal if (journal.label_steps or prompts_by_plane(journal)) and not journal.complete else None
 
     def _write(self, do: str, **facts: object) -> None:
-        image = self.session.image
-        if image is None or not self.session.settings.journal or self._failed:
+        image, record = self.session.image, self._record
+        if image is None or not self.session.settings.journal or record.failed:
             return
         try:
-            if self._journal is None:
-                self._journal = self._begin(image)
-            self._journal.append(do, **facts)
+            if record.journal is None:
+                record.journal = self._begin(image)
+            record.journal.append(do, **facts)
         except OutputError as error:
-            self._failed = True
+            record.failed = True
             warn(describe(error))
 
     def _begin(self, image: Any) -> Journal:
         path = journal_path(image)
+        if (other := self._holder(path)) is not None:
+            other.end()
         if path.exists() and self.interrupted is None:
-            path.replace(path.with_name(path.name.removesuffix(SUFFIX) + ".old" + SUFFIX))
+            _move_aside(path, ".old")
         elif self.interrupted is not None:  # the user went on without answering: keep the old one, too
-            path.replace(path.with_name(path.name.removesuffix(SUFFIX) + ".interrupted" + SUFFIX))
+            _move_aside(path, ".interrupted")
             self.interrupted = None
             self.found.emit(None)
         source = getattr(image.source, "path", None)
@@ -170,14 +216,6 @@ class JournalController:
             "rgb": bool(image.rgb),
         }
         return Journal(path, {"image": facts})
-
-    def _end(self) -> None:
-        if self._journal is not None and not self._failed:
-            try:
-                self._journal.append("close")
-            except OutputError as error:
-                warn(describe(error))
-        self._journal, self._failed, self._last, self._limits, self._prompts = None, False, {}, {}, {}
 
     def _plane(self, plane: Plane | None) -> dict[str, object] | None:
         return None if plane is None else {"axes_yx": list(plane.axes_yx), "index": list(plane.index)}
@@ -202,12 +240,12 @@ class JournalController:
             name: [end if np.isfinite(end) else None for end in pair]
             for name, pair in self.session.filters.limits.items()
         }
-        if limits != self._limits:
-            self._limits = self._last["filter"] = limits
+        if limits != self._record.limits:
+            self._record.limits = self._record.last["filter"] = limits
 
     def _on_written(self, name: str, masks: Masks, facts: dict[str, object]) -> None:
-        if "filter" in self._last:
-            self._write("filter", limits=self._last.pop("filter"))
+        if "filter" in self._record.last:
+            self._write("filter", limits=self._record.last.pop("filter"))
         plane = facts.pop("plane", self.session.plane)
         encoded = facts.pop("rle") if "rle" in facts else masks.to_rle()
         parts = facts.pop("parts", None)
@@ -241,9 +279,9 @@ class JournalController:
             "each_point": options.each_point,
             "everything_inside": options.everything_inside,
         }
-        plane = self.session.plane
-        if plane is not None and facts != self._prompts.get(plane) and (len(prompts) or plane in self._prompts):
-            self._prompts[plane] = facts
+        plane, known = self.session.plane, self._record.prompts
+        if plane is not None and facts != known.get(plane) and (len(prompts) or plane in known):
+            known[plane] = facts
             self._write("prompts", plane=self._plane(plane), **facts)
 
     # ---- giving back --------------------------------------------------------------------------------------------
@@ -253,14 +291,7 @@ class JournalController:
         journal, self.interrupted = self.interrupted, None
         if journal is not None:
             with notices():
-                try:
-                    journal.path.replace(
-                        journal.path.with_name(journal.path.name.removesuffix(SUFFIX) + ".old" + SUFFIX)
-                    )
-                except OSError as error:
-                    raise OutputError(
-                        f"{journal.path} cannot be moved aside", actual=str(error), remedy="remove it by hand"
-                    ) from error
+                _move_aside(journal.path, ".old")
         self.found.emit(None)
 
     def restore(self, journal: JournalFile | None = None) -> int:
@@ -286,7 +317,7 @@ class JournalController:
                 remedy="open the image it was made with, and choose it under 'Image'",
             )
         if self.interrupted is not None and journal.path == self.interrupted.path:
-            self._journal = Journal(journal.path, {})
+            self._record.journal = Journal(journal.path, {})
             self.interrupted = None
             self.found.emit(None)
         count = 0
