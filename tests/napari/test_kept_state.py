@@ -10,7 +10,7 @@ import tifffile
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
 
-from fastsam_core.journal import read_journal
+from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam.models.candidates import Candidates
 
@@ -144,3 +144,33 @@ def test_a_journal_that_cannot_be_moved_aside_is_a_notice(
     again.labels.commit([0])
     assert list(again.session.committed) == [0]
     assert "cannot be moved aside" in str(notification_manager.records[-1].message)
+
+
+@pytest.mark.usefixtures("blob_model")
+@pytest.mark.parametrize(("channel", "shape"), [(2, [80, 90]), (0, [3, 80, 90])])
+def test_channels_of_a_file_have_journals_of_their_own(
+    channel: int,
+    shape: list[int],
+    viewer: Any,
+    make_widget: Make,
+    qtbot: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("FASTSAM_JOURNALS")
+    channels = np.stack([discs(80, 90, place) for place in THREE])
+    tifffile.imwrite(tmp_path / "cells.tif", channels, photometric="minisblack", metadata={"axes": "CYX"})
+    viewer.open(tmp_path / "cells.tif", channel_axis=0)
+    layers = list(viewer.layers)
+    shared = Journal(tmp_path / "cells.tif.fastsam.jsonl", {"image": {"name": layers[channel].name, "shape": shape}})
+    shared.append("commit", masks=[], labels=[])
+    widget = make_widget(viewer)
+    for layer in layers:
+        widget.segment_panel.image.set_layer(layer)
+        of_this_channel = layer is layers[channel] and len(shape) == 2
+        assert (widget.journal.interrupted is not None) == of_this_channel, "of the time when they shared one"
+        run(qtbot, widget)
+        widget.labels.commit([0])
+    assert (tmp_path / "cells.tif.interrupted.fastsam.jsonl").exists() == (len(shape) == 2)
+    names = [read_journal(path).header["image"]["name"] for path in tmp_path.glob("cells.tif.cells*.jsonl")]
+    assert sorted(names) == [layer.name for layer in layers]

@@ -22,7 +22,7 @@ from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.models.picks import PickOptions, PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.prompts import PromptController
@@ -36,22 +36,28 @@ SUFFIX = ".fastsam.jsonl"
 _PROMPTS = ("points_yx", "boxes_xyxy", "regions_yx", "scribbles_yx")
 
 
-def journal_path(image: Any) -> Path:
+def journal_path(image: Any, layers: Iterable[Any] = ()) -> Path:
     """Return where the journal of an image layer goes.
 
-    Beside the image's file if there is one in a folder that can be written; else in the user's data folder (or the
-    folder that the environment variable ``FASTSAM_JOURNALS`` names), by name and shape of the layer.
+    Beside the image's file if there is one in a folder that can be written, by name of the layer where others of these
+    layers are of the same file, its channels; else in the user's data folder (or the folder that the environment
+    variable ``FASTSAM_JOURNALS`` names), by name and shape of the layer.
     """
     folder = os.environ.get("FASTSAM_JOURNALS")
     source = getattr(image.source, "path", None)
     if not folder and source and Path(source).is_file() and os.access(Path(source).parent, os.W_OK):
-        return Path(source).with_name(Path(source).name + SUFFIX)
+        shared = sum(hasattr(layer, "rgb") and layer.source.path == source for layer in layers) > 1
+        mark = f".{_file_name(image.name, image.name)}" if shared else ""
+        return Path(source).with_name(Path(source).name + mark + SUFFIX)
     from platformdirs import user_data_path
 
     base = Path(folder) if folder else user_data_path("fastsam-plugins", appauthor=False) / "journals"
     identity = f"{source or image.name} {layer_shape(image)}"
-    name = re.sub(r"[^\w.-]+", "_", image.name)[:60]
-    return base / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}{SUFFIX}"
+    return base / f"{_file_name(image.name, identity)}{SUFFIX}"
+
+
+def _file_name(name: str, identity: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)[:60] + f"-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def _plane_of(entry: Mapping[str, Any]) -> Plane:
@@ -162,10 +168,8 @@ class JournalController:
         self._record = self._records[key]
         self._on_filters()
         found = None
-        if image is not None and self.session.settings.journal:
-            path = journal_path(image)
-            if path.exists() and self._holder(path) is None:
-                found = self._read_interrupted(path)
+        if image is not None and self._record.journal is None and self.session.settings.journal:
+            found = self._find_interrupted(image)
         self.interrupted = found
         self.found.emit(found)
 
@@ -179,7 +183,22 @@ class JournalController:
         records = self._records.values()
         return next((one for one in records if one.journal is not None and one.journal.path == path), None)
 
+    def _path_of(self, image: Any) -> Path:
+        return journal_path(image, self.session.viewer.layers)
+
+    def _find_interrupted(self, image: Any) -> JournalFile | None:
+        """Read the journal of an image, or the one that channels of a file shared once, if it is this channel's."""
+        own, shared = self._path_of(image), journal_path(image)
+        if own.exists() or own == shared:
+            return self._read_interrupted(own)
+        found = self._read_interrupted(shared)
+        facts = {} if found is None else found.header.get("image", {})
+        same = (facts.get("name"), facts.get("shape")) == (image.name, list(layer_shape(image)))
+        return found if same else None
+
     def _read_interrupted(self, path: Path) -> JournalFile | None:
+        if not path.exists() or self._holder(path) is not None:
+            return None
         try:
             journal = read_journal(path)
         except OSError:
@@ -199,13 +218,13 @@ class JournalController:
             warn(describe(error))
 
     def _begin(self, image: Any) -> Journal:
-        path = journal_path(image)
+        path = self._path_of(image)
         if (other := self._holder(path)) is not None:
             other.end()
         if path.exists() and self.interrupted is None:
             _move_aside(path, ".old")
         elif self.interrupted is not None:  # the user went on without answering: keep the old one, too
-            _move_aside(path, ".interrupted")
+            _move_aside(self.interrupted.path, ".interrupted")
             self.interrupted = None
             self.found.emit(None)
         source = getattr(image.source, "path", None)
