@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,3 +176,20 @@ def test_channels_of_a_file_have_journals_of_their_own(
     assert (tmp_path / "cells.tif.interrupted.fastsam.jsonl").exists() == (len(shape) == 2)
     names = [read_journal(path).header["image"]["name"] for path in tmp_path.glob("cells.tif.cells*.jsonl")]
     assert sorted(names) == [layer.name for layer in layers]
+
+
+def test_what_was_found_in_a_removed_image_is_forgotten(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = stack_widget(viewer, make_widget)
+    session, image = widget.session, widget.session.image
+    widget.label_panel.commit_shown()
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="other"))
+    runs = weakref.ref(session.candidates.masks.runs)
+    places = session.plane, Candidates.measure(Masks.from_dense([discs(80, 90, (30, 30, 9)) > 0], [0.9]))
+    viewer.layers.remove("Image")
+    gc.collect()
+    assert runs() is None
+    session.put(image.unique_id, *places)
+    viewer.add_layer(image)
+    widget.segment_panel.image.set_layer(image)
+    assert session.candidates is None, "what comes too late is dropped"
+    assert session.committed == {}

@@ -178,6 +178,8 @@ class Session:
         links: NDArray[np.int64] | None = None,
     ) -> None:
         """Take in candidates of a plane (see :data:`How`)."""
+        if not any(layer.unique_id == image_id for layer in self.viewer.layers):
+            return  # it was removed while this was computed
         pool = self.pool_of(image_id)
         old = pool.get(plane)
         here = self.image is not None and self.image.unique_id == image_id and plane == self.plane
@@ -204,11 +206,15 @@ class Session:
 
     def forget(self) -> None:
         """Drop all candidates of the image; labels that were committed stay."""
-        self.pool.clear()
-        self.links.clear()
-        for key in [key for key in self._committed if self.image is not None and key[0] == self.image.unique_id]:
-            del self._committed[key]
+        if self.image is not None:
+            self._forget(self.image.unique_id)
         self._new_candidates()
+
+    def _forget(self, image_id: Hashable) -> None:
+        self._pools.pop(image_id, None)
+        self._links.pop(image_id, None)
+        for key in [key for key in self._committed if key[0] == image_id]:
+            del self._committed[key]
 
     def _new_candidates(self, *, keep_hand: bool = False) -> None:
         if not keep_hand:
@@ -358,7 +364,9 @@ class Session:
             self.selection_changed.emit()
 
     def _on_removed(self, event: Any) -> None:
-        """Make candidates available again when the Labels layer that they were committed into is removed."""
-        held = [known.pop(event.value.unique_id, None) for known in self._committed.values()]
+        """Forget an image; make candidates available again that were committed into a Labels layer."""
+        layer_id = event.value.unique_id
+        self._forget(layer_id)
+        held = [known.pop(layer_id, None) for known in self._committed.values()]
         if any(held):
             self.selection_changed.emit()
