@@ -193,3 +193,28 @@ def test_what_was_found_in_a_removed_image_is_forgotten(viewer: Any, make_widget
     widget.segment_panel.image.set_layer(image)
     assert session.candidates is None, "what comes too late is dropped"
     assert session.committed == {}
+
+
+def test_undo_belongs_to_the_image_that_was_committed(viewer: Any, make_widget: Make) -> None:
+    for name in ("first", "second"):
+        viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name=name))
+    widget = make_widget(viewer)
+    session, choose = widget.session, widget.segment_panel.image.set_layer
+    paths = []
+    for name, places in (("first", THREE[:1]), ("second", THREE[1:])):
+        choose(viewer.layers[name])
+        put(widget, [discs(80, 90, place) > 0 for place in places], [0.9, 0.8][: len(places)])
+        widget.labels.commit([0])
+        paths.append(widget.journal.path)
+    choose(viewer.layers["first"])
+    widget.labels.undo()
+    assert list(session.committed) == [0]
+    choose(viewer.layers["second"])
+    assert session.committed == {}
+    choose(viewer.layers["first"])
+    widget.labels.redo()
+    assert list(session.committed) == [0]
+    choose(viewer.layers["second"])
+    assert list(session.committed) == [0]
+    steps = [[entry["do"] for entry in read_journal(path).entries] for path in paths]
+    assert steps == [["commit"], ["commit", "undo", "redo"]]

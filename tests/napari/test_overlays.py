@@ -100,7 +100,7 @@ def test_each_state_has_its_colour_and_crisp_borders(viewer: Any, make_widget: M
     colours = shown_colours(viewer)
     assert near(colours, plain)
     assert len(colours) == 2, "no mixed pixels at the borders"
-    widget.session.mark_committed(widget.session.plane, {1: 1})
+    widget.session.mark_committed(widget.session.image_id, widget.session.plane, {1: 1}, None)
     widget.session.select_by_hand([2])
     colours = shown_colours(viewer)
     assert all(near(colours, rgba) for rgba in (plain, picked, inside, done))

@@ -206,12 +206,15 @@ class JournalController:
         return journal if (journal.label_steps or prompts_by_plane(journal)) and not journal.complete else None
 
     def _write(self, do: str, **facts: object) -> None:
-        image, record = self.session.image, self._record
-        if image is None or not self.session.settings.journal or record.failed:
+        if self.session.image is not None:
+            self._append(self._record, do, facts)
+
+    def _append(self, record: _Record, do: str, facts: Mapping[str, object]) -> None:
+        if not self.session.settings.journal or record.failed:
             return
         try:
             if record.journal is None:
-                record.journal = self._begin(image)
+                record.journal = self._begin(self.session.image)
             record.journal.append(do, **facts)
         except OutputError as error:
             record.failed = True
@@ -280,8 +283,10 @@ class JournalController:
             **facts,
         )
 
-    def _on_undone(self, what: str) -> None:
-        self._write(what)
+    def _on_undone(self, what: str, image_id: Hashable) -> None:
+        for key, record in self._records.items():
+            if key[0] == image_id and record.journal is not None:
+                self._append(record, what, {})
 
     def save_prompts(self) -> None:
         """Record the prompts that are there now, if they are others than last time."""

@@ -12,7 +12,7 @@ from fastsam_core import label_edits as edits
 from fastsam_core.errors import FastSAMError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -43,6 +43,8 @@ class Committed:
 
     Attributes
     ----------
+    image_id : hashable
+        The image layer it was written for.
     marks : tuple of (Plane, dict of int to int)
         Candidates and the labels they became.
     indices : tuple of int64 ndarray
@@ -51,6 +53,7 @@ class Committed:
         What they became.
     """
 
+    image_id: Hashable
     marks: Marks
     indices: tuple[NDArray[np.int64], ...]
     values: NDArray[np.int64]
@@ -113,8 +116,8 @@ class LabelWriter:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def write(self, parts: Sequence[tuple[Plane, Edit]], marks: Marks = ()) -> None:
-        """Write edits of planes as one step.
+    def write(self, parts: Sequence[tuple[Plane, Edit]], image_id: Hashable, marks: Marks = ()) -> None:
+        """Write edits of planes of an image as one step.
 
         Raises
         ------
@@ -136,7 +139,7 @@ class LabelWriter:
         plane, edit = changed[0]
         sample = slice(0, _SAMPLE_PX)
         indices = _whole_indices(plane, edit, sample, np.dtype(np.int64))
-        self._done = [*self._done, Committed(marks, indices, edit.values[sample])][-_HISTORY:]
+        self._done = [*self._done, Committed(image_id, marks, indices, edit.values[sample])][-_HISTORY:]
         self._undone = []
 
     def _set_pixels(self, changed: list[tuple[Plane, Edit]]) -> None:

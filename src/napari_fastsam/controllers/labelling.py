@@ -54,8 +54,8 @@ class LabelController:
 
     written = Signal(str, object, object)
     """What was done ("commit", "merge" …), the candidates, and a dict of facts for the journal."""
-    undone = Signal(str)
-    """"undo" or "redo" of a step of this controller."""
+    undone = Signal(str, object)
+    """"undo" or "redo" of a step of this controller, and the id of the image layer it was written for."""
     target_changed = Signal()
 
     def __init__(self, session: Session) -> None:
@@ -302,7 +302,7 @@ class LabelController:
         session, order = self.session, task.order
         marks = tuple((piece.part.plane, piece.marks) for piece in planned.parts)
         writer = self._require_target()
-        writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], marks)
+        writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], order.image_id, marks)
         facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
         if order.whole:
             pairs = [(i, label) for part in task.parts for i, label in zip(self._links(part), part.ids, strict=True)]
@@ -317,7 +317,7 @@ class LabelController:
             facts["causes"] = list(order.causes.values())
         self.written.emit("commit", planned.masks, facts)
         for plane, labels in marks:
-            session.mark_committed(plane, labels, writer.layer.unique_id)
+            session.mark_committed(order.image_id, plane, labels, writer.layer.unique_id)
         return count
 
     def _links(self, part: Part) -> list[int]:
@@ -335,7 +335,7 @@ class LabelController:
             writer = self._require_target()
             masks = candidates.masks[list(indices)]
             edit = plan(writer.labels_of(plane), masks)
-            writer.write([(plane, edit)])
+            writer.write([(plane, edit)], self.session.image_id)
             facts = {"labels": list(edit.labels), "causes": self.session.causes(indices)}
             self.written.emit(name, masks, facts)
 
@@ -358,7 +358,7 @@ class LabelController:
 
     def write_edit(self, plane: Plane, edit: Edit) -> None:
         """Write a prepared edit (the journal's)."""
-        self._require_target().write([(plane, edit)])
+        self._require_target().write([(plane, edit)], self.session.image_id)
 
     # ---- undo ---------------------------------------------------------------------------------------------------
 
@@ -367,13 +367,13 @@ class LabelController:
         writer = self._writer
         if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
             for plane, labels in step.marks:
-                self.session.unmark_committed(plane, labels, writer.layer.unique_id)
-            self.undone.emit("undo")
+                self.session.unmark_committed(step.image_id, plane, labels, writer.layer.unique_id)
+            self.undone.emit("undo", step.image_id)
 
     def redo(self) -> None:
         """Do again what was undone last."""
         writer = self._writer
         if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
             for plane, labels in step.marks:
-                self.session.mark_committed(plane, labels, writer.layer.unique_id)
-            self.undone.emit("redo")
+                self.session.mark_committed(step.image_id, plane, labels, writer.layer.unique_id)
+            self.undone.emit("redo", step.image_id)

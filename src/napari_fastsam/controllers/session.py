@@ -108,6 +108,11 @@ class Session:
         self.image_changed.emit()
         self.update_plane(force=True)
 
+    @property
+    def image_id(self) -> Hashable:
+        """What tells the image from others, also when it was removed; None if there is none."""
+        return None if self.image is None else self.image.unique_id
+
     def update_plane(self, event: object = None, *, force: bool = False) -> None:
         """Look which plane the viewer shows."""
         plane = self._find_plane()
@@ -152,7 +157,7 @@ class Session:
     @property
     def pool(self) -> CandidatePool:
         """Candidates of the image by plane."""
-        return self.pool_of(self.image.unique_id if self.image is not None else None)
+        return self.pool_of(self.image_id)
 
     def pool_of(self, image_id: Hashable) -> CandidatePool:
         """Return the candidates of any image of this session."""
@@ -166,7 +171,7 @@ class Session:
     @property
     def links(self) -> dict[Plane, NDArray[np.int64]]:
         """The object that each candidate belongs to, by plane, after a whole stack was segmented."""
-        return self._links.setdefault(self.image.unique_id if self.image is not None else None, {})
+        return self._links.setdefault(self.image_id, {})
 
     def put(
         self,
@@ -182,7 +187,7 @@ class Session:
             return  # it was removed while this was computed
         pool = self.pool_of(image_id)
         old = pool.get(plane)
-        here = self.image is not None and self.image.unique_id == image_id and plane == self.plane
+        here = image_id == self.image_id and plane == self.plane
         if old is None or how == "replace":
             self._committed.pop((image_id, plane), None)
             self._links.setdefault(image_id, {}).pop(plane, None)
@@ -344,24 +349,24 @@ class Session:
 
     def committed_on(self, plane: Plane) -> dict[int, int]:
         """Return which candidates of any plane of the image were committed, and their labels."""
-        known = {} if self.image is None else self._committed.get((self.image.unique_id, plane), {})
+        known = self._committed.get((self.image_id, plane), {})
         return {index: label for labels in known.values() for index, label in labels.items()}
 
-    def mark_committed(self, plane: Plane, labels: dict[int, int], target_id: Hashable = None) -> None:
-        """Remember which candidates of a plane became which labels of a Labels layer."""
-        if self.image is not None:
-            known = self._committed.setdefault((self.image.unique_id, plane), {})
+    def mark_committed(self, image_id: Hashable, plane: Plane, labels: dict[int, int], target_id: Hashable) -> None:
+        """Remember which candidates of a plane of an image became which labels of a Labels layer."""
+        if image_id in self._pools:  # it is not forgotten
+            known = self._committed.setdefault((image_id, plane), {})
             known.setdefault(target_id, {}).update(labels)
-            self._by_hand -= set(labels)
+            if image_id == self.image_id:
+                self._by_hand -= set(labels)
             self.selection_changed.emit()
 
-    def unmark_committed(self, plane: Plane, indices: Iterable[int], target_id: Hashable = None) -> None:
+    def unmark_committed(self, image_id: Hashable, plane: Plane, indices: Iterable[int], target_id: Hashable) -> None:
         """Make candidates available again (their commit into a Labels layer was undone)."""
-        if self.image is not None:
-            known = self._committed.get((self.image.unique_id, plane), {}).get(target_id, {})
-            for index in indices:
-                known.pop(index, None)
-            self.selection_changed.emit()
+        known = self._committed.get((image_id, plane), {}).get(target_id, {})
+        for index in indices:
+            known.pop(index, None)
+        self.selection_changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         """Forget an image; make candidates available again that were committed into a Labels layer."""

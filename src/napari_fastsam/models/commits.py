@@ -11,7 +11,7 @@ from fastsam_core.label_edits import Edit, Overlap, commit_steps, without_gaps
 from napari_fastsam.models.inference import Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -50,7 +50,7 @@ class Order:
         Write linked objects in all planes of the stack.
     """
 
-    image_id: object
+    image_id: Hashable
     plane: Plane
     candidates: Candidates
     indices: tuple[int, ...]
