@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 
 from fastsam_core.journal import Journal, read_journal
@@ -218,3 +218,22 @@ def test_undo_belongs_to_the_image_that_was_committed(viewer: Any, make_widget: 
     assert list(session.committed) == [0]
     steps = [[entry["do"] for entry in read_journal(path).entries] for path in paths]
     assert steps == [["commit"], ["commit", "undo", "redo"]]
+
+
+def test_a_click_that_does_nothing_says_why(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.hover.set_enabled(True)
+    mine = np.zeros((3, 80, 90), np.uint16)
+    mine[0, :, :60] = 7
+    viewer.add_layer(Labels(mine, name="mine"))
+    widget.label_panel.target.set_layer(viewer.layers["mine"])
+    mouse = Mouse(viewer, viewer.layers["Image"])
+    mouse.drag([(30, 30)])
+    assert "lies on label 7" in str(notification_manager.records[-1].message)
+    assert widget.session.committed == {}
+    assert widget.journal.path is None, "nothing was done that could be undone"
+    widget.filter_panel.sliders["area_px"].set_limits(500, np.inf)
+    mouse.drag([(5, 5)])
+    assert "hidden" not in viewer.status
+    mouse.drag([(60, 70)])
+    assert "hidden by the sliders" in viewer.status

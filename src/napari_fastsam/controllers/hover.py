@@ -25,6 +25,8 @@ _FREE_MODES = {"pan_zoom", "none", ""}
 _FAINTEST_SHARE = 0.25
 """Of the confidence from which on candidates are shown: fainter ones do not light up."""
 
+_HIDDEN = "FastSAM: what was found here is hidden by the sliders under 'Filter'"
+
 
 class HoverController:
     """Follows the mouse over the canvas while it is switched on.
@@ -164,11 +166,21 @@ class HoverController:
             event.handled = True
             swept = self._collect(swept, event, faint=False)
             yield
-        if "Shift" in event.modifiers:
+        if not swept:
+            self._explain()
+        elif "Shift" in event.modifiers:
             for index in swept:
                 self.session.toggle_by_hand(index)
-        elif swept:
+        else:
             self.commit(list(swept))
+
+    def _explain(self) -> None:
+        """Say why nothing is done where something was found."""
+        candidates, point_yx = self.session.candidates, self.point_yx
+        if candidates is None or point_yx is None or self.index >= 0 or not np.isfinite(point_yx).all():
+            return
+        if len(nesting(candidates.masks, point_yx)):
+            self.session.viewer.status = _HIDDEN
 
     def _is_free(self, event: Any) -> bool:
         """Tell whether a press is meant for this tool and not for painting, drawing or moving."""

@@ -301,6 +301,13 @@ class LabelController:
     def _write_planned(self, task: CommitTask, planned: Planned) -> int:
         session, order = self.session, task.order
         marks = tuple((piece.part.plane, piece.marks) for piece in planned.parts)
+        if not any(labels for _, labels in marks):
+            found = sorted({label for piece in planned.parts for label in piece.edit.conflicts})
+            raise ImageContentError(
+                "Nothing was committed",
+                actual=f"what was asked for lies on label {', '.join(map(str, found[:4]))}{' …' if found[4:] else ''}",
+                remedy="choose another rule under 'Overlap'",
+            )
         writer = self._require_target()
         writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], order.image_id, marks)
         facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
