@@ -237,3 +237,16 @@ def test_a_click_that_does_nothing_says_why(viewer: Any, make_widget: Make) -> N
     assert "hidden" not in viewer.status
     mouse.drag([(60, 70)])
     assert "hidden by the sliders" in viewer.status
+
+
+def test_linked_objects_of_other_planes_leave_hand_picks_alone(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    session = widget.session
+    links = session.links
+    first, second = session.plane, session.plane.at(0, 1)
+    links[first], links[second] = np.array([0, 1]), np.array([2, 0])
+    widget.label_panel.whole.setChecked(True)
+    session.select_by_hand([0, 1])
+    widget.labels.commit([0])
+    assert session.committed_on(second) == {1: 1}
+    assert session.selected == [1]

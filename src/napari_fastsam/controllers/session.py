@@ -357,7 +357,7 @@ class Session:
         if image_id in self._pools:  # it is not forgotten
             known = self._committed.setdefault((image_id, plane), {})
             known.setdefault(target_id, {}).update(labels)
-            if image_id == self.image_id:
+            if (image_id, plane) == (self.image_id, self.plane):
                 self._by_hand -= set(labels)
             self.selection_changed.emit()
 
