@@ -67,6 +67,8 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     ------
     OutputError
         The file cannot be written.
+    ImageContentError
+        A table is wanted of labels with more axes than are measured.
     """
     data = np.asarray(labels.data)
     if suffix == "tif":
@@ -106,6 +108,13 @@ def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
 def _write_table(path: Path, data: NDArray[Any], values: NDArray[Any] | None, spacing: tuple[float, ...]) -> Path:
     from skimage.measure import regionprops_table
 
+    if data.ndim not in (2, 3):
+        raise ImageContentError(
+            "These labels cannot be measured",
+            expected="planes, or stacks along one axis",
+            actual=f"{data.ndim} axes longer than one",
+            remedy="export the label image (TIFF) and measure it stack by stack",
+        )
     properties: tuple[str, ...] = _PROPERTIES_2D if data.ndim == 2 else _PROPERTIES_3D
     if values is not None and values.shape == data.shape:
         properties = (*properties, *_INTENSITIES)
