@@ -81,6 +81,7 @@ class FastSAMWidget(QWidget):
             "Q": lambda _: self.pick_panel.polarity.click(),
             "G": lambda _: self.pick_panel.group.click(),
             "Control-Z": lambda _: self.labels.undo(),
+            "Control-Shift-Z": lambda _: self.labels.redo(),
         }
         for key, action in self._keys.items():
             napari_viewer.bind_key(key, action, overwrite=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image, Labels
+from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import notification_manager
 
 from fastsam_core.journal import Journal, read_journal
@@ -264,3 +265,14 @@ def test_a_table_of_more_axes_than_are_measured_is_refused_clearly(
     assert not (tmp_path / "labels.csv").exists()
     widget.label_panel.export("tif", path=str(tmp_path / "labels.tif"))
     assert tifffile.imread(tmp_path / "labels.tif").shape == (2, 3, 80, 90)
+
+
+def test_redo_works_where_undo_does(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.label_panel.commit_shown()
+    press(viewer, "Control-Z")
+    assert widget.session.committed == {}
+    press(viewer, "Control-Shift-Z")
+    assert len(widget.session.committed) == 2
+    widget.shut_down()
+    assert coerce_keybinding("Control-Shift-Z") not in viewer.keymap
