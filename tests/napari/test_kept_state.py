@@ -276,3 +276,20 @@ def test_redo_works_where_undo_does(viewer: Any, make_widget: Make) -> None:
     assert len(widget.session.committed) == 2
     widget.shut_down()
     assert coerce_keybinding("Control-Shift-Z") not in viewer.keymap
+
+
+def test_a_stack_with_candidates_can_be_removed(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    viewer.dims.set_current_step(0, 2)
+    viewer.layers.clear()
+    assert not len(viewer.layers)
+    assert widget.session.candidates is None
+    assert not widget.filter_panel.sliders["area_px"]._bars.counts.any()
+
+
+def test_an_axis_without_a_name_is_called_an_axis(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    assert widget.segment_panel.stack.text() == "All 3 planes along axis -3, linked"
+    viewer.layers[0].axis_labels = ("z", "y", "x")
+    widget.session.update_plane(force=True)
+    assert widget.segment_panel.stack.text() == "All 3 planes along z, linked"

@@ -11,7 +11,7 @@ from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, pixel_area, shown_plane
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
-from napari_fastsam.controllers.canvas import is_overlay
+from napari_fastsam.controllers.canvas import contains, is_overlay
 from napari_fastsam.models.candidates import CandidatePool, Candidates
 from napari_fastsam.models.filters import Filters
 from napari_fastsam.models.picks import Pick, PickOptions, PromptSet, resolve
@@ -126,8 +126,8 @@ class Session:
             self._new_candidates()
 
     def _find_plane(self) -> Plane | None:
-        if self.image is None:
-            return None
+        if not contains(self.viewer, self.image):
+            return None  # there is none, or it is being removed
         free = () if self.channel_axis is None else (self.channel_axis,)
         dims = self.viewer.dims
         return shown_plane(self.image, dims.point, dims.displayed, free)

@@ -115,6 +115,9 @@ class FilterPanel(QWidget):
             self._begin_at(candidates.conf)
             self.sliders["area_px"].set_title(f"Area ({unit})")
             self.sliders["intensity"].setVisible(bool(np.isfinite(candidates.columns["intensity"]).any()))
+        else:
+            for slider in self.sliders.values():
+                slider.clear()
         self._show_count()
 
     def _begin_at(self, conf: float) -> None:

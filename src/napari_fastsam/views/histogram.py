@@ -115,6 +115,11 @@ class HistogramSlider(QWidget):
         self.slider.blockSignals(False)
         self._show()
 
+    def clear(self) -> None:
+        """Show no values; the limits stay."""
+        self._bars.counts = np.zeros(_BINS)
+        self._bars.update()
+
     def limits(self) -> tuple[float, float]:
         """Return the limits; infinite at the ends of the slider."""
         low, high = self._positions()

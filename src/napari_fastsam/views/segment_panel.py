@@ -132,7 +132,9 @@ class SegmentPanel(QWidget):
         self.stack.setVisible(axis is not None)
         if axis is not None and self.session.image is not None:
             image = self.session.image
-            self.stack.setText(f"All {layer_shape(image)[axis]} planes along {image.axis_labels[axis]}, linked")
+            name = image.axis_labels[axis]
+            named = f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
+            self.stack.setText(f"All {layer_shape(image)[axis]} planes along {named}, linked")
         self._advise()
 
     def _advise(self) -> None:
