@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -293,3 +294,23 @@ def test_an_axis_without_a_name_is_called_an_axis(viewer: Any, make_widget: Make
     viewer.layers[0].axis_labels = ("z", "y", "x")
     widget.session.update_plane(force=True)
     assert widget.segment_panel.stack.text() == "All 3 planes along z, linked"
+
+
+def test_the_window_can_be_closed_during_work(viewer: Any, blob_model: BlobModel, qtbot: Any) -> None:
+    waiting, going_on = threading.Event(), threading.Event()
+
+    def gate() -> None:
+        waiting.set()
+        going_on.wait(60)
+
+    blob_model.gate = gate
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    _, widget = viewer.window.add_plugin_dock_widget("fastsam-plugins", "FastSAM")
+    with qtbot.waitSignal(widget.destroyed, timeout=10_000):
+        widget.segment_panel.run_button.click()
+        qtbot.waitUntil(waiting.is_set, timeout=60_000)
+        viewer.close()
+    assert not widget.segmentation.running
+    going_on.set()
+    qtbot.waitUntil(lambda: bool(blob_model.seen), timeout=30_000)
+    qtbot.wait(300)  # what the worker found comes now, and nobody is there

@@ -75,6 +75,12 @@ class PlanRunner:
             self._task.stop.set()
             self._end()
 
+    def abandon(self) -> None:
+        """Give up and tell nobody: the window is gone."""
+        if self._task is not None:
+            self._task.stop.set()
+        self._task = self._worker = None
+
     def _end(self) -> None:
         self._task = self._worker = None
         self.running_changed.emit(False)

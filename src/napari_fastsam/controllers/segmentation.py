@@ -93,15 +93,19 @@ class SegmentationController:
 
         The worker ends behind the scenes when the forward pass it is in is over.
         """
-        if self._worker is not None and self._task is not None:
-            self._task.stop.set()
-            for event in (self._task.window_ready, self._task.taken):
-                event.set()
+        if self._worker is not None:
             self._show_waiting()
-            self._worker = self._task = None
-            self._run += 1
+            self.abandon()
             self.progress.emit("Cancelled", 0, 0)
             self.running_changed.emit(False)
+
+    def abandon(self) -> None:
+        """Drop what is awaited and tell nobody: the window is gone."""
+        if self._task is not None:
+            for event in (self._task.stop, self._task.window_ready, self._task.taken):
+                event.set()
+        self._worker = self._task = self._waiting = None
+        self._run += 1
 
     def _start(
         self, region: Region | None, stack_axis: int | None, model: str, *, add: bool, tiled: bool = False

@@ -182,6 +182,12 @@ class WordsController:
             self._look.stop.set()
             self._end("")
 
+    def abandon(self) -> None:
+        """Stop waiting and tell nobody: the window is gone."""
+        if self._look is not None:
+            self._look.stop.set()
+        self._look = None
+
     def _end(self, message: str) -> None:
         self._look = None
         self.said.emit(message)

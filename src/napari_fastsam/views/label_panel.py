@@ -166,6 +166,10 @@ class LabelPanel(QWidget):
         self._planning = True
         worker.start()
 
+    def abandon(self) -> None:
+        """Drop a preview that is awaited: the window is gone."""
+        self._asked += 1
+
     def _on_plan_finished(self) -> None:
         self._planning = False
 
