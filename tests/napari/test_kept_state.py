@@ -297,6 +297,7 @@ def test_an_axis_without_a_name_is_called_an_axis(viewer: Any, make_widget: Make
 
 
 def test_the_window_can_be_closed_during_work(viewer: Any, blob_model: BlobModel, qtbot: Any) -> None:
+    gc.unfreeze()
     waiting, going_on = threading.Event(), threading.Event()
 
     def gate() -> None:
@@ -313,4 +314,5 @@ def test_the_window_can_be_closed_during_work(viewer: Any, blob_model: BlobModel
     assert not widget.segmentation.running
     going_on.set()
     qtbot.waitUntil(lambda: bool(blob_model.seen), timeout=30_000)
-    qtbot.wait(300)  # what the worker found comes now, and nobody is there
+    # what the worker found comes now, and nobody is there
+    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0, timeout=30_000)

@@ -112,6 +112,8 @@ class SegmentationController:
     ) -> None:
         from napari.qt.threading import create_worker
 
+        from napari_fastsam.controllers._worker import ClosingWorker
+
         plane = self._require_plane()
         session = self.session
         source = session.source()
@@ -145,6 +147,7 @@ class SegmentationController:
             warm_up,
             _progress={"total": total, "desc": f"FastSAM: {source.name}"},
             _start_thread=False,
+            _worker_class=ClosingWorker,
             _ignore_errors=True,
         )
         self._worker, self._task = worker, task
