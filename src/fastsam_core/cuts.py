@@ -94,11 +94,12 @@ def follow_masks(prediction: Prediction, margin: float) -> Prediction:
         `margin` runs into something else, and is cut at the first higher threshold at which it does not, if there is
         one (``own_thresholds``).
     """
-    large = np.flatnonzero(_relative_sides(prediction) > _SIDES[0])
+    windows = cell_windows(prediction)
+    filled = (windows[:, :2] < windows[:, 2:]).all(axis=1)  # no pixel's corner lies in others: their masks are empty
+    large = np.flatnonzero(filled & (_relative_sides(prediction) > _SIDES[0]))
     if not len(large):
         return prediction
-    found = _take(prediction, large)
-    windows = cell_windows(found)
+    found, windows = _take(prediction, large), windows[large]
     ends, thresholds = _mask_ends(found, windows, margin)
     # half a cell further, to the centre of the next: masks are interpolated between centres
     _, cells_h, cells_w = found.prototypes.shape

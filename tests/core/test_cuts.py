@@ -145,6 +145,16 @@ def test_boxes_only_grow_and_no_further_than_the_margin(
     assert (np.abs(grown - box) <= np.tile(reach, 2)).all()
 
 
+@pytest.mark.parametrize("image_hw", [(1, 1), (5, 5), (3, 30), (40, 1)])
+def test_boxes_between_pixels_stay_as_they_are(image_hw: tuple[int, int]) -> None:
+    height, width = image_hw
+    found = prediction((0, 0, width, height), (0, 0, width, height), image_hw=image_hw)
+    boxes = found.boxes_xyxy.copy()
+    boxes[0] = (0.2, 0.2, width - 0.2, 0.8)
+    found = replace(found, boxes_xyxy=boxes, boxes_network_xyxy=found.letterbox.to_network(boxes))
+    assert follow_masks(found, 0.5).boxes_xyxy[0].tolist() == boxes[0].tolist()
+
+
 def test_boxes_follow_the_parts_that_lie_mostly_in_them() -> None:
     found = prediction((64, 96, 160, 160))
     beside = found.prototypes.copy()
