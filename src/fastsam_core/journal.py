@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +86,8 @@ class Journal:
     Parameters
     ----------
     path : path
-        The file; its folder is made if it is missing. An existing one is continued.
+        The file; its folder is made if it is missing. An existing one is continued; a last line that was cut off, by a
+        crash or a full disk, goes first.
     header : mapping
         Goes into the first line of a new file.
 
@@ -97,7 +99,10 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], header: Mapping[str, object]) -> None:
         self.path = Path(path)
-        if not self.path.exists():
+        with _writing(self.path):
+            _end_last_line(self.path)
+            is_new = not self.path.exists() or not self.path.stat().st_size
+        if is_new:
             self.append("open", version=VERSION, **header)
 
     def append(self, do: str, **facts: object) -> None:
@@ -110,18 +115,51 @@ class Journal:
         """
         entry = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
         line = json.dumps(entry, separators=(",", ":"), default=_plain) + "\n"
-        try:
+        with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _end_last_line(self.path)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"The journal {self.path} cannot be written",
-                actual=error.strerror or str(error),
-                remedy="free some space or make the folder writable; work goes on without a journal until then",
-            ) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says into an error of this project."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The journal {path} cannot be written",
+            actual=error.strerror or str(error),
+            remedy="free some space or make the folder writable; work goes on without a journal until then",
+        ) from error
+
+
+def _end_last_line(path: Path) -> None:
+    """Take away a last line that was cut off: with the next step behind it neither could be read."""
+    if not path.exists() or not (size := path.stat().st_size):
+        return
+    with path.open("r+b") as file:
+        file.seek(size - 1)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        start = file.read().rfind(b"\n") + 1
+        file.seek(start)
+        if _is_json(file.read()):
+            file.write(b"\n")
+        else:
+            file.truncate(start)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_journal(path: str | os.PathLike[str]) -> JournalFile:

@@ -51,6 +51,26 @@ def test_an_existing_journal_is_continued(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "a.jsonl").complete
 
 
+@pytest.mark.parametrize("cut", [0, 1, 12])
+def test_a_journal_that_a_crash_cut_off_is_continued(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.jsonl"
+    Journal(path, {}).append("commit", labels=[1])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"do":"merge"}'[: 14 - cut])
+    Journal(path, {}).append("delete")
+    Journal(path, {}).append("close")
+    assert steps_of(path) == (["commit", "merge", "delete"] if cut == 0 else ["commit", "delete"])
+
+
+@pytest.mark.parametrize("kept", [0, 10])
+def test_a_journal_without_a_whole_header_is_begun_anew(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "a.jsonl"
+    Journal(path, {"image": {}})
+    path.write_bytes(path.read_bytes()[:kept])
+    Journal(path, {"image": {}}).append("commit")
+    assert steps_of(path) == ["commit"]
+
+
 def test_undo_and_redo_take_steps_out_and_in(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a.jsonl", {})
     for do in ("filter", "commit", "merge", "undo", "undo", "redo", "delete", "redo", "undo", "undo", "undo"):
