@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,11 +62,12 @@ class StackLinker:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not 0 < self.min_iou <= 1 or self.max_gap < 0:
+        numbers = isinstance(self.min_iou, Real) and isinstance(self.max_gap, Integral)
+        if not numbers or not 0 < self.min_iou <= 1 or self.max_gap < 0:
             raise InvalidParameterError(
                 "min_iou or max_gap is out of range",
-                expected="0 < min_iou <= 1 and max_gap >= 0",
-                actual=f"min_iou {self.min_iou}, max_gap {self.max_gap}",
+                expected="0 < min_iou <= 1 and a whole number max_gap >= 0",
+                actual=f"min_iou {self.min_iou!r}, max_gap {self.max_gap!r}",
             )
 
     def add(self, masks: Masks) -> NDArray[np.int64]:
@@ -85,6 +87,7 @@ class StackLinker:
         used: set[int] = set()
         for previous, previous_ids in reversed(self._planes):
             self._continue(masks, ids, previous, previous_ids, used)
+            used.update(previous_ids.tolist())  # where these were before, something else is now
         new = ids == 0
         ids[new] = self._last_id + 1 + np.arange(new.sum())
         self._last_id = max(self._last_id, int(ids.max(initial=0)))

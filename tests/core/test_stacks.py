@@ -48,7 +48,7 @@ def test_the_threshold_decides() -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    for settings_ in ({"min_iou": 0.0}, {"min_iou": 1.5}, {"max_gap": -1}):
+    for settings_ in ({"min_iou": 0.0}, {"min_iou": 1.5}, {"min_iou": "a"}, {"max_gap": -1}, {"max_gap": 1.5}):
         with pytest.raises(InvalidParameterError):
             StackLinker(**settings_)
 
@@ -61,3 +61,10 @@ def test_ids_are_unique_in_a_plane(planes: list[list[int]]) -> None:
         ids = linker.add(squares(*corners))
         assert len(set(ids.tolist())) == len(ids) == len(corners)
         assert (ids > 0).all()
+
+
+def test_an_object_that_moved_on_leaves_its_old_place() -> None:
+    linker = StackLinker(max_gap=2)
+    for corner in (0, 4, 8):
+        assert linker.add(squares(corner)).tolist() == [1]
+    assert linker.add(squares(0)).tolist() == [2]
