@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,11 @@ def plan_commit(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Over
     Returns
     -------
     Edit
+
+    Raises
+    ------
+    InvalidParameterError
+        Masks of an image of another size, not one id a mask, or an unknown `overlap`.
     """
     return outcome(commit_steps(plane, masks, ids, overlap))
 
@@ -151,9 +156,15 @@ def commit_steps(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Ove
     Edit
         Its pixels come row after row, which is the fastest order to write them in. Of no use if `plane` was changed
         meanwhile.
+
+    Raises
+    ------
+    InvalidParameterError
+        As :func:`plan_commit`, at the first step.
     """
     from fastsam_core._label_kernels import assign, changes, overlaps
 
+    _check_commit(np.shape(plane), masks, len(ids), overlap)
     y0, y1, x0, x1 = _window(masks)
     orders: dict[str, NDArray[Any]] = {"keep": -masks.scores, "fill": masks.areas_px, "steal": -masks.areas_px}
     wanted, plane, runs, offsets = np.asarray(ids, np.int64), np.asarray(plane), masks.runs, masks.offsets
@@ -191,6 +202,20 @@ def commit_steps(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Ove
         labels=tuple(np.where(written, wanted, 0).tolist()),
         conflicts=dict(zip(labels.tolist(), sums.tolist(), strict=True)),
     )
+
+
+def _check_commit(plane_hw: tuple[int, ...], masks: Masks, n_ids: int, overlap: str) -> None:
+    """Raise if the masks do not lie in the plane: compiled code would read beyond it."""
+    if plane_hw != masks.image_hw or n_ids != len(masks):
+        raise InvalidParameterError(
+            "The candidates do not fit the labels",
+            expected=f"a plane of {masks.image_hw} and {len(masks)} ids",
+            actual=f"a plane of {plane_hw} and {n_ids} ids",
+        )
+    if overlap not in get_args(Overlap):
+        raise InvalidParameterError(
+            "Unknown rule for overlaps", expected=" or ".join(map(repr, get_args(Overlap))), actual=repr(overlap)
+        )
 
 
 def _stretches(count: int, length: int) -> list[slice]:

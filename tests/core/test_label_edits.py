@@ -131,3 +131,11 @@ def test_labels_are_numbered_without_gaps() -> None:
     assert edit.labels == (0, 5, 0, 6)
     after = applied(plane, edit)
     assert (after[30, 32], after[30, 58]) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("plane_hw", "n_ids", "overlap"), [((20, 20), 4, "keep"), ((60, 90), 3, "keep"), ((60, 90), 4, "none")]
+)
+def test_what_does_not_fit_the_plane_is_refused(plane_hw: tuple[int, int], n_ids: int, overlap: edits.Overlap) -> None:
+    with pytest.raises(InvalidParameterError):
+        edits.plan_commit(np.zeros(plane_hw, np.int64), nested(), range(1, 1 + n_ids), overlap)
