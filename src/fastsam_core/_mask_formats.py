@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,14 +100,38 @@ def _counts(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int64
 def _size_of(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
     segmentation = annotation.get("segmentation", annotation)
     size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
-    return None if size is None else (int(size[0]), int(size[1]))
+    return None if size is None else _hw(size)
+
+
+def _hw(size: Any) -> tuple[int, int]:
+    try:
+        height, width = (int(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise InvalidMasksError(
+            "Not the size of an image", expected="(height, width), whole numbers", actual=repr(size)
+        ) from error
+    return height, width
+
+
+def _annotations(given: object) -> list[Mapping[str, Any]]:
+    """Return a list of mappings, or say what else came."""
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+        raise InvalidMasksError("Not a list of annotations", expected="mappings", actual=type(given).__name__)
+    listed = list(given)
+    for index, annotation in enumerate(listed):
+        if not isinstance(annotation, Mapping):
+            raise InvalidMasksError(
+                f"Annotation {index} is none", expected="a mapping with a segmentation", actual=repr(annotation)
+            )
+    return listed
 
 
 def from_coco(cls: type[_M], annotations: Sequence[Mapping[str, Any]], image_hw: tuple[int, int] | None) -> _M:
     """Read annotations of one image; see :meth:`Masks.from_coco`."""
+    annotations = _annotations(annotations)
     sizes = {size for size in map(_size_of, annotations) if size is not None}
     if image_hw is not None:
-        sizes.add(image_hw)
+        sizes.add(_hw(image_hw))
     if len(sizes) != 1:
         raise InvalidMasksError(
             "The image size of the annotations is not clear",
@@ -121,15 +145,33 @@ def from_coco(cls: type[_M], annotations: Sequence[Mapping[str, Any]], image_hw:
         try:
             counts = _counts(annotation.get("segmentation", annotation), hw)
             parts.append(_runs.transpose(_runs.columns_of_counts(counts, hw[0])))
-        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        except (TypeError, ValueError, LookupError, RuntimeError) as error:
             raise InvalidMasksError(f"Annotation {index} has no readable segmentation", actual=str(error)) from error
     offsets = np.cumsum([0, *(len(part) for part in parts)])
     runs = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
-    scores = np.array([float(annotation.get("score", 1.0)) for annotation in annotations])
-    names = set.intersection(*(set(a.get("attributes", {})) for a in annotations)) if annotations else set()
-    fields = {name: np.array([a["attributes"][name] for a in annotations]) for name in sorted(names)}
     boxes = _runs.extents(runs, offsets).astype(np.float32)
-    return cls(hw, boxes, scores, runs, offsets, fields)
+    return cls(hw, boxes, _scores(annotations), runs, offsets, _fields(annotations))
+
+
+def _scores(annotations: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+    """Return the scores, 1 where there is none."""
+    given = [annotation.get("score") for annotation in annotations]
+    try:
+        return np.array([1.0 if score is None else float(score) for score in given], np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidMasksError("A score is no number", expected="numbers", actual=str(error)) from error
+
+
+def _fields(annotations: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Return the attributes that all annotations have, as columns."""
+    attributes = [annotation.get("attributes") or {} for annotation in annotations]
+    names = set.intersection(*map(set, attributes)) if attributes else set()
+    try:
+        return {name: np.array([one[name] for one in attributes]) for name in sorted(names)}
+    except (TypeError, ValueError, LookupError) as error:
+        raise InvalidMasksError(
+            "The attributes of the annotations do not make columns", expected="mappings alike", actual=str(error)
+        ) from error
 
 
 # ---- polygons ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -248,6 +249,34 @@ def test_coco_annotations_round_trip(stack: Stack) -> None:
     again = Masks.from_coco(annotations, masks.image_hw)
     np.testing.assert_array_equal(again.to_dense(), stack)
     np.testing.assert_allclose(again.scores, masks.scores)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        None,
+        3,
+        {},
+        [3],
+        [{"segmentation": {"size": [2, 2], "counts": [0, 4]}, "score": "high"}],
+        [{"segmentation": {"size": [2], "counts": [0, 4]}}],
+        [{"segmentation": {"size": 2, "counts": [0, 4]}}],
+        [{"segmentation": {"size": ["a", "b"], "counts": [0, 4]}}],
+        [{"segmentation": {"size": [2, 2], "counts": [0, 4]}, "attributes": [1]}],
+        [{"segmentation": {"size": [2, 2], "counts": [0, 4]}, "attributes": {"a": a}} for a in ([1], [1, 2])],
+        [{"segmentation": {"size": [2, 2], "counts": [0, 4]}}, {"segmentation": []}],
+    ],
+)
+def test_what_is_no_annotation_is_refused(annotations: Any) -> None:
+    with pytest.raises(InvalidMasksError):
+        Masks.from_coco(annotations)
+
+
+def test_coco_annotations_may_have_neither_score_nor_attributes() -> None:
+    rle = {"segmentation": {"size": [2, 2], "counts": [0, 4]}}
+    masks = Masks.from_coco([{**rle, "score": None, "attributes": None}, {**rle, "score": 0.5}], [2, 2])  # type: ignore[arg-type]
+    assert masks.scores.tolist() == [1, 0.5]
+    assert not masks.fields
 
 
 def test_coco_polygons_and_plain_counts_are_read() -> None:
