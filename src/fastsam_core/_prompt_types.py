@@ -334,7 +334,7 @@ class Text:
         One mask per query, all masks from ``threshold`` on, or the ``k`` best of each query.
     k : int, at least 1
         For ``mode="top_k"``.
-    threshold : float, optional
+    threshold : float in [0, 1], optional
         Probability below which a mask does not match, in every mode; ``None`` leaves it to the encoder, 0 always
         answers.
 
@@ -364,6 +364,8 @@ class Text:
             raise InvalidPromptError("k is out of range", expected="a whole number of at least 1", actual=repr(k))
         if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
             raise InvalidPromptError("threshold is not finite", expected="a number or None", actual=repr(threshold))
+        if threshold is not None:
+            _share(threshold, "threshold")
         object.__setattr__(self, "queries", _words(queries, "queries"))
         object.__setattr__(self, "negatives", _words(negatives, "negatives"))
         object.__setattr__(self, "mode", mode)

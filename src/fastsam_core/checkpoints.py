@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core import downloads
 from fastsam_core._ultralytics import import_ultralytics
-from fastsam_core.errors import CheckpointError, UntrustedCheckpointError
+from fastsam_core.errors import CheckpointError, InvalidParameterError, UntrustedCheckpointError
 from fastsam_core.registry import BUILTIN, MODELS, ModelEntry, find_model, model_with_sha256
 
 if TYPE_CHECKING:
@@ -104,10 +104,20 @@ def find_weights(
     ------
     UnknownModelError
         If it is neither a file nor a model's name.
+    InvalidParameterError
+        If it is neither text nor a path.
     WeightsDownloadError, OutputError
         See `downloads.fetch`.
     """
-    path = Path(name_or_path).expanduser()
+    try:
+        path = Path(name_or_path).expanduser()
+    except TypeError as error:
+        raise InvalidParameterError(
+            "This names no model",
+            expected="a model's name, or the path of a weights file",
+            actual=repr(name_or_path),
+            remedy="leave it out for the built-in model",
+        ) from error
     if name_or_path not in MODELS and path.is_file():
         return path, None
     entry = find_model(str(name_or_path))
@@ -139,7 +149,7 @@ def load_checkpoint(
 
     Raises
     ------
-    UnknownModelError, WeightsDownloadError, OutputError
+    UnknownModelError, InvalidParameterError, WeightsDownloadError, OutputError
         See `find_weights`.
     UntrustedCheckpointError
         If the file is a pickle whose sha256 is neither known nor trusted.

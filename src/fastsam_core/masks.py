@@ -7,6 +7,7 @@ takes 1 GB; areas, overlaps, look-ups by point and label maps are all computed f
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -324,7 +325,17 @@ class Masks:
     def filter(
         self, *, min_area_px: float = 0, max_area_px: float | None = None, min_score: float | None = None
     ) -> Self:
-        """Return the masks whose area and score lie inside the limits (both ends included)."""
+        """Return the masks whose area and score lie inside the limits (both ends included).
+
+        Raises
+        ------
+        InvalidParameterError
+            If a limit is no number.
+        """
+        limits: dict[str, Any] = {"min_area_px": min_area_px, "max_area_px": max_area_px, "min_score": min_score}
+        for name, limit in limits.items():
+            if not (isinstance(limit, Real) or (limit is None and name != "min_area_px")):
+                raise InvalidParameterError(f"{name} is no number", expected="a number", actual=repr(limit))
         keep = self.areas_px >= min_area_px
         if max_area_px is not None:
             keep &= self.areas_px <= max_area_px

@@ -142,7 +142,7 @@ class FastSAM:
         BackendUnavailableError, MissingDependencyError
             If the device or run time is not there; names the pip command.
         InvalidParameterError
-            If device, precision and run time do not go together.
+            If device, precision and run time do not go together, or one of them or the model is named by no text.
         """
         from fastsam_core.runtimes import create_network, resolve_device, resolve_runtime
 
@@ -182,7 +182,7 @@ class FastSAM:
         info = self.info
         adaptive = info.adaptive if imgsz is None else isinstance(imgsz, str) and imgsz == "auto"
         wanted: Any = info.imgsz if imgsz is None or adaptive else imgsz
-        sizes = tuple(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else (wanted,)
+        sizes = tuple(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes) else (wanted,)
         if not sizes:
             raise InvalidParameterError("No imgsz is given", expected="one size or more")
         own_conf = isinstance(conf, str) and conf == "auto"

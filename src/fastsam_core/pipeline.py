@@ -10,6 +10,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 from fastsam_core._defaults import MAX_DET
@@ -121,19 +122,36 @@ def iter_segment(
     Raises
     ------
     InvalidParameterError
-        If a setting is out of range; raised by the call itself, not at the first step.
+        If a setting is out of range or the sources are one path; raised by the call itself, not at the first step.
     """
     settings = model.settings(
         conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability, rank_by=rank_by
     )
-    if prefetch < 0 or batch_size < 1:
+    if not isinstance(prefetch, Integral) or not isinstance(batch_size, Integral) or prefetch < 0 or batch_size < 1:
         raise InvalidParameterError(
             "prefetch or batch_size is out of range",
-            expected="prefetch of at least 0 and batch_size of at least 1",
-            actual=f"prefetch {prefetch}, batch_size {batch_size}",
+            expected="whole numbers, prefetch of at least 0 and batch_size of at least 1",
+            actual=f"prefetch {prefetch!r}, batch_size {batch_size!r}",
         )
     overlap_decoding = not model.device.startswith("cpu")
-    return _steps(iter(sources), model, settings, max(prefetch, batch_size - 1), batch_size, reader, overlap_decoding)
+    return _steps(
+        _iterator(sources), model, settings, max(prefetch, batch_size - 1), batch_size, reader, overlap_decoding
+    )
+
+
+def _iterator(sources: Iterable[object]) -> Iterator[object]:
+    """Begin to go through the sources; a path alone would be taken letter by letter."""
+    try:
+        if not isinstance(sources, str | bytes):
+            return iter(sources)
+    except TypeError:
+        pass
+    raise InvalidParameterError(
+        "The sources are no sequence of images",
+        expected="several paths, arrays or other images",
+        actual=repr(sources),
+        remedy="put a single image into a list",
+    )
 
 
 def _steps(

@@ -18,7 +18,7 @@ import numpy as np
 from fastsam_core import _select
 from fastsam_core._prompt_types import Box, Points, Polygon, Prompt, Text
 from fastsam_core._regions import polygon_runs, regions_as_runs, scribble_runs
-from fastsam_core.errors import InvalidPromptError
+from fastsam_core.errors import InvalidMasksError, InvalidPromptError
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def match(masks: Masks, prompt: Prompt) -> Matches:
     ------
     InvalidPromptError
         The prompt is a ``Text``, which needs the image, or no prompt at all.
+    InvalidMasksError
+        The masks are none.
     """
     return Matches(*_answers(masks, prompt))
 
@@ -100,7 +102,7 @@ def select(masks: Masks, prompt: Prompt) -> Masks:
 
     Raises
     ------
-    InvalidPromptError
+    InvalidPromptError, InvalidMasksError
         As :func:`match`.
     """
     index, score, entry = _answers(masks, prompt)
@@ -142,6 +144,12 @@ _Answers: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.
 
 def _answers(masks: Masks, prompt: Prompt) -> _Answers:
     """Return the columns of :class:`Matches`: masks, scores, and the entries that they answer."""
+    if not isinstance(masks, Masks):
+        raise InvalidMasksError(
+            "These are no masks to choose among",
+            expected="Masks, as FastSAM.segment returns them",
+            actual=f"an object of type {type(masks).__name__}",
+        )
     if isinstance(prompt, Points):
         return _match_union(masks, prompt) if prompt.mode == "union" else _match_points(masks, prompt)
     if isinstance(prompt, Box):

@@ -16,7 +16,12 @@ import torch
 from fastsam_core import checkpoints, registry
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import build_module, find_weights, load_checkpoint
-from fastsam_core.errors import CheckpointError, UnknownModelError, UntrustedCheckpointError
+from fastsam_core.errors import (
+    CheckpointError,
+    InvalidParameterError,
+    UnknownModelError,
+    UntrustedCheckpointError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,3 +283,9 @@ def test_the_table_tells_what_the_shipped_file_says() -> None:
     entry, info = registry.MODELS["builtin"], load_checkpoint("builtin").info
     assert (entry.imgsz, entry.conf, entry.iou) == (info.imgsz, info.conf, info.iou)
     assert (entry.architecture, entry.licence) == (info.architecture, info.licence)
+
+
+@pytest.mark.parametrize("name", [None, 3, b"builtin"])
+def test_what_names_no_model_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="no model"):
+        load_checkpoint(name)

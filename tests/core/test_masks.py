@@ -355,3 +355,9 @@ def test_joining_different_images_is_refused() -> None:
         Masks.concatenate([])
     with pytest.raises(InvalidMasksError):
         Masks.empty((2, 2)).iou(Masks.empty((3, 2)))
+
+
+@pytest.mark.parametrize("limits", [{"min_score": "a"}, {"min_area_px": None}, {"max_area_px": [1]}])
+def test_limits_that_are_no_numbers_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameterError, match="no number"):
+        Masks.empty((2, 2)).filter(**limits)

@@ -176,12 +176,28 @@ def test_an_error_in_the_sources_themselves_is_the_callers(network: BrightnessNe
         run(sources(), network)
 
 
+@pytest.mark.parametrize("sources", [None, 3, "cells.tif", b"cells.tif"])
+def test_sources_that_are_no_sequence_of_images_are_refused(sources: Any, network: BrightnessNetwork) -> None:
+    with pytest.raises(InvalidParameterError, match="no sequence"):
+        iter_segment(sources, FastSAM(network))
+
+
 def test_no_sources(network: BrightnessNetwork) -> None:
     assert run([], network) == []
 
 
 @pytest.mark.parametrize(
-    "options", [{"conf": 2}, {"imgsz": 1}, {"prefetch": -1}, {"batch_size": 0}, {"rank_by": "quality"}]
+    "options",
+    [
+        {"conf": 2},
+        {"imgsz": 1},
+        {"imgsz": b"auto"},
+        {"prefetch": -1},
+        {"prefetch": "a"},
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"rank_by": "quality"},
+    ],
 )
 def test_wrong_settings_are_refused_at_once(options: dict[str, Any], network: BrightnessNetwork) -> None:
     with pytest.raises(InvalidParameterError):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.draw import disk
 
-from fastsam_core.errors import InvalidPromptError
+from fastsam_core.errors import InvalidMasksError, InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, Polygon, Text, match, nesting, select
 
@@ -418,6 +418,8 @@ def test_masks_without_pixels_are_never_chosen() -> None:
         (lambda: Text("dog", mode="top_k", k=0), "k is out of range"),
         (lambda: Text("dog", mode="top_k", k=2.5), "k is out of range"),  # type: ignore[arg-type]
         (lambda: Text("dog", threshold=np.nan), "threshold is not finite"),
+        (lambda: Text("dog", threshold=7), "threshold is out of range"),
+        (lambda: Text("dog", threshold=-0.1), "threshold is out of range"),
         (lambda: Text("dog", threshold="0.5"), "threshold is not finite"),  # type: ignore[arg-type]
         (lambda: Text(None), "queries is no text"),  # type: ignore[arg-type]
     ],
@@ -425,6 +427,13 @@ def test_masks_without_pixels_are_never_chosen() -> None:
 def test_bad_prompts_say_which_entry_is_wrong(make: Any, message: str) -> None:
     with pytest.raises(InvalidPromptError, match=message):
         make()
+
+
+@pytest.mark.parametrize("ask", [select, match])
+def test_what_are_no_masks_is_refused(ask: Any) -> None:
+    for masks in (None, np.ones((2, 4, 4), bool)):
+        with pytest.raises(InvalidMasksError, match="no masks"):
+            ask(masks, Points([(1, 1)]))
 
 
 def test_text_points_to_where_it_is_answered(nested: Masks) -> None:

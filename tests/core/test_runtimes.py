@@ -107,9 +107,9 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     for absent in ("cuda", "cuda:3", "mps"):
         with pytest.raises(BackendUnavailableError, match="not available"):
             resolve_device(absent)
-    for senseless in ("gpu", "", "cpu:1", "cuda:x"):
+    for senseless in ("gpu", "", "cpu:1", "cuda:x", None, 0):
         with pytest.raises(InvalidParameterError, match="no device"):
-            resolve_device(senseless)
+            resolve_device(senseless)  # type: ignore[arg-type]
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert resolve_device("auto") == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -50,7 +50,7 @@ def resolve_device(device: str = "auto") -> str:
     has_mps = torch.backends.mps.is_available()
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    kind, _, index = device.partition(":")
+    kind, _, index = str(device).partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
         raise InvalidParameterError(
             f"There is no device {device!r}", expected='"auto", "cpu", "mps", "cuda" or "cuda:<index>"'
