@@ -117,6 +117,17 @@ def check_axes(axes: str, shape: tuple[int, ...]) -> str:
     return letters
 
 
+def _check_named(axes: str, shape: tuple[int, ...]) -> None:
+    """Raise if the file calls several of its axes by one letter (tifffile: ``Q``), that is by none."""
+    if len(set(axes)) < len(axes):
+        raise ImageContentError(
+            "The file does not say what its axes are",
+            expected=f"a name for each of its {len(shape)} axes",
+            actual=f"shape {shape}",
+            remedy="name them, e.g. axes='TCZYX', and choose a plane, e.g. plane={'T': 0, 'Z': 3}",
+        )
+
+
 def take_plane(
     source: Source,
     *,
@@ -135,6 +146,8 @@ def take_plane(
         More than `max_pixels` would have to be read.
     """
     shape = tuple(int(n) for n in source.array.shape)
+    if not axes:
+        _check_named(source.axes, shape)
     names = _settle_roles(check_axes(axes or source.axes, shape), shape, channels is not None)
     sizes = dict(zip(names, shape, strict=True))
     if 0 in shape:

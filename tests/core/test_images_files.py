@@ -307,6 +307,15 @@ def test_four_deep_planes_are_channels_not_alpha(tmp_path: Path) -> None:
     assert read_image(tmp_path / "four.tif").rgb8[5, 5].tolist() == [0, 255, 255]
 
 
+def test_axes_that_the_file_does_not_name_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.zeros((2, 3, 4, 20, 30), np.uint8), photometric="minisblack")
+    with pytest.raises(ImageContentError, match="does not say") as caught:
+        read_image(path)
+    assert "QQ" not in str(caught.value)
+    assert read_image(path, axes="TZIYX").image_hw == (20, 30)
+
+
 def test_axes_given_by_the_caller_overrule_the_file(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (20, 30, 2), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "last.tif", values)
