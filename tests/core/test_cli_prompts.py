@@ -117,3 +117,10 @@ def test_the_longest_name_that_fits_an_image_counts(names: list[str], tmp_path: 
     file = PromptFile.load(path)
     assert isinstance(file.of(Path("/data/left/a.png")).prompts[0], Box)
     assert isinstance(file.of(Path("right/a.png")).prompts[0], Points)
+
+
+def test_names_that_fit_no_image_are_unused(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"images": {name: {} for name in ("a.png", "left/b.png", "c.png", "ft/b.png")}}))
+    images = [Path("/data/left/b.png"), Path("a.png")]
+    assert PromptFile.load(path).unused(images) == ["c.png", "ft/b.png"]

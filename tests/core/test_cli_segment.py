@@ -374,6 +374,14 @@ def test_an_image_that_the_prompt_file_leaves_out_is_reported(folder: Path) -> N
     assert [line["status"] for line in lines(result)] == ["failed", "ok"]
 
 
+def test_prompts_that_fit_no_image_are_named(folder: Path) -> None:
+    entry = {"points": [[10, 10]]}
+    (folder / "prompts.json").write_text(json.dumps({**entry, "images": {"b.png": entry, "[x].png": entry}}))
+    result = run("photos", "--prompts", "prompts.json", "--jsonl", "--format", "coco")
+    assert result.exit_code == 0, result.output
+    assert "fit no image (1): [x].png" in " ".join(result.stderr.split())
+
+
 def test_text_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
     result = run("photos", "--text", "a cup")

@@ -6,7 +6,7 @@ On the command line and in the file positions are (x, y) in pixels, as image vie
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -242,6 +242,11 @@ class PromptFile:
                 expected=f'an entry for {image.name} under "images", or prompts for all images',
             )
         return self.everywhere
+
+    def unused(self, images: Iterable[Path]) -> list[str]:
+        """Return the names under "images" that fit none of the images."""
+        ends = {parts[-length:] for image in images for parts in [image.parts] for length in range(1, len(parts) + 1)}
+        return [name for name in self.by_image if PurePath(name).parts not in ends]
 
 
 def _texts(data: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -50,6 +50,7 @@ _PROMPTS = "Prompts (all masks are written without any)"
 _SEARCH = "Search"
 _READING = "Reading images"
 _WRITING = "Results"
+_MOST_NAMES = 5
 
 
 def segment(
@@ -176,6 +177,7 @@ def segment(
         encoding = {"name": text_encoder, "device": device, "cache": text_cache}
         outcomes = _run(list(planned), model, loading, search, reading, prompt_file, encoding=encoding, jsonl=jsonl)
         _summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
+        _warn_of_unused(prompt_file.unused(sources), jsonl=jsonl)
         if any(outcome.status == "failed" for outcome in outcomes):
             raise typer.Exit(EXIT_FAILED)
 
@@ -273,3 +275,13 @@ def _summarise(outcomes: list[Outcome], out: Path, *, prompted: bool, jsonl: boo
     screen.print(f"{', '.join(words)}; results in {printable(out)}")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")
+
+
+def _warn_of_unused(names: list[str], *, jsonl: bool) -> None:
+    """Say which prompts of the file were for none of the images."""
+    if names:
+        from fastsam_core.cli._console import console, printable
+
+        shown = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
+        words = f"Prompts of the file that fit no image ({len(names)}): {printable(shown)}"
+        console(stderr=jsonl).print(words, markup=False)
