@@ -13,7 +13,7 @@ from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Window", "drop_duplicates", "join_windows", "plan_windows"]
 
@@ -99,20 +99,17 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
     cut = np.concatenate([_is_cut(part, window) for window, part in zip(windows, parts, strict=True)])
     sliver = np.zeros(len(joined), dtype=bool)
     group = np.arange(len(joined))
-    for first in range(len(parts)):
-        for second in range(first + 1, len(parts)):
-            region = windows[first].intersection(windows[second])
-            if region is None or not len(parts[first]) or not len(parts[second]):
-                continue
-            inside, inside_other = (
-                parts[index].placed((-region.y0, -region.x0), region.hw) for index in (first, second)
-            )
-            shared = inside.overlaps(inside_other)
-            for i, j in _partners(inside, inside_other, shared):
-                _unite(group, starts[first] + i, starts[second] + j)
-            here, there = slice(starts[first], starts[first + 1]), slice(starts[second], starts[second + 1])
-            sliver[here] |= cut[here] & _are_parts(parts[first], inside, parts[second], shared)
-            sliver[there] |= cut[there] & _are_parts(parts[second], inside_other, parts[first], shared.T)
+    for first, second in _meeting(windows):
+        region = windows[first].intersection(windows[second])
+        if region is None or not len(parts[first]) or not len(parts[second]):
+            continue
+        inside, inside_other = (parts[index].placed((-region.y0, -region.x0), region.hw) for index in (first, second))
+        shared = inside.overlaps(inside_other)
+        for i, j in _partners(inside, inside_other, shared):
+            _unite(group, starts[first] + i, starts[second] + j)
+        here, there = slice(starts[first], starts[first + 1]), slice(starts[second], starts[second + 1])
+        sliver[here] |= cut[here] & _are_parts(parts[first], inside, parts[second], shared)
+        sliver[there] |= cut[there] & _are_parts(parts[second], inside_other, parts[first], shared.T)
     roots = np.array([_root(group, index) for index in range(len(group))], dtype=np.int64)
     kept: list[int] = []
     unions: list[Masks] = []
@@ -127,6 +124,16 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
         elif len(members):
             unions.append(joined[members].union())
     return Masks.concatenate([joined[kept], *unions]).sort()
+
+
+def _meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of windows that share pixels, each pair once."""
+    bounds = np.array([(window.y0, window.x0, window.y1, window.x1) for window in windows], np.int64).reshape(-1, 4)
+    for first, (y0, x0, y1, x1) in enumerate(bounds):
+        later = bounds[first + 1 :]
+        meets = (later[:, 0] < y1) & (later[:, 1] < x1) & (later[:, 2] > y0) & (later[:, 3] > x0)
+        for second in np.flatnonzero(meets).tolist():
+            yield first, first + 1 + second
 
 
 def drop_duplicates(masks: Masks, iou: float) -> Masks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core._defaults import MAX_DET
@@ -101,11 +102,12 @@ def segment_tiles(
         raise InvalidParameterError(
             "Tiles share one conf", expected="a number", actual="'auto'", remedy="filter the result by its scores"
         )
-    if tile_px < 1 or not 0 <= overlap_px < tile_px:
+    whole = isinstance(tile_px, Integral) and isinstance(overlap_px, Integral)
+    if not whole or tile_px < 1 or not 0 <= overlap_px < tile_px:
         raise InvalidParameterError(
             "The size of tiles is out of range",
-            expected="tile_px of at least 1 and overlap_px from 0 to less than tile_px",
-            actual=f"tile_px {tile_px}, overlap_px {overlap_px}",
+            expected="whole numbers, tile_px of at least 1 and overlap_px from 0 to less than tile_px",
+            actual=f"tile_px {tile_px!r}, overlap_px {overlap_px!r}",
         )
     array, image_hw = _sliceable(source, reader)
     windows = plan_windows(image_hw, (tile_px, tile_px), overlap_px)

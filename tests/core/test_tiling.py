@@ -132,6 +132,15 @@ def test_nested_masks_stay_apart_across_a_border() -> None:
     np.testing.assert_array_equal(join_windows(windows, parts).to_dense(), truth)
 
 
+def test_only_windows_that_meet_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = plan_windows((500, 500), (30, 30), 5)
+    meeting = [pair for pair in itertools.combinations(windows, 2) if pair[0].intersection(pair[1])]
+    looked: list[tuple[Window, Window]] = []
+    monkeypatch.setattr(Window, "intersection", lambda *pair: looked.append(pair))
+    join_windows(windows, [Masks.empty((500, 500))] * len(windows))
+    assert sorted(looked, key=repr) == sorted(meeting, key=repr)
+
+
 def test_nothing_to_join() -> None:
     windows = plan_windows((30, 50), (30, 30), 5)
     assert len(join_windows(windows, [Masks.empty((30, 50))] * len(windows))) == 0
@@ -194,7 +203,18 @@ def test_an_image_smaller_than_a_tile() -> None:
     assert len(step.result) == len(truth)
 
 
-@pytest.mark.parametrize("options", [{"tile_px": 0}, {"overlap_px": 1024}, {"overlap_px": -1}, {"conf": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile_px": 0},
+        {"tile_px": "a"},
+        {"tile_px": 256.5},
+        {"overlap_px": 1024},
+        {"overlap_px": -1},
+        {"overlap_px": None},
+        {"conf": 3},
+    ],
+)
 def test_wrong_settings(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameterError):
         segment_tiles(np.zeros((9, 9), np.uint8), FastSAM(BlobNetwork()), **options)
