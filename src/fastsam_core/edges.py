@@ -7,6 +7,7 @@ brought to [0, 1], and thinned by non-maximum suppression across the edges.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -59,7 +60,7 @@ def edge_map(
     Raises
     ------
     InvalidParameterError
-        If `combine` is unknown or `blur_px` is negative.
+        If `combine` is unknown, or `blur_px` negative or larger than the image.
     """
     import cv2
 
@@ -67,9 +68,11 @@ def edge_map(
 
     if combine not in COMBINATIONS:
         raise InvalidParameterError("Unknown combination", expected="'sum' or 'max'", actual=repr(combine))
-    if not blur_px >= 0:
-        raise InvalidParameterError("blur_px is out of range", expected="0 or more pixels", actual=f"{blur_px}")
     height, width = prediction.letterbox.source_hw
+    if not isinstance(blur_px, Real) or not 0 <= blur_px <= max(height, width):
+        raise InvalidParameterError(
+            "blur_px is out of range", expected="from 0 to the image's longer side, in pixels", actual=repr(blur_px)
+        )
     y0, x0, y1, x1 = _content_cells(prediction)
     windows = _cells_of_boxes(prediction) - np.array((x0, y0, x0, y0), np.int32)
     windows = np.clip(windows, 0, (x1 - x0, y1 - y0, x1 - x0, y1 - y0)).astype(np.int32)

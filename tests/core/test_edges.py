@@ -110,5 +110,6 @@ def test_ridges_stay_and_slopes_go() -> None:
 def test_what_is_out_of_range_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="combination"):
         edge_map(discs(), combine="mean")  # type: ignore[arg-type]
-    with pytest.raises(InvalidParameterError, match="blur_px"):
-        edge_map(discs(), blur_px=-1)
+    for blur_px in (-1, float("inf"), float("nan"), 1e6, "1"):
+        with pytest.raises(InvalidParameterError, match="blur_px"):
+            edge_map(discs(), blur_px=blur_px)  # type: ignore[arg-type]
