@@ -88,7 +88,8 @@ class LabelFolder:
     Raises
     ------
     AnnotationError
-        If a folder is missing or empty, or if an image has no label map or the other way round.
+        If a folder is missing or empty, if an image has no label map or the other way round, or if two files of a
+        folder differ in their suffix alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,8 +100,8 @@ class LabelFolder:
                 raise AnnotationError(
                     f"There is no folder {name} in {folder}", expected="images/ and masks/<stem>.png or .tif"
                 )
-        images = {path.stem: path for path in sorted((folder / "images").iterdir()) if is_image_path(path)}
-        labels = {path.stem: path for path in sorted((folder / "masks").iterdir()) if path.suffix in _LABEL_SUFFIXES}
+        images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
+        labels = _by_stem(path for path in (folder / "masks").iterdir() if path.suffix in _LABEL_SUFFIXES)
         lonely = sorted(images.keys() ^ labels.keys())
         if lonely or not images:
             has = "no images at all" if not images else f"{lonely[0]} has {_what(lonely[0], images, labels)}"
@@ -127,6 +128,19 @@ class LabelFolder:
                 actual=f"{labels.shape[0]} x {labels.shape[1]}",
             )
         return Truth.of_masks(Masks.from_label_map(labels))
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(paths):
+        if (other := files.setdefault(path.stem, path)) != path:
+            raise AnnotationError(
+                f"Two files of {path.parent} have one name",
+                expected="names that differ in more than the suffix",
+                actual=f"{other.name} and {path.name}",
+                remedy="rename one of them, and its label map",
+            )
+    return files
 
 
 def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:

@@ -124,6 +124,14 @@ def test_bad_annotations_are_named(label_folder: Path, kind: str, words: str) ->
         LabelFolder(label_folder).truth(1, (96, 96))
 
 
+@pytest.mark.parametrize(("kind", "suffix"), [("images", ".bmp"), ("masks", ".tif")])
+def test_two_files_of_one_name_are_refused(label_folder: Path, kind: str, suffix: str) -> None:
+    [first, *_] = sorted((label_folder / kind).iterdir())
+    Image.new("L", (96, 96)).save(first.with_suffix(suffix))
+    with pytest.raises(AnnotationError, match="one name"):
+        LabelFolder(label_folder)
+
+
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="holds no annotated images"):
         open_truth(tmp_path)
