@@ -78,7 +78,7 @@ class EnrichReport:
     done, failed : int
         Images with labels, and with a reason instead, in this run.
     skipped : int
-        Samples that needed nothing.
+        Samples (whole videos) that needed nothing.
     masks : int
         Masks written.
     seconds : float
@@ -225,9 +225,13 @@ class Enrichment:
             if target.is_video
             else image_items(target, options, self.ids)
         )
+        begun: set[Any] = set()
         for item in items:
+            begun.add(item.sample_id)
             item.unasked = options.field is not None and not item.prompts and options.output != "map"
             yield item
+        if target.is_video:
+            self.skipped = len(self.ids) - len(begun)
 
     def _made(self, item: Item, make: Callable[[], Result]) -> Result:
         """Make a result that fits into its document, or one with the reason why there is none."""

@@ -216,6 +216,20 @@ def test_videos_are_done_frame_by_frame(
     assert enrich(dataset, "frames.masks", model=model, writer=writer).done == 1
 
 
+def test_finished_videos_needed_nothing(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:
+    dataset = make_dataset(0)
+    dataset.add_samples([fo.Sample(filepath=str(video))] * 2, progress=False)
+    assert enrich(dataset, "masks", model=model).skipped == 0
+    second = dataset.last()
+    second.frames[3].clear_field("masks")
+    second.save()
+    report = enrich(dataset, "masks", model=model)
+    assert (report.done, report.failed, report.skipped) == (1, 0, 1)
+    report = enrich(dataset, "masks", model=model)
+    assert (report.done, report.failed, report.skipped) == (0, 0, 2)
+    assert dataset.load_run_results("fastsam_masks").skipped == 2
+
+
 def test_a_mended_video_has_no_reason_any_more(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:
     good = video.read_bytes()
     video.write_bytes(b"no video")
