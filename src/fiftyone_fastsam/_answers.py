@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["MEASURED", "NOT_CARRIED", "answer", "prompts_digest", "prompts_in", "semantic_map"]
+__all__ = ["MEASURED", "NOT_CARRIED", "answer", "prompts_digest", "prompts_in", "semantic_map", "unanswered"]
 
 _SIGNS = ("sam_labels", "sam2_labels")
 NOT_CARRIED = {"_id", "_cls", "tags", "label", "bounding_box", "mask", "mask_path", "confidence", "points"}
@@ -69,6 +69,11 @@ def answer(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) ->
     if options.kind == "points":
         return _answer_points(masks, prompts, options)
     return instances_of(masks.filter(min_area_px=max(options.min_area_px, 1)), options.label)
+
+
+def unanswered(prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:
+    """Return what to store for prompts, boxes or points, that no mask answers."""
+    return answer(Masks.empty((1, 1)), prompts, options)
 
 
 def semantic_map(
@@ -131,7 +136,7 @@ def _one(masks: Masks, prompt: Document, index: int, score: float) -> Instance:
     """Answer a prompt: the mask, or nothing, with all that the prompt's label carries."""
     carried = {key: value for key, value in prompt.items() if key not in NOT_CARRIED | MEASURED}
     confidence = prompt.get("confidence")
-    unanswered = Instance(
+    bare = Instance(
         prompt.get("label"),
         [value if math.isfinite(value) else 0.0 for value in _numbers(prompt.get("bounding_box"), 4)],
         None,
@@ -141,12 +146,12 @@ def _one(masks: Masks, prompt: Document, index: int, score: float) -> Instance:
         prompt.get("_id"),
     )
     if index < 0 or not masks.areas_px[index]:
-        return unanswered
+        return bare
     return replace(
-        unanswered,
+        bare,
         bounding_box=relative_box(masks.extents_xyxy[index], masks.image_hw),
         mask=masks.crop(index),
-        confidence=float(masks.scores[index]) if unanswered.confidence is None else unanswered.confidence,
+        confidence=float(masks.scores[index]) if bare.confidence is None else bare.confidence,
         attributes={**carried, "matched": True, "fit": float(score), **measured(masks, index)},
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core._files import atomic_path
+from fiftyone_fastsam._answers import unanswered
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._writers import Result, encode
 from fiftyone_fastsam.errors import DocumentTooLargeError
@@ -55,9 +56,9 @@ def fitted(result: Result, options: EnrichOptions, folder: Path) -> Result:
     if _size(encoded) <= room:
         return replace(result, encoded=encoded)
     ways: dict[str, Callable[[], Result | None]] = {
-        "shrink": lambda: _shrunk(result, room),
-        "files": lambda: _in_files(result, folder, room),
-        "top_k": lambda: _best(result, encoded, room),
+        "shrink": lambda: _shrunk(result, options, room),
+        "files": lambda: _in_files(result, options, folder, room),
+        "top_k": lambda: _best(result, encoded, options, room),
         "fail": lambda: None,
     }
     smaller = ways[options.on_oversize]()
@@ -70,7 +71,7 @@ def _size(encoded: Sequence[Any]) -> int:
     return sum(len(document.raw) + _PER_ENTRY_BYTES for document in encoded)
 
 
-def _shrunk(result: Result, room: int) -> Result | None:
+def _shrunk(result: Result, options: EnrichOptions, room: int) -> Result | None:
     """Halve the resolution of all masks until they fit; FiftyOne scales them to their boxes."""
     scale = 1.0
     while scale > _SMALLEST_SCALE:
@@ -80,7 +81,7 @@ def _shrunk(result: Result, room: int) -> Result | None:
         encoded = [encode(instance) for instance in instances]
         if _size(encoded) <= room:
             return replace(result, instances=instances, encoded=encoded)
-    return _best(replace(result, instances=instances), encoded, room)
+    return _best(replace(result, instances=instances), encoded, options, room)
 
 
 def _subsampled(instance: Instance, step: int, scale: float) -> Instance:
@@ -91,22 +92,38 @@ def _subsampled(instance: Instance, step: int, scale: float) -> Instance:
     return replace(instance, mask=mask, attributes={**instance.attributes, "mask_scale": scale})
 
 
-def _best(result: Result, encoded: Sequence[Any], room: int) -> Result | None:
-    """Keep the most confident instances that fit, in their order."""
-    order = sorted(range(len(encoded)), key=lambda i: -(result.instances[i].confidence or 0.0))
-    kept, used = [], 0
-    for index in order:
-        used += len(encoded[index].raw) + _PER_ENTRY_BYTES
+def _best(result: Result, encoded: Sequence[Any], options: EnrichOptions, room: int) -> Result | None:
+    """Keep the most confident instances that fit, in their order; answers of prompts stay, without masks."""
+    instances, bare = result.instances, []
+    if options.kind in ("boxes", "points"):
+        bare = unanswered(result.item.prompts or (), options)
+    encoded_bare = [encode(instance) for instance in bare]
+    kept = _most_confident(instances, encoded, encoded_bare, room)
+    if not kept:
+        return None
+    if not bare:
+        return replace(result, instances=[instances[i] for i in kept], encoded=[encoded[i] for i in kept])
+    return replace(
+        result,
+        instances=[(instances if i in kept else bare)[i] for i in range(len(bare))],
+        encoded=[(encoded if i in kept else encoded_bare)[i] for i in range(len(bare))],
+    )
+
+
+def _most_confident(
+    instances: Sequence[Instance], encoded: Sequence[Any], encoded_bare: Sequence[Any], room: int
+) -> list[int]:
+    """Return, in order, which instances fit besides the bare ones of all the others."""
+    kept, used = [], _size(encoded_bare)
+    for index in sorted(range(len(encoded)), key=lambda i: -(instances[i].confidence or 0.0)):
+        used += _size(encoded[index : index + 1]) - _size(encoded_bare[index : index + 1])
         if used > room:
             break
         kept.append(index)
-    if not kept:
-        return None
-    kept.sort()
-    return replace(result, instances=[result.instances[i] for i in kept], encoded=[encoded[i] for i in kept])
+    return sorted(kept)
 
 
-def _in_files(result: Result, folder: Path, room: int) -> Result | None:
+def _in_files(result: Result, options: EnrichOptions, folder: Path, room: int) -> Result | None:
     """Write masks as PNG files and store their paths."""
     from PIL import Image
 
@@ -125,7 +142,7 @@ def _in_files(result: Result, folder: Path, room: int) -> Result | None:
         instances.append(replace(instance, mask=None, mask_path=str(path)))
     encoded = [encode(instance) for instance in instances]
     result = replace(result, instances=instances, encoded=encoded)
-    return result if _size(encoded) <= room else _best(result, encoded, room)
+    return result if _size(encoded) <= room else _best(result, encoded, options, room)
 
 
 def _too_large(room: int, size: int) -> DocumentTooLargeError:

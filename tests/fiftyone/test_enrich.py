@@ -225,6 +225,13 @@ def test_a_map_instead_of_instances(dataset: Any, model: FastSAM, known_masks: M
     assert enrich(dataset, "map", model=model, output="map").done == 0
 
 
+def stored_bytes(dataset: Any, path: str = "$ROOT") -> int:
+    """Return the size of the first sample's document, or of what is in it."""
+    measured = {"size": {"$bsonSize": {"a": f"${path}"}}}
+    found = dataset._sample_collection.aggregate([{"$limit": 1}, {"$project": measured}])
+    return int(found.next()["size"])
+
+
 def leave_room_for_halves(dataset: Any, masks: Masks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make MongoDB's limit so low that masks fit into the first sample at half their resolution only."""
     halves = [_oversize._subsampled(instance, 2, 0.5) for instance in _convert.instances_of(masks)]
@@ -258,6 +265,34 @@ def test_masks_that_do_not_fit(
         assert all(d.mask is None for d in label.detections)
         back = found_in(dataset.first(), known_masks)
         np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+@pytest.mark.parametrize("way", ["shrink", "top_k"])
+def test_each_prompt_keeps_its_answer_when_masks_do_not_fit(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    prompts = [
+        fo.Detection(label=str(i), bounding_box=found.bounding_box)
+        for i, found in enumerate(_convert.instances_of(known_masks))
+    ]
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=prompts)
+    sample.save()
+    monkeypatch.setattr(_oversize, "_subsampled", lambda instance, *_: instance)  # no resolution is low enough
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "stability": False, "on_oversize": way}
+    enrich(dataset[:1], "masks", **options)
+    whole = stored_bytes(dataset, "masks.detections")
+    monkeypatch.setattr(_oversize, "DOCUMENT_BYTES", _oversize._SPARE_BYTES + stored_bytes(dataset) - whole // 4)
+    assert enrich(dataset[:1], "masks", existing="overwrite", **options).failed == 0
+    found = dataset.first().masks.detections
+    assert [(d.id, d.label) for d in found] == [(d.id, d.label) for d in prompts]
+    assert 0 < sum(d.mask is not None for d in found) < len(found)
+    assert [d.matched for d in found] == [d.mask is not None for d in found]
+    assert [d.fit for d in found if d.mask is None] == [0.0] * sum(d.mask is None for d in found)
+    least = min(d.confidence for d in found if d.mask is not None)
+    dropped = [k for k, d in enumerate(found) if d.mask is None]
+    assert known_masks.scores[dropped].max() <= least
+    assert [found[k].bounding_box for k in dropped] == [prompts[k].bounding_box for k in dropped]
 
 
 def test_fields_that_share_a_folder_keep_their_mask_files(
