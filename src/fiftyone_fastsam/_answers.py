@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -135,12 +135,12 @@ def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOpt
 def _one(masks: Masks, prompt: Document, index: int, score: float) -> Instance:
     """Answer a prompt: the mask, or nothing, with all that the prompt's label carries."""
     carried = {key: value for key, value in prompt.items() if key not in NOT_CARRIED | MEASURED}
-    confidence = prompt.get("confidence")
+    given = prompt.get("confidence")
     bare = Instance(
         prompt.get("label"),
         [value if math.isfinite(value) else 0.0 for value in _numbers(prompt.get("bounding_box"), 4)],
         None,
-        confidence if isinstance(confidence, float) else None,
+        float(given) if _is_number(given) else None,
         {**carried, "matched": False, "fit": 0.0},
         prompt.get("tags") or (),
         prompt.get("_id"),
@@ -170,4 +170,8 @@ def _numbers(values: object, count: int) -> list[float]:
     """Read numbers as stored; what is not ``count`` numbers (None, text, too few) is NaN."""
     if not isinstance(values, list | tuple) or len(values) != count:
         return [math.nan] * count
-    return [float(v) if isinstance(v, int | float) and not isinstance(v, bool) else math.nan for v in values]
+    return [float(value) if _is_number(value) else math.nan for value in values]
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

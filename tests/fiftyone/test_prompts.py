@@ -55,6 +55,14 @@ def test_each_box_has_one_answer_in_order(two_squares: Masks) -> None:
     assert found[2].mask.shape == (8, 8)
 
 
+@pytest.mark.parametrize(("given", "stored"), [(1, 1.0), (0, 0.0), (0.25, 0.25), (True, 0.5), ("sure", 0.5)])
+def test_a_confidence_without_decimals_is_one_as_well(two_squares: Masks, given: Any, stored: float) -> None:
+    prompts = [{"label": "a", "bounding_box": [0.1, 0.1, 0.2, 0.4], "confidence": given}]
+    [found] = answer(two_squares, prompts, BOXES)
+    assert found.confidence == stored
+    assert isinstance(found.confidence, float)
+
+
 @pytest.mark.parametrize(
     "box", [None, [], [0.1, 0.1, NAN, 0.1], [0.1, 0.1, 0.0, 0.1], [0.5, 0.5, -0.2, 0.1], [5, 5, 1, 1], ["a"] * 4]
 )
