@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, match
 from fiftyone_fastsam._convert import MEASURES, Document, Instance, instances_of, map_of, measured, relative_box
@@ -89,8 +90,16 @@ def semantic_map(
         masks.image_hw,
         [i.confidence or 0.0 for i in shown],
     )
-    ids = None if options.kind == "everything" else [classes[i.label or ""] for i in shown]
+    ids = None if options.kind == "everything" else [_value_of(i.label or "", classes) for i in shown]
     return map_of(painted, ids)
+
+
+def _value_of(label: str, classes: Mapping[str, int]) -> int:
+    if label not in classes:  # values are given once for all, before the first map
+        raise InvalidPromptError(
+            f"The class {label!r} came while the run was going on", remedy="run the same again: it then has a value"
+        )
+    return classes[label]
 
 
 def _answer_boxes(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:

@@ -290,3 +290,19 @@ def test_classes_of_maps_are_known_to_the_dataset(
     value = next(value for value, label in dataset.mask_targets["map"].items() if label == "cat")
     assert set(np.unique(dataset.first().map.mask)) <= {0, value}
     assert dataset.first().map.mask.any()
+
+
+def test_a_class_that_comes_during_a_run_waits_for_the_next(
+    make_dataset: Callable[..., Any], model: FastSAM, known_masks: Masks
+) -> None:
+    dataset = with_boxes(make_dataset(3))
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "output": "map", "min_iou": 0}
+    steps = iter_enrich(dataset, "map", **options)
+    dataset._sample_collection.update_one(
+        {"_id": dataset.first()._id}, {"$set": {"gt.detections.0.label": "came later"}}
+    )
+    told = {step.sample_id: step.error for step in steps}
+    assert [told[id_] is None for id_ in dataset.values("id")] == [False, True, True]
+    assert "'came later'" in (told[dataset.first().id] or "")
+    assert [step.error for step in iter_enrich(dataset, "map", **options)] == [None]
+    assert {"cat", "dog", "came later"} <= set(dataset.mask_targets["map"].values())
