@@ -15,6 +15,7 @@ from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import iter_segment
 from fiftyone_fastsam._answers import answer, semantic_map
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
+from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
 from fiftyone_fastsam._pending import unfinished
 from fiftyone_fastsam._provenance import record_results, record_start
@@ -131,8 +132,9 @@ class Enrichment:
         self.described = self.options.described(self.model, encoder_id)
         self.digest = digest_of(self.described)
         self.mask_dir = Path(self.options.mask_dir or ".").resolve() / self.target.label_field / self.digest
-        with_retries(declare_schema, self.target, self.options)
-        self.classes = self._classes() if self.options.output == "map" else {}
+        with alone(self.target):
+            with_retries(declare_schema, self.target, self.options)
+            self.classes = self._classes() if self.options.output == "map" else {}
         self._list_work()
 
     def part(self, view: Any) -> Self:
@@ -178,7 +180,8 @@ class Enrichment:
         started = time.monotonic()
         target, options = self.target, self.options
         if not self.is_part:
-            with_retries(record_start, target, self.described, self.digest)
+            with alone(target):
+                with_retries(record_start, target, self.described, self.digest)
         queue = WriteQueue(choose_writer(options.writer, target, self.digest, append=options.existing == "append"))
         counts = Counter[str]()
 
@@ -196,7 +199,8 @@ class Enrichment:
             queue.close()
         if not self.is_part:
             seconds = round(time.monotonic() - started, 1)
-            with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
+            with alone(target):
+                with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
             target.dataset.reload()
 
     def _results(self) -> Iterator[Callable[[], Result]]:

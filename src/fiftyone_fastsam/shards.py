@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.model import FastSAM
+from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._provenance import record_start
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
@@ -198,7 +199,8 @@ def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[Enrich
     collection = target.samples.database[SHARDS]
     table = ShardTable(collection, _run_name(whole), lease_s)
     if with_retries(table.plan, whole.ids, shard_size):
-        with_retries(record_start, target, whole.described, whole.digest)
+        with alone(target):
+            with_retries(record_start, target, whole.described, whole.digest)
     waiting = threading.Event()
     done = 0
     while True:

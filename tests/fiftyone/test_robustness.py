@@ -18,6 +18,7 @@ import pytest
 
 import local_services
 from fiftyone_fastsam import _retry, enrich, masks_from_detections
+from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
 from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError
 
@@ -68,6 +69,45 @@ def test_kill_9_leaves_whole_samples_and_the_next_run_goes_on(
     for sample in dataset:
         back = masks_from_detections(sample.masks, known_masks.image_hw)
         np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
+
+
+RIVAL = """
+import sys
+import fiftyone as fo
+from tests.fiftyone.conftest import FakeNetwork
+from fastsam_core.checkpoints import ModelInfo
+from fastsam_core.model import FastSAM
+from fiftyone_fastsam import enrich
+model = FastSAM(FakeNetwork(), ModelInfo(name="fake", imgsz=128, conf=0.4, iou=0.9))
+dataset = fo.load_dataset(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+enrich(dataset, "masks", model=model, existing="append")
+"""
+
+
+@pytest.mark.slow
+def test_plain_runs_at_once_leave_one_whole_dataset(
+    make_dataset: Callable[..., Any], image_paths: list[Path], known_masks: Masks
+) -> None:
+    dataset = make_dataset(paths=image_paths * 3)
+    command = [sys.executable, "-c", RIVAL, dataset.name]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    rivals: list[Any] = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for rival in rivals:
+        while rival.stdout.readline().strip() not in ("ready", ""):
+            pass
+    for rival in rivals:
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    for rival in rivals:
+        rival.communicate()
+    assert [rival.returncode for rival in rivals] == [0, 0, 0]
+    dataset.reload()
+    assert {len(sample.masks.detections) for sample in dataset} == {len(known_masks)}
+    assert sorted(dataset.list_saved_views()) == ["fastsam: done", "fastsam: failed"]
+    assert dataset.load_run_results("fastsam_masks").done > 0
+    assert dataset._sample_collection.database[LOCKS].count_documents({}) == 0
 
 
 class Flaky:
