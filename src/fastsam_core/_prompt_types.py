@@ -362,9 +362,9 @@ class Text:
         _one_of(mode, ("best", "all", "top_k"), "mode")
         if not isinstance(k, Integral) or k < 1:
             raise InvalidPromptError("k is out of range", expected="a whole number of at least 1", actual=repr(k))
-        if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
-            raise InvalidPromptError("threshold is not finite", expected="a number or None", actual=repr(threshold))
         if threshold is not None:
+            if not isinstance(threshold, Real) or not math.isfinite(threshold):
+                raise InvalidPromptError("threshold is not finite", expected="a number or None", actual=repr(threshold))
             _share(threshold, "threshold")
         object.__setattr__(self, "queries", _words(queries, "queries"))
         object.__setattr__(self, "negatives", _words(negatives, "negatives"))

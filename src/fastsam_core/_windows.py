@@ -99,9 +99,8 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
     cut = np.concatenate([_is_cut(part, window) for window, part in zip(windows, parts, strict=True)])
     sliver = np.zeros(len(joined), dtype=bool)
     group = np.arange(len(joined))
-    for first, second in _meeting(windows):
-        region = windows[first].intersection(windows[second])
-        if region is None or not len(parts[first]) or not len(parts[second]):
+    for first, second, region in _meeting(windows):
+        if not len(parts[first]) or not len(parts[second]):
             continue
         inside, inside_other = (parts[index].placed((-region.y0, -region.x0), region.hw) for index in (first, second))
         shared = inside.overlaps(inside_other)
@@ -126,14 +125,15 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
     return Masks.concatenate([joined[kept], *unions]).sort()
 
 
-def _meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of windows that share pixels, each pair once."""
+def _meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int, Window]]:
+    """Yield the numbers of two windows that share pixels, each pair once, and what they share."""
     bounds = np.array([(window.y0, window.x0, window.y1, window.x1) for window in windows], np.int64).reshape(-1, 4)
     for first, (y0, x0, y1, x1) in enumerate(bounds):
         later = bounds[first + 1 :]
         meets = (later[:, 0] < y1) & (later[:, 1] < x1) & (later[:, 2] > y0) & (later[:, 3] > x0)
-        for second in np.flatnonzero(meets).tolist():
-            yield first, first + 1 + second
+        for second in (first + 1 + np.flatnonzero(meets)).tolist():
+            if (shared := windows[first].intersection(windows[second])) is not None:
+                yield first, second, shared
 
 
 def drop_duplicates(masks: Masks, iou: float) -> Masks:

@@ -279,5 +279,6 @@ def test_widgets_share_a_model_until_its_file_changes(
         if changed:
             os.utime(weights, ns=(2 * 10**9, 2 * 10**9))
         with qtbot.waitSignal(relay(qtbot, widget.segmentation.finished)):
-            widget.segmentation.start(model=str(weights))
+            widget.segmentation.model = str(weights)
+            widget.segmentation.start()
     assert loaded == ["builtin", str(weights), str(weights)]

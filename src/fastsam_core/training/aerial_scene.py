@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core.training.canvas import Canvas, log_uniform, noise_field, outline, random_extent, turn
-from fastsam_core.training.surfaces import cast_shadow, random_colour, relief, stain
+from fastsam_core.training.surfaces import cast_shadow, photographed, random_colour, relief, stain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,19 +33,15 @@ def aerial(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
     Canvas
         Wholes: fields, ponds, car parks, houses, trees, cars and boats; lawns and roads are ground.
     """
-    import cv2
-
     house_px = random_extent(rng, size_hw, 0.025, 0.16)
     survey = _Survey(rng, size_hw, house_px)
     survey.draw()
     canvas = survey.canvas
-    rgb = cv2.GaussianBlur(canvas.rgb, (0, 0), float(rng.uniform(0.3, 1.1)))
     haze = float(rng.uniform(0, 0.25)) if rng.random() < 0.4 else 0.0
-    grain = rng.standard_normal((*size_hw, 1), dtype=np.float32) * np.float32(rng.uniform(0, 0.03))
-    rgb = rgb * (1 - haze) + haze * 0.7 + grain
+    canvas.rgb = canvas.rgb * np.float32(1 - haze) + np.float32(0.7 * haze)
+    photographed(canvas, rng, float(rng.uniform(0.3, 1.1)), float(rng.uniform(0, 0.03)))
     if rng.random() < 0.15:
-        rgb = np.repeat(rgb.mean(axis=2, keepdims=True), 3, axis=2)
-    canvas.rgb = np.asarray(rgb, np.float32)
+        canvas.rgb = np.repeat(canvas.rgb.mean(axis=2, keepdims=True), 3, axis=2)
     return canvas
 
 

@@ -17,7 +17,7 @@ from fastsam_core.training.canvas import (
     ribbon,
     turn,
 )
-from fastsam_core.training.surfaces import random_colour, stain, texture
+from fastsam_core.training.surfaces import photographed, random_colour, stain, texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +42,6 @@ def flaws(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
     Canvas
         Wholes: the marks, each to where it is half as strong as in its middle. Parts: spots within lesions.
     """
-    import cv2
-
     xray = rng.random() < 0.4
     ground = _radiograph(rng, size_hw) if xray else _surface(rng, size_hw)
     canvas = Canvas(ground)
@@ -58,10 +56,7 @@ def flaws(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
             _mark(canvas, rng, polygon, change, depth)
     if not xray and set(families) <= {"lesion", "blotches"} and rng.random() < 0.4:
         _hairs(canvas, rng)
-    blurred = cv2.GaussianBlur(canvas.rgb, (0, 0), float(rng.uniform(0.4, 1.4)))
-    grain = rng.standard_normal((*size_hw, 1), dtype=np.float32) * np.float32(rng.uniform(0, contrast / 3))
-    canvas.rgb = np.asarray(blurred + grain, np.float32)
-    return canvas
+    return photographed(canvas, rng, float(rng.uniform(0.4, 1.4)), float(rng.uniform(0, contrast / 3)))
 
 
 def _radiograph(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:

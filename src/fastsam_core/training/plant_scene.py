@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core.training.canvas import Canvas, log_uniform, noise_field, outline, random_extent, random_place, turn
-from fastsam_core.training.surfaces import cast_shadow, relief, stain, texture
+from fastsam_core.training.surfaces import cast_shadow, photographed, relief, stain, texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +30,6 @@ def plants(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
     Canvas
         Wholes: leaves, fruits and flowers, each what is to be seen of it. Parts: petals, and spots of sick leaves.
     """
-    import cv2
-
     canvas = Canvas(_ground(rng, size_hw))
     grower = _Grower(rng, canvas)
     layout = rng.integers(4)
@@ -60,11 +58,8 @@ def plants(rng: np.random.Generator, size_hw: tuple[int, int]) -> Canvas:
         for _ in range(int(rng.integers(1, 8))):
             grower.flower(random_place(rng, size_hw), radius_px)
     light = 1 + 0.3 * float(rng.random()) * noise_field(rng, size_hw, max(size_hw) / 2, 2)
-    rgb = canvas.rgb * np.clip(light, 0.3, 1.7)[..., None].astype(np.float32)
-    rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.3, 1.2)))
-    grain = rng.standard_normal((*size_hw, 1), dtype=np.float32) * np.float32(rng.uniform(0, 0.03))
-    canvas.rgb = np.asarray(rgb + grain, np.float32)
-    return canvas
+    canvas.rgb *= np.clip(light, 0.3, 1.7)[..., None].astype(np.float32)
+    return photographed(canvas, rng, float(rng.uniform(0.3, 1.2)), float(rng.uniform(0, 0.03)))
 
 
 def _ground(rng: np.random.Generator, size_hw: tuple[int, int]) -> NDArray[np.float32]:

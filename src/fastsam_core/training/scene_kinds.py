@@ -16,24 +16,13 @@ from fastsam_core.training.canvas import (
     random_place,
     ribbon,
 )
-from fastsam_core.training.surfaces import cast_shadow, random_colour, relief, stain, texture, textured
+from fastsam_core.training.surfaces import cast_shadow, photographed, random_colour, relief, stain, texture, textured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 Size = tuple[int, int]
-
-
-def _finish(canvas: Canvas, rng: np.random.Generator, blur_px: float, noise: float) -> Canvas:
-    import cv2
-
-    if blur_px > 0.3:
-        canvas.rgb = np.asarray(cv2.GaussianBlur(canvas.rgb, (0, 0), blur_px), np.float32)
-    if noise > 0:
-        shape = canvas.rgb.shape if rng.random() < 0.5 else (*canvas.rgb.shape[:2], 1)
-        canvas.rgb = canvas.rgb + rng.standard_normal(shape, dtype=np.float32) * np.float32(noise)
-    return canvas
 
 
 def _parts(canvas: Canvas, rng: np.random.Generator, whole: tuple[int, tuple[slice, slice]], depth: int) -> None:
@@ -78,7 +67,7 @@ def objects(rng: np.random.Generator, size_hw: Size) -> Canvas:
         _scatter(canvas, rng, int(rng.integers(4, 25)), 0.03, 0.3)
     else:
         _scatter(canvas, rng, int(rng.integers(20, 90)), 0.02, 0.09)
-    return _finish(canvas, rng, float(rng.uniform(0, 1)), float(rng.uniform(0, 0.04)))
+    return photographed(canvas, rng, float(rng.uniform(0, 1)), float(rng.uniform(0, 0.04)))
 
 
 def regions(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -102,7 +91,7 @@ def regions(rng: np.random.Generator, size_hw: Size) -> Canvas:
             canvas.layers[0][mask] = canvas.count
     if rng.random() < 0.6:
         _scatter(canvas, rng, int(rng.integers(1, 12)), 0.04, 0.3)
-    return _finish(canvas, rng, float(rng.uniform(0, 1.2)), float(rng.uniform(0, 0.04)))
+    return photographed(canvas, rng, float(rng.uniform(0, 1.2)), float(rng.uniform(0, 0.04)))
 
 
 def _clustered(rng: np.random.Generator, size_hw: Size, count: int, spread_px: float) -> list[tuple[float, float]]:
@@ -135,7 +124,7 @@ def nuclei(rng: np.random.Generator, size_hw: Size) -> Canvas:
         if whole is not None and own > 12 and rng.random() < 0.2:
             spot = outline(rng, centre, own * rng.uniform(0.15, 0.3), 0.1)
             canvas.fill(spot, stain(colour * np.float32(bright * rng.uniform(0.3, 1.4)), 0.7), 1, inside=whole[0])
-    return _finish(canvas, rng, float(rng.uniform(0.3, 0.02 * radius + 1.5)), float(rng.uniform(0, 0.06)))
+    return photographed(canvas, rng, float(rng.uniform(0.3, 0.02 * radius + 1.5)), float(rng.uniform(0, 0.06)))
 
 
 def tissue(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -168,7 +157,7 @@ def tissue(rng: np.random.Generator, size_hw: Size) -> Canvas:
         grain = 0.07 * noise_field(rng, (int(own * 8) + 8, int(own * 8) + 8), max(own / 3, 1.5), 3)
         shape = outline(rng, centre, own, 0.15, float(np.exp(rng.normal(0.2, 0.45))))
         canvas.fill(shape, stain(colour, float(rng.uniform(0.55, 0.95)), grain))
-    return _finish(canvas, rng, float(rng.uniform(0.3, 1.3)), float(rng.uniform(0, 0.03)))
+    return photographed(canvas, rng, float(rng.uniform(0.3, 1.3)), float(rng.uniform(0, 0.03)))
 
 
 def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -206,7 +195,7 @@ def phase(rng: np.random.Generator, size_hw: Size) -> Canvas:
         borders = cv2.morphologyEx(canvas.layers[0], cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
         rim = rim + cv2.GaussianBlur(borders.astype(np.float32), (0, 0), 0.8) * rng.uniform(-0.5, 0.8)
         canvas.rgb += np.asarray(rim * halo, np.float32)[..., None]
-    return _finish(canvas, rng, float(rng.uniform(0.3, 1.5)), float(rng.uniform(0, 0.04)))
+    return photographed(canvas, rng, float(rng.uniform(0.3, 1.5)), float(rng.uniform(0, 0.04)))
 
 
 def grains(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -229,7 +218,7 @@ def grains(rng: np.random.Generator, size_hw: Size) -> Canvas:
                 canvas.fill(outline(rng, centre, own * 0.6, 0.1), textured(rng, light), 1, inside=whole[0])
     uneven = 1 + 0.35 * noise_field(rng, size_hw, max(size_hw), 1) * rng.random()
     canvas.rgb *= np.clip(uneven, 0.3, 1.7)[..., None].astype(np.float32)
-    return _finish(canvas, rng, float(rng.uniform(0.2, 1.2)), float(rng.uniform(0, 0.04)))
+    return photographed(canvas, rng, float(rng.uniform(0.2, 1.2)), float(rng.uniform(0, 0.04)))
 
 
 def filaments(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -247,7 +236,7 @@ def filaments(rng: np.random.Generator, size_hw: Size) -> Canvas:
         else:
             shape = outline(rng, random_place(rng, size_hw), width * 1.3, 0.05, float(rng.uniform(2, 6)))
         canvas.fill(shape, stain(shade, float(rng.uniform(0.6, 1.0))))
-    return _finish(canvas, rng, float(rng.uniform(0.3, 1.2)), float(rng.uniform(0, 0.05)))
+    return photographed(canvas, rng, float(rng.uniform(0.3, 1.2)), float(rng.uniform(0, 0.05)))
 
 
 def droplets(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -274,7 +263,7 @@ def droplets(rng: np.random.Generator, size_hw: Size) -> Canvas:
                 place = np.array(centre) + rng.normal(0, own * 0.4, 2)
                 inner_shape = outline(rng, (float(place[0]), float(place[1])), own * rng.uniform(0.15, 0.4), 0.03)
                 canvas.fill(inner_shape, shade, 1, inside=whole[0])
-    return _finish(canvas, rng, float(rng.uniform(0.3, 1.5)), float(rng.uniform(0, 0.04)))
+    return photographed(canvas, rng, float(rng.uniform(0.3, 1.5)), float(rng.uniform(0, 0.04)))
 
 
 def electron(rng: np.random.Generator, size_hw: Size) -> Canvas:
@@ -310,4 +299,4 @@ def electron(rng: np.random.Generator, size_hw: Size) -> Canvas:
             shape = outline(rng, centre, warp * float(rng.uniform(0.2, 0.9)), 0.15, float(np.exp(rng.normal(0, 0.4))))
             shade = np.full(3, np.clip(level + rng.normal(0, 0.25), 0.05, 0.95), np.float32)
             canvas.fill(shape, stain(shade, 0.8), 1, inside=number)
-    return _finish(canvas, rng, float(rng.uniform(0.3, 1.2)), float(rng.uniform(0.01, 0.1)))
+    return photographed(canvas, rng, float(rng.uniform(0.3, 1.2)), float(rng.uniform(0.01, 0.1)))

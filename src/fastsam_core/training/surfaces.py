@@ -96,3 +96,15 @@ def stain(colour: NDArray[np.float32], strength: float, grain: NDArray[np.float3
 def cast_shadow(canvas: Canvas, polygon_xy: NDArray[np.float64], dark: float = 0.4) -> None:
     """Darken what lies under an outline, with soft edges."""
     canvas.paint(polygon_xy, lambda window, _: window * np.float32(1 - dark), 3)
+
+
+def photographed(canvas: Canvas, rng: np.random.Generator, blur_px: float, noise: float) -> Canvas:
+    """Blur a picture as a lens does, and add noise, in all colours alike or in each its own."""
+    import cv2
+
+    if blur_px > 0.3:
+        canvas.rgb = np.asarray(cv2.GaussianBlur(canvas.rgb, (0, 0), blur_px), np.float32)
+    if noise > 0:
+        shape = canvas.rgb.shape if rng.random() < 0.5 else (*canvas.rgb.shape[:2], 1)
+        canvas.rgb = canvas.rgb + rng.standard_normal(shape, dtype=np.float32) * np.float32(noise)
+    return canvas

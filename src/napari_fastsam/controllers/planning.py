@@ -72,8 +72,8 @@ class PlanRunner:
     def cancel(self) -> None:
         """Give up at once; nothing is written."""
         if self._task is not None:
-            self._task.stop.set()
-            self._end()
+            self.abandon()
+            self.running_changed.emit(False)
 
     def abandon(self) -> None:
         """Give up and tell nobody: the window is gone."""

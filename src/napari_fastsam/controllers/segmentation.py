@@ -71,13 +71,13 @@ class SegmentationController:
         """Whether a worker's results are awaited."""
         return self._worker is not None
 
-    def start(self, *, region: RegionChoice = "plane", stack_axis: int | None = None, model: str = "") -> None:
+    def start(self, *, region: RegionChoice = "plane", stack_axis: int | None = None) -> None:
         """Segment what is shown; problems become notices."""
         with notices():
             part = self._region(region)
-            self._start(part, stack_axis, model, add=part is not None, tiled=region == "tiles")
+            self._start(part, stack_axis, add=part is not None, tiled=region == "tiles")
 
-    def look_at(self, point_yx: NDArray[np.float64], model: str = "") -> None:
+    def look_at(self, point_yx: NDArray[np.float64]) -> None:
         """Segment a small part around a point again, enlarged, and add what is new there."""
         with notices():
             self._require_plane()
@@ -86,7 +86,7 @@ class SegmentationController:
             y0, x0 = (
                 int(np.clip(at - side / 2, 0, max(size - side, 0))) for at, size in zip(point_yx, hw, strict=True)
             )
-            self._start((y0, min(y0 + side, hw[0]), x0, min(x0 + side, hw[1])), None, model, add=True)
+            self._start((y0, min(y0 + side, hw[0]), x0, min(x0 + side, hw[1])), None, add=True)
 
     def cancel(self) -> None:
         """Stop waiting at once; what was found so far stays, what comes later is dropped.
@@ -107,9 +107,7 @@ class SegmentationController:
         self._worker = self._task = self._waiting = None
         self._run += 1
 
-    def _start(
-        self, region: Region | None, stack_axis: int | None, model: str, *, add: bool, tiled: bool = False
-    ) -> None:
+    def _start(self, region: Region | None, stack_axis: int | None, *, add: bool, tiled: bool = False) -> None:
         from napari.qt.threading import create_worker
 
         from napari_fastsam.controllers._worker import ClosingWorker
@@ -129,7 +127,7 @@ class SegmentationController:
             source=source,
             planes=planes,
             region=region,
-            model=model or self.model or session.settings.model,
+            model=self.model or session.settings.model,
             device=session.settings.device,
             conf=session.settings.confidence or None,
             max_det=session.settings.max_candidates,

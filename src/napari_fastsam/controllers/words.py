@@ -179,7 +179,7 @@ class WordsController:
     def cancel(self) -> None:
         """Stop waiting at once; what was encoded so far is remembered."""
         if self._look is not None:
-            self._look.stop.set()
+            self.abandon()
             self._end("")
 
     def abandon(self) -> None:

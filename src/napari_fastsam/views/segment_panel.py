@@ -162,9 +162,7 @@ class SegmentPanel(QWidget):
             self.controller.cancel()
             return
         axis = self.stack_axis() if self.stack.isChecked() else None
-        self.controller.start(
-            region=cast("RegionChoice", self.region.currentData()), stack_axis=axis, model=self.model.currentText()
-        )
+        self.controller.start(region=cast("RegionChoice", self.region.currentData()), stack_axis=axis)
 
     def _on_running(self, running: bool) -> None:
         self.run_button.setText("Cancel" if running else "Segment everything")
