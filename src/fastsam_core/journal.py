@@ -3,7 +3,8 @@
 The first line of a session is ``{"do": "open", …}`` with what is known of the image; then come ``segment``, ``filter``,
 ``prompts``, ``commit``, ``merge``, ``split``, ``delete``, ``undo`` and ``redo``, and ``close`` when the session ended
 in order. A step that wrote labels holds the masks (COCO RLE), so that the same image needs no network to get its labels
-back, and what picked them (`causes`), so that the same can be picked on other images.
+back, and what picked them (`causes`), so that the same can be picked on other images. Such a step, and ``undo`` and
+``redo``, name the Labels layer (`target`): each layer has a history of its own.
 """
 
 from __future__ import annotations
@@ -50,23 +51,31 @@ class JournalFile:
     entries: tuple[_Entry, ...]
     complete: bool
 
-    def effective(self) -> tuple[_Entry, ...]:
-        """Return the steps without those that were undone and without the undoing itself."""
+    def effective(self, target: str | None = None) -> tuple[_Entry, ...]:
+        """Return the steps without those that were undone and without the undoing itself.
+
+        Parameters
+        ----------
+        target : str, optional
+            Leave out what was written into other Labels layers than this.
+        """
         kept: list[_Entry] = []
         undone: list[_Entry] = []
         for entry in self.entries:
             if entry["do"] == "undo":
-                place = next((k for k in reversed(range(len(kept))) if kept[k]["do"] in LABEL_STEPS), None)
+                place = _last(kept, entry)
                 if place is not None:
                     undone.append(kept.pop(place))
             elif entry["do"] == "redo":
-                if undone:
-                    kept.append(undone.pop())
+                place = _last(undone, entry)
+                if place is not None:
+                    kept.append(undone.pop(place))
             elif entry["do"] != "close":
                 if entry["do"] in LABEL_STEPS:
-                    undone.clear()
+                    undone = [step for step in undone if not _share_target(step, entry)]
                 kept.append(entry)
-        return tuple(kept)
+        other = {"target": target} if target is not None else {}
+        return tuple(step for step in kept if step["do"] not in LABEL_STEPS or _share_target(step, other))
 
     @property
     def label_steps(self) -> tuple[_Entry, ...]:
@@ -74,10 +83,26 @@ class JournalFile:
         return tuple(entry for entry in self.effective() if entry["do"] in LABEL_STEPS)
 
     @property
+    def targets(self) -> tuple[str | None, ...]:
+        """The names of the Labels layers that were written, in their order; None for steps that name none."""
+        return tuple(dict.fromkeys(step.get("target") for step in self.label_steps))
+
+    @property
     def text_encoder(self) -> str | None:
         """The encoder behind picks by words, None if there are none."""
         causes = (cause for entry in self.label_steps for cause in entry.get("causes", ()))
         return next((cause["encoder"] for cause in causes if cause.get("by") == "text" and "encoder" in cause), None)
+
+
+def _share_target(step: _Entry, other: _Entry) -> bool:
+    """Tell whether two steps belong to one Labels layer; one that names none belongs to all."""
+    return step.get("target") is None or other.get("target") is None or step["target"] == other["target"]
+
+
+def _last(steps: Sequence[_Entry], entry: _Entry) -> int | None:
+    """Return where the last step stands that wrote labels into the layer of an entry."""
+    places = (k for k, step in enumerate(steps) if step["do"] in LABEL_STEPS and _share_target(step, entry))
+    return max(places, default=None)
 
 
 class Journal:

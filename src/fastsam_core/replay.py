@@ -54,7 +54,12 @@ class Replayed:
 
 
 def replay(
-    journal: JournalFile, sources: Iterable[object], model: FastSAM, *, encoder: TextEncoder | None = None
+    journal: JournalFile,
+    sources: Iterable[object],
+    model: FastSAM,
+    *,
+    encoder: TextEncoder | None = None,
+    target: str | None = None,
 ) -> Generator[Replayed, None, None]:
     """Apply the steps of a journal to images; a generator of steps like `iter_segment`.
 
@@ -71,6 +76,8 @@ def replay(
     model : FastSAM
     encoder : TextEncoder, optional
         The one of `JournalFile.text_encoder`; without it, words pick by the boxes of what they picked in the session.
+    target : str, optional
+        The Labels layer of the session whose labels are wanted; one of `JournalFile.targets`, where there are several.
 
     Yields
     ------
@@ -79,13 +86,21 @@ def replay(
     Raises
     ------
     InvalidParameterError
-        The journal writes no labels.
+        The journal writes no labels, none into `target`, or into several layers and no `target` says which are wanted.
     """
-    steps = journal.effective()
-    if not journal.label_steps:
+    targets = journal.targets
+    if not targets:
         raise InvalidParameterError(
             f"{journal.path.name} writes no labels", remedy="choose the journal of a session with commits"
         )
+    if len(targets) > 1 if target is None else target not in targets:
+        raise InvalidParameterError(
+            f"{journal.path.name} writes the labels of {len(targets)} layers",
+            expected="a target, one of " + ", ".join(repr(name) for name in targets if name is not None),
+            actual=f"{target!r}",
+            remedy="name the Labels layer whose labels are wanted (--target)",
+        )
+    steps = journal.effective(target)
     return _replay(steps, View.of(journal.header, steps), sources, model, encoder)
 
 

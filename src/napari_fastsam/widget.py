@@ -73,6 +73,7 @@ class FastSAMWidget(QWidget):
         self._autosave.setInterval(_AUTOSAVE_MS)
         self._autosave.timeout.connect(self.journal.save_prompts)
         self.session.selection_changed.connect(self._save_soon)
+        self.session.plane_leaving.connect(self._save_now)
         self._lay_out()
         self._keys: dict[str, Callable[[Any], object]] = {
             "H": lambda _: self.hover.set_enabled(not self.hover.enabled),
@@ -118,6 +119,11 @@ class FastSAMWidget(QWidget):
     def _save_soon(self) -> None:
         self._autosave.start()
 
+    def _save_now(self) -> None:
+        if self._autosave.isActive():
+            self._autosave.stop()
+            self.journal.save_prompts()
+
     def go_to(self, index: int) -> None:
         """Bring a candidate into the middle of the canvas."""
         candidates, image, plane = self.session.candidates, self.session.image, self.session.plane
@@ -154,6 +160,7 @@ class FastSAMWidget(QWidget):
             self.segmentation.cancel()
             self._autosave.stop()
             self.session.selection_changed.disconnect(self._save_soon)
+            self.session.plane_leaving.disconnect(self._save_now)
             self.journal.save_prompts()
             self.journal.close()
             self.hover.close()

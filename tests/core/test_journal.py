@@ -186,3 +186,34 @@ def test_an_old_journal_says_nothing_of_parts() -> None:
     assert view.looks(None, [{"do": "segment", "conf": 0.3}, entry("commit", POINT)]) == [Look(0)]
     assert view.looks(None, [entry("commit", POINT)]) == [Look()]
     assert view.plane_hw(None) is None
+
+
+def test_each_labels_layer_has_a_history_of_its_own(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {})
+    done = [("commit", "A"), ("commit", "B"), ("undo", "A"), ("merge", "B"), ("redo", "A"), ("undo", "B")]
+    for number, (do, target) in enumerate(done):
+        journal.append(do, target=target, number=number)
+    found = read_journal(journal.path)
+    assert [step["number"] for step in found.effective()] == [1, 0]
+    assert found.targets == ("B", "A")
+    assert [step["number"] for step in found.effective("A")] == [0]
+
+
+def test_steps_that_name_no_layer_belong_to_all(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {})
+    journal.append("commit")
+    journal.append("segment")
+    journal.append("undo", target="A")
+    assert steps_of(journal.path) == ["segment"]
+    journal.append("commit")
+    assert [step["do"] for step in read_journal(journal.path).effective("A")] == ["segment", "commit"]
+
+
+@pytest.mark.parametrize("target", [None, "C"])
+def test_replay_asks_which_of_several_layers_is_wanted(tmp_path: Path, target: str | None) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {"image": {}})
+    for name in ("A", "B"):
+        journal.append("commit", target=name)
+    model: Any = None
+    with pytest.raises(InvalidParameterError, match="one of 'A', 'B'"):
+        replay(read_journal(journal.path), [], model, target=target)

@@ -16,6 +16,8 @@ from napari.utils.notifications import notification_manager
 
 from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
+from napari_fastsam.controllers.journal import prompts_by_plane
+from napari_fastsam.controllers.status import describe_candidate
 from napari_fastsam.models.candidates import Candidates
 
 from .conftest import THREE, BlobModel, Make, discs, run
@@ -316,3 +318,44 @@ def test_the_window_can_be_closed_during_work(viewer: Any, blob_model: BlobModel
     qtbot.waitUntil(lambda: bool(blob_model.seen), timeout=30_000)
     # what the worker found comes now, and nobody is there
     qtbot.waitUntil(lambda: gc.get_freeze_count() == 0, timeout=30_000)
+
+
+def test_prompts_of_a_plane_that_is_left_at_once_are_in_the_journal(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([[0, 30, 30]])
+    viewer.dims.set_current_step(0, 1)
+    path = widget.journal.path
+    widget.prompts.points.add([[1, 60, 70]])
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="other"))
+    widget.segment_panel.image.set_layer(viewer.layers["other"])
+    kept = prompts_by_plane(read_journal(path))
+    assert [(plane.index[0], entry["points_yx"]) for plane, entry in kept.items()] == [
+        (0, [[30.5, 30.5]]),
+        (1, [[60.5, 70.5]]),
+    ]
+    viewer.layers.remove("Image")
+    assert widget.journal.path is None, "no journal begins for an image that is gone"
+    assert len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("factor", "text"), [(1 / 255, "0.784"), (1, "200"), (200, "40000")])
+def test_the_image_s_own_values_are_shown_with_three_digits(
+    viewer: Any, make_widget: Make, factor: float, text: str
+) -> None:
+    image = (np.full((80, 90), 200) * factor).astype(np.float32)
+    viewer.add_layer(Image(image, name="Image"))
+    widget = make_widget(viewer)
+    masks = Masks.from_dense([discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.session.put(widget.session.image.unique_id, widget.session.plane, Candidates.measure(masks, image))
+    column = [header for header, _ in widget.table.table.headers].index("mean")
+    assert widget.table.table.index(0, column).data() == text
+    assert widget.filter_panel.sliders["intensity"]._decimals == (3 if factor < 1 else 0)
+
+
+def test_large_areas_in_the_status_bar_are_whole_numbers(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image", scale=(10, 10)))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    area = 100 * int(widget.session.candidates.masks.areas_px[0])
+    assert f"{area // 1000} {area % 1000:03d} " in describe_candidate(widget.session, 0, "")

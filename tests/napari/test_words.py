@@ -142,6 +142,36 @@ def test_what_looks_like_the_picks(viewer: Any, make_widget: Make, qtbot: Any, t
 
 
 @NEEDS_TEXT
+@pytest.mark.usefixtures("blob_model")
+def test_examples_of_a_plane_that_is_left_pick_nothing_on_another(
+    viewer: Any, make_widget: Make, qtbot: Any, towers: ColourTowers
+) -> None:
+    viewer.add_layer(Image(np.stack([coloured(), coloured() // 10 * 9]), rgb=True, name="Image"))
+    widget = make_widget(viewer)
+    for place in (0, 1):
+        viewer.dims.set_current_step(0, place)
+        run(qtbot, widget)
+    ask(qtbot, widget, "red")  # what the other plane holds is known
+    widget.words.clear()
+    viewer.dims.set_current_step(0, 0)
+    gate, reached = Event(), Event()
+
+    def wait() -> None:
+        reached.set()
+        gate.wait(10)
+
+    towers.gate = wait
+    widget.session.select_by_hand([0])
+    widget.words_panel.similar.click()
+    qtbot.waitUntil(reached.is_set, timeout=120_000)
+    viewer.dims.set_current_step(0, 1)
+    gate.set()
+    qtbot.waitUntil(lambda: not widget.words.running, timeout=120_000)
+    assert widget.session.ranking is None
+    assert widget.session.selected == []
+
+
+@NEEDS_TEXT
 @pytest.mark.usefixtures("blob_model", "towers")
 def test_unknown_words_are_said_in_the_widget(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     widget = opened(viewer, make_widget, qtbot)

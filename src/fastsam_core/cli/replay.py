@@ -30,6 +30,12 @@ def replay(
     runtime: RuntimeOption = "auto",
     trust: TrustOption = False,
     out: OutOption = Path("fastsam-replay"),
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="The Labels layer whose labels are wanted, where the journal writes several.", metavar="NAME"
+        ),
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -61,7 +67,7 @@ def replay(
             network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
             encoder = _encoder(steps.text_encoder, device, bar)
             bar.say("Replaying")
-            with closing(replaying.replay(steps, sources, network, encoder=encoder)) as results:
+            with closing(replaying.replay(steps, sources, network, encoder=encoder, target=target)) as results:
                 for result in results:
                     if result.labels is None:
                         failed += 1

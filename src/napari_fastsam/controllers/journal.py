@@ -283,10 +283,10 @@ class JournalController:
             **facts,
         )
 
-    def _on_undone(self, what: str, image_id: Hashable) -> None:
+    def _on_undone(self, what: str, image_id: Hashable, target: str) -> None:
         for key, record in self._records.items():
             if key[0] == image_id and record.journal is not None:
-                self._append(record, what, {})
+                self._append(record, what, {"target": target})
 
     def save_prompts(self) -> None:
         """Record the prompts that are there now, if they are others than last time."""
@@ -344,12 +344,14 @@ class JournalController:
             self._record.journal = Journal(journal.path, {})
             self.interrupted = None
             self.found.emit(None)
-        count = 0
-        for entry in journal.label_steps:
-            for part in entry.get("parts") or (entry,):
-                self._restore_part(entry, part)
-            count += 1
-        return count + self._restore_prompts(journal)
+        for number, target in enumerate(journal.targets):
+            if target is not None:
+                self.labels.continue_target(target, fresh=number > 0)
+            for entry in journal.label_steps:
+                if entry.get("target") == target:
+                    for part in entry.get("parts") or (entry,):
+                        self._restore_part(entry, part)
+        return len(journal.label_steps) + self._restore_prompts(journal)
 
     def _restore_prompts(self, journal: JournalFile) -> int:
         """Put the prompts that were there last into layers of their own; return on how many planes there were some."""

@@ -54,8 +54,9 @@ class LabelController:
 
     written = Signal(str, object, object)
     """What was done ("commit", "merge" …), the candidates, and a dict of facts for the journal."""
-    undone = Signal(str, object)
-    """"undo" or "redo" of a step of this controller, and the id of the image layer it was written for."""
+    undone = Signal(str, object, str)
+    """"undo" or "redo" of a step of this controller, the id of the image layer it was written for, and the target's
+    name in the journal."""
     target_changed = Signal()
 
     def __init__(self, session: Session) -> None:
@@ -65,7 +66,10 @@ class LabelController:
         self.chosen_id: int | None = None
         self.whole_objects = False
         self._writer: LabelWriter | None = None
+        self._writers: dict[Hashable, LabelWriter] = {}
+        """Of all layers that were targets and are still there, by layer: each knows its steps."""
         self._made: set[Hashable] = set()
+        session.viewer.layers.events.removed.connect(self._on_removed)
 
     # ---- target -------------------------------------------------------------------------------------------------
 
@@ -76,20 +80,33 @@ class LabelController:
 
     def set_target(self, layer: Labels | None) -> None:
         """Commit into this layer; None makes a new one at the next commit."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer.layer.bind_key("Control-Z", None)
-            self._writer.layer.bind_key("Control-Shift-Z", None)
-        self._writer = None
-        if layer is not None:
-            self._writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
-            layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
-            layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
+        self._writer = None if layer is None else self._writers.get(layer.unique_id) or self._take(layer)
         self.target_changed.emit()
 
+    def _take(self, layer: Labels) -> LabelWriter:
+        """Begin to follow a layer; its undo keys also take back what was committed, whatever the target is."""
+        writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
+        self._writers[layer.unique_id] = writer
+        layer.bind_key("Control-Z", lambda _: self._undo(writer), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda _: self._redo(writer), overwrite=True)
+        return writer
+
+    def _let_go(self, layer_id: Hashable) -> None:
+        writer = self._writers.pop(layer_id, None)
+        if writer is not None:
+            writer.close()
+            writer.layer.bind_key("Control-Z", None)
+            writer.layer.bind_key("Control-Shift-Z", None)
+
+    def _on_removed(self, event: Any) -> None:
+        self._let_go(event.value.unique_id)
+
     def close(self) -> None:
-        """Let go of the layer; it stays as it is. What is being planned is given up."""
+        """Let go of the layers; they stay as they are. What is being planned is given up."""
         self.planning.cancel()
+        self.session.viewer.layers.events.removed.disconnect(self._on_removed)
+        for layer_id in [*self._writers]:
+            self._let_go(layer_id)
         self.set_target(None)
 
     def usable(self, layer: Any) -> str:
@@ -129,8 +146,8 @@ class LabelController:
             )
         return writer
 
-    def _require_target(self) -> LabelWriter:
-        """Return the writer of the target, which is made if there is none."""
+    def _require_target(self, name: str | None = None) -> LabelWriter:
+        """Return the writer of the target, which is made if there is none, with this name if one is given."""
         writer, image = self._current(), self.session.image
         if writer is not None:
             return writer
@@ -138,7 +155,7 @@ class LabelController:
 
         shape, transform = label_geometry(image, self.session.channel_axis)
         # napari looks at the pixels of a layer that is added when it is visible, and again when it is drawn
-        name = f"{image.name if image is not None else 'FastSAM'} labels"
+        name = name or f"{image.name if image is not None else 'FastSAM'} labels"
         layer = Labels(np.zeros(shape, NEW_DTYPE), name=name, visible=False, **transform)
         add_quietly(self.session.viewer, layer, image)
         layer.visible = True
@@ -311,6 +328,7 @@ class LabelController:
         writer = self._require_target()
         writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], order.image_id, marks)
         facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
+        facts["target"] = writer.name
         if order.whole:
             pairs = [(i, label) for part in task.parts for i, label in zip(self._links(part), part.ids, strict=True)]
             label_of, objects = dict(pairs), self._objects(order)
@@ -343,7 +361,7 @@ class LabelController:
             masks = candidates.masks[list(indices)]
             edit = plan(writer.labels_of(plane), masks)
             writer.write([(plane, edit)], self.session.image_id)
-            facts = {"labels": list(edit.labels), "causes": self.session.causes(indices)}
+            facts = {"labels": list(edit.labels), "causes": self.session.causes(indices), "target": writer.name}
             self.written.emit(name, masks, facts)
 
     def merge(self, indices: Sequence[int]) -> None:
@@ -363,6 +381,12 @@ class LabelController:
         """Return the labels of a plane in the target, which is made if there is none."""
         return self._require_target().labels_of(plane)
 
+    def continue_target(self, name: str, *, fresh: bool) -> None:
+        """Go on with the Labels layer that a journal calls by this name: in the target, or in a new layer."""
+        if fresh:
+            self.set_target(None)
+        self._require_target(name).name = name
+
     def write_edit(self, plane: Plane, edit: Edit) -> None:
         """Write a prepared edit (the journal's)."""
         self._require_target().write([(plane, edit)], self.session.image_id)
@@ -371,16 +395,22 @@ class LabelController:
 
     def undo(self) -> None:
         """Undo the last step of the target's history, be it a commit or a stroke of the user's brush."""
-        writer = self._writer
-        if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
+        if self._writer is not None:
+            self._undo(self._writer)
+
+    def _undo(self, writer: LabelWriter) -> None:
+        if contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
             for plane, labels in step.marks:
                 self.session.unmark_committed(step.image_id, plane, labels, writer.layer.unique_id)
-            self.undone.emit("undo", step.image_id)
+            self.undone.emit("undo", step.image_id, writer.name)
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        writer = self._writer
-        if writer is not None and contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
+        if self._writer is not None:
+            self._redo(self._writer)
+
+    def _redo(self, writer: LabelWriter) -> None:
+        if contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
             for plane, labels in step.marks:
                 self.session.mark_committed(step.image_id, plane, labels, writer.layer.unique_id)
-            self.undone.emit("redo", step.image_id)
+            self.undone.emit("redo", step.image_id, writer.name)

@@ -49,6 +49,8 @@ class Session:
 
     image_changed = Signal()
     """Another image layer, or another way to take its channels."""
+    plane_leaving = Signal()
+    """Another plane or image is about to be looked at; everything is still as it was."""
     plane_changed = Signal()
     """The viewer shows another plane of it (or none)."""
     candidates_changed = Signal()
@@ -74,7 +76,8 @@ class Session:
         self.prompts = PromptSet()
         self.ranking: Ranking | None = None
         self.picks: tuple[Pick, ...] = ()
-        self._by_hand: set[int] = set()
+        self._hands: dict[tuple[Hashable, Plane], set[int]] = {}
+        """By image and plane: candidates that were picked by hand; they are there again when the plane is."""
         self._pools: dict[Hashable, CandidatePool] = {}
         self._links: dict[Hashable, dict[Plane, NDArray[np.int64]]] = {}
         self._committed: dict[tuple[Hashable, Plane], dict[Hashable, dict[int, int]]] = {}
@@ -97,6 +100,7 @@ class Session:
 
     def set_image(self, image: Image | None, *, channel_axis: int | None = None, blend: bool = False) -> None:
         """Work on this layer from now on; the candidates of others are kept."""
+        self._leave()
         if self.image is not None:
             for name in _PLACING_EVENTS:
                 getattr(self.image.events, name).disconnect(self.update_plane)
@@ -117,13 +121,17 @@ class Session:
         """Look which plane the viewer shows."""
         plane = self._find_plane()
         if plane != self.plane or force or event is None or getattr(event, "type", "") in _PLACING_EVENTS:
+            self._leave()
             self.plane = plane
             # whoever hears of the plane may ask for its candidates at once
-            self._by_hand.clear()
             self.picks = ()
             self._filter()
             self.plane_changed.emit()
             self._new_candidates()
+
+    def _leave(self) -> None:
+        if self.plane is not None and contains(self.viewer, self.image):
+            self.plane_leaving.emit()
 
     def _find_plane(self) -> Plane | None:
         if not contains(self.viewer, self.image):
@@ -187,27 +195,26 @@ class Session:
             return  # it was removed while this was computed
         pool = self.pool_of(image_id)
         old = pool.get(plane)
-        here = image_id == self.image_id and plane == self.plane
         if old is None or how == "replace":
             self._committed.pop((image_id, plane), None)
+            self._hands.pop((image_id, plane), None)
             self._links.setdefault(image_id, {}).pop(plane, None)
         elif how == "add":
             candidates = old.extended(candidates)
         elif how == "join":
             known = self._committed.pop((image_id, plane), {})
-            by_hand = self._by_hand if here else set()
+            by_hand = self._hands.pop((image_id, plane), set())
             places = candidates.places_of(old, [*by_hand.union(*known.values())])
             self._committed[image_id, plane] = {
                 target_id: {places[i]: label for i, label in labels.items() if i in places}
                 for target_id, labels in known.items()
             }
-            if here:
-                self._by_hand = {places[i] for i in by_hand if i in places}
+            self._hands[image_id, plane] = {places[i] for i in by_hand if i in places}
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
         pool.put(plane, candidates)
-        if here:
-            self._new_candidates(keep_hand=how != "replace")
+        if image_id == self.image_id and plane == self.plane:
+            self._new_candidates()
 
     def forget(self) -> None:
         """Drop all candidates of the image; labels that were committed stay."""
@@ -218,12 +225,11 @@ class Session:
     def _forget(self, image_id: Hashable) -> None:
         self._pools.pop(image_id, None)
         self._links.pop(image_id, None)
-        for key in [key for key in self._committed if key[0] == image_id]:
-            del self._committed[key]
+        for kept in (self._committed, self._hands):
+            for key in [key for key in kept if key[0] == image_id]:
+                kept.pop(key)
 
-    def _new_candidates(self, *, keep_hand: bool = False) -> None:
-        if not keep_hand:
-            self._by_hand.clear()
+    def _new_candidates(self) -> None:
         self._filter()
         self.candidates_changed.emit()
         self.resolve_prompts()
@@ -244,7 +250,7 @@ class Session:
     def _show_picks(self) -> None:
         """Show what is picked even if it is fainter than what is shown otherwise."""
         shown = self._passing.copy()
-        shown[[*(pick.candidate for pick in self.picks), *self._by_hand]] = True
+        shown[[*(pick.candidate for pick in self.picks), *self.by_hand]] = True
         if not np.array_equal(shown, self._shown):
             self._shown = shown
             self.shown_changed.emit()
@@ -265,6 +271,18 @@ class Session:
         return self._reached
 
     # ---- picked and committed -----------------------------------------------------------------------------------
+
+    @property
+    def by_hand(self) -> frozenset[int]:
+        """Candidates of the plane that were picked by hand."""
+        candidates, known = self.candidates, frozenset[int]()
+        if self.plane is not None and candidates is not None:
+            known = frozenset(self._hands.get((self.image_id, self.plane), ()))
+        return known
+
+    def _set_by_hand(self, indices: Iterable[int]) -> None:
+        if self.plane is not None:
+            self._hands[self.image_id, self.plane] = set(indices)
 
     def set_prompts(self, prompts: PromptSet) -> None:
         """Answer these prompts from now on."""
@@ -302,7 +320,7 @@ class Session:
     def selected(self) -> list[int]:
         """Picked candidates that are not committed yet: by prompts in their order, then by hand."""
         done = self.committed
-        chosen = [pick.candidate for pick in self.picks] + sorted(self._by_hand)
+        chosen = [pick.candidate for pick in self.picks] + sorted(self.by_hand)
         return [index for index in dict.fromkeys(chosen) if index not in done]
 
     def causes(self, indices: Iterable[int]) -> list[dict[str, object]]:
@@ -332,13 +350,13 @@ class Session:
         """Pick exactly these besides what prompts pick."""
         prompted = {pick.candidate for pick in self.picks}
         wanted = {index for index in indices if index not in prompted}
-        if wanted != self._by_hand:
-            self._by_hand = wanted
+        if wanted != self.by_hand:
+            self._set_by_hand(wanted)
             self.selection_changed.emit()
 
     def toggle_by_hand(self, index: int) -> None:
         """Pick one more candidate, or no longer."""
-        self._by_hand ^= {index}
+        self._set_by_hand(self.by_hand ^ {index})
         self._show_picks()
         self.selection_changed.emit()
 
@@ -357,8 +375,7 @@ class Session:
         if image_id in self._pools:  # it is not forgotten
             known = self._committed.setdefault((image_id, plane), {})
             known.setdefault(target_id, {}).update(labels)
-            if (image_id, plane) == (self.image_id, self.plane):
-                self._by_hand -= set(labels)
+            self._hands.get((image_id, plane), set()).difference_update(labels)
             self.selection_changed.emit()
 
     def unmark_committed(self, image_id: Hashable, plane: Plane, indices: Iterable[int], target_id: Hashable) -> None:

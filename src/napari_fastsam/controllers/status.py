@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_fastsam._numbers import written
+
 if TYPE_CHECKING:
     from napari_fastsam.controllers.hover import HoverController
     from napari_fastsam.controllers.session import Session
@@ -21,7 +23,8 @@ def describe_candidate(session: Session, index: int, level: str) -> str:
     parts = [f"candidate {index + 1}"]
     if index in session.committed:
         parts.append(f"label {session.committed[index]}")
-    parts.append(f"{columns['area_px'][index] * pixel:.4g} {unit}")
+    area = float(columns["area_px"][index]) * pixel
+    parts.append(f"{f'{area:.4g}' if area < 1000 else written(area, 0)} {unit}")
     parts.append(f"confidence {columns['confidence'][index]:.2f}")
     if level and not level.endswith("/1"):
         parts.append(f"level {level}")

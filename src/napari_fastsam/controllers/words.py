@@ -168,7 +168,9 @@ class WordsController:
     def _on_candidates(self) -> None:
         """Answer on another plane what was asked, if that is a look-up; examples belong to their plane."""
         vectors = self._known()
-        if isinstance(self._question, tuple) and self._question and vectors is not None:
+        if isinstance(self._question, list):
+            self._question = ()
+        if self._question and vectors is not None:
             self._answer(vectors)
         elif self.session.ranking is not None:
             self.session.set_ranking(None)

@@ -31,7 +31,7 @@ _TITLES = {
         False,
         2,
     ),
-    "intensity": ("Mean intensity", "Mean of the image's own values inside a candidate", False, 0),
+    "intensity": ("Mean intensity", "Mean of the image's own values inside a candidate", False, None),
 }
 
 

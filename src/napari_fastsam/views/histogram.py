@@ -13,6 +13,7 @@ from superqt import QDoubleRangeSlider
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+from napari_fastsam._numbers import decimals_for, written
 from napari_fastsam.views._qt import QtSignal
 
 __all__ = ["HistogramSlider"]
@@ -54,16 +55,17 @@ class HistogramSlider(QWidget):
         Tool tip.
     logarithmic : bool
         Give small values as much room as large ones.
-    decimals : int
-        Of the numbers that are shown.
+    decimals : int, optional
+        Of the numbers that are shown; without it, as many as the largest value needs.
     """
 
     limits_changed = QtSignal(float, float)
     """New limits, in the column's unit; infinite at an end that lets everything pass."""
 
-    def __init__(self, title: str, tip: str, *, logarithmic: bool = False, decimals: int = 2) -> None:
+    def __init__(self, title: str, tip: str, *, logarithmic: bool = False, decimals: int | None = None) -> None:
         super().__init__()
-        self._logarithmic, self._decimals = logarithmic, decimals
+        self._logarithmic, self._decimals = logarithmic, decimals or 0
+        self._own_decimals = decimals is None
         self._span = (0.0, 1.0)
         self._factor = 1.0
         self._title = QLabel(title)
@@ -100,6 +102,8 @@ class HistogramSlider(QWidget):
             What a value is multiplied by to be shown in another unit.
         """
         old = self.limits()
+        if self._own_decimals:
+            self._decimals = decimals_for(values * factor)
         finite = self._scale(values[np.isfinite(values)])
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         if high - low < 1e-9:
@@ -154,9 +158,5 @@ class HistogramSlider(QWidget):
         self._bars.inside = self._positions()
         self._bars.update()
         ends = [self._unscale(self._span[0] + p * (self._span[1] - self._span[0])) for p in self._bars.inside]
-        low, high = (_short(end * self._factor, self._decimals) for end in ends)
+        low, high = (written(end * self._factor, self._decimals) for end in ends)
         self._numbers.setText(f"{low} – {high}")
-
-
-def _short(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", " ")

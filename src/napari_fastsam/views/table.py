@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_fastsam.controllers.session import Session
+from napari_fastsam._numbers import decimals_for
 from napari_fastsam.views._qt import QtSignal
 
 __all__ = ["CandidateTable", "TableModel"]
@@ -139,6 +140,7 @@ class CandidateTable(QTableView):
         else:
             pixel, unit = self.session.pixel_area()
             columns = candidates.columns
+            means = columns["intensity"]
             decimals = 0 if pixel * float(columns["area_px"].max(initial=0)) >= 1000 else 2
             self.table.set_columns(
                 [
@@ -150,7 +152,7 @@ class CandidateTable(QTableView):
                         decimals if unit != "px²" else 0,
                     ),
                     ("conf.", "Confidence of the network, 0 to 1", columns["confidence"], 2),
-                    ("mean", "Mean of the image's values inside", columns["intensity"], 0),
+                    ("mean", "Mean of the image's values inside", means, decimals_for(means)),
                     ("solid.", "Solidity: area divided by the area of the convex hull", columns["solidity"], 2),
                 ],
                 np.flatnonzero(self.session.shown),

@@ -1,0 +1,128 @@
+"""Several Labels layers: each keeps its steps while another is the target, in the widget and in the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from fastsam_core.cli import app
+from fastsam_core.journal import read_journal
+
+from .conftest import THREE, Make, discs, run
+from .test_interaction import press, put
+from .test_kept_state import stack_widget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def two_targets(viewer: Any, widget: Any) -> tuple[Any, Any]:
+    """Commit the first candidate into one layer and the second into another, which stays the target."""
+    widget.session.select_by_hand([0])
+    widget.label_panel.commit_picked()
+    first = widget.labels.target
+    widget.label_panel.target.set_layer(None)
+    widget.session.select_by_hand([1])
+    widget.label_panel.commit_picked()
+    return first, widget.labels.target
+
+
+def test_a_target_that_is_chosen_again_knows_its_steps(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    first, second = two_targets(viewer, widget)
+    assert (set(np.unique(first.data)), set(np.unique(second.data))) == ({0, 1}, {0, 1})
+    widget.label_panel.target.set_layer(first)
+    widget.labels.undo()
+    assert not first.data.any()
+    assert second.data.any()
+    assert list(widget.session.committed) == [1]
+    widget.labels.redo()
+    assert sorted(widget.session.committed) == [0, 1]
+    assert first.data.any()
+
+
+def test_undo_keys_of_a_layer_that_is_no_longer_the_target(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    first, second = two_targets(viewer, widget)
+    press(first, "Control-Z")
+    assert not first.data.any()
+    assert widget.labels.target is second
+    assert list(widget.session.committed) == [1]
+    press(first, "Control-Shift-Z")
+    assert sorted(widget.session.committed) == [0, 1]
+    widget.shut_down()
+    assert not [key for key in (*first.keymap, *second.keymap) if "Z" in str(key)]
+
+
+def test_strokes_beside_the_target_are_seen(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    first, _ = two_targets(viewer, widget)
+    first.data_setitem((np.array([0]), np.array([0]), np.array([0])), 7)
+    widget.label_panel.target.set_layer(first)
+    assert widget.labels.next_id() == 8
+    widget.labels.undo()
+    assert sorted(widget.session.committed) == [0, 1], "a stroke was undone, no commit"
+    assert widget.labels.next_id() == 2
+
+
+def test_the_journal_tells_targets_apart(viewer: Any, make_widget: Make) -> None:
+    """A crash after an undo in the first of two layers: each comes back with what was in it, in a layer of its own."""
+    widget = stack_widget(viewer, make_widget)
+    first, second = two_targets(viewer, widget)
+    names = first.name, second.name
+    widget.label_panel.target.set_layer(first)
+    viewer.dims.set_current_step(0, 1)
+    widget.labels.commit([0])
+    widget.label_panel.target.set_layer(second)
+    widget.labels.commit([1])
+    widget.label_panel.target.set_layer(first)
+    widget.labels.undo()
+    wanted = [layer.data.copy() for layer in (first, second)]
+    assert [set(np.unique(values)) for values in wanted] == [{0, 1}, {0, 1, 2}]
+    assert read_journal(widget.journal.path).targets == names
+    viewer.layers.remove(first)
+    viewer.layers.remove(second)
+    widget.label_panel.target.set_layer(None)
+    widget.journal.restore(read_journal(widget.journal.path))
+    for name, values in zip(names, wanted, strict=True):
+        np.testing.assert_array_equal(viewer.layers[name].data, values)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_one_of_several_targets_is_replayed(viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", discs(80, 90, *THREE))
+    viewer.open(tmp_path / "a.tif")
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    first, second = two_targets(viewer, widget)
+    journal = widget.journal.path
+    widget.shut_down()
+    arguments = ["replay", str(journal), str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2, refused.output
+    assert first.name in refused.output.replace("\n", " ")
+    done = CliRunner().invoke(app, [*arguments, "--target", second.name])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "a_labels.tif"), second.data)
+
+
+def test_hand_picks_are_there_again_when_their_plane_is(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    session = widget.session
+    session.select_by_hand([1])
+    viewer.dims.set_current_step(0, 1)
+    assert session.selected == []
+    session.select_by_hand([0])
+    viewer.dims.set_current_step(0, 0)
+    assert session.selected == [1]
+    assert [index.row() for index in widget.table.selectionModel().selectedRows()] == [1]
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    assert session.selected == [], "these are others"
+    viewer.dims.set_current_step(0, 1)
+    assert session.selected == [0]
+    session.forget()
+    assert session.selected == []
