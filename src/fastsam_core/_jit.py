@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
-__all__ = ["njit"]
+__all__ = ["compilable", "njit"]
 
 
 def _cache_dir_is_writable() -> bool:
@@ -32,3 +34,19 @@ _CACHE = _cache_dir_is_writable()
 def njit(function: _F) -> _F:
     """Compile ``function`` in numba's nopython mode on its first call, without holding the GIL."""
     return cast("_F", numba.njit(nogil=True, cache=_CACHE)(function))
+
+
+def compilable(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers as kernels take them: in the processor's byte order, floats of 32 or 64 bit.
+
+    FITS files, and many that are mapped into memory, hold the other byte order.
+
+    Parameters
+    ----------
+    values : ndarray
+        Booleans, integers or floats; as they are where they are fit.
+    """
+    dtype = values.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        dtype = np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return values.astype(dtype, copy=False)

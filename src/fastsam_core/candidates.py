@@ -39,6 +39,7 @@ def measure_columns(
         ``confidence`` (0 to 1), ``area_px``, ``solidity`` (area divided by that of the convex hull of the pixel
         squares, 0 to 1), ``intensity`` (mean of the finite values inside), ``y``, ``x`` (centre of the box, pixels).
     """
+    from fastsam_core._jit import compilable
     from fastsam_core._measure_kernels import hull_areas, run_means
 
     boxes = masks.extents_xyxy
@@ -46,7 +47,7 @@ def measure_columns(
         intensity = np.full(len(masks), np.nan)
     else:
         part = masks.placed((-offset_yx[0], -offset_yx[1]), (values.shape[0], values.shape[1]))
-        intensity = run_means(part.runs, part.offsets, np.ascontiguousarray(values))
+        intensity = run_means(part.runs, part.offsets, np.ascontiguousarray(compilable(values)))
     return {
         "confidence": masks.scores.astype(np.float64),
         "area_px": masks.areas_px.astype(np.float64),

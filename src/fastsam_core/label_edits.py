@@ -162,12 +162,13 @@ def commit_steps(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Ove
     InvalidParameterError
         As :func:`plan_commit`, at the first step.
     """
+    from fastsam_core._jit import compilable
     from fastsam_core._label_kernels import assign, changes, overlaps
 
     _check_commit(np.shape(plane), masks, len(ids), overlap)
     y0, y1, x0, x1 = _window(masks)
     orders: dict[str, NDArray[Any]] = {"keep": -masks.scores, "fill": masks.areas_px, "steal": -masks.areas_px}
-    wanted, plane, runs, offsets = np.asarray(ids, np.int64), np.asarray(plane), masks.runs, masks.offsets
+    wanted, plane, runs, offsets = np.asarray(ids, np.int64), compilable(np.asarray(plane)), masks.runs, masks.offsets
     owners = np.zeros((y1 - y0, x1 - x0), np.int32)
     mask_of_run = np.repeat(np.arange(len(masks)), np.diff(offsets))
     by_place = np.lexsort((runs[:, 1], runs[:, 0]))

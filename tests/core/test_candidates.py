@@ -57,6 +57,13 @@ def test_columns_of_a_part_of_the_image() -> None:
     }
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float16", "longdouble", ">u2", ">i4", ">f4", ">f8"])
+def test_values_of_any_type_and_byte_order(dtype: str) -> None:
+    stack = np.zeros((1, 20, 30), bool)
+    stack[0, 10:14, 20:26] = True
+    assert measure_columns(Masks.from_dense(stack), stack[0].astype(dtype))["intensity"] == [1]
+
+
 def test_limits_include_their_ends_and_let_unmeasured_values_pass() -> None:
     columns = {"a": np.array([1.0, 2, 3, np.nan])}
     assert inside_limits(columns, {"a": (2, 3)}).tolist() == [False, True, True, True]

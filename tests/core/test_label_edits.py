@@ -68,6 +68,16 @@ def test_keep_prefers_the_confident_and_the_others_the_small() -> None:
     assert len(edits.plan_commit(plane, Masks.empty((60, 90)), [], "keep")) == 0
 
 
+@pytest.mark.parametrize("overlap", ["keep", "steal", "fill"])
+def test_labels_of_the_other_byte_order(overlap: edits.Overlap) -> None:
+    plane = np.zeros((60, 90), np.uint16)
+    plane[20:30, 20:30] = 7
+    swapped = plane.astype(plane.dtype.newbyteorder("S"))
+    same, other = (edits.plan_commit(labels, nested(), [1, 2, 3, 4], overlap) for labels in (plane, swapped))
+    assert (other.labels, other.conflicts) == (same.labels, same.conflicts)
+    np.testing.assert_array_equal(other.values, same.values)
+
+
 @given(st.data(), st.sampled_from(["keep", "steal", "fill"]))
 @settings(max_examples=60)
 def test_a_commit_is_what_painting_one_mask_after_the_other_gives(data: st.DataObject, overlap: edits.Overlap) -> None:

@@ -39,6 +39,32 @@ def test_contrast_limits_decide_what_the_network_sees(
     assert widget.session.candidates.columns["intensity"].max() == 1500 or len(widget.session.candidates) == 2
 
 
+@pytest.mark.usefixtures("blob_model")
+@pytest.mark.parametrize("dtype", [">u2", ">f4", "float16"])
+def test_numbers_that_are_stored_in_other_ways(viewer: Any, make_widget: Make, qtbot: Any, dtype: str) -> None:
+    """FITS files and what is mapped into memory hold the other byte order; networks make floats of 16 bit."""
+    widget = open_image(viewer, make_widget, discs(80, 90, *THREE).astype(dtype), contrast_limits=(0, 255))
+    run(qtbot, widget)
+    assert len(widget.session.candidates) == 3
+    assert np.isfinite(widget.session.candidates.columns["intensity"]).all()
+    widget.label_panel.commit_shown()
+    assert viewer.layers["Image labels"].data.max() == 3
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_labels_that_napari_writes_wrongly_are_refused(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """napari 0.9 takes labels of 16 bit as they are for colours, whatever their byte order, and paints into them."""
+    widget = open_image(viewer, make_widget, discs(80, 90, *THREE))
+    run(qtbot, widget)
+    swapped = np.dtype(np.uint16).newbyteorder("S")
+    viewer.add_layer(Labels(np.full((80, 90), 5, swapped), name="mine"))
+    assert "byte order" in widget.labels.usable(viewer.layers["mine"])
+    widget.labels.set_target(viewer.layers["mine"])
+    widget.labels.commit([0])
+    assert "byte order" in last_notice()
+    assert (viewer.layers["mine"].data == 5).all()
+
+
 def test_rgb_channels_and_blended_layers(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
     red = np.zeros((80, 90, 3), np.uint8)
     red[..., 0] = discs(80, 90, *THREE)

@@ -124,6 +124,8 @@ class LabelController:
             steps[self.session.channel_axis] = layer_shape(image)[self.session.channel_axis]
         if not same_pixels(image, layer, np.zeros(image.ndim), steps):
             return "its pixels lie elsewhere than the image's (scale, translate, rotate, shear or affine differ)"
+        if not np.dtype(layer.data.dtype).isnative:
+            return "its numbers have a byte order in which napari writes other labels than it is given"
         if not isinstance(layer.data, np.ndarray) and not hasattr(layer.data, "__setitem__"):
             return "its data are read-only"
         if type(layer.data).__module__.startswith("dask"):
