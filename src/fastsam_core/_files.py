@@ -23,7 +23,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     Parameters
     ----------
     target : path
-        The file to write; its folder is made if it is missing. The temporary name keeps the suffix.
+        The file to write; its folder is made if it is missing, and does not stay without it. The temporary name keeps
+        the suffix.
 
     Raises
     ------
@@ -32,6 +33,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(target)
     temporary: Path | None = None
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
@@ -54,3 +56,6 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # those that hold something stay
+            for folder in missing:
+                folder.rmdir()

@@ -339,11 +339,13 @@ def test_prompts_of_a_plane_that_is_left_at_once_are_in_the_journal(viewer: Any,
     assert len(list(path.parent.iterdir())) == 1
 
 
-@pytest.mark.parametrize(("factor", "text"), [(1 / 255, "0.784"), (1, "200"), (200, "40000")])
+@pytest.mark.parametrize(
+    ("factor", "text"), [(1 / 255, "0.784"), (1, "200"), (200, "40000"), (1e12, "200000000000000")]
+)
 def test_the_image_s_own_values_are_shown_with_three_digits(
     viewer: Any, make_widget: Make, factor: float, text: str
 ) -> None:
-    image = (np.full((80, 90), 200) * factor).astype(np.float32)
+    image = (np.full((80, 90), 200) * factor).astype(np.float64)
     viewer.add_layer(Image(image, name="Image"))
     widget = make_widget(viewer)
     masks = Masks.from_dense([discs(80, 90, (30, 30, 20)) > 0], [0.9])

@@ -101,7 +101,7 @@ class LabelFolder:
                     f"There is no folder {name} in {folder}", expected="images/ and masks/<stem>.png or .tif"
                 )
         images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
-        labels = _by_stem(path for path in (folder / "masks").iterdir() if path.suffix in _LABEL_SUFFIXES)
+        labels = _by_stem(path for path in (folder / "masks").iterdir() if path.suffix.lower() in _LABEL_SUFFIXES)
         lonely = sorted(images.keys() ^ labels.keys())
         if lonely or not images:
             has = "no images at all" if not images else f"{lonely[0]} has {_what(lonely[0], images, labels)}"
@@ -150,7 +150,7 @@ def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
 def read_label_map(path: Path) -> NDArray[np.integer]:
     """Read a label map, PNG or TIFF, shape (H, W); raises AnnotationError if it cannot be read or is none."""
     try:
-        if path.suffix == ".png":
+        if path.suffix.lower() == ".png":
             from PIL import Image
 
             with Image.open(path) as picture:

@@ -100,9 +100,9 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
     from fastsam_core.training.one_class import OneClassTrainer
     from fastsam_core.training.trainer import TrainingError
 
-    request.run.mkdir(parents=True, exist_ok=True)
     data = _data_file(request.data)
     facts = _facts(request)
+    request.run.mkdir(parents=True, exist_ok=True)
     last = request.run / "ultralytics" / "weights" / "last.pt"
     record = request.run / "run.json"
     if resume:
@@ -246,6 +246,13 @@ def _data_file(data: Path) -> Path:
     if not path.is_file():
         raise AnnotationError(
             f"There is no {path}", expected="a converted data set or a data.yaml", remedy="run: fastsam data convert"
+        )
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise AnnotationError(
+            f"{path} is no list of data",
+            expected="a converted data set or a data.yaml",
+            actual=f"a file that ends in {path.suffix or 'no suffix'!r}",
+            remedy="convert annotations first: fastsam data convert",
         )
     return path
 

@@ -106,8 +106,9 @@ class HistogramSlider(QWidget):
             self._decimals = decimals_for(values * factor)
         finite = self._scale(values[np.isfinite(values)])
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        if high - low < 1e-9:
-            low, high = low - 0.5, high + 0.5
+        largest = max(abs(low), abs(high), 1.0)
+        if high - low < 1e-9 * largest:  # all alike, or as good as
+            low, high = low - max(0.5, 1e-6 * largest), high + max(0.5, 1e-6 * largest)
         self._span, self._factor = (low, high), factor
         self._bars.counts = np.histogram(finite, bins=_BINS, range=(low, high))[0].astype(float)
         self.slider.blockSignals(True)

@@ -132,6 +132,15 @@ def test_two_files_of_one_name_are_refused(label_folder: Path, kind: str, suffix
         LabelFolder(label_folder)
 
 
+def test_suffixes_in_capitals(label_folder: Path) -> None:
+    count = len(LabelFolder(label_folder).images)
+    for path in [*(label_folder / "masks").iterdir(), *(label_folder / "images").iterdir()]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    folder = LabelFolder(label_folder)
+    assert len(folder.images) == count > 0
+    assert len(folder.truth(0)) > 0
+
+
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="holds no annotated images"):
         open_truth(tmp_path)

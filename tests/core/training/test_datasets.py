@@ -217,7 +217,7 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
         path.write_bytes(sa1b_json(Masks.empty(HW)))
     with pytest.raises(AnnotationError, match="no instances"):
         run(folder, tmp_path / "out", "sa1b")
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
     with pytest.raises(AnnotationError, match="not a converted data set"):
         load_split(tmp_path / "out", "train")
 
@@ -234,20 +234,42 @@ def test_sources_add_up_and_are_not_overwritten(tmp_path: Path) -> None:
     assert sources["two"].partial
 
 
-def test_full_disk_leaves_the_data_set_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("options", [{"name": "two"}, {"replace": True}])
+def test_full_disk_leaves_the_data_set_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
     from pathlib import Path as AnyPath
 
     folder = write_sa1b(tmp_path / "in", 3)
     run(folder, tmp_path / "out", "sa1b")
-    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    before = contents(tmp_path / "out")
 
     def full(self: AnyPath, content: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(AnyPath, "write_bytes", full)
     with pytest.raises(OutputError, match="No space left"):
-        run(folder, tmp_path / "out", "sa1b", name="two")
-    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+        run(folder, tmp_path / "out", "sa1b", **options)
+    assert contents(tmp_path / "out") == before
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_replacing_a_source_by_one_without_instances_loses_nothing(tmp_path: Path) -> None:
+    run(write_sa1b(tmp_path / "in", 3), tmp_path / "out", "sa1b")
+    before = contents(tmp_path / "out")
+    other = write_sa1b(tmp_path / "other", 2)
+    for path in other.glob("*.json"):
+        path.write_bytes(sa1b_json(Masks.empty(HW)))
+    with pytest.raises(AnnotationError, match="no instances"):
+        run(other, tmp_path / "out", "sa1b", replace=True)
+    steps = convert(other, tmp_path / "out", kind="sa1b", name="one", licence="CC0-1.0", replace=True)
+    next(steps)
+    steps.close()  # Ctrl-C
+    assert contents(tmp_path / "out") == before
 
 
 def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:

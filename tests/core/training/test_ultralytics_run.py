@@ -158,6 +158,10 @@ def test_wrong_requests(data: Path, tmp_path: Path, change: dict[str, Any], mess
 def test_missing_data(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"no .*data\.yaml"):
         train(request(tmp_path / "none", tmp_path / "run"))
+    (tmp_path / "list.json").write_text("{}")
+    with pytest.raises(AnnotationError, match=r"ends in '\.json'"):
+        train(request(tmp_path / "list.json", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
     (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames:\n  0: object\n")
     with pytest.raises(AnnotationError, match="cannot be trained on"):
         train(request(tmp_path, tmp_path / "run"))

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import Broken, Coverage, Record, hash_fraction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from fractions import Fraction
     from pathlib import Path
 
@@ -94,47 +95,83 @@ def convert(
     items = list_items(kind, source, images, subset)
     dataset = Dataset.open(out) if (out / "manifest.json").is_file() else Dataset(out)
     _check(dataset, name, val_share, replace=replace)
-    if name in dataset.sources:
-        dataset = Dataset(out, {key: entry for key, entry in dataset.sources.items() if key != name})
-        dataset.save()
-    for what in ("images", "labels", "rle"):
-        for split in SPLITS:
-            shutil.rmtree(dataset.place(what, split, name), ignore_errors=True)
     counts: Counter[str] = Counter()
     broken: list[Broken] = []
     digest = hashlib.sha256()
-    with atomic_path(out / "index" / f"{name}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as index:
-        for done, item in enumerate(items, start=1):
-            fault = None
-            try:
-                record = item.load()
-            except OutputError:
-                raise
-            except (FastSAMError, OSError) as error:
-                fault = Broken(item.name, str(error))
-                broken.append(fault)
-            else:
-                split = "val" if hash_fraction("split", f"{name}/{item.name}") < val_share else "train"
-                row = _write(dataset, record, name, item.name, split, counts)
-                line = json.dumps(asdict(row)) + "\n"
-                digest.update(line.encode())
-                index.write(line)
-            yield Progress(done, len(items), item.name, fault)
-        _check_not_empty(source, counts, broken)
-    entry = SourceEntry(
-        name=name,
-        kind=kind,
-        licence=licence,
-        coverage=coverage or KINDS[kind].coverage,
-        subset=str(subset or 1),
-        images={split: counts[f"{split} images"] for split in SPLITS},
-        instances={split: counts[f"{split} instances"] for split in SPLITS},
-        with_holes=counts["with holes"],
-        broken=tuple(broken),
-        index_sha256=digest.hexdigest(),
-    )
-    Dataset(out, {**dataset.sources, name: entry}).save()
+    with _staged(out, name) as staged:
+        with atomic_path(staged.index_path(name)) as temporary, temporary.open("w", encoding="utf-8") as index:
+            for done, item in enumerate(items, start=1):
+                fault = None
+                try:
+                    record = item.load()
+                except OutputError:
+                    raise
+                except (FastSAMError, OSError) as error:
+                    fault = Broken(item.name, str(error))
+                    broken.append(fault)
+                else:
+                    split = "val" if hash_fraction("split", f"{name}/{item.name}") < val_share else "train"
+                    row = _write(staged, record, name, item.name, split, counts)
+                    line = json.dumps(asdict(row)) + "\n"
+                    digest.update(line.encode())
+                    index.write(line)
+                yield Progress(done, len(items), item.name, fault)
+            _check_not_empty(source, counts, broken)
+        entry = SourceEntry(
+            name=name,
+            kind=kind,
+            licence=licence,
+            coverage=coverage or KINDS[kind].coverage,
+            subset=str(subset or 1),
+            images={split: counts[f"{split} images"] for split in SPLITS},
+            instances={split: counts[f"{split} instances"] for split in SPLITS},
+            with_holes=counts["with holes"],
+            broken=tuple(broken),
+            index_sha256=digest.hexdigest(),
+        )
+        _exchange(dataset, staged, entry)
     return entry
+
+
+@contextmanager
+def _staged(out: Path, name: str) -> Iterator[Dataset]:
+    """Give a data set of its own that is gone in the end: what is broken off leaves nothing behind."""
+    made = not out.exists()
+    staged = Dataset(out / f".{name}.part")
+    shutil.rmtree(staged.folder, ignore_errors=True)
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged.folder, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # it is not empty if all went well
+                out.rmdir()
+
+
+def _exchange(dataset: Dataset, staged: Dataset, entry: SourceEntry) -> None:
+    """Put the files of a source into the data set, in place of those that a source of this name had."""
+    name = entry.name
+    others = {key: one for key, one in dataset.sources.items() if key != name}
+    if len(others) < len(dataset.sources):
+        Dataset(dataset.folder, others).save()  # should it end here, nothing is named that is not whole
+    try:
+        for what in ("images", "labels", "rle"):
+            for split in SPLITS:
+                place, new = dataset.place(what, split, name), staged.place(what, split, name)
+                shutil.rmtree(place, ignore_errors=True)
+                if new.exists():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    new.rename(place)
+        index = dataset.index_path(name)
+        index.parent.mkdir(parents=True, exist_ok=True)
+        staged.index_path(name).replace(index)
+    except OSError as error:
+        raise OutputError(
+            f"The files of {name!r} cannot be put into {dataset.folder}",
+            actual=error.strerror or str(error),
+            remedy="close programs that use the folder, and check its permissions",
+        ) from error
+    Dataset(dataset.folder, {**others, name: entry}).save()
 
 
 def _check(dataset: Dataset, name: str, val_share: float, *, replace: bool) -> None:

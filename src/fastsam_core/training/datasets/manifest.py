@@ -132,9 +132,13 @@ class Dataset:
         """Return the folder of one kind of file: ``"images"``, ``"labels"`` or ``"rle"``."""
         return self.folder / kind / split / source
 
+    def index_path(self, source: str) -> Path:
+        """Return the file that lists the images of a source."""
+        return self.folder / "index" / f"{source}.jsonl"
+
     def rows(self, source: str) -> Iterator[IndexRow]:
         """Read the index of a source, one image at a time."""
-        with (self.folder / "index" / f"{source}.jsonl").open(encoding="utf-8") as lines:
+        with self.index_path(source).open(encoding="utf-8") as lines:
             for line in lines:
                 yield IndexRow(**json.loads(line))
 
