@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fastsam_core._files import atomic_path
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def test_a_folder_made_for_a_file_does_not_stay_without_it(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), atomic_path(tmp_path / "a" / "b" / "c.txt") as temporary:
+
+def fail_to_write(path: Path) -> None:
+    with atomic_path(path) as temporary:
         temporary.write_text("half")
         raise KeyError
+
+
+def test_a_folder_made_for_a_file_does_not_stay_without_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        fail_to_write(tmp_path / "a" / "b" / "c.txt")
     assert not list(tmp_path.iterdir())
     (tmp_path / "a").mkdir()
-    with pytest.raises(KeyError), atomic_path(tmp_path / "a" / "b" / "c.txt"):
-        raise KeyError
+    with pytest.raises(KeyError):
+        fail_to_write(tmp_path / "a" / "b" / "c.txt")
     assert [path.name for path in tmp_path.rglob("*")] == ["a"], "what was there before stays"
     with atomic_path(tmp_path / "a" / "b" / "c.txt") as temporary:
         temporary.write_text("whole")
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "whole"
-    with pytest.raises(KeyError), atomic_path(tmp_path / "a" / "b" / "d.txt"):
-        raise KeyError
+    with pytest.raises(KeyError):
+        fail_to_write(tmp_path / "a" / "b" / "d.txt")
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c.txt"]

@@ -53,7 +53,7 @@ def test_numbers_that_are_stored_in_other_ways(viewer: Any, make_widget: Make, q
 
 @pytest.mark.usefixtures("blob_model")
 def test_labels_that_napari_writes_wrongly_are_refused(viewer: Any, make_widget: Make, qtbot: Any) -> None:
-    """napari 0.9 takes labels of 16 bit as they are for colours, whatever their byte order, and paints into them."""
+    """Labels of 16 bit are colours to napari 0.9 as they are, whatever their byte order, and it paints into them."""
     widget = open_image(viewer, make_widget, discs(80, 90, *THREE))
     run(qtbot, widget)
     swapped = np.dtype(np.uint16).newbyteorder("S")
