@@ -93,7 +93,7 @@ class View:
         for step in steps:
             if step["do"] in LABEL_STEPS:
                 key = key_of(step.get("plane"))
-                along = self.along_stack(key) if step.get("parts") else [key]
+                along = self.along_stack(key, step) if step.get("parts") else [key]
                 needed |= dict.fromkeys(along)
         return list(needed)
 
@@ -125,9 +125,9 @@ class View:
         rows, columns = (0, 1) if key is None else key[0]
         return self.shape[rows], self.shape[columns]
 
-    def along_stack(self, key: PlaneKey | None) -> list[PlaneKey | None]:
-        """Return all planes of the stack that a plane belongs to."""
-        axis = self.stack_axis
+    def along_stack(self, key: PlaneKey | None, step: Mapping[str, Any]) -> list[PlaneKey | None]:
+        """Return all planes of the stack that a step wrote whole objects of, through a plane."""
+        axis = step.get("stack_axis", self.stack_axis)
         if key is None or axis is None:
             return [key]
         axes_yx, index = key

@@ -193,7 +193,7 @@ def _labels(
             chosen = sorted({*chosen, *np.flatnonzero(shown).tolist()})
         if not chosen:
             continue
-        links = _link(view, found, key, number) if entry.get("parts") else {}
+        links = _link(view, found, key, number, entry) if entry.get("parts") else {}
         if links:
             everything = {plane: found[plane].at(number) for plane in links}
             edits = _plan_objects(entry, labels, view, everything, links, key, chosen, limits, highest + 1)
@@ -216,10 +216,10 @@ def _answer(
 
 
 def _link(
-    view: View, found: Mapping[PlaneKey | None, FoundPlane], key: PlaneKey | None, step: int
+    view: View, found: Mapping[PlaneKey | None, FoundPlane], key: PlaneKey | None, step: int, entry: _Entry
 ) -> dict[PlaneKey | None, NDArray[np.int64]]:
     """Link the planes of a stack into objects, as they were found whole before a step."""
-    stack = [plane for plane in view.along_stack(key) if plane in found]
+    stack = [plane for plane in view.along_stack(key, entry) if plane in found]
     if len(stack) < 2:
         return {}
     linker = StackLinker()

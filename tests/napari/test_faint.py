@@ -242,7 +242,7 @@ def test_a_stack_links_what_is_shown_and_a_replay_finds_the_faint_one(
     widget = make_widget(viewer)
     widget.segment_panel.stack.setChecked(True)
     run(qtbot, widget)
-    assert [links.tolist() for links in widget.session.links.values()] == [[1, 2, 3]] * 3
+    assert [linked.objects.tolist() for linked in widget.session.links.values()] == [[1, 2, 3]] * 3
     viewer.dims.set_current_step(0, 1)
     widget.pick_panel.add_points()
     widget.prompts.points.add([[1, *DIM_YX], [1, 20, 20]])

@@ -115,7 +115,7 @@ def test_a_stack_is_linked_plane_by_plane(viewer: Any, make_widget: Make, qtbot:
     widget.segment_panel.stack.setChecked(True)
     run(qtbot, widget)
     assert len(widget.session.pool) == 3
-    assert [links.tolist() for links in widget.session.links.values()] == [[1, 2, 3]] * 3
+    assert [linked.objects.tolist() for linked in widget.session.links.values()] == [[1, 2, 3]] * 3
     viewer.dims.set_current_step(0, 2)
     assert widget.session.plane.index == (2, None, None)
     assert len(widget.session.candidates) == 3

@@ -18,7 +18,7 @@ from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam.controllers.journal import prompts_by_plane
 from napari_fastsam.controllers.status import describe_candidate
-from napari_fastsam.models.candidates import Candidates
+from napari_fastsam.models.candidates import Candidates, Linked
 
 from .conftest import THREE, BlobModel, Make, discs, run
 from .test_interaction import Mouse, press, put
@@ -246,9 +246,9 @@ def test_a_click_that_does_nothing_says_why(viewer: Any, make_widget: Make) -> N
 def test_linked_objects_of_other_planes_leave_hand_picks_alone(viewer: Any, make_widget: Make) -> None:
     widget = stack_widget(viewer, make_widget)
     session = widget.session
-    links = session.links
     first, second = session.plane, session.plane.at(0, 1)
-    links[first], links[second] = np.array([0, 1]), np.array([2, 0])
+    session.links[first] = Linked(np.array([0, 1]), axis=0, run=1)
+    session.links[second] = Linked(np.array([2, 0]), axis=0, run=1)
     widget.label_panel.whole.setChecked(True)
     session.select_by_hand([0, 1])
     widget.labels.commit([0])

@@ -16,7 +16,7 @@ from fastsam_core.journal import read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam.controllers import labelling
 from napari_fastsam.models import commits
-from napari_fastsam.models.candidates import Candidates
+from napari_fastsam.models.candidates import Candidates, Linked
 
 from .test_interaction import Mouse, press
 
@@ -325,7 +325,7 @@ def test_an_error_while_planning_becomes_a_notice(scene: Scene, monkeypatch: pyt
 def test_whole_objects_come_back_after_undo(scene: Scene) -> None:
     image_id, plane = scene.session.image.unique_id, scene.session.plane
     other = plane.at(0, 1)
-    links = np.arange(_COUNT)
+    links = Linked(np.arange(_COUNT), axis=0, run=1)
     scene.session.put(image_id, plane, scene.candidates, links=links)
     scene.session.put(image_id, other, grid(1), links=links)
     scene.labels.whole_objects = True

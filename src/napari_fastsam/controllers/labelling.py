@@ -225,7 +225,7 @@ class LabelController:
                 "Nothing is picked",
                 remedy="click objects with the hover tool, add prompts, or select rows of the table",
             )
-        whole = self.whole_objects and plane in session.links
+        whole = self.whole_objects and bool(session.stack_of(plane))
         caused = indices if scope == "picked" or whole else [index for index in indices if not session.passing[index]]
         return Order(
             image_id=image.unique_id,
@@ -264,8 +264,8 @@ class LabelController:
         objects = self._objects(order)
         label_of = dict(zip(dict.fromkeys(objects), self._ids(len(objects), order.chosen_id), strict=False))
         parts = []
-        for plane, links in session.links.items():
-            candidates = session.pool.get(plane)
+        for plane, linked in session.stack_of(order.plane).items():
+            links, candidates = linked.objects, session.pool.get(plane)
             if candidates is None:
                 continue
             keep = session.filters.keep(candidates.columns, candidates.conf)
@@ -278,7 +278,7 @@ class LabelController:
         return tuple(parts)
 
     def _objects(self, order: Order) -> list[int]:
-        return [object_of(self.session.links[order.plane], i) for i in order.indices]
+        return [object_of(self.session.links[order.plane].objects, i) for i in order.indices]
 
     def _plan(self, order: Order) -> None:
         task, writer = self._task(order), self._current()
@@ -335,6 +335,7 @@ class LabelController:
             pairs = [(i, label) for part in task.parts for i, label in zip(self._links(part), part.ids, strict=True)]
             label_of, objects = dict(pairs), self._objects(order)
             facts["labels"] = [label_of[n] for n in objects if n in label_of]
+            facts["stack_axis"] = session.links[order.plane].axis
             facts["parts"] = [(piece.part.plane, piece.rle, piece.edit.labels) for piece in planned.parts]
             count = len(set(objects))
         else:
@@ -348,7 +349,7 @@ class LabelController:
         return count
 
     def _links(self, part: Part) -> list[int]:
-        return [object_of(self.session.links[part.plane], i) for i in part.indices]
+        return [object_of(self.session.links[part.plane].objects, i) for i in part.indices]
 
     # ---- edits --------------------------------------------------------------------------------------------------
 

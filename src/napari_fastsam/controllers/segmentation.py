@@ -13,6 +13,7 @@ from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
 from napari_fastsam.controllers.canvas import warm_up
+from napari_fastsam.models.candidates import Linked
 from napari_fastsam.models.inference import Done, Failed, Models, Task, count_steps, steps_of
 
 if TYPE_CHECKING:
@@ -186,7 +187,10 @@ class SegmentationController:
         self._found[done.plane] = int(done.candidates.sure.sum())
         self._waiting = (task, done) if how == "grow" else None
         if how != "grow":
-            self.session.put(task.image_id, done.plane, done.candidates, how=how, links=done.links)
+            axis, linked = task.stack_axis, None
+            if done.links is not None and axis is not None:
+                linked = Linked(done.links, axis, self._run)
+            self.session.put(task.image_id, done.plane, done.candidates, how=how, links=linked)
             self._shown_s = time.monotonic()
         elif time.monotonic() - self._shown_s >= _SHOW_EVERY_S:
             self._show_waiting()

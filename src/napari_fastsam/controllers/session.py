@@ -12,7 +12,7 @@ from napari_fastsam._convert import Plane, pixel_area, shown_plane
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
 from napari_fastsam.controllers.canvas import contains, is_overlay
-from napari_fastsam.models.candidates import CandidatePool, Candidates
+from napari_fastsam.models.candidates import CandidatePool, Candidates, Linked
 from napari_fastsam.models.filters import Filters
 from napari_fastsam.models.picks import Pick, PickOptions, PromptSet, resolve
 
@@ -55,6 +55,8 @@ class Session:
     """The viewer shows another plane of it (or none)."""
     candidates_changed = Signal()
     """The plane has other candidates."""
+    links_changed = Signal()
+    """A plane became part of a stack."""
     shown_changed = Signal()
     """Other candidates are shown: the filters let others pass, or fainter ones are picked."""
     selection_changed = Signal()
@@ -79,7 +81,7 @@ class Session:
         self._hands: dict[tuple[Hashable, Plane], set[int]] = {}
         """By image and plane: candidates that were picked by hand; they are there again when the plane is."""
         self._pools: dict[Hashable, CandidatePool] = {}
-        self._links: dict[Hashable, dict[Plane, NDArray[np.int64]]] = {}
+        self._links: dict[Hashable, dict[Plane, Linked]] = {}
         self._committed: dict[tuple[Hashable, Plane], dict[Hashable, dict[int, int]]] = {}
         """By image and plane, then by Labels layer: which candidates became which labels."""
         self._passing = self._reached = self._shown = _NOTHING
@@ -177,9 +179,14 @@ class Session:
         return self.pool.get(self.plane)
 
     @property
-    def links(self) -> dict[Plane, NDArray[np.int64]]:
-        """The object that each candidate belongs to, by plane, after a whole stack was segmented."""
+    def links(self) -> dict[Plane, Linked]:
+        """How candidates belong together, by plane, after whole stacks were segmented."""
         return self._links.setdefault(self.image_id, {})
+
+    def stack_of(self, plane: Plane | None) -> dict[Plane, Linked]:
+        """Return the planes of the stack that a plane was segmented with, in its order; none for a plane alone."""
+        here = None if plane is None else self.links.get(plane)
+        return {} if here is None else {place: one for place, one in self.links.items() if one.run == here.run}
 
     def put(
         self,
@@ -188,7 +195,7 @@ class Session:
         candidates: Candidates,
         *,
         how: How = "replace",
-        links: NDArray[np.int64] | None = None,
+        links: Linked | None = None,
     ) -> None:
         """Take in candidates of a plane (see :data:`How`)."""
         if not any(layer.unique_id == image_id for layer in self.viewer.layers):
@@ -213,6 +220,8 @@ class Session:
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
         pool.put(plane, candidates)
+        if links is not None:
+            self.links_changed.emit()
         if image_id == self.image_id and plane == self.plane:
             self._new_candidates()
 

@@ -163,6 +163,25 @@ class Candidates:
         return self.masks.runs.nbytes + self.outlines.pixels.nbytes + 200 * len(self)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Linked:
+    """How a plane is part of a stack that was segmented whole.
+
+    Attributes
+    ----------
+    objects : int64 (N,)
+        The object that each of its first candidates belongs to; ids count within the stack.
+    axis : int
+        The data axis that the stack runs along.
+    run : int
+        Which segmentation it was: planes of one run are one stack.
+    """
+
+    objects: NDArray[np.int64]
+    axis: int
+    run: int
+
+
 @dataclass(slots=True)
 class CandidatePool:
     """Candidates by plane; those of planes unused for longest go when memory is short.

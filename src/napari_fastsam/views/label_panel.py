@@ -109,7 +109,8 @@ class LabelPanel(QWidget):
         self.label_id.valueChanged.connect(self._on_options)
         self.whole.toggled.connect(self._on_options)
         session.selection_changed.connect(self.show_preview)
-        session.candidates_changed.connect(self._on_candidates)
+        session.candidates_changed.connect(self._offer_whole)
+        session.links_changed.connect(self._offer_whole)
         labels.target_changed.connect(self._on_target)
         labels.planning.running_changed.connect(self._on_running)
         labels.planning.progress.connect(self._on_progress)
@@ -125,8 +126,8 @@ class LabelPanel(QWidget):
         self.target.set_layer(self.labels.target)
         self.show_preview()
 
-    def _on_candidates(self) -> None:
-        self.whole.setVisible(len(self.session.links) > 1)
+    def _offer_whole(self) -> None:
+        self.whole.setVisible(len(self.session.stack_of(self.session.plane)) > 1)
 
     def show_preview(self) -> None:
         """Say what a commit would do."""

@@ -60,7 +60,8 @@ class SegmentPanel(QWidget):
         for key, text in _REGIONS.items():
             self.region.addItem(text, key)
         self.stack = QCheckBox("All planes of the stack")
-        self.stack.setToolTip("Segment plane after plane along the slider's axis and link objects by their overlap")
+        self.stack.setToolTip("Segment plane after plane along an axis and link objects by their overlap")
+        self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
         self.run_button = button(
             "Segment everything", "Run the network once; picking needs no network any more", self._run
         )
@@ -80,7 +81,7 @@ class SegmentPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(fields)
-        for widget in (self.stack, self.run_button, self.progress, self.note):
+        for widget in (self.stack, self.along, self.run_button, self.progress, self.note):
             layout.addWidget(widget)
         self.model.currentTextChanged.connect(self._on_model_name)
         self._select_model(session.settings.model)
@@ -89,6 +90,8 @@ class SegmentPanel(QWidget):
         self.channels.currentIndexChanged.connect(self._on_channels)
         self.model.activated.connect(self._on_model)
         self.region.currentIndexChanged.connect(lambda _: self._advise())
+        self.along.currentIndexChanged.connect(lambda _: self._describe_stack())
+        self.stack.toggled.connect(lambda _: self._describe_stack())
         controller.running_changed.connect(self._on_running)
         controller.progress.connect(self._on_progress)
         session.plane_changed.connect(self._on_plane)
@@ -128,14 +131,39 @@ class SegmentPanel(QWidget):
         self.session.set_image(self.image.layer, channel_axis=axis, blend=blend)
 
     def _on_plane(self) -> None:
+        axes = self._stack_axes()
+        names = {axis: self._axis_name(axis) for axis in axes}
+        if {self.along.itemData(k): self.along.itemText(k) for k in range(self.along.count())} != names:
+            self.along.blockSignals(True)
+            self.along.clear()
+            for axis, name in names.items():
+                self.along.addItem(name, axis)
+            if axes:
+                self.along.setCurrentText(names[max(axes, key=self._planes_along)])
+            self.along.blockSignals(False)
+        self._describe_stack()
+        self._advise()
+
+    def _describe_stack(self) -> None:
         axis = self.stack_axis()
         self.stack.setVisible(axis is not None)
-        if axis is not None and self.session.image is not None:
-            image = self.session.image
-            name = image.axis_labels[axis]
-            named = f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
-            self.stack.setText(f"All {layer_shape(image)[axis]} planes along {named}, linked")
-        self._advise()
+        self.along.setVisible(self.along.count() > 1 and self.stack.isChecked())
+        if axis is not None:
+            self.stack.setText(f"All {self._planes_along(axis)} planes along {self._axis_name(axis)}, linked")
+
+    def _stack_axes(self) -> list[int]:
+        """Return the axes of the image that have a slider."""
+        plane = self.session.plane
+        return [] if plane is None else [axis for axis in plane.fixed if self._planes_along(axis) > 1]
+
+    def _planes_along(self, axis: int) -> int:
+        image = self.session.image
+        return 0 if image is None else layer_shape(image)[axis]
+
+    def _axis_name(self, axis: int) -> str:
+        image = self.session.image
+        name = "" if image is None else image.axis_labels[axis]
+        return f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
 
     def _advise(self) -> None:
         image, plane = self.session.image, self.session.plane
@@ -148,12 +176,8 @@ class SegmentPanel(QWidget):
         self.note.setVisible(bool(text))
 
     def stack_axis(self) -> int | None:
-        """Return the axis of the image that the stack runs along: the first one that has a slider."""
-        image, plane = self.session.image, self.session.plane
-        if image is None or plane is None:
-            return None
-        shape = layer_shape(image)
-        return next((axis for axis in plane.fixed if shape[axis] > 1), None)
+        """Return the axis of the image that the stack runs along: of several the longest one, or the one chosen."""
+        return cast("int | None", self.along.currentData())
 
     # ---- running ------------------------------------------------------------------------------------------------
 

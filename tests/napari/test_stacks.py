@@ -1,0 +1,90 @@
+"""Stacks of more than three axes: the axis that is linked along, and stacks beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Image
+
+from fastsam_core.journal import read_journal
+
+from .conftest import THREE, Make, discs, run
+from .test_replay import replay
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def two_times_three() -> np.ndarray[Any, Any]:
+    """Return planes over time (2) and depth (3): objects shift by a pixel a plane in depth, others are there later."""
+    times = (THREE[:2], THREE[2:])
+    return np.stack([np.stack([discs(80, 90, *((y + z, x, r) for y, x, r in one)) for z in range(3)]) for one in times])
+
+
+def segment_stack(viewer: Any, widget: Any, qtbot: Any, *place: int) -> None:
+    for axis, index in enumerate(place):
+        viewer.dims.set_current_step(axis, index)
+    widget.segment_panel.stack.setChecked(True)
+    run(qtbot, widget)
+
+
+def present(labels: Any) -> list[list[list[int]]]:
+    return [[sorted(set(np.unique(plane).tolist()) - {0}) for plane in planes] for planes in labels]
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_the_longest_axis_is_offered_first(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(two_times_three(), name="Image", axis_labels=("t", "z", "y", "x")))
+    panel = make_widget(viewer).segment_panel
+    assert panel.stack_axis() == 1
+    assert panel.stack.text() == "All 3 planes along z, linked"
+    assert panel.along.isHidden(), "as long as no stack is asked for"
+    panel.stack.setChecked(True)
+    assert not panel.along.isHidden()
+    panel.along.setCurrentText("t")
+    assert panel.stack.text() == "All 2 planes along t, linked"
+    viewer.dims.set_current_step(1, 2)
+    assert panel.stack_axis() == 0, "what was chosen stays"
+    viewer.add_layer(Image(two_times_three()[0], name="one"))
+    panel.image.set_layer(viewer.layers["one"])
+    assert panel.along.isHidden()
+    assert panel.stack_axis() == 0
+    viewer.add_layer(Image(two_times_three()[0, 0], name="flat"))
+    panel.image.set_layer(viewer.layers["flat"])
+    assert panel.stack_axis() is None
+    assert panel.stack.isHidden()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_objects_of_two_stacks_are_told_apart(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time point is linked along depth; a whole object is written at its own time point alone."""
+    monkeypatch.delenv("FASTSAM_JOURNALS")
+    tifffile.imwrite(tmp_path / "tz.tif", two_times_three(), photometric="minisblack", metadata={"axes": "TZYX"})
+    viewer.open(tmp_path / "tz.tif")
+    widget = make_widget(viewer)
+    segment_stack(viewer, widget, qtbot, 0, 0)
+    assert not widget.label_panel.whole.isHidden()
+    viewer.dims.set_current_step(0, 1)
+    assert widget.label_panel.whole.isHidden(), "this plane is not part of a stack"
+    segment_stack(viewer, widget, qtbot, 1, 0)
+    widget.label_panel.whole.setChecked(True)
+    assert len(widget.session.candidates) == 1
+    widget.labels.commit([0])
+    labels = viewer.layers["tz labels"].data
+    assert present(labels) == [[[], [], []], [[1], [1], [1]]]
+    viewer.dims.set_current_step(0, 0)
+    widget.labels.commit([0, 1])
+    assert present(labels) == [[[2, 3]] * 3, [[1]] * 3]
+    widget.segment_panel.along.setCurrentIndex(0)
+    segment_stack(viewer, widget, qtbot, 0, 2)
+    assert [len(widget.session.stack_of(widget.session.plane.at(1, z))) for z in range(3)] == [2, 2, 2]
+    path = widget.journal.path
+    widget.shut_down()
+    assert [entry["stack_axis"] for entry in read_journal(path).label_steps] == [1, 1]
+    [again] = replay(path, tmp_path / "tz.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
