@@ -44,7 +44,7 @@ def test_the_longest_axis_is_offered_first(viewer: Any, make_widget: Make) -> No
     assert panel.along.isHidden(), "as long as no stack is asked for"
     panel.stack.setChecked(True)
     assert not panel.along.isHidden()
-    panel.along.setCurrentText("t")
+    panel.along.setCurrentText("Along t: 2 planes")
     assert panel.stack.text() == "All 2 planes along t, linked"
     viewer.dims.set_current_step(1, 2)
     assert panel.stack_axis() == 0, "what was chosen stays"

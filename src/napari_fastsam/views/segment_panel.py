@@ -132,7 +132,7 @@ class SegmentPanel(QWidget):
 
     def _on_plane(self) -> None:
         axes = self._stack_axes()
-        names = {axis: self._axis_name(axis) for axis in axes}
+        names = {axis: f"Along {self._axis_name(axis)}: {self._planes_along(axis)} planes" for axis in axes}
         if {self.along.itemData(k): self.along.itemText(k) for k in range(self.along.count())} != names:
             self.along.blockSignals(True)
             self.along.clear()
