@@ -28,13 +28,10 @@ from fastsam_core.training.sources import SOURCES, load_source
 from fastsam_core.training.trainer import MASK_MARGIN, NEIGHBOUR_WEIGHT, TrainConfig, Trainer, for_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import FrameType
 
 LOGGER = logging.getLogger("fastsam_core.training")
 CROP_PX = 320
-NORM_CROPS = 160
-"""Crops of the batches that statistics of batch normalisation are learnt from, as many as on a GPU."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -73,12 +70,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--crops", type=int, default=12, help="320 px crops a batch, or as many pixels of other sizes")
     parser.add_argument(
         "--micro-batch", type=int, default=0, help="images computed at once; their gradients are averaged (0: all)"
-    )
-    parser.add_argument(
-        "--norm-batches",
-        type=int,
-        default=0,
-        help=f"a stage begins with batch-norm statistics learnt anew from so many batches of {NORM_CROPS} crops",
     )
     parser.add_argument("--size", type=int, help="train at this long side only (for trying things out)")
     parser.add_argument("--seed", type=int, default=0)
@@ -172,14 +163,6 @@ def _pools(arguments: argparse.Namespace, workers: int) -> list[Pool]:
     ]
 
 
-def _relearn_norm(trainers: Sequence[Trainer], stream: BatchStream, count: int) -> None:
-    """Learn batch-norm statistics anew, unless the run has gone on from where it ended."""
-    for trainer in trainers:
-        if not (trainer.folder / "last.pt").is_file():
-            trainer.relearn_norm(stream[trainer.step + index] for index in range(count))
-            LOGGER.info("statistics of batch normalisation from %d batches", count)
-
-
 def main() -> None:
     """Run the training that the command line asks for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -199,9 +182,6 @@ def main() -> None:
     if not scenes and not any(sample.layers.any() for pool in pools for sample in pool.samples):
         raise AnnotationError("There is nothing to train on", expected="an annotated image or a generated scene")
     LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))
-    if arguments.norm_batches:
-        large = BatchStream(pools, scenes, objects, replace(stream_config, pixels=NORM_CROPS * CROP_PX**2))
-        _relearn_norm(trainers, large, arguments.norm_batches)
     stream = BatchStream(pools, scenes, objects, stream_config, trainer.config.processes)
     fit(trainers, stream, arguments.steps, deadline)
 

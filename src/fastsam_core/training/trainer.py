@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from fastsam_core._processor import multiplies_bf16
 from fastsam_core.checkpoints import build_module
@@ -20,7 +19,7 @@ from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
 from fastsam_core.training.widening import WIDENABLE, widen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fastsam_core.checkpoints import Checkpoint
@@ -253,23 +252,6 @@ class Trainer:
         """Write a checkpoint into the run's folder."""
         save_checkpoint(self.folder / name, self.state())
 
-    def relearn_norm(self, batches: Iterable[dict[str, torch.Tensor]]) -> None:
-        """Measure the statistics of batch normalisation anew, over all batches together.
-
-        Averages of weights, and weights that were trained with frozen statistics, have moved away from the statistics
-        that they keep. Large batches measure better: what differs from batch to batch is not in their variances.
-
-        Parameters
-        ----------
-        batches : iterable of dict of Tensor
-            As made by `collate`; of each, the images.
-        """
-        device = self.config.device
-        images = (_as_input(batch["img"].to(device, non_blocking=True)) for batch in batches)
-        update_bn(images, self.network)
-        for name, value in self.network.named_buffers():
-            self.ema[name].copy_(value)
-
     def train_step(self, batch: dict[str, torch.Tensor], helper: GradientHelper | None = None) -> torch.Tensor:
         """Take one optimiser step and return the parts of the loss (box, seg, cls, dfl).
 
@@ -333,8 +315,9 @@ class Trainer:
         """Return the summed loss of a batch and its detached parts."""
         device = self.config.device
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        images = (batch["img"].to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.bf16):
-            preds = self.network(_as_input(batch["img"]))
+            preds = self.network(images)
         preds = {key: [f.float() for f in v] if isinstance(v, list) else v.float() for key, v in preds.items()}
         targets = {
             **batch,
@@ -363,8 +346,3 @@ class Trainer:
             pin_memory=self.config.device != "cpu",
         )
         return iter(loader)
-
-
-def _as_input(images: torch.Tensor) -> torch.Tensor:
-    """Return images of 8 bit as the network takes them."""
-    return (images.to(torch.float32) / 255).contiguous(memory_format=torch.channels_last)

@@ -298,28 +298,6 @@ def test_small_batches_of_a_decay_keep_the_statistics(
     assert torch.equal(before, weights(trainer)["model.0.bn.running_mean"]) != learns
 
 
-def test_statistics_are_learnt_anew_over_all_batches(tmp_path: Path, stream: BatchStream) -> None:
-    trainer = Trainer(CONFIG, tmp_path)
-    norm: Any = trainer.network.get_submodule("model.0.bn")
-    norm.running_mean.fill_(7.0)
-    before = weights(trainer)
-    batches = [stream[0], stream[1]]
-    trainer.relearn_norm(batches)
-    after = weights(trainer)
-    images = [batch["img"].float() / 255 for batch in batches]
-    with torch.no_grad():
-        maps = [trainer.network.get_submodule("model.0.conv")(image) for image in images]
-    torch.testing.assert_close(
-        after["model.0.bn.running_mean"], torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0), rtol=1e-3, atol=1e-4
-    )
-    torch.testing.assert_close(
-        after["model.0.bn.running_var"], torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0), rtol=1e-3, atol=1e-4
-    )
-    assert all(torch.equal(value, after[name]) for name, value in trainer.ema.items())
-    assert all(torch.equal(before[name], after[name]) for name, _ in trainer.network.named_parameters())
-    assert norm.momentum == 0.1
-
-
 def test_the_decay_can_begin_later(tmp_path: Path) -> None:
     trainer = Trainer(CONFIG, tmp_path)
     trainer.anneal(10, hold_steps=5)
