@@ -72,7 +72,7 @@ class LabelWriter:
     def __init__(self, layer: Labels, *, made_here: bool) -> None:
         self.layer, self._made_here = layer, made_here
         self.name = layer.name
-        """What the layer was called at first: the journal's name of it, also when the user gives it another."""
+        """The journal's name of the layer, which stays when the user gives it another."""
         self.version = 0
         """Another one whenever pixels may be others: after strokes, undo, new data, and our own steps."""
         self._highest: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,8 @@ class LabelController:
         self._writers: dict[Hashable, LabelWriter] = {}
         """Of all layers that were targets and are still there, by layer: each knows its steps."""
         self._made: set[Hashable] = set()
+        self._names: set[str] = set()
+        """Under which layers are known to the journal; that of one that was renamed or removed is not given again."""
         session.viewer.layers.events.removed.connect(self._on_removed)
 
     # ---- target -------------------------------------------------------------------------------------------------
@@ -86,6 +89,10 @@ class LabelController:
     def _take(self, layer: Labels) -> LabelWriter:
         """Begin to follow a layer; its undo keys also take back what was committed, whatever the target is."""
         writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
+        numbers = itertools.count(2)
+        while writer.name in self._names:
+            writer.name = f"{layer.name} ({next(numbers)})"
+        self._names.add(writer.name)
         self._writers[layer.unique_id] = writer
         layer.bind_key("Control-Z", lambda _: self._undo(writer), overwrite=True)
         layer.bind_key("Control-Shift-Z", lambda _: self._redo(writer), overwrite=True)
@@ -389,6 +396,7 @@ class LabelController:
         if fresh:
             self.set_target(None)
         self._require_target(name).name = name
+        self._names.add(name)
 
     def write_edit(self, plane: Plane, edit: Edit) -> None:
         """Write a prepared edit (the journal's)."""
