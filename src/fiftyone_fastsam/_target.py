@@ -138,9 +138,23 @@ def open_target(view: Any, label_field: str) -> Target:
             NonPersistentDatasetWarning,
             stacklevel=4,
         )
-    target = Target(dataset, view, label_field.removeprefix(_FRAMES), media == "video")
+    target = Target(dataset, _with_all_fields(dataset, view), label_field.removeprefix(_FRAMES), media == "video")
     _check_name(target)
     return target
+
+
+def _with_all_fields(dataset: Any, view: Any) -> Any:
+    """Return a view of the same samples that hides no fields: labels that are not shown are there all the same."""
+    from fiftyone.core.stages import ExcludeFields, SelectFields
+
+    stages = getattr(view, "_stages", ())
+    shown = [stage for stage in stages if not isinstance(stage, ExcludeFields | SelectFields)]
+    if len(shown) == len(stages):
+        return view
+    whole = dataset.view()
+    for stage in shown:
+        whole = whole.add_stage(stage)
+    return whole
 
 
 def _check_name(target: Target) -> None:

@@ -129,6 +129,23 @@ def test_skip_and_overwrite(dataset: Any, model: FastSAM) -> None:
     assert dataset.first().masks.detections[0].label == "object"
 
 
+@pytest.mark.parametrize(
+    "hide", [lambda dataset: dataset.select_fields(), lambda dataset: dataset.exclude_fields("gt")]
+)
+def test_labels_that_a_view_hides_are_there_all_the_same(
+    dataset: Any, model: FastSAM, hide: Callable[..., Any]
+) -> None:
+    for sample in dataset.iter_samples(autosave=True):
+        sample["gt"] = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])])
+    view = hide(dataset)[:2]
+    assert enrich(view, "gt", model=model, existing="skip").skipped == 2
+    assert dataset.values("gt.detections.label") == [["cat"]] * 3
+    assert enrich(view, "boxed", model=model, box_prompt_field="gt").masks == 2
+    for done in (2, 0):
+        assert enrich(dataset[:2].select_fields(), "masks", model=model).done == done
+    assert dataset.exists("masks").values("id") == dataset.values("id")[:2]
+
+
 def test_foreign_labels_are_not_replaced_unasked(dataset: Any, model: FastSAM) -> None:
     sample = dataset.first()
     sample["masks"] = fo.Detections()
