@@ -32,6 +32,7 @@ PROMPTS_KEY = "fastsam_prompts"
 
 _FRAMES = "frames."
 _FLAT_REMEDY = "choose slices with select_group_slices(..., flat=True)"
+_DYNAMIC_REMEDY = "add flatten() to the view"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +127,8 @@ def open_target(view: Any, label_field: str) -> Target:
         )
     media = view.media_type
     if media == "group":
-        raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=_FLAT_REMEDY)
+        remedy = _DYNAMIC_REMEDY if view._is_dynamic_groups else _FLAT_REMEDY
+        raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=remedy)
     if media is not None and media not in ("image", "video"):
         raise InvalidTargetError("Masks need images or videos", expected="image or video", actual=str(media))
     if not len(view):

@@ -371,6 +371,8 @@ def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Cal
     )
     with pytest.raises(InvalidTargetError, match="select_group_slices"):
         enrich(grouped, "masks", model=model)
+    with pytest.raises(InvalidTargetError, match="flatten"):
+        enrich(dataset.group_by("filepath"), "masks", model=model)
     clouds = make_dataset(0)
     clouds.add_sample(fo.Sample(filepath="/a.pcd"))
     with pytest.raises(InvalidTargetError, match="images or videos"):
