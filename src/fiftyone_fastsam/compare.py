@@ -58,6 +58,7 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     FastSAM made is the mask's own extent, so boxes tell how far masks and, say, the ground truth's boxes disagree.
     Every label gets the attribute ``best_iou`` (overlap with the best partner), labels of the second field also
     ``duplicate``; samples get the field ``<second>_vs_<first>`` with the mean agreement, lowest where to look first.
+    A mask whose file cannot be read counts as its box, a label without a box overlaps with nothing.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     Raises
     ------
     InvalidTargetError, LabelFieldError
-        Not images, or not fields of detections; raised by the call itself.
+        Not images, not fields of detections, or the field for the agreement holds something else; raised by the call
+        itself.
     """
     fo = import_fiftyone()
     target = open_target(view, f"{second}_vs_{first}")
@@ -80,6 +82,14 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     for name in (first, second):
         if field_type(target, name) != "Detections" or first == second:
             raise LabelFieldError("Two fields of Detections are needed", actual=f"{first!r} and {second!r}")
+    earlier = target.dataset.get_field(target.label_field)
+    if earlier is not None and not isinstance(earlier, fo.FloatField):
+        raise LabelFieldError(
+            f"Field {target.label_field!r} is needed for the agreement",
+            expected="FloatField, or no such field",
+            actual=type(earlier).__name__,
+            remedy="rename that one",
+        )
     known = target.dataset.get_field_schema(flat=True)
     fields: dict[str, Any] = {
         target.label_field: fo.FloatField,
@@ -123,7 +133,7 @@ def _compare(view: Any, first: str, second: str, result: str, min_iou: float) ->
 def _shapes(sample: Any, stored: list[Any]) -> list[_Shapes]:
     """Return the boxes and masks of both fields of a sample."""
     fo = import_fiftyone()
-    fields = [[] if labels is None else list(labels.detections) for labels in stored]
+    fields = [[] if labels is None else [_readable(detection) for detection in labels.detections] for labels in stored]
     image_hw = _image_hw(sample, [*fields[0], *fields[1]])
     return [
         _Shapes(
@@ -134,9 +144,22 @@ def _shapes(sample: Any, stored: list[Any]) -> list[_Shapes]:
     ]
 
 
+def _readable(detection: Any) -> Any:
+    """Return a label's box, an empty one if it has none, with its mask unless that cannot be read."""
+    fo = import_fiftyone()
+    box = detection.bounding_box
+    if box is None or len(box) != 4:
+        return fo.Detection(bounding_box=[0.0, 0.0, 0.0, 0.0])
+    try:
+        mask = detection.get_mask()
+    except OSError:
+        mask = None
+    return fo.Detection(bounding_box=box, mask=mask, confidence=detection.confidence)
+
+
 def _image_hw(sample: Any, detections: list[Any]) -> tuple[int, int] | None:
     """Return the image's size, from its metadata or else from a mask and its box; None if there are no masks."""
-    with_mask = next((detection for detection in detections if detection.has_mask), None)
+    with_mask = next((d for d in detections if d.has_mask and min(d.bounding_box[2:]) > 0), None)
     if with_mask is None:
         return None
     metadata = sample.metadata

@@ -58,3 +58,35 @@ def test_masks_are_compared_by_their_pixels(dataset: Any, with_metadata: bool) -
     assert [d.best_iou for d in sample.one.detections] == pytest.approx([1.0, 1.0], abs=1e-6)
     assert [d.best_iou for d in sample.two.detections] == pytest.approx([0.05, 1.0, 1.0], abs=1e-6)
     assert (found.unmatched_first, found.unmatched_second, found.duplicates_second) == (0, 1, 1)
+
+
+def test_labels_that_are_not_whole_count_as_what_there_is_of_them(dataset: Any) -> None:
+    box, square = [0.0, 0.0, 0.5, 0.5], np.ones((48, 64), bool)
+    sample = dataset.first()
+    sample["one"] = fo.Detections(
+        detections=[
+            fo.Detection(label="no box"),
+            fo.Detection(label="empty", bounding_box=[0.5, 0.5, 0, 0], mask=square),
+            fo.Detection(label="lost file", bounding_box=box, mask_path="/no/such/mask.png"),
+        ]
+    )
+    sample["two"] = fo.Detections(detections=[fo.Detection(label="whole", bounding_box=box, mask=square)])
+    sample.save()
+    assert len(list(compare_fields(dataset, "one", "two"))) == len(dataset)
+    sample.reload()
+    assert [d.best_iou for d in sample.one.detections] == [0, 0, 1]
+    assert [d.best_iou for d in sample.two.detections] == [1]
+
+
+def test_fields_that_a_view_hides_are_compared(dataset: Any) -> None:
+    for name in ("one", "two"):
+        dataset.set_values(name, [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])])] * len(dataset))
+    assert [found.agreement for found in compare_fields(dataset.select_fields("one"), "one", "two")] == [1] * 3
+
+
+def test_a_field_of_the_agreements_name_is_left_alone(dataset: Any) -> None:
+    for name in ("one", "two"):
+        dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    dataset.add_sample_field("two_vs_one", fo.StringField)
+    with pytest.raises(LabelFieldError, match="agreement"):
+        compare_fields(dataset, "one", "two")
