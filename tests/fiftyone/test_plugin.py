@@ -18,7 +18,7 @@ from fiftyone_fastsam.install import PLUGIN_NAME, install, operator_names
 from fiftyone_fastsam.operators import OPERATORS, _forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fastsam_core.masks import Masks
@@ -173,6 +173,28 @@ def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
         run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
     assert [d.label for d in dataset.first().here.detections] == ["b", "c"]
     assert dataset.exists("here").values("id") == [sample.id]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_prompting_with_selected_labels_of_a_group(
+    operators: str, make_dataset: Callable[..., Any], image_paths: list[Path], side: str
+) -> None:
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    group = fo.Group()
+    samples = {
+        name: fo.Sample(
+            filepath=str(path),
+            group=group.element(name),
+            gt=fo.Detections(detections=[fo.Detection(label="a", bounding_box=[0, 0, 1, 1])]),
+        )
+        for name, path in zip(("left", "right"), image_paths, strict=False)
+    }
+    grouped.add_samples(list(samples.values()), progress=False)
+    sample = samples[side]
+    selected = [{"field": "gt", "label_id": sample.gt.detections[0].id, "sample_id": sample.id}]
+    run_operator(operators + "prompt_here", grouped, {"label_field": "here"}, selected_labels=selected)
+    assert grouped.select_group_slices().exists("here").values("id") == [sample.id]
 
 
 def test_only_labels_that_a_view_shows_prompt(operators: str, dataset: Any, model: FastSAM) -> None:

@@ -284,5 +284,15 @@ class PromptHere(_Enriching):
         if not ctx.selected_labels:
             return super()._enrichment(ctx)
         model = _forms.load_model(ctx.params.get("model") or "builtin")
-        view = ctx.dataset.select({label["sample_id"] for label in ctx.selected_labels})
-        return Enrichment(view, ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model)
+        return Enrichment(
+            _with_labels(ctx), ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model
+        )
+
+
+def _with_labels(ctx: Any) -> Any:
+    """Return a flat view of the samples whose labels are selected."""
+    dataset, selected = ctx.dataset, ctx.selected_labels
+    if dataset.media_type == "group":
+        media = "video" if selected[0]["field"].startswith("frames.") else "image"
+        dataset = dataset.select_group_slices(media_type=media)
+    return dataset.select({label["sample_id"] for label in selected})
