@@ -131,6 +131,20 @@ def test_comparing_shows_the_worst_samples_first(
     assert shown[-1].values("id") == dataset.values("id")[:2]
 
 
+def test_comparing_tells_how_far_it_is(
+    operators: str, dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        foo.operations.Operations, "set_progress", lambda self, label, progress: told.append((label, progress))
+    )
+    for field, conf in (("one", 0.4), ("two", 0.75)):
+        enrich(dataset, field, model=model, conf=conf)
+    run_operator(operators + "compare_fields", dataset, {"first": "one", "second": "two"})
+    label, progress = told[-1]
+    assert (label.partition(":")[0], progress) == ("3 samples", 1)
+
+
 def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: Masks, told: list[str]) -> None:
     chosen = dataset.values("id")[1]
     params = {"label_field": "masks", "view_target": "SELECTED_SAMPLES"}

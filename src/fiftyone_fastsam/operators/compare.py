@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
@@ -12,7 +12,12 @@ from fastsam_core.errors import FastSAMError
 from fiftyone_fastsam.compare import compare_fields
 from fiftyone_fastsam.operators import _forms
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["CompareFields"]
+
+_REPORT_S: Final = 0.5
 
 
 class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
@@ -46,26 +51,48 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def execute(self, ctx: Any) -> Any:
         """Compare, and show the samples that agree least first."""
-        return self._summary(ctx) if ctx.delegated else self._immediate(ctx)
+        return self._delegated(ctx) if ctx.delegated else self._immediate(ctx)
 
-    def _summary(self, ctx: Any) -> dict[str, Any]:
-        first, second = ctx.params["first"], ctx.params["second"]
+    def resolve_output(self, ctx: Any) -> Any:
+        """Describe the outcome of a delegated run."""
+        outputs = types.Object()
+        for name, label in (
+            ("samples", "Samples"),
+            ("unmatched", "Labels without a partner"),
+            ("duplicates", "Duplicates"),
+        ):
+            outputs.int(name, label=label)
+        return types.Property(outputs)
+
+    def _counts(self, ctx: Any) -> Iterator[tuple[float, dict[str, int]]]:
+        """Compare, and yield from time to time how much is done, with the counts; at the end all of it."""
         view = ctx.target_view(require_flat=True)
-        count, shown = len(view), 0.0
-        total, unmatched, duplicates = 0, 0, 0
-        for found in compare_fields(view, first, second, min_iou=ctx.params.get("min_iou", 0.5)):
-            total += 1
-            unmatched += found.unmatched_first + found.unmatched_second
-            duplicates += found.duplicates_second
-            if ctx.delegated and time.monotonic() - shown >= 1:
+        counts, count, shown = {"samples": 0, "unmatched": 0, "duplicates": 0}, len(view), 0.0
+        for found in compare_fields(
+            view, ctx.params["first"], ctx.params["second"], min_iou=ctx.params.get("min_iou", 0.5)
+        ):
+            counts["samples"] += 1
+            counts["unmatched"] += found.unmatched_first + found.unmatched_second
+            counts["duplicates"] += found.duplicates_second
+            if time.monotonic() - shown >= _REPORT_S:
                 shown = time.monotonic()
-                ctx.set_progress(progress=total / count)
-        return {"samples": total, "unmatched": unmatched, "duplicates": duplicates}
+                yield counts["samples"] / count, counts
+        yield 1.0, counts
 
-    def _immediate(self, ctx: Any) -> Any:
+    def _delegated(self, ctx: Any) -> dict[str, int]:
+        outcome: dict[str, int] = {}
+        for share, counts in self._counts(ctx):
+            outcome = counts
+            ctx.set_progress(progress=share, label=_told(counts))
+        return outcome
+
+    def _immediate(self, ctx: Any) -> Iterator[Any]:
         yield ctx.ops.set_progress(label="Comparing …", progress=0)
+        text = ""
         try:
-            found = self._summary(ctx)
+            for share, counts in self._counts(ctx):
+                text = _told(counts)
+                yield ctx.ops.set_progress(label=text, progress=share)
         except FastSAMError as error:
             yield ctx.ops.notify(str(error), variant="error")
             return
@@ -73,5 +100,9 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         field = f"{ctx.params['second']}_vs_{ctx.params['first']}"
         compared = ctx.target_view(require_flat=True).exists(field)  # where both are empty, nothing can disagree
         yield ctx.ops.set_view(view=compared.sort_by(field))
-        text = "{samples:,} samples: {unmatched:,} labels without a partner, {duplicates:,} duplicates"
-        yield ctx.ops.notify(f"{text.format(**found)}; worst samples first", variant="success")
+        yield ctx.ops.notify(f"{text}; worst samples first", variant="success")
+
+
+def _told(counts: dict[str, int]) -> str:
+    text = "{samples:,} samples: {unmatched:,} labels without a partner, {duplicates:,} duplicates"
+    return text.format(**counts)
