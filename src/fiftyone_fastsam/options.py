@@ -143,6 +143,8 @@ class EnrichOptions:
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
             raise InvalidPromptError("Only one kind of prompt at a time", expected="one", actual=", ".join(given))
+        if "" in (self.box_prompt_field, self.point_prompt_field, self.prompt_field, self.masks_field):
+            raise InvalidPromptError("The field of the prompts has no name", expected="a field, or None", actual="''")
         if self.text is not None and not (self.texts and all(name.strip() for name in self.texts)):
             raise InvalidPromptError("A text prompt is empty", expected="words", actual=repr(self.text))
         if isinstance(self.negatives, str):
@@ -155,6 +157,10 @@ class EnrichOptions:
             raise InvalidParameterError("Embeddings are for instances of everything or text", actual=", ".join(given))
         if not 0 <= self.min_iou <= 1:
             raise InvalidParameterError("min_iou is out of range", expected="0 to 1", actual=f"{self.min_iou}")
+        if self.text_threshold is not None and not 0 <= self.text_threshold <= 1:
+            raise InvalidParameterError(
+                "text_threshold is out of range", expected="0 to 1", actual=f"{self.text_threshold}"
+            )
         if self.on_oversize == "files" and self.mask_dir is None:
             raise InvalidParameterError("Mask files need a folder", expected="mask_dir", actual="none")
 

@@ -427,6 +427,11 @@ def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
         EnrichOptions(text=["dog", " "])
     with pytest.raises(InvalidPromptError, match="empty"):
         EnrichOptions(text=[])
+    with pytest.raises(InvalidPromptError, match="no name"):
+        EnrichOptions(box_prompt_field="")
+    for threshold in (-0.1, 7.0, float("nan")):
+        with pytest.raises(InvalidParameterError, match="text_threshold"):
+            EnrichOptions(text="dog", text_threshold=threshold)
     assert EnrichOptions(text="dog", negatives="cat").negatives == ("cat",)
     with pytest.raises(InvalidParameterError, match="folder"):
         EnrichOptions(on_oversize="files")
