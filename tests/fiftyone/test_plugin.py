@@ -211,6 +211,15 @@ def test_prompting_with_selected_labels_of_a_group(
     assert grouped.select_group_slices().exists("here").values("id") == [sample.id]
 
 
+def test_prompting_with_selected_labels_of_patches(operators: str, dataset: Any) -> None:
+    dataset.set_values("gt", [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]) for _ in dataset])
+    patches = dataset.to_patches("gt")
+    patch = patches.first()
+    selected = [{"field": "gt", "label_id": patch.gt.id, "sample_id": patch.id}]
+    run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected, view=patches)
+    assert dataset.exists("here").values("id") == [patch.sample_id]
+
+
 def test_only_labels_that_a_view_shows_prompt(operators: str, dataset: Any, model: FastSAM) -> None:
     sample = dataset.first()
     sample["gt"] = fo.Detections(

@@ -295,4 +295,7 @@ def _with_labels(ctx: Any) -> Any:
     if dataset.media_type == "group":
         media = "video" if selected[0]["field"].startswith("frames.") else "image"
         dataset = dataset.select_group_slices(media_type=media)
-    return dataset.select({label["sample_id"] for label in selected})
+    ids = {label["sample_id"] for label in selected}
+    if ctx.view._is_patches:
+        ids.update(ctx.view.select(ids).values("sample_id"))
+    return dataset.select(ids)
