@@ -220,6 +220,27 @@ def test_prompting_with_selected_labels_of_patches(operators: str, dataset: Any)
     assert dataset.exists("here").values("id") == [patch.sample_id]
 
 
+def test_forms_of_videos_know_the_fields_of_frames(make_dataset: Callable[..., Any]) -> None:
+    videos = make_dataset(0)
+    videos.add_group_field("group", default="clip")
+    group = fo.Group()
+    videos.add_samples(
+        [
+            fo.Sample(filepath="/a.mp4", group=group.element("clip")),
+            fo.Sample(filepath="/a.png", group=group.element("still")),
+        ],
+        progress=False,
+    )
+    for name in ("one", "two"):
+        videos.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    invalid = {}
+    for kind in OPERATORS:
+        ctx = foo.executor.ExecutionContext({"dataset_name": videos.name, "params": {}})
+        if kind.__name__ in ("BoxesToMasks", "CompareFields"):
+            invalid[kind.__name__] = kind().resolve_type(ctx, "inputs").invalid
+    assert invalid == {"BoxesToMasks": False, "CompareFields": True}
+
+
 def test_only_labels_that_a_view_shows_prompt(operators: str, dataset: Any, model: FastSAM) -> None:
     sample = dataset.first()
     sample["gt"] = fo.Detections(

@@ -52,7 +52,7 @@ def load_model(name: str) -> FastSAM:
 def fields_of_type(ctx: Any, kinds: Sequence[str]) -> list[str]:
     """Return the fields of samples, or of a video's frames, with one of these label types."""
     dataset = ctx.dataset
-    video = dataset.media_type == "video"
+    video = ctx.target_view(require_flat=True).media_type == "video"  # of a group, the slice that is shown
     schema = (dataset.get_frame_field_schema() if video else dataset.get_field_schema()) or {}
     return [
         name

@@ -39,7 +39,9 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
     def resolve_input(self, ctx: Any) -> Any:
         """Build the form."""
         inputs = types.Object()
-        ctx.target_view(require_flat=True)
+        if ctx.target_view(require_flat=True).media_type == "video":
+            inputs.view("videos", types.Error(label="Videos cannot be compared yet"))
+            return types.Property(inputs, invalid=True, error_message="images are needed")
         fields = _forms.fields_of_type(ctx, ("Detections",))
         if len(fields) < 2:
             inputs.view("too_few", types.Error(label="There are no two fields of Detections to compare"))
