@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from fastsam_core.cli import app
 from fastsam_core.journal import read_journal
+from fastsam_core.masks import Masks
+from napari_fastsam.models.candidates import Candidates
 
 from .conftest import THREE, Make, discs, run
 from .test_interaction import press, put
@@ -138,3 +140,23 @@ def test_hand_picks_are_there_again_when_their_plane_is(viewer: Any, make_widget
     assert session.selected == [0]
     session.forget()
     assert session.selected == []
+
+
+@pytest.mark.parametrize("how", ["replace", "join"])
+def test_a_commit_is_undone_and_redone_among_other_candidates(viewer: Any, make_widget: Make, how: str) -> None:
+    """The plane was segmented anew since: its candidates are others, or stand in another order."""
+    widget = stack_widget(viewer, make_widget)
+    session = widget.session
+    session.select_by_hand([1])
+    widget.label_panel.commit_picked()
+    big, small = discs(80, 90, (30, 30, 20)) > 0, discs(80, 90, (60, 70, 5)) > 0
+    again = Candidates.measure(Masks.from_dense([small, big], [0.9, 0.8]))
+    session.put(session.image_id, session.plane, again, how=how)
+    widget.labels.undo()
+    assert session.committed == {}
+    widget.labels.redo()
+    assert session.committed == {0: 1}
+    put(widget, [big], [0.9])
+    widget.labels.undo()
+    widget.labels.redo()
+    assert session.committed == {}, "what was committed is none of these"

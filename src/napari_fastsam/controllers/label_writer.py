@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from fastsam_core.label_edits import Edit
     from napari_fastsam._convert import Plane
+    from napari_fastsam.models.candidates import Marked
 
-__all__ = ["NEW_DTYPE", "Committed", "LabelWriter", "Marks"]
+__all__ = ["NEW_DTYPE", "Committed", "LabelWriter"]
 
 NEW_DTYPE, _WIDE_DTYPE = np.uint16, np.int32
 """Labels of new layers. napari draws 16 bit as they are; of 32 bit it makes a copy of 8 bit for every look at a plane,
@@ -32,8 +33,6 @@ _WRITTEN_PX = 2**18
 """Pixels that are given to napari at once: it makes a dozen arrays of them, and small ones stay in the cache."""
 _TOUCHING_EVENTS = ("paint", "data", "labels_update", "set_data")
 
-Marks = tuple[tuple["Plane", dict[int, int]], ...]
-"""Candidates of planes and the labels they became."""
 _WRITE_ERRORS = (OSError, ValueError, TypeError, IndexError)
 
 
@@ -45,8 +44,8 @@ class Committed:
     ----------
     image_id : hashable
         The image layer it was written for.
-    marks : tuple of (Plane, dict of int to int)
-        Candidates and the labels they became.
+    marks : tuple of Marked
+        Candidates of planes and the labels they became.
     indices : tuple of int64 ndarray
         The first pixels that changed, as indices of the whole label array.
     values : int64 ndarray
@@ -54,7 +53,7 @@ class Committed:
     """
 
     image_id: Hashable
-    marks: Marks
+    marks: tuple[Marked, ...]
     indices: tuple[NDArray[np.int64], ...]
     values: NDArray[np.int64]
 
@@ -118,7 +117,7 @@ class LabelWriter:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def write(self, parts: Sequence[tuple[Plane, Edit]], image_id: Hashable, marks: Marks = ()) -> None:
+    def write(self, parts: Sequence[tuple[Plane, Edit]], image_id: Hashable, marks: tuple[Marked, ...] = ()) -> None:
         """Write edits of planes of an image as one step.
 
         Raises

@@ -326,8 +326,8 @@ class LabelController:
 
     def _write_planned(self, task: CommitTask, planned: Planned) -> int:
         session, order = self.session, task.order
-        marks = tuple((piece.part.plane, piece.marks) for piece in planned.parts)
-        if not any(labels for _, labels in marks):
+        marks = tuple(piece.marked() for piece in planned.parts)
+        if not any(mark.labels for mark in marks):
             found = sorted({label for piece in planned.parts for label in piece.edit.conflicts})
             raise ImageContentError(
                 "Nothing was committed",
@@ -347,12 +347,12 @@ class LabelController:
             count = len(set(objects))
         else:
             facts |= {"labels": list(planned.parts[0].edit.labels), "scope": order.scope}
-            count = len(marks[0][1])
+            count = len(marks[0].labels)
         if order.causes:
             facts["causes"] = list(order.causes.values())
         self.written.emit("commit", planned.masks, facts)
-        for plane, labels in marks:
-            session.mark_committed(order.image_id, plane, labels, writer.layer.unique_id)
+        for mark in marks:
+            session.mark_committed(order.image_id, mark.plane, mark.labels, writer.layer.unique_id)
         return count
 
     def _links(self, part: Part) -> list[int]:
@@ -411,8 +411,9 @@ class LabelController:
 
     def _undo(self, writer: LabelWriter) -> None:
         if contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
-            for plane, labels in step.marks:
-                self.session.unmark_committed(step.image_id, plane, labels, writer.layer.unique_id)
+            for mark in step.marks:
+                again = self.session.found_again(step.image_id, mark)
+                self.session.unmark_committed(step.image_id, mark.plane, again, writer.layer.unique_id)
             self.undone.emit("undo", step.image_id, writer.name)
 
     def redo(self) -> None:
@@ -422,6 +423,7 @@ class LabelController:
 
     def _redo(self, writer: LabelWriter) -> None:
         if contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
-            for plane, labels in step.marks:
-                self.session.mark_committed(step.image_id, plane, labels, writer.layer.unique_id)
+            for mark in step.marks:
+                again = self.session.found_again(step.image_id, mark)
+                self.session.mark_committed(step.image_id, mark.plane, again, writer.layer.unique_id)
             self.undone.emit("redo", step.image_id, writer.name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from numpy.typing import NDArray
 
+    from napari_fastsam.models.candidates import Marked
     from napari_fastsam.models.words import Ranking
 
 __all__ = ["How", "Session"]
@@ -211,7 +212,7 @@ class Session:
         elif how == "join":
             known = self._committed.pop((image_id, plane), {})
             by_hand = self._hands.pop((image_id, plane), set())
-            places = candidates.places_of(old, [*by_hand.union(*known.values())])
+            places = candidates.places_of(old.masks, [*by_hand.union(*known.values())])
             self._committed[image_id, plane] = {
                 target_id: {places[i]: label for i, label in labels.items() if i in places}
                 for target_id, labels in known.items()
@@ -393,6 +394,11 @@ class Session:
         for index in indices:
             known.pop(index, None)
         self.selection_changed.emit()
+
+    def found_again(self, image_id: Hashable, mark: Marked) -> dict[int, int]:
+        """Return which candidates those of a former commit are now, and the labels they became then."""
+        pool = self._pools.get(image_id)
+        return {} if pool is None else mark.among(pool.get(mark.plane))
 
     def _on_removed(self, event: Any) -> None:
         """Forget an image; make candidates available again that were committed into a Labels layer."""

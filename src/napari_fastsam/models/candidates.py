@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_fastsam._convert import Plane
 
-__all__ = ["CandidatePool", "Candidates", "Outlines"]
+__all__ = ["CandidatePool", "Candidates", "Marked", "Outlines"]
 
 _OUTLINE_SIDE_PX = 2048
 """Outlines of larger planes are drawn at reduced resolution, so that drawing them stays light."""
@@ -145,11 +145,11 @@ class Candidates:
         starts = old.outlines.starts
         return self.lineage is old.lineage and np.array_equal(self.outlines.starts[: len(starts)], starts)
 
-    def places_of(self, old: Candidates, indices: Sequence[int], min_iou: float = 0.5) -> dict[int, int]:
-        """Return where some candidates of `old` are among these, by overlap; those that are not there are left out."""
+    def places_of(self, old: Masks, indices: Sequence[int], min_iou: float = 0.5) -> dict[int, int]:
+        """Return where some masks of `old` are among these, by overlap; those that are not there are left out."""
         if not len(self) or not indices:
             return {}
-        iou = old.masks[list(indices)].iou(self.masks)
+        iou = old[list(indices)].iou(self.masks)
         best = iou.argmax(axis=1)
         return {index: int(best[k]) for k, index in enumerate(indices) if iou[k, best[k]] >= min_iou}
 
@@ -161,6 +161,40 @@ class Candidates:
     def nbytes(self) -> int:
         """Memory taken, bytes."""
         return self.masks.runs.nbytes + self.outlines.pixels.nbytes + 200 * len(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """Candidates of a plane and the labels they became, to be found again among what the plane has later.
+
+    Attributes
+    ----------
+    plane : Plane
+    labels : dict of int to int
+        By candidate, as they were numbered then.
+    masks : Masks
+        Theirs, in the same order.
+    lineage : object
+        See :class:`Candidates`.
+    """
+
+    plane: Plane
+    labels: dict[int, int]
+    masks: Masks
+    lineage: object
+
+    @classmethod
+    def of(cls, plane: Plane, candidates: Candidates, labels: dict[int, int]) -> Self:
+        """Take the masks of what became labels."""
+        return cls(plane, labels, candidates.masks[list(labels)], candidates.lineage)
+
+    def among(self, now: Candidates | None) -> dict[int, int]:
+        """Return which candidates they are now, and their labels; those that are not there are left out."""
+        if now is None or now.lineage is self.lineage:
+            return {} if now is None else self.labels
+        ids = list(self.labels.values())
+        places = now.places_of(self.masks, range(len(ids)))
+        return {place: ids[k] for k, place in places.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

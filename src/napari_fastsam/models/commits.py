@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastsam_core.label_edits import Edit, Overlap, commit_steps, without_gaps
+from napari_fastsam.models.candidates import Marked
 from napari_fastsam.models.inference import Failed
 
 if TYPE_CHECKING:
@@ -115,10 +116,10 @@ class PlannedPart:
     edit: Edit
     rle: list[dict[str, Any]]
 
-    @property
-    def marks(self) -> dict[int, int]:
-        """Candidates and the labels they get, without those left out."""
-        return {i: label for i, label in zip(self.part.indices, self.edit.labels, strict=True) if label}
+    def marked(self) -> Marked:
+        """Return the candidates and the labels they get, without those left out."""
+        labels = {i: label for i, label in zip(self.part.indices, self.edit.labels, strict=True) if label}
+        return Marked.of(self.part.plane, self.part.candidates, labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
