@@ -88,3 +88,21 @@ def test_objects_of_two_stacks_are_told_apart(
     assert [entry["stack_axis"] for entry in read_journal(path).label_steps] == [1, 1]
     [again] = replay(path, tmp_path / "tz.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_a_whole_object_that_was_restored_is_undone_in_one_step(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    viewer.add_layer(Image(two_times_three(), name="Image"))
+    widget = make_widget(viewer)
+    segment_stack(viewer, widget, qtbot, 0, 0)
+    widget.label_panel.whole.setChecked(True)
+    widget.labels.commit([0])
+    widget.labels.commit([1])
+    viewer.layers.remove("Image labels")
+    widget.journal.restore(read_journal(widget.journal.path))
+    labels = viewer.layers["Image labels"]
+    assert present(labels.data)[0] == [[1, 2]] * 3
+    widget.labels.undo()
+    assert present(labels.data)[0] == [[1]] * 3
+    [step] = read_journal(widget.journal.path).label_steps
+    assert step["labels"] == [1]

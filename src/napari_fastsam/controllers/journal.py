@@ -349,8 +349,7 @@ class JournalController:
                 self.labels.continue_target(target, fresh=number > 0)
             for entry in journal.label_steps:
                 if entry.get("target") == target:
-                    for part in entry.get("parts") or (entry,):
-                        self._restore_part(entry, part)
+                    self.labels.write_edits([self._edit_of(entry, part) for part in entry.get("parts") or (entry,)])
         return len(journal.label_steps) + self._restore_prompts(journal)
 
     def _restore_prompts(self, journal: JournalFile) -> int:
@@ -363,7 +362,8 @@ class JournalController:
             self.prompts.restore({plane: _prompt_set(facts) for plane, facts in by_plane.items()})
         return len(by_plane)
 
-    def _restore_part(self, entry: dict[str, Any], part: dict[str, Any]) -> None:
+    def _edit_of(self, entry: dict[str, Any], part: dict[str, Any]) -> tuple[Plane, label_edits.Edit]:
+        """Plan what a step, or its part on one plane, writes."""
         plane = _plane_of(part)
         masks = Masks.from_coco(part["masks"], tuple(entry["image_hw"]))
         labels = self.labels.labels_of(plane)
@@ -376,4 +376,4 @@ class JournalController:
             edit = label_edits.plan_split(labels, masks, entry["labels"][1])
         else:
             edit = (label_edits.plan_merge if entry["do"] == "merge" else label_edits.plan_delete)(labels, masks)
-        self.labels.write_edit(plane, edit)
+        return plane, edit

@@ -398,9 +398,9 @@ class LabelController:
         self._require_target(name).name = name
         self._names.add(name)
 
-    def write_edit(self, plane: Plane, edit: Edit) -> None:
-        """Write a prepared edit (the journal's)."""
-        self._require_target().write([(plane, edit)], self.session.image_id)
+    def write_edits(self, parts: Sequence[tuple[Plane, Edit]]) -> None:
+        """Write prepared edits of planes as one step (the journal's)."""
+        self._require_target().write(parts, self.session.image_id)
 
     # ---- undo ---------------------------------------------------------------------------------------------------
 
