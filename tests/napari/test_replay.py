@@ -10,6 +10,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
+from napari_fastsam.widget import FastSAMWidget
 
 from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
 
@@ -140,3 +141,29 @@ def test_parts_are_segmented_again_in_images_of_the_same_size(
     np.testing.assert_array_equal(other, np.roll(labels, 4, axis=1))
     assert sorted(np.unique(larger)) == [0, 1, 2, 3], "another size: the whole plane, where all three are shown"
     assert [seen.shape[:2] in sizes for seen in blob_model.seen] == [True] * 4 + [False]
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_limits_of_the_session_before_a_crash_end_with_it(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", discs(80, 90, *THREE))
+    viewer.open(tmp_path / "a.tif")
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.filter_panel.sliders["area_px"].set_limits(400, np.inf)
+    widget.label_panel.commit_shown()
+    journal = widget.journal.path
+    kept = journal.read_text()
+    widget.shut_down()
+    journal.write_text(kept)
+    viewer.layers.remove("a labels")
+    after = FastSAMWidget(viewer)
+    after.journal.restore()
+    run(qtbot, after)
+    after.label_panel.commit_shown()
+    labels = viewer.layers["a labels"].data
+    assert sorted(np.unique(labels)) == [0, 1, 2, 3]
+    after.shut_down()
+    [again] = replay(journal, tmp_path / "a.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)

@@ -342,6 +342,7 @@ class JournalController:
             )
         if self.interrupted is not None and journal.path == self.interrupted.path:
             self._record.journal = Journal(journal.path, {})
+            self._record.last["filter"] = self._record.limits  # the journal ends with those of the former session
             self.interrupted = None
             self.found.emit(None)
         for number, target in enumerate(journal.targets):
