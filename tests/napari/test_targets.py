@@ -160,3 +160,34 @@ def test_a_commit_is_undone_and_redone_among_other_candidates(viewer: Any, make_
     widget.labels.undo()
     widget.labels.redo()
     assert session.committed == {}, "what was committed is none of these"
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_targets_of_one_name_are_told_apart(viewer: Any, make_widget: Make, removed: bool) -> None:
+    """The first was renamed or removed before the second was made, which napari could give the same name, then."""
+    widget = stack_widget(viewer, make_widget)
+    session = widget.session
+    session.select_by_hand([0])
+    widget.label_panel.commit_picked()
+    first = widget.labels.target
+    wanted = [first.data.copy()]
+    if removed:
+        viewer.layers.remove(first)
+    else:
+        first.name = "final"
+        widget.label_panel.target.set_layer(None)
+    session.select_by_hand([1])
+    widget.label_panel.commit_picked()
+    second = widget.labels.target
+    wanted.append(second.data.copy())
+    assert second.name == "Image labels"
+    journal = read_journal(widget.journal.path)
+    assert journal.targets == ("Image labels", "Image labels [1]")
+    for layer in [layer for layer in viewer.layers if layer in (first, second)]:
+        viewer.layers.remove(layer)
+    widget.journal.restore(journal)
+    for name, values in zip(journal.targets, wanted, strict=True):
+        np.testing.assert_array_equal(viewer.layers[name].data, values)
+    session.forget()
+    widget.labels.undo()
+    assert read_journal(widget.journal.path).targets == ("Image labels",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +68,9 @@ class LabelController:
         self._writer: LabelWriter | None = None
         self._writers: dict[Hashable, LabelWriter] = {}
         """Of all layers that were targets and are still there, by layer: each knows its steps."""
+        self._names: dict[Hashable, str] = {}
+        """What the journal calls them, and those that were removed."""
         self._made: set[Hashable] = set()
-        self._names: set[str] = set()
-        """Under which layers are known to the journal; that of one that was renamed or removed is not given again."""
         session.viewer.layers.events.removed.connect(self._on_removed)
 
     # ---- target -------------------------------------------------------------------------------------------------
@@ -88,15 +87,18 @@ class LabelController:
 
     def _take(self, layer: Labels) -> LabelWriter:
         """Begin to follow a layer; its undo keys also take back what was committed, whatever the target is."""
-        writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
-        numbers = itertools.count(2)
-        while writer.name in self._names:
-            writer.name = f"{layer.name} ({next(numbers)})"
-        self._names.add(writer.name)
+        name = self._names.setdefault(layer.unique_id, self._free_name(layer.name))
+        writer = LabelWriter(layer, name, made_here=layer.unique_id in self._made)
         self._writers[layer.unique_id] = writer
         layer.bind_key("Control-Z", lambda _: self._undo(writer), overwrite=True)
         layer.bind_key("Control-Shift-Z", lambda _: self._redo(writer), overwrite=True)
         return writer
+
+    def _free_name(self, name: str) -> str:
+        """Return a name that no other layer has in the journal, be it removed or called otherwise by now."""
+        taken = set(self._names.values())
+        others = (f"{name} [{number}]" for number in range(1, len(taken) + 1))
+        return next(one for one in (name, *others) if one not in taken)
 
     def _let_go(self, layer_id: Hashable) -> None:
         writer = self._writers.pop(layer_id, None)
@@ -395,8 +397,12 @@ class LabelController:
         """Go on with the Labels layer that a journal calls by this name: in the target, or in a new layer."""
         if fresh:
             self.set_target(None)
-        self._require_target(name).name = name
-        self._names.add(name)
+        writer = self._require_target(name)
+        for layer_id in [other for other, known in self._names.items() if known == name]:
+            self._names[layer_id] = self._free_name(name)
+            if layer_id in self._writers:
+                self._writers[layer_id].name = self._names[layer_id]
+        writer.name = self._names[writer.layer.unique_id] = name
 
     def write_edits(self, parts: Sequence[tuple[Plane, Edit]]) -> None:
         """Write prepared edits of planes as one step (the journal's)."""
