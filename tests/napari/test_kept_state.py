@@ -361,3 +361,61 @@ def test_large_areas_in_the_status_bar_are_whole_numbers(viewer: Any, make_widge
     put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
     area = 100 * int(widget.session.candidates.masks.areas_px[0])
     assert f"{area // 1000} {area % 1000:03d} " in describe_candidate(widget.session, 0, "")
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_an_image_that_gets_data_of_another_size_begins_anew(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    image = viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.session.select_by_hand([2])
+    widget.label_panel.commit_picked()
+    widget.session.select_by_hand([1])
+    image.data = discs(80, 90, *THREE[1:])
+    assert widget.session.selected == [1], "data of the same size: candidates stay"
+    path = widget.journal.path
+    image.data = np.stack([discs(40, 50, (20, 20, 8))] * 3)
+    assert widget.session.candidates is None
+    assert widget.session.selected == []
+    assert "FastSAM candidates" not in viewer.layers
+    assert widget.segment_panel.stack_axis() == 0
+    assert widget.segment_panel.channels.count() == 3, "one of them is the new axis"
+    assert "its shape is (80, 90)" in widget.label_panel.preview.text()
+    run(qtbot, widget)
+    widget.label_panel.target.set_layer(None)
+    widget.label_panel.commit_shown()
+    assert widget.labels.target.data.shape == (3, 40, 50)
+    assert widget.labels.target.data.any()
+    assert read_journal(widget.journal.path).header["image"]["shape"] == [3, 40, 50]
+    assert read_journal(path).header["image"]["shape"] == [80, 90]
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="other"))
+    widget.segment_panel.image.set_layer(viewer.layers["other"])
+    image.data = discs(80, 90, *THREE)
+    widget.segment_panel.image.set_layer(image)
+    assert widget.session.candidates is None, "it was changed while another was worked on"
+
+
+def test_data_of_another_size_during_the_work(
+    viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
+) -> None:
+    waiting, going_on = threading.Event(), threading.Event()
+
+    def gate() -> None:
+        waiting.set()
+        going_on.wait(60)
+
+    blob_model.gate = gate
+    image = viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="Image"))
+    widget = make_widget(viewer)
+    widget.segment_panel.stack.setChecked(True)
+    widget.segment_panel.run_button.click()
+    qtbot.waitUntil(waiting.is_set, timeout=60_000)
+    image.data = np.stack([discs(40, 50, (20, 20, 8))] * 2)
+    going_on.set()
+    qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=30_000)
+    assert "data of another size" in str(notification_manager.records[-1].message)
+    assert widget.session.candidates is None
+    assert not len(widget.session.pool)
+    run(qtbot, widget)
+    widget.label_panel.commit_shown()
+    assert viewer.layers["Image labels"].data.any()

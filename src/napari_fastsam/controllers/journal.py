@@ -138,8 +138,8 @@ class JournalController:
         self.session, self.prompts, self.labels = session, prompts, labels
         self.interrupted: JournalFile | None = None
         self._record = _Record()
-        self._records: dict[tuple[Hashable, int | None], _Record] = {}
-        """By image and channel axis: labels have another shape when channels are shown as colours."""
+        self._records: dict[tuple[Hashable, int | None, tuple[int, ...]], _Record] = {}
+        """By image, channel axis and size: labels have another shape when channels are shown as colours."""
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.image_changed.connect(self._on_image)
         session.shown_changed.connect(self._on_filters)
@@ -162,7 +162,8 @@ class JournalController:
 
     def _on_image(self) -> None:
         image = self.session.image
-        key = None if image is None else image.unique_id, self.session.channel_axis
+        shape = () if image is None else layer_shape(image)
+        key = (None if image is None else image.unique_id), self.session.channel_axis, shape
         if key not in self._records or self._records[key].failed:
             self._records[key] = _Record()
         self._record = self._records[key]

@@ -9,7 +9,7 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
-from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data
+from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
 from napari_fastsam.controllers.canvas import warm_up
@@ -180,6 +180,15 @@ class SegmentationController:
     def _take(self, task: Task, done: Done, *, add: bool) -> None:
         if done.candidates is None:
             warn(describe(done.error) if done.error is not None else "a plane could not be read")
+            return
+        layers = self.session.viewer.layers
+        if any(one.unique_id == task.image_id and layer_shape(one) != task.source.shape for one in layers):
+            self.abandon()
+            self.running_changed.emit(False)
+            warn(
+                f"'{task.source.name}' got data of another size while it was segmented. Remedy: segment it again, "
+                "as it is now."
+            )
             return
         how: How = "add" if add else "replace"
         if task.tiled and done.plane in self._found:

@@ -8,7 +8,7 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
-from napari_fastsam._convert import Plane, pixel_area, shown_plane
+from napari_fastsam._convert import Plane, layer_shape, pixel_area, shown_plane
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
 from napari_fastsam.controllers.canvas import contains, is_overlay
@@ -49,7 +49,9 @@ class Session:
     """
 
     image_changed = Signal()
-    """Another image layer, or another way to take its channels."""
+    """Another image layer, or another way to take its channels, or data of another size."""
+    image_resized = Signal()
+    """The image layer got data of another size, and is taken as it is shown."""
     plane_leaving = Signal()
     """Another plane or image is about to be looked at; everything is still as it was."""
     plane_changed = Signal()
@@ -82,6 +84,8 @@ class Session:
         self._hands: dict[tuple[Hashable, Plane], set[int]] = {}
         """By image and plane: candidates that were picked by hand; they are there again when the plane is."""
         self._pools: dict[Hashable, CandidatePool] = {}
+        self._shapes: dict[Hashable, tuple[int, ...]] = {}
+        """Of the images when they were last looked at: candidates hold for data of this size."""
         self._links: dict[Hashable, dict[Plane, Linked]] = {}
         self._committed: dict[tuple[Hashable, Plane], dict[Hashable, dict[int, int]]] = {}
         """By image and plane, then by Labels layer: which candidates became which labels."""
@@ -105,15 +109,28 @@ class Session:
         """Work on this layer from now on; the candidates of others are kept."""
         self._leave()
         if self.image is not None:
+            self.image.events.data.disconnect(self._on_data)
             for name in _PLACING_EVENTS:
                 getattr(self.image.events, name).disconnect(self.update_plane)
         self.image, self.channel_axis, self.blend = image, channel_axis, blend
         if image is not None:
+            image.events.data.connect(self._on_data)
             for name in _PLACING_EVENTS:
                 getattr(image.events, name).connect(self.update_plane)
+            shape = layer_shape(image)
+            if self._shapes.setdefault(image.unique_id, shape) != shape:
+                self._forget(image.unique_id)
+                self._shapes[image.unique_id] = shape
         self.plane = None
         self.image_changed.emit()
         self.update_plane(force=True)
+
+    def _on_data(self, event: object = None) -> None:
+        """Begin anew with an image that got data of another size; of the same size, candidates stay."""
+        if self.image is not None and self._shapes.get(self.image_id) != layer_shape(self.image):
+            self.plane = None  # it is none of the image's any more, and has no prompts to be kept
+            self.set_image(self.image)
+            self.image_resized.emit()
 
     @property
     def image_id(self) -> Hashable:
@@ -199,8 +216,9 @@ class Session:
         links: Linked | None = None,
     ) -> None:
         """Take in candidates of a plane (see :data:`How`)."""
-        if not any(layer.unique_id == image_id for layer in self.viewer.layers):
-            return  # it was removed while this was computed
+        image = next((layer for layer in self.viewer.layers if layer.unique_id == image_id), None)
+        if image is None or not _fits(image, plane, candidates):
+            return  # it was removed, or got other data, while this was computed
         pool = self.pool_of(image_id)
         old = pool.get(plane)
         if old is None or how == "replace":
@@ -230,10 +248,12 @@ class Session:
         """Drop all candidates of the image; labels that were committed stay."""
         if self.image is not None:
             self._forget(self.image.unique_id)
+            self._shapes[self.image.unique_id] = layer_shape(self.image)
         self._new_candidates()
 
     def _forget(self, image_id: Hashable) -> None:
         self._pools.pop(image_id, None)
+        self._shapes.pop(image_id, None)
         self._links.pop(image_id, None)
         for kept in (self._committed, self._hands):
             for key in [key for key in kept if key[0] == image_id]:
@@ -407,3 +427,11 @@ class Session:
         held = [known.pop(layer_id, None) for known in self._committed.values()]
         if any(held):
             self.selection_changed.emit()
+
+
+def _fits(image: Any, plane: Plane, candidates: Candidates) -> bool:
+    """Tell whether an image has such a plane."""
+    shape = layer_shape(image)
+    if len(shape) != len(plane.index) or any(place >= shape[axis] for axis, place in plane.fixed.items()):
+        return False
+    return candidates.masks.image_hw == tuple(shape[axis] for axis in plane.axes_yx)

@@ -95,6 +95,7 @@ class SegmentPanel(QWidget):
         controller.running_changed.connect(self._on_running)
         controller.progress.connect(self._on_progress)
         session.plane_changed.connect(self._on_plane)
+        session.image_resized.connect(lambda: self._offer_channels(session.image))
         self._on_image(self.image.layer)
 
     # ---- choices ------------------------------------------------------------------------------------------------
@@ -113,18 +114,23 @@ class SegmentPanel(QWidget):
             self._select_model(path or self.session.settings.model)
 
     def _on_image(self, layer: Any) -> None:
-        self.channels.blockSignals(True)
-        self.channels.clear()
-        self.channels.addItem("As shown", (None, False))
+        self._offer_channels(layer)
+        self._on_channels()
+
+    def _offer_channels(self, layer: Any) -> None:
+        choices: list[tuple[str, tuple[int | None, bool]]] = [("As shown", (None, False))]
         if layer is not None and not layer.rgb:
             shape = layer_shape(layer)
             for axis in range(layer.ndim):
                 if layer.ndim > 2 and 2 <= shape[axis] <= MAX_COLOUR_CHANNELS:
                     name = layer.axis_labels[axis]
-                    self.channels.addItem(f"Axis {name}: {shape[axis]} channels as colours", (axis, False))
-            self.channels.addItem("Visible images, blended", (None, True))
+                    choices.append((f"Axis {name}: {shape[axis]} channels as colours", (axis, False)))
+            choices.append(("Visible images, blended", (None, True)))
+        self.channels.blockSignals(True)
+        self.channels.clear()
+        for text, choice in choices:
+            self.channels.addItem(text, choice)
         self.channels.blockSignals(False)
-        self._on_channels()
 
     def _on_channels(self, index: int = 0) -> None:
         axis, blend = self.channels.currentData() or (None, False)
