@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image
+from napari.utils.notifications import notification_manager
 
 from fastsam_core.journal import read_journal
+from napari_fastsam._settings import Settings
 
 from .conftest import THREE, Make, discs, run
 from .test_replay import replay
@@ -106,3 +108,26 @@ def test_a_whole_object_that_was_restored_is_undone_in_one_step(viewer: Any, mak
     assert present(labels.data)[0] == [[1]] * 3
     [step] = read_journal(widget.journal.path).label_steps
     assert step["labels"] == [1]
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_whole_objects_when_memory_was_short(
+    viewer: Any, make_widget: Make, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plane that is shown keeps its candidates; what cannot be written elsewhere is said, and how to get it."""
+    monkeypatch.setattr("napari_fastsam.controllers.segmentation.read_settings", lambda: Settings(cache_mb=0))
+    viewer.add_layer(Image(two_times_three()[0], name="Image"))
+    widget = make_widget(viewer)
+    segment_stack(viewer, widget, qtbot, 0)
+    assert len(widget.session.candidates) == 2
+    assert {plane.index[0] for plane in widget.session.pool} == {0, 2}
+    widget.label_panel.whole.setChecked(True)
+    widget.labels.commit([0])
+    assert present([viewer.layers["Image labels"].data]) == [[[1], [], [1]]]
+    assert "Nothing was written in 1 of the stack's 3 planes" in str(notification_manager.records[-1].message)
+    notification_manager.records.clear()
+    monkeypatch.setattr("napari_fastsam.controllers.segmentation.read_settings", Settings)
+    segment_stack(viewer, widget, qtbot, 0)
+    widget.labels.commit([1])
+    assert present([viewer.layers["Image labels"].data]) == [[[1, 2], [2], [1, 2]]]
+    assert not notification_manager.records

@@ -352,10 +352,22 @@ class LabelController:
             count = len(marks[0].labels)
         if order.causes:
             facts["causes"] = list(order.causes.values())
+        if order.whole:
+            self._warn_of_dropped(order.plane)
         self.written.emit("commit", planned.masks, facts)
         for mark in marks:
             session.mark_committed(order.image_id, mark.plane, mark.labels, writer.layer.unique_id)
         return count
+
+    def _warn_of_dropped(self, plane: Plane) -> None:
+        """Say in how many planes of a stack objects could not be written, as their candidates are there no more."""
+        stack, kept = self.session.stack_of(plane), set(self.session.pool)
+        if dropped := len(stack) - len(kept & set(stack)):
+            warn(
+                f"Nothing was written in {dropped} of the stack's {len(stack)} planes: their candidates had to go, "
+                "as memory was short. Remedy: raise the memory for candidates in the preferences and segment the stack "
+                "again."
+            )
 
     def _links(self, part: Part) -> list[int]:
         return [object_of(self.session.links[part.plane].objects, i) for i in part.indices]

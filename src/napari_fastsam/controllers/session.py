@@ -238,7 +238,8 @@ class Session:
             self._hands[image_id, plane] = {places[i] for i in by_hand if i in places}
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
-        pool.put(plane, candidates)
+        pool.max_bytes = self.settings.cache_mb * 2**20
+        pool.put(plane, candidates, self.plane if image_id == self.image_id else None)
         if links is not None:
             self.links_changed.emit()
         if image_id == self.image_id and plane == self.plane:

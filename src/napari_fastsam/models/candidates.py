@@ -223,7 +223,7 @@ class CandidatePool:
     Parameters
     ----------
     max_bytes : int
-        The newest plane stays even when it alone takes more.
+        The newest plane stays even when it alone takes more, and one that is being looked at.
     """
 
     max_bytes: int = 2**30
@@ -237,13 +237,16 @@ class CandidatePool:
         self._planes.move_to_end(plane)
         return self._planes[plane]
 
-    def put(self, plane: Plane, candidates: Candidates) -> list[Plane]:
-        """Keep candidates; return the planes whose candidates had to go."""
+    def put(self, plane: Plane, candidates: Candidates, shown: Plane | None = None) -> list[Plane]:
+        """Keep candidates, and those of the plane that is shown; return the planes whose candidates had to go."""
+        if shown is not None and shown in self._planes:
+            self._planes.move_to_end(shown)
         self._planes[plane] = candidates
         self._planes.move_to_end(plane)
         self.generation += 1
         dropped = []
-        while len(self._planes) > 1 and sum(c.nbytes for c in self._planes.values()) > self.max_bytes:
+        fewest = len({plane, shown} & set(self._planes))
+        while len(self._planes) > fewest and sum(c.nbytes for c in self._planes.values()) > self.max_bytes:
             dropped.append(self._planes.popitem(last=False)[0])
         return dropped
 
