@@ -50,6 +50,10 @@ def test_the_longest_axis_is_offered_first(viewer: Any, make_widget: Make) -> No
     assert panel.stack.text() == "All 2 planes along t, linked"
     viewer.dims.set_current_step(1, 2)
     assert panel.stack_axis() == 0, "what was chosen stays"
+    viewer.dims.ndisplay = 3
+    assert panel.stack.isHidden()
+    viewer.dims.ndisplay = 2
+    assert panel.stack_axis() == 0
     viewer.add_layer(Image(two_times_three()[0], name="one"))
     panel.image.set_layer(viewer.layers["one"])
     assert panel.along.isHidden()
@@ -58,6 +62,9 @@ def test_the_longest_axis_is_offered_first(viewer: Any, make_widget: Make) -> No
     panel.image.set_layer(viewer.layers["flat"])
     assert panel.stack_axis() is None
     assert panel.stack.isHidden()
+    panel.image.set_layer(viewer.layers["Image"])
+    assert panel.stack_axis() == 0
+    assert not panel.along.isHidden()
 
 
 @pytest.mark.usefixtures("blob_model")

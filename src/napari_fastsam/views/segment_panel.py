@@ -14,6 +14,8 @@ from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, painted_later
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from napari_fastsam.controllers.segmentation import RegionChoice, SegmentationController
     from napari_fastsam.controllers.session import Session
 
@@ -61,6 +63,8 @@ class SegmentPanel(QWidget):
             self.region.addItem(text, key)
         self.stack = QCheckBox("All planes of the stack")
         self.stack.setToolTip("Segment plane after plane along an axis and link objects by their overlap")
+        self._axes: dict[Hashable, int] = {}
+        """By image: the axis that was chosen for its stacks."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
         self.run_button = button(
             "Segment everything", "Run the network once; picking needs no network any more", self._run
@@ -90,7 +94,7 @@ class SegmentPanel(QWidget):
         self.channels.currentIndexChanged.connect(self._on_channels)
         self.model.activated.connect(self._on_model)
         self.region.currentIndexChanged.connect(lambda _: self._advise())
-        self.along.currentIndexChanged.connect(lambda _: self._describe_stack())
+        self.along.currentIndexChanged.connect(self._on_along)
         self.stack.toggled.connect(lambda _: self._describe_stack())
         controller.running_changed.connect(self._on_running)
         controller.progress.connect(self._on_progress)
@@ -145,10 +149,17 @@ class SegmentPanel(QWidget):
             for axis, name in names.items():
                 self.along.addItem(name, axis)
             if axes:
-                self.along.setCurrentText(names[max(axes, key=self._planes_along)])
+                chosen = self._axes.get(self.session.image_id)
+                axis = chosen if chosen in axes else max(axes, key=self._planes_along)
+                self.along.setCurrentIndex(axes.index(axis))
             self.along.blockSignals(False)
         self._describe_stack()
         self._advise()
+
+    def _on_along(self, index: int) -> None:
+        if (axis := self.stack_axis()) is not None:
+            self._axes[self.session.image_id] = axis
+        self._describe_stack()
 
     def _describe_stack(self) -> None:
         axis = self.stack_axis()
