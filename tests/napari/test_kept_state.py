@@ -73,6 +73,21 @@ def test_a_stack_of_three_planes_is_exported_as_planes(viewer: Any, make_widget:
         np.testing.assert_array_equal(file.asarray(), viewer.layers["Image labels"].data)
 
 
+def test_annotations_of_labels_that_have_no_plane_here(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.label_panel.commit_shown()
+    viewer.dims.ndisplay = 3
+    widget.label_panel.export("json", path=str(tmp_path / "in_3d.json"))
+    assert "no plane is shown" in str(notification_manager.records[-1].message)
+    viewer.dims.ndisplay = 2
+    for name, shape in (("flat", (80, 90)), ("times", (2, 3, 80, 90))):
+        viewer.add_layer(Labels(np.ones(shape, np.uint8), name=name))
+        widget.label_panel.target.set_layer(viewer.layers[name])
+        widget.label_panel.export("json", path=str(tmp_path / f"{name}.json"))
+    assert "(2, 3, 80, 90)" in str(notification_manager.records[-1].message)
+    assert [path.name for path in tmp_path.glob("*.json")] == ["flat.json"]
+
+
 def test_a_closer_look_takes_the_model_that_is_chosen(
     viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel
 ) -> None:

@@ -68,22 +68,36 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     OutputError
         The file cannot be written.
     ImageContentError
-        A table is wanted of labels with more axes than are measured.
+        A table is wanted of labels with more axes than are measured, or annotations where no plane is shown.
     """
     data = np.asarray(labels.data)
     if suffix == "tif":
         return _write_tiff(path, data)
     if suffix == "json":
-        index: list[Any] = [0] * data.ndim
-        for axis, place in enumerate(plane.index if plane is not None else ()):
-            index[axis] = slice(None) if plane is not None and axis in plane.axes_yx else place or 0
-        flat = data[tuple(index)] if data.ndim > 2 else data
+        flat = data if data.ndim == 2 else _labels_of_plane(data, plane)
         return write_coco(
             path,
             Masks.from_label_map(np.ascontiguousarray(flat)),
             file_name=image.name if image is not None else labels.name,
         )
     return _write_table(path, np.squeeze(data), _values(image, data), _spacing(labels, data))
+
+
+def _labels_of_plane(data: NDArray[Any], plane: Plane | None) -> NDArray[Any]:
+    if (
+        plane is None
+        or len(plane.index) != data.ndim
+        or any(at >= data.shape[axis] for axis, at in plane.fixed.items())
+    ):
+        raise ImageContentError(
+            "There is no plane to annotate",
+            expected="a plane of the image, in 2-D view, and labels with the image's axes",
+            actual="no plane is shown" if plane is None else f"labels of shape {data.shape}",
+            remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
+        )
+    index = [slice(None) if axis in plane.axes_yx else place or 0 for axis, place in enumerate(plane.index)]
+    flat: NDArray[Any] = data[tuple(index)]
+    return flat
 
 
 def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
