@@ -138,3 +138,27 @@ def test_whole_objects_when_memory_was_short(
     widget.labels.commit([1])
     assert present([viewer.layers["Image labels"].data]) == [[[1, 2], [2], [1, 2]]]
     assert not notification_manager.records
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_channels_in_colours_are_no_rows_of_a_plane(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """The axes are rolled: what was taken as channels lies in the plane; rolled back, everything is there again."""
+    viewer.add_layer(Image(two_times_three(), name="Image"))
+    widget = make_widget(viewer)
+    widget.segment_panel.channels.setCurrentIndex(1)
+    assert widget.session.channel_axis == 0
+    run(qtbot, widget)
+    found = widget.session.candidates
+    viewer.dims.order = (1, 2, 3, 0)
+    assert widget.session.plane is None
+    widget.segment_panel.run_button.click()
+    assert not widget.segmentation.running
+    assert "channels 'As shown'" in str(notification_manager.records[-1].message)
+    viewer.dims.order = (1, 0, 3, 2)
+    assert widget.session.candidates is found, "transposed, but of the same axes"
+    widget.segment_panel.stack.setChecked(True)
+    run(qtbot, widget)
+    widget.label_panel.whole.setChecked(True)
+    widget.label_panel.commit_shown()
+    assert widget.labels.target.data.shape == (1, 3, 80, 90)
+    assert present(widget.labels.target.data) == [[[1, 2]] * 3]

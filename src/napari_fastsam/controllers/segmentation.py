@@ -229,6 +229,11 @@ class SegmentationController:
                 "The viewer shows the image in 3-D, where there is no plane to segment",
                 remedy="switch to 2-D with the button at the lower left (or Ctrl+Y), choose a plane, try again",
             )
+        if session.plane is None and session.channel_axis is not None:
+            raise ImageContentError(
+                f"The viewer shows no plane of '{name}', or its channels as rows or columns of one",
+                remedy="move the sliders or roll the axes until the image appears, or take its channels 'As shown'",
+            )
         if session.plane is None:
             raise ImageContentError(
                 f"The viewer shows no plane of '{name}'",

@@ -158,7 +158,8 @@ class Session:
             return None  # there is none, or it is being removed
         free = () if self.channel_axis is None else (self.channel_axis,)
         dims = self.viewer.dims
-        return shown_plane(self.image, dims.point, dims.displayed, free)
+        plane = shown_plane(self.image, dims.point, dims.displayed, free)
+        return None if plane is None or self.channel_axis in plane.axes_yx else plane
 
     def source(self) -> PlaneSource:
         """Return where the image's planes come from, as it is shown now.
