@@ -94,18 +94,6 @@ def test_the_journal_tells_targets_apart(viewer: Any, make_widget: Make) -> None
         np.testing.assert_array_equal(viewer.layers[name].data, values)
 
 
-def test_a_layer_that_took_the_name_of_a_renamed_one_is_another(viewer: Any, make_widget: Make) -> None:
-    widget = stack_widget(viewer, make_widget)
-    widget.session.select_by_hand([0])
-    widget.label_panel.commit_picked()
-    widget.labels.target.name = "nuclei"
-    widget.label_panel.target.set_layer(None)
-    widget.session.select_by_hand([1])
-    widget.label_panel.commit_picked()
-    assert widget.labels.target.name == "Image labels"
-    assert read_journal(widget.journal.path).targets == ("Image labels", "Image labels (2)")
-
-
 @pytest.mark.usefixtures("blob_model")
 def test_one_of_several_targets_is_replayed(viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", discs(80, 90, *THREE))
