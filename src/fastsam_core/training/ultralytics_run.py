@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 from fastsam_core._files import atomic_path
 from fastsam_core._processor import multiplies_bf16
 from fastsam_core._ultralytics import import_ultralytics
-from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParameterError, MissingDependencyError
+from fastsam_core.errors import (
+    AnnotationError,
+    BackendUnavailableError,
+    CheckpointError,
+    InvalidParameterError,
+    MissingDependencyError,
+)
 from fastsam_core.training.recipes import NETWORKS, RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from fastsam_core.training.sources import Split
 
 __all__ = ["TrainRequest", "train"]
 
@@ -94,14 +102,21 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
         If the loss is not finite, or one of several processes ends with an error; the last checkpoint is kept.
     OutputError
         If a checkpoint cannot be written; the previous one is kept.
+    BackendUnavailableError
+        If there is no such device.
     MissingDependencyError
         If several GPUs are asked for and cloudpickle is not there.
     """
+    import torch
+
     from fastsam_core.training.one_class import OneClassTrainer
     from fastsam_core.training.trainer import TrainingError
 
     data = _data_file(request.data)
     facts = _facts(request)
+    is_converted = (data.parent / "manifest.json").is_file()
+    if is_converted and _checked_split(data.parent) == "train":
+        LOGGER.warning("nothing is held back for validation: weights and thresholds are chosen on images trained on")
     request.run.mkdir(parents=True, exist_ok=True)
     last = request.run / "ultralytics" / "weights" / "last.pt"
     record = request.run / "run.json"
@@ -134,27 +149,49 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
             remedy=f"mend what it says, then add --resume: checkpoints are in {last.parent}",
         ) from error
     except AssertionError as error:  # Ultralytics' way to say that all epochs are done
-        raise CheckpointError(f"{last} cannot be resumed", actual=str(error)) from error
+        raise CheckpointError(
+            f"{request.run} cannot be resumed",
+            actual=f"all {facts['epochs']} epochs are done",
+            remedy="use its best.safetensors, or train longer with --epochs and another --run",
+        ) from error
+    except ValueError as error:
+        if "CUDA" not in str(error):
+            raise
+        raise BackendUnavailableError(
+            "There is no such device to train on",
+            expected="auto, cpu, or numbers of GPUs that torch sees: 0 or 0,1",
+            actual=f"{request.device}; {torch.cuda.device_count()} GPUs",
+            remedy="leave --device out, or install a torch for this machine's GPU",
+        ) from error
     best = request.run / "best.safetensors"
-    if (data.parent / "manifest.json").is_file():
+    if is_converted:
         write_thresholds(best, data.parent, int(facts["imgsz"]))
     return best
 
 
 def write_thresholds(weights: Path, dataset: Path, imgsz: int) -> None:
-    """Choose score and overlap thresholds on validation images and store them in the weights file."""
+    """Choose score and overlap thresholds on validation images, or those trained on, and store them in the weights."""
     from fastsam_core.training.datasets.loading import load_split
     from fastsam_core.training.export import change_facts
     from fastsam_core.training.scoring import evaluate
     from fastsam_core.training.validate import Setting, cases_of, load_model, segmenter
 
-    cases = cases_of(s for pool in load_split(dataset, "val", most=_CHECKED_IMAGES) for s in pool.samples)
+    split = _checked_split(dataset)
+    cases = cases_of(s for pool in load_split(dataset, split, most=_CHECKED_IMAGES) for s in pool.samples)
     model = load_model(str(weights))
     found = {iou: evaluate(segmenter(model, Setting(str(imgsz), iou)), cases) for iou in (0.5, 0.7, 0.9)}
     iou = max(found, key=lambda key: found[key].best_f1)
     conf = f"{max(found[iou].best_conf, 0.05):.2f}"
-    LOGGER.info("thresholds from %d validation images: conf %s, iou %s", found[iou].images, conf, iou)
+    LOGGER.info("thresholds from %d images (%s): conf %s, iou %s", found[iou].images, split, conf, iou)
     change_facts(weights, weights, {"conf": conf, "iou": str(iou)})
+
+
+def _checked_split(dataset: Path) -> Split:
+    """Return the split that the trained weights are checked on: small sets may have nothing held back."""
+    from fastsam_core.training.datasets.manifest import Dataset
+
+    held_back = any(entry.instances["val"] for entry in Dataset.open(dataset).sources.values())
+    return "val" if held_back else "train"
 
 
 def _facts(request: TrainRequest) -> dict[str, Any]:
@@ -261,7 +298,9 @@ def _check_resumable(request: TrainRequest, record: Path, last: Path) -> dict[st
     try:
         facts: dict[str, Any] = json.loads(record.read_bytes())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{request.run} holds no run to resume", actual=str(error)) from error
+        raise CheckpointError(
+            f"{request.run} holds no run to resume", actual=str(error), remedy="begin it without --resume"
+        ) from error
     if not last.is_file():
         raise CheckpointError(f"{request.run} holds no checkpoint yet", remedy="start it again without --resume")
     wanted = NETWORKS.get(request.network or "")

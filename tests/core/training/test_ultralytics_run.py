@@ -17,6 +17,7 @@ from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.checkpoints import load_checkpoint
 from fastsam_core.errors import (
     AnnotationError,
+    BackendUnavailableError,
     CheckpointError,
     InvalidParameterError,
     MissingDependencyError,
@@ -137,11 +138,11 @@ def test_kill_and_resume_give_the_same_weights(
 
 
 def test_finished_and_foreign_runs_are_not_resumed(data: Path, straight: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be resumed"):
+    with pytest.raises(CheckpointError, match=r"cannot be resumed.*all 3 epochs are done.*--epochs"):
         train(request(data, straight), resume=True)
     with pytest.raises(CheckpointError, match="another network"):
         train(replace(request(data, straight), network="s"), resume=True)
-    with pytest.raises(CheckpointError, match="no run to resume"):
+    with pytest.raises(CheckpointError, match=r"no run to resume.*without --resume"):
         train(request(data, tmp_path), resume=True)
     with pytest.raises(InvalidParameterError, match="holds a run already"):
         train(request(data, straight))
@@ -153,6 +154,21 @@ def test_finished_and_foreign_runs_are_not_resumed(data: Path, straight: Path, t
 def test_wrong_requests(data: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParameterError, match=message):
         train(replace(request(data, tmp_path), **change))
+
+
+def test_a_set_without_validation_images_is_checked_on_those_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = convert_pairs(write_pairs(tmp_path / "pairs", 4, 64), tmp_path / "set", val_share=0.0)
+    best = train(replace(request(data, tmp_path / "run"), epochs=1), settings=QUICK)
+    assert "nothing is held back" in caplog.text
+    assert 0.05 <= load_checkpoint(best).info.conf <= 1
+
+
+@pytest.mark.parametrize("device", ["99", "nowhere"])
+def test_a_device_that_is_not_there_is_named(data: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(BackendUnavailableError, match=f"Actual: {device}; .*Remedy"):
+        train(replace(request(data, tmp_path), device=device))
 
 
 def test_missing_data(tmp_path: Path) -> None:
