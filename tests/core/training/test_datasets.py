@@ -177,6 +177,23 @@ def test_yolo_round_trip(tmp_path: Path) -> None:
         assert (np.diag(masks.iou(scene_masks()))[solid] > 0.93).all()
 
 
+def test_yolo_exports_with_a_folder_for_each_split(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        for part in ("images", "labels"):
+            (tmp_path / "in" / split / part).mkdir(parents=True)
+        (tmp_path / "in" / split / "images" / "a.jpg").write_bytes(jpeg())
+        (tmp_path / "in" / split / "labels" / "a.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    (tmp_path / "in" / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [a, b]\n")
+    entry = run(tmp_path / "in" / "data.yaml", tmp_path / "out", "yolo", val_share=0.0)
+    assert entry.images == {"train": 2, "val": 0}
+    assert sorted(path.stem for path in (tmp_path / "out" / "images").rglob("*.jpg")) == ["train__a", "valid__a"]
+
+
+def test_missing_folders_come_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"images/ and masks/.*Remedy: name the folder that holds both"):
+        list_items("labels", tmp_path)
+
+
 def test_polygons_join_parts_and_say_what_is_lost() -> None:
     stack = np.zeros((1, 40, 40), bool)
     stack[0, 2:14, 2:14] = stack[0, 22:38, 20:38] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
 def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
     """List ``images/**/<stem>.*`` with ``labels/**/<stem>.txt`` of a folder or of the folder of a ``data.yaml``.
 
+    Exports that have a folder for each split (``train/images`` with ``train/labels``, ``valid/images``, …) do as well.
     All classes become one. The data's own split is not kept: splits are made by hash for all sources alike.
 
     Raises
@@ -40,6 +42,14 @@ def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
         If a folder is missing or both are empty.
     """
     folder = source if source.is_dir() else source.parent
+    if images is None and not (folder / "images").is_dir():
+        splits = sorted(path.parent for path in folder.glob("*/labels") if (path.parent / "images").is_dir())
+        if splits:
+            return [
+                replace(item, name=f"{split.name}__{item.name}")
+                for split in splits
+                for item in _pairs(split / "images", split / "labels", (".txt",), _load_yolo)
+            ]
     return _pairs(images or folder / "images", folder / "labels", (".txt",), _load_yolo)
 
 
@@ -50,7 +60,11 @@ def _pairs(
 
     for folder in (images, labels):
         if not folder.is_dir():
-            raise AnnotationError(f"There is no folder {folder}", expected=f"{images.name}/ and {labels.name}/")
+            raise AnnotationError(
+                f"There is no folder {folder}",
+                expected=f"{images.name}/ and {labels.name}/",
+                remedy="name the folder that holds both, or check --kind: fastsam data convert --help lists the kinds",
+            )
 
     def named(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, Path]:
         files = sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path))
@@ -59,7 +73,11 @@ def _pairs(
     pictures = named(images, is_image_path)
     annotations = named(labels, lambda path: path.suffix.lower() in suffixes)
     if not pictures and not annotations:
-        raise AnnotationError(f"{images} holds no images", expected="at least one image with its annotation")
+        raise AnnotationError(
+            f"{images} holds no images",
+            expected="at least one image with its annotation",
+            remedy="check the path: images are files such as PNG, JPEG and TIFF",
+        )
     names = sorted(pictures.keys() | annotations.keys())
     return [Item(name.replace("/", "__"), partial(load, pictures.get(name), annotations.get(name))) for name in names]
 
