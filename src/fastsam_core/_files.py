@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Paths as users give them, and writing a file so that it is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,28 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastsam_core.errors import OutputError
+from fastsam_core.errors import InvalidParameterError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["atomic_path"]
+__all__ = ["as_path", "atomic_path"]
+
+
+def as_path(path: object) -> Path:
+    """Return a path as `Path`.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is none.
+    """
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise InvalidParameterError(
+            "This names no file", expected="a path: a str or a pathlib.Path", actual=repr(path)[:100]
+        )
+    return Path(name)
 
 
 @contextmanager

@@ -6,18 +6,18 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastsam_core import _runs
-from fastsam_core._files import atomic_path
+from fastsam_core._files import as_path, atomic_path
 from fastsam_core.errors import InvalidMasksError, OutputError
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -196,7 +196,7 @@ def to_polygons(masks: Masks, tolerance_px: float) -> list[list[NDArray[np.float
 
 def save(masks: Masks, path: str | os.PathLike[str]) -> Path:
     """Write to ``.npz`` or ``.json``; see :meth:`Masks.save`."""
-    path = Path(path)
+    path = as_path(path)
     if path.suffix not in (".npz", ".json"):
         raise OutputError("Unknown file type for masks", expected="a name ending in .npz or .json", actual=path.name)
     with atomic_path(path) as temporary:
@@ -221,7 +221,7 @@ def save(masks: Masks, path: str | os.PathLike[str]) -> Path:
 
 def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:
     """Read ``.npz`` or ``.json``; see :meth:`Masks.load`."""
-    path = Path(path)
+    path = as_path(path)
     try:
         return _load_json(cls, path) if path.suffix == ".json" else _load_npz(cls, path)
     except FileNotFoundError:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fastsam_core._files import as_path
 from fastsam_core.errors import ImageReadError, OutputError
 
 __all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "read_journal"]
@@ -194,8 +195,10 @@ def read_journal(path: str | os.PathLike[str]) -> JournalFile:
     ------
     ImageReadError
         The file is missing, empty or no journal.
+    InvalidParameterError
+        ``path`` is no path.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:

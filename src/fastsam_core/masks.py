@@ -392,8 +392,8 @@ class Masks:
         InvalidParameterError
             If ``share`` is out of range.
         """
-        if not 0 <= share <= 1:
-            raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=f"{share:g}")
+        if not isinstance(share, Real) or not 0 <= share <= 1:
+            raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=repr(share))
         keep = in_large_parts(self.runs, self.offsets, share)
         if keep.all():
             return self

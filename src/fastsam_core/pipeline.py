@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastsam_core.masks import Masks
     from fastsam_core.network import Prediction
 
-__all__ = ["Step", "iter_segment"]
+__all__ = ["Step", "check_model", "iter_segment"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +122,10 @@ def iter_segment(
     Raises
     ------
     InvalidParameterError
-        If a setting is out of range or the sources are one path; raised by the call itself, not at the first step.
+        If a setting is out of range, the model is none or the sources are one path; raised by the call itself, not at
+        the first step.
     """
+    check_model(model)
     settings = model.settings(
         conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability, rank_by=rank_by
     )
@@ -137,6 +139,23 @@ def iter_segment(
     return _steps(
         _iterator(sources), model, settings, max(prefetch, batch_size - 1), batch_size, reader, overlap_decoding
     )
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model, such as the name of one.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is none.
+    """
+    if not callable(getattr(model, "settings", None)):
+        raise InvalidParameterError(
+            "This is no model",
+            expected="a FastSAM",
+            actual=f"an object of type {type(model).__name__}",
+            remedy="load one: FastSAM.load(NAME)",
+        )
 
 
 def _iterator(sources: Iterable[object]) -> Iterator[object]:

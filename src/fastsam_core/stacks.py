@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core.errors import InvalidMasksError, InvalidParameterError
+from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from fastsam_core.masks import Masks
 
 __all__ = ["StackLinker", "object_of"]
 
@@ -82,7 +81,25 @@ class StackLinker:
         -------
         ndarray of int64, shape (N,)
             The object of each mask, from 1.
+
+        Raises
+        ------
+        InvalidMasksError
+            These are no masks, or those of an image of another size.
         """
+        if not isinstance(masks, Masks):
+            raise InvalidMasksError(
+                "These are no masks to link",
+                expected="Masks, as FastSAM.segment returns them",
+                actual=f"an object of type {type(masks).__name__}",
+            )
+        if self._planes and masks.image_hw != self._planes[-1][0].image_hw:
+            raise InvalidMasksError(
+                "Planes of different sizes cannot be linked",
+                expected=str(self._planes[-1][0].image_hw),
+                actual=str(masks.image_hw),
+                remedy="use a linker for each stack",
+            )
         ids = np.zeros(len(masks), np.int64)
         used: set[int] = set()
         for previous, previous_ids in reversed(self._planes):

@@ -11,7 +11,7 @@ from fastsam_core._defaults import MAX_DET
 from fastsam_core._windows import Window, join_windows, plan_windows
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.images import Image, read_image
-from fastsam_core.pipeline import iter_segment
+from fastsam_core.pipeline import check_model, iter_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -92,12 +92,13 @@ def segment_tiles(
     Raises
     ------
     InvalidParameterError
-        If a setting is out of range.
+        If a setting is out of range or the model is none.
     ImageContentError
         If an array has other axes.
     ImageReadError, UnsupportedImageError, TooMuchMemoryError
         If a tile cannot be read or segmented.
     """
+    check_model(model)
     if model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz).own_conf:
         raise InvalidParameterError(
             "Tiles share one conf", expected="a number", actual="'auto'", remedy="filter the result by its scores"

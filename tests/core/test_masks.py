@@ -137,9 +137,9 @@ def test_small_parts_are_those_that_pixels_show(stack: Stack, share: float) -> N
 
 
 def test_the_share_of_parts_is_a_share() -> None:
-    for wrong in (-0.1, 1.1, float("nan")):
+    for wrong in (-0.1, 1.1, float("nan"), "a", None):
         with pytest.raises(InvalidParameterError, match="from 0 to 1"):
-            make(np.ones((1, 2, 2), bool)).without_small_parts(wrong)
+            make(np.ones((1, 2, 2), bool)).without_small_parts(wrong)  # type: ignore[arg-type]
 
 
 @given(stacks, st.sampled_from(["smaller", "score"]))
@@ -210,6 +210,14 @@ def test_files_give_back_what_was_saved(stack: Stack) -> None:
             same(again, masks)
         assert len(list(Path(folder).iterdir())) == 2
     same(pickle.loads(pickle.dumps(masks)), masks)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"masks.npz"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="names no file"):
+        make(np.ones((1, 4, 4), bool)).save(path)
+    with pytest.raises(InvalidParameterError, match="names no file"):
+        Masks.load(path)
 
 
 def test_files_that_hold_no_masks_are_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core.errors import InvalidMasksError, InvalidParameterError
 from fastsam_core.masks import Masks
 from fastsam_core.stacks import StackLinker
 
@@ -51,6 +51,16 @@ def test_wrong_settings_are_refused() -> None:
     for settings_ in ({"min_iou": 0.0}, {"min_iou": 1.5}, {"min_iou": "a"}, {"max_gap": -1}, {"max_gap": 1.5}):
         with pytest.raises(InvalidParameterError):
             StackLinker(**settings_)
+
+
+def test_what_cannot_be_linked_is_refused() -> None:
+    linker = StackLinker()
+    with pytest.raises(InvalidMasksError, match="no masks to link"):
+        linker.add(None)  # type: ignore[arg-type]
+    linker.add(squares(0))
+    with pytest.raises(InvalidMasksError, match="different sizes"):
+        linker.add(Masks.empty((12, 41)))
+    assert linker.add(squares(0)).tolist() == [1]
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=4), max_size=5))

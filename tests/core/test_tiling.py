@@ -16,6 +16,7 @@ from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParame
 from fastsam_core.images import Image, read_image
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
+from fastsam_core.pipeline import iter_segment
 from fastsam_core.tiling import segment_tiles
 
 if TYPE_CHECKING:
@@ -218,6 +219,14 @@ def test_an_image_smaller_than_a_tile() -> None:
 def test_wrong_settings(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameterError):
         segment_tiles(np.zeros((9, 9), np.uint8), FastSAM(BlobNetwork()), **options)
+
+
+@pytest.mark.parametrize("model", [None, "builtin"])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="no model"):
+        segment_tiles(np.zeros((9, 9), np.uint8), model)
+    with pytest.raises(InvalidParameterError, match="no model"):
+        iter_segment([np.zeros((9, 9), np.uint8)], model)
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 60), (5,), (2, 3, 4, 5), (0, 4)])

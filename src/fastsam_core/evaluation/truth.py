@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fastsam_core._files import as_path
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
@@ -82,23 +84,28 @@ class LabelFolder:
 
     Parameters
     ----------
-    folder : Path
+    folder : path
         Holds ``images`` and ``masks``.
 
     Raises
     ------
+    InvalidParameterError
+        If ``folder`` is no path.
     AnnotationError
         If a folder is missing or empty, if an image has no label map or the other way round, or if two files of a
         folder differ in their suffix alone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         from fastsam_core.images import is_image_path
 
+        folder = as_path(folder)
         for name in ("images", "masks"):
             if not (folder / name).is_dir():
                 raise AnnotationError(
-                    f"There is no folder {name} in {folder}", expected="images/ and masks/<stem>.png or .tif"
+                    f"There is no folder {name} in {folder}",
+                    expected="images/ and masks/<stem>.png or .tif",
+                    remedy="name the folder that holds both",
                 )
         images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
         labels = _by_stem(path for path in (folder / "masks").iterdir() if path.suffix.lower() in _LABEL_SUFFIXES)

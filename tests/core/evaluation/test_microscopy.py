@@ -133,7 +133,7 @@ def test_two_files_of_one_name_are_refused(label_folder: Path, kind: str, suffix
 
 
 def test_suffixes_in_capitals(label_folder: Path) -> None:
-    count = len(LabelFolder(label_folder).images)
+    count = len(LabelFolder(str(label_folder)).images)
     for path in [*(label_folder / "masks").iterdir(), *(label_folder / "images").iterdir()]:
         path.rename(path.with_suffix(path.suffix.upper()))
     folder = LabelFolder(label_folder)
