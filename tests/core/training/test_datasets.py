@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastsam_core.errors import AnnotationError, InvalidParameterError, OutputError
 from fastsam_core.masks import Masks
-from fastsam_core.training.datasets import Dataset, convert, list_items
+from fastsam_core.training.datasets import Dataset, convert, list_items, report
 from fastsam_core.training.datasets.loading import load_folder, load_split, read_row
 from fastsam_core.training.datasets.polygons import polygon_lines
 from fastsam_core.training.datasets.records import hash_fraction, read_share
@@ -187,6 +187,11 @@ def test_yolo_exports_with_a_folder_for_each_split(tmp_path: Path) -> None:
     entry = run(tmp_path / "in" / "data.yaml", tmp_path / "out", "yolo", val_share=0.0)
     assert entry.images == {"train": 2, "val": 0}
     assert sorted(path.stem for path in (tmp_path / "out" / "images").rglob("*.jpg")) == ["train__a", "valid__a"]
+
+
+def test_cards_of_long_names_show_how_they_end() -> None:
+    assert [report._short(name) for name in ("sa_1", "a" * 14)] == ["sa_1", "a" * 14]
+    assert report._short("coco_000000000540") == "…_000000000540"
 
 
 def test_missing_folders_come_with_a_remedy(tmp_path: Path) -> None:

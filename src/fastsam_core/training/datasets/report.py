@@ -32,6 +32,7 @@ MEASURED_IMAGES = 400
 _INSIDE = 0.9
 """A mask of which this fraction lies in a larger one is a part of it."""
 _DEPTH_NAMES = ("whole", "part", "part of a part", "deeper")
+_TITLE_CHARS = 14
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -143,7 +144,12 @@ def _card(row: IndexRow, record: Record, source: str, parts: Masks) -> Card:
         draw_overlay(rgb8, record.masks), f"{source[:18]}: {row.instances} masks, {row.height} x {row.width}"
     )
     nested = Picture(draw_overlay(rgb8, parts), f"{len(parts)} inside others")
-    return Card(row.name[:14], whole, (Picture(rgb8, f"image, {row.split}"), nested))
+    return Card(_short(row.name), whole, (Picture(rgb8, f"image, {row.split}"), nested))
+
+
+def _short(name: str) -> str:
+    """Cut a long name in front: files of one source often differ in their last digits only."""
+    return name if len(name) <= _TITLE_CHARS else f"…{name[1 - _TITLE_CHARS :]}"
 
 
 def _values(figures: _Measured) -> dict[str, object]:
