@@ -75,7 +75,12 @@ def choose(truths: TruthSet, limit: int | None, only: Path | None) -> list[int]:
         try:
             names = [line.strip() for line in only.read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidParameterError(f"Cannot read {only}", expected="names of images, one a line") from error
+            raise InvalidParameterError(
+                f"Cannot read {only}",
+                expected="names of images, one a line",
+                actual=getattr(error, "strerror", None) or str(error),
+                remedy="check the path that --only names",
+            ) from error
     return choose_images(truths, limit=limit, only=names)
 
 

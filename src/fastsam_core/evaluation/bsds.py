@@ -40,7 +40,11 @@ class BoundaryData:
         self.split = split
         root = next((folder / name for name in _ROOTS if (folder / name / "images" / split).is_dir()), None)
         if root is None:
-            raise AnnotationError(f"There is no images/{split} in {folder}", expected="the folder of BSDS500")
+            raise AnnotationError(
+                f"There is no images/{split} in {folder}",
+                expected="the folder of BSDS500",
+                remedy="name the folder that holds images/, or choose a split that is there",
+            )
         place = next(
             ((root / name / split, suffix) for name, suffix in _TRUTHS if (root / name / split).is_dir()), None
         )

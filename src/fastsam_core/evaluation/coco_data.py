@@ -199,7 +199,9 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
+        document: Any = json.loads(path.read_bytes())
+        if not isinstance(document, dict):
+            raise TypeError("a list, as results are" if isinstance(document, list) else type(document).__name__)
         if not (isinstance(document["images"], list) and isinstance(document["annotations"], list)):
             raise TypeError("images and annotations are no lists")
         for entry in (*document["images"], *document["annotations"]):
@@ -208,9 +210,14 @@ def _read(path: Path) -> dict[str, Any]:
         if any("id" not in image for image in document["images"]):
             raise KeyError("an image has no id")
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be read", actual=error.strerror or str(error)) from error
+        raise AnnotationError(
+            f"{path} cannot be read", actual=error.strerror or str(error), remedy="check the path and its permissions"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise AnnotationError(
-            f"{path} is no COCO annotation file", expected="JSON with images and annotations", actual=str(error)
+            f"{path} is no COCO annotation file",
+            expected="JSON with images and annotations",
+            actual=str(error),
+            remedy="name the file of the annotations, such as instances_val2017.json",
         ) from error
     return document

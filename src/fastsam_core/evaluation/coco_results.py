@@ -160,7 +160,9 @@ def _entries(path: Path) -> Iterator[tuple[Any, int, int]]:
                 yield entry, base + place, base + stop
                 number, place = number + 1, stop
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be read", actual=error.strerror or str(error)) from error
+        raise AnnotationError(
+            f"{path} cannot be read", actual=error.strerror or str(error), remedy="check the path and its permissions"
+        ) from error
 
 
 def _skip(text: str, place: int, characters: str) -> int:

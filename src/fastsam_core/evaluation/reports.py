@@ -124,7 +124,10 @@ class Report:
             return cls(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise AnnotationError(
-                f"{path} is no evaluation report", expected="a file written with --json", actual=str(error)
+                f"{path} is no evaluation report",
+                expected="a file written with --json",
+                actual=str(error),
+                remedy="write one with: fastsam evaluate COMMAND … --json FILE",
             ) from error
 
     def to_markdown(self, *, heading: str = "##") -> str:

@@ -192,7 +192,9 @@ def open_truth(folder: Path) -> TruthSet:
 
         return CocoData(folder / "annotations.json", folder / "images")
     raise AnnotationError(
-        f"{folder} holds no annotated images", expected="images/ and masks/, or images/ and annotations.json"
+        f"{folder} holds no annotated images",
+        expected="images/ and masks/, or images/ and annotations.json",
+        remedy="name the folder that holds both",
     )
 
 

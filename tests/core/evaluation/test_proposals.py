@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -229,3 +230,24 @@ def test_wrong_use_of_the_command(label_folder: Path) -> None:
     assert "--images or --results" in result.stderr
     result = CliRunner().invoke(app, ["evaluate", "proposals", "-a", str(truth), "-i", "x", "--kind", "point"])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["proposals", "--annotations", "none.json"], "none.json cannot be read.*Remedy: check the path"),
+        (["proposals", "--annotations", "list.json"], "Actual: a list, as results are.*Remedy: name the file"),
+        (["edges", "--data", "."], "no images/test.*Remedy: name the folder"),
+        (["prompts", "."], "no annotated images.*Remedy: name the folder"),
+        (["report", "list.json"], "no evaluation report.*Remedy: write one"),
+    ],
+)
+def test_what_cannot_be_evaluated_comes_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    images = ["--images", "."] if arguments[0] == "proposals" else []
+    result = CliRunner().invoke(app, ["evaluate", *arguments, *images])
+    assert result.exit_code == 1
+    assert re.search(message, " ".join(result.stderr.replace("│", " ").split()))

@@ -108,7 +108,9 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     kind = next((k for k, part in _LAYOUTS.items() if (folder / part).exists()), None)
     if kind is None:
         raise AnnotationError(
-            f"{folder} holds no annotated images", expected="images/ with masks/, annotations.json or labels/"
+            f"{folder} holds no annotated images",
+            expected="images/ with masks/, annotations.json or labels/",
+            remedy="name the folder that holds both, or make a data set with: fastsam data convert",
         )
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
