@@ -179,3 +179,19 @@ def test_targets_of_one_name_are_told_apart(viewer: Any, make_widget: Make, remo
     session.forget()
     widget.labels.undo()
     assert read_journal(widget.journal.path).targets == ("Image labels",)
+
+
+def test_a_commit_that_changes_nothing_is_no_step_of_the_journal(viewer: Any, make_widget: Make) -> None:
+    """What has its label already is marked as committed; undo then takes back the step before, here and there."""
+    widget = stack_widget(viewer, make_widget)
+    labels = widget.labels
+    labels.chosen_id = 3
+    labels.commit([0])
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    labels.commit([0])
+    assert widget.session.committed == {0: 3}
+    journal = widget.journal.path
+    assert [entry["do"] for entry in read_journal(journal).entries] == ["commit"]
+    labels.undo()
+    assert not labels.target.data.any()
+    assert read_journal(journal).label_steps == ()

@@ -117,8 +117,8 @@ class LabelWriter:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def write(self, parts: Sequence[tuple[Plane, Edit]], image_id: Hashable, marks: tuple[Marked, ...] = ()) -> None:
-        """Write edits of planes of an image as one step.
+    def write(self, parts: Sequence[tuple[Plane, Edit]], image_id: Hashable, marks: tuple[Marked, ...] = ()) -> bool:
+        """Write edits of planes of an image as one step; tell whether there was anything to change.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class LabelWriter:
         """
         changed = [(plane, edit) for plane, edit in parts if len(edit)]
         if not changed:
-            return
+            return False
         top = max(int(edit.values.max()) for _, edit in changed)
         highest = self._highest
         self._widen(top)
@@ -142,6 +142,7 @@ class LabelWriter:
         indices = _whole_indices(plane, edit, sample, np.dtype(np.int64))
         self._done = [*self._done, Committed(image_id, marks, indices, edit.values[sample])][-_HISTORY:]
         self._undone = []
+        return True
 
     def _set_pixels(self, changed: list[tuple[Plane, Edit]]) -> None:
         problem: Exception | None = None

@@ -337,7 +337,7 @@ class LabelController:
                 remedy="choose another rule under 'Overlap'",
             )
         writer = self._require_target()
-        writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], order.image_id, marks)
+        changed = writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], order.image_id, marks)
         facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
         facts["target"] = writer.name
         if order.whole:
@@ -354,7 +354,8 @@ class LabelController:
             facts["causes"] = list(order.causes.values())
         if order.whole:
             self._warn_of_dropped(order.plane)
-        self.written.emit("commit", planned.masks, facts)
+        if changed:  # or there is no step to undo, and the journal must not have one either
+            self.written.emit("commit", planned.masks, facts)
         for mark in marks:
             session.mark_committed(order.image_id, mark.plane, mark.labels, writer.layer.unique_id)
         return count
@@ -384,9 +385,9 @@ class LabelController:
             writer = self._require_target()
             masks = candidates.masks[list(indices)]
             edit = plan(writer.labels_of(plane), masks)
-            writer.write([(plane, edit)], self.session.image_id)
-            facts = {"labels": list(edit.labels), "causes": self.session.causes(indices), "target": writer.name}
-            self.written.emit(name, masks, facts)
+            if writer.write([(plane, edit)], self.session.image_id):
+                facts = {"labels": list(edit.labels), "causes": self.session.causes(indices), "target": writer.name}
+                self.written.emit(name, masks, facts)
 
     def merge(self, indices: Sequence[int]) -> None:
         """Make one label of those that lie in the candidates."""
