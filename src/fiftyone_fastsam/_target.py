@@ -22,6 +22,7 @@ __all__ = [
     "declare_schema",
     "open_dataset",
     "open_target",
+    "refuse_other_type",
     "resolve_prompts",
 ]
 
@@ -277,14 +278,25 @@ def _check_error_field(target: Target) -> None:
     """Refuse a field of the reasons' name that holds something else."""
     fo = import_fiftyone()
     for path in {target.error_field, target.prefix + target.error_field}:
-        field = target.dataset.get_field(path)
-        if field is not None and not isinstance(field, fo.StringField):
-            raise LabelFieldError(
-                f"Field {path!r} is needed for the reasons of failures",
-                expected="StringField, or no such field",
-                actual=type(field).__name__,
-                remedy="name another label field, or rename that one",
-            )
+        refuse_other_type(target, path, fo.StringField, "the reasons of failures")
+
+
+def refuse_other_type(target: Target, path: str, kind: type, purpose: str) -> None:
+    """Refuse a field that is to be written and holds something else.
+
+    Raises
+    ------
+    LabelFieldError
+        It is there, and of another type.
+    """
+    field = target.dataset.get_field(path)
+    if field is not None and not isinstance(field, kind):
+        raise LabelFieldError(
+            f"Field {path!r} is needed for {purpose}",
+            expected=f"{kind.__name__}, or no such field",
+            actual=type(field).__name__,
+            remedy="rename that field, or name other label fields",
+        )
 
 
 def _tell_instances_apart(target: Target) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from fastsam_core.geometry import box_iou
 from fiftyone_fastsam._convert import masks_from_detections
 from fiftyone_fastsam._fiftyone import import_fiftyone
-from fiftyone_fastsam._target import field_type, open_target
+from fiftyone_fastsam._target import field_type, open_target, refuse_other_type
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
 
 if TYPE_CHECKING:
@@ -82,14 +82,7 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     for name in (first, second):
         if field_type(target, name) != "Detections" or first == second:
             raise LabelFieldError("Two fields of Detections are needed", actual=f"{first!r} and {second!r}")
-    earlier = target.dataset.get_field(target.label_field)
-    if earlier is not None and not isinstance(earlier, fo.FloatField):
-        raise LabelFieldError(
-            f"Field {target.label_field!r} is needed for the agreement",
-            expected="FloatField, or no such field",
-            actual=type(earlier).__name__,
-            remedy="rename that one",
-        )
+    refuse_other_type(target, target.label_field, fo.FloatField, "the agreement")
     known = target.dataset.get_field_schema(flat=True)
     fields: dict[str, Any] = {
         target.label_field: fo.FloatField,

@@ -64,14 +64,12 @@ class LabelWriter:
     Parameters
     ----------
     layer : Labels
-    name : str
-        What the journal calls the layer, also when the user gives it another name.
     made_here : bool
         It may be widened when ids run out.
     """
 
-    def __init__(self, layer: Labels, name: str, *, made_here: bool) -> None:
-        self.layer, self.name, self._made_here = layer, name, made_here
+    def __init__(self, layer: Labels, *, made_here: bool) -> None:
+        self.layer, self._made_here = layer, made_here
         self.version = 0
         """Another one whenever pixels may be others: after strokes, undo, new data, and our own steps."""
         self._highest: int | None = None

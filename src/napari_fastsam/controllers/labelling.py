@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
@@ -87,12 +87,16 @@ class LabelController:
 
     def _take(self, layer: Labels) -> LabelWriter:
         """Begin to follow a layer; its undo keys also take back what was committed, whatever the target is."""
-        name = self._names.setdefault(layer.unique_id, self._free_name(layer.name))
-        writer = LabelWriter(layer, name, made_here=layer.unique_id in self._made)
+        self._names.setdefault(layer.unique_id, self._free_name(layer.name))
+        writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
         self._writers[layer.unique_id] = writer
-        layer.bind_key("Control-Z", lambda _: self._undo(writer), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _: self._redo(writer), overwrite=True)
+        layer.bind_key("Control-Z", lambda _: self._retrace(writer, "undo"), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda _: self._retrace(writer, "redo"), overwrite=True)
         return writer
+
+    def _name_of(self, writer: LabelWriter) -> str:
+        """Return what the journal calls a layer, also when the user gives it another name."""
+        return self._names[writer.layer.unique_id]
 
     def _free_name(self, name: str) -> str:
         """Return a name that no other layer has in the journal, be it removed or called otherwise by now."""
@@ -339,7 +343,7 @@ class LabelController:
         writer = self._require_target()
         changed = writer.write([(piece.part.plane, piece.edit) for piece in planned.parts], order.image_id, marks)
         facts: dict[str, object] = {"plane": order.plane, "rle": planned.rle, "overlap": order.overlap}
-        facts["target"] = writer.name
+        facts["target"] = self._name_of(writer)
         if order.whole:
             pairs = [(i, label) for part in task.parts for i, label in zip(self._links(part), part.ids, strict=True)]
             label_of, objects = dict(pairs), self._objects(order)
@@ -386,7 +390,8 @@ class LabelController:
             masks = candidates.masks[list(indices)]
             edit = plan(writer.labels_of(plane), masks)
             if writer.write([(plane, edit)], self.session.image_id):
-                facts = {"labels": list(edit.labels), "causes": self.session.causes(indices), "target": writer.name}
+                facts = {"labels": list(edit.labels), "causes": self.session.causes(indices)}
+                facts["target"] = self._name_of(writer)
                 self.written.emit(name, masks, facts)
 
     def merge(self, indices: Sequence[int]) -> None:
@@ -413,9 +418,7 @@ class LabelController:
         writer = self._require_target(name)
         for layer_id in [other for other, known in self._names.items() if known == name]:
             self._names[layer_id] = self._free_name(name)
-            if layer_id in self._writers:
-                self._writers[layer_id].name = self._names[layer_id]
-        writer.name = self._names[writer.layer.unique_id] = name
+        self._names[writer.layer.unique_id] = name
 
     def write_edits(self, parts: Sequence[tuple[Plane, Edit]]) -> None:
         """Write prepared edits of planes as one step (the journal's)."""
@@ -426,23 +429,22 @@ class LabelController:
     def undo(self) -> None:
         """Undo the last step of the target's history, be it a commit or a stroke of the user's brush."""
         if self._writer is not None:
-            self._undo(self._writer)
-
-    def _undo(self, writer: LabelWriter) -> None:
-        if contains(self.session.viewer, writer.layer) and (step := writer.undo()) is not None:
-            for mark in step.marks:
-                again = self.session.found_again(step.image_id, mark)
-                self.session.unmark_committed(step.image_id, mark.plane, again, writer.layer.unique_id)
-            self.undone.emit("undo", step.image_id, writer.name)
+            self._retrace(self._writer, "undo")
 
     def redo(self) -> None:
         """Do again what was undone last."""
         if self._writer is not None:
-            self._redo(self._writer)
+            self._retrace(self._writer, "redo")
 
-    def _redo(self, writer: LabelWriter) -> None:
-        if contains(self.session.viewer, writer.layer) and (step := writer.redo()) is not None:
-            for mark in step.marks:
-                again = self.session.found_again(step.image_id, mark)
-                self.session.mark_committed(step.image_id, mark.plane, again, writer.layer.unique_id)
-            self.undone.emit("redo", step.image_id, writer.name)
+    def _retrace(self, writer: LabelWriter, what: Literal["undo", "redo"]) -> None:
+        """Undo or redo a step of a layer; if it is one of ours, its candidates are available again, or no longer."""
+        if not contains(self.session.viewer, writer.layer):
+            return
+        step = writer.undo() if what == "undo" else writer.redo()
+        if step is None:
+            return
+        mark_or_not = self.session.unmark_committed if what == "undo" else self.session.mark_committed
+        for mark in step.marks:
+            again = self.session.found_again(step.image_id, mark)
+            mark_or_not(step.image_id, mark.plane, again, writer.layer.unique_id)
+        self.undone.emit(what, step.image_id, self._name_of(writer))

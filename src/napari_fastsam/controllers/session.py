@@ -307,10 +307,9 @@ class Session:
     @property
     def by_hand(self) -> frozenset[int]:
         """Candidates of the plane that were picked by hand."""
-        candidates, known = self.candidates, frozenset[int]()
-        if self.plane is not None and candidates is not None:
-            known = frozenset(self._hands.get((self.image_id, self.plane), ()))
-        return known
+        if self.plane is None or self.candidates is None:
+            return frozenset()
+        return frozenset(self._hands.get((self.image_id, self.plane), ()))
 
     def _set_by_hand(self, indices: Iterable[int]) -> None:
         if self.plane is not None:
