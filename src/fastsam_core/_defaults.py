@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_DET", "PROMPT_CONF"]
+__all__ = ["MAX_DET", "OVERLAP_PX", "PROMPT_CONF"]
 
 MAX_DET: Final = 1000
 """Most masks of one image (of one tile, where it is segmented in tiles)."""
 
 PROMPT_CONF: Final = 0.01
 """The score down to which prompts choose among masks: they say what is wanted, so that less is asked of the network."""
+
+OVERLAP_PX: Final = 128
+"""How much neighbouring tiles share, in pixels of the image: more than the diameter of usual small objects."""

@@ -15,7 +15,11 @@ from fastsam_core.masks import Masks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Window", "drop_duplicates", "join_windows", "plan_windows"]
+__all__ = ["SAME_MASK_IOU", "Window", "drop_duplicates", "join_tiles", "join_windows", "plan_windows"]
+
+SAME_MASK_IOU = 0.7
+"""Masks that overlap by more than this are one object, found at several test sizes, in several tiles, or in boxes that
+grew into one."""
 
 _AGREEMENT = 0.5
 """IoU inside the region two windows share, from which their masks count as one object."""
@@ -79,8 +83,9 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
 
     Two masks of different windows are one object when they agree (IoU of at least 0.5) inside the region the windows
     share; each mask has at most one partner in another window, the best first. Of the masks of one object, whole ones
-    beat those cut by the edge of their window: the best whole one stays, or, when all are cut, their union. What is
-    left of cut masks goes where a neighbouring window sees all of it as part of a larger mask.
+    beat those cut by the edge of their window: the best whole one stays, or, when all are cut, their union, with the
+    fields of the surest. What is left of cut masks goes where a neighbouring window sees all of it as part of a
+    larger mask.
 
     Parameters
     ----------
@@ -121,8 +126,40 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
             candidates = whole if len(whole) else members
             kept.append(int(candidates[np.argmax(joined.scores[candidates])]))
         elif len(members):
-            unions.append(joined[members].union())
+            surest = joined[members[[np.argmax(joined.scores[members])]]]
+            unions.append(joined[members].union().with_fields(**surest.fields))
     return Masks.concatenate([joined[kept], *unions]).sort()
+
+
+def join_tiles(tiles: Sequence[Window], parts: Sequence[Masks], sure_conf: float, max_det: int) -> Masks:
+    """Join the masks of tiles, those of at least a score of ``sure_conf`` as if there were no fainter ones.
+
+    What is faint would otherwise take a sure mask's place where both continue it beyond its tile. As it is,
+    ``filter(min_score=sure_conf)`` of the result is what is joined without faint masks.
+
+    Parameters
+    ----------
+    tiles : sequence of Window
+    parts : sequence of Masks
+        The masks of each tile, in the coordinates of the whole image.
+    sure_conf : float
+        The score from which on masks are sure.
+    max_det : int
+        Most masks of one tile, to say in the metadata how many tiles have as many sure ones.
+
+    Returns
+    -------
+    Masks
+        Best score first, without empty ones and duplicates; ``metadata`` has ``tiles`` and ``full_tiles``.
+    """
+    sure = [part.scores >= sure_conf for part in parts]
+    joined = [
+        join_windows(tiles, [part[chosen] for part, chosen in zip(parts, sure, strict=True)]),
+        join_windows(tiles, [part[~chosen] for part, chosen in zip(parts, sure, strict=True)]),
+    ]
+    full = sum(int(chosen.sum()) >= max_det for chosen in sure)
+    masks = drop_duplicates(Masks.concatenate(joined), SAME_MASK_IOU)
+    return masks.with_metadata(tiles=len(tiles), full_tiles=full)
 
 
 def _meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int, Window]]:

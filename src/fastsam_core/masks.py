@@ -252,7 +252,12 @@ class Masks:
 
     @property
     def at_limit(self) -> bool:
-        """Whether these are as many as the search was allowed to keep (its ``max_det``), so that there may be more."""
+        """Whether these are as many as the search was allowed to keep (its ``max_det``), so that there may be more.
+
+        Of an image in tiles, whether one of them had as many.
+        """
+        if "full_tiles" in self.metadata:
+            return bool(self.metadata["full_tiles"])
         most = self.metadata.get("max_det")
         return isinstance(most, int) and len(self) >= most
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core._defaults import MAX_DET, PROMPT_CONF
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core._sizes import sizes_after_first, well_seen
 from fastsam_core._version import __version__
-from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
+from fastsam_core._windows import SAME_MASK_IOU, Window, drop_duplicates, join_tiles, join_windows, plan_windows
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
 from fastsam_core.confidence import best_conf
 from fastsam_core.cuts import demote_cut, follow_masks
@@ -43,8 +43,6 @@ _MIN_IMGSZ = 32
 _LONGEST_ASPECT = 6.0
 """Images longer than this many times their width are cut into windows: letterboxed whole, nothing would be left."""
 _WINDOW_ASPECT = 4
-_SAME_MASK_IOU = 0.7
-"""Masks that overlap by more than this are one object, found at several test sizes or in boxes that grew into one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,9 @@ class Settings:
     """Whether a size may be added, chosen by the objects that the first one finds."""
     own_conf: bool = False
     """Whether each image gets a threshold of its own, above ``conf``."""
+    tile_px: int | None = None
+    """Side of the tiles that larger images are cut into, which share ``overlap_px``; None leaves images whole."""
+    overlap_px: int = OVERLAP_PX
 
     @property
     def roomy(self) -> Settings:
@@ -171,6 +172,8 @@ class FastSAM:
         snap_px: float = 0,
         stability: bool = False,
         rank_by: RankBy = "score",
+        tile_px: int | None = None,
+        overlap_px: int = OVERLAP_PX,
     ) -> Settings:
         """Check the settings of `segment` and fill in the model's recommended values.
 
@@ -187,6 +190,14 @@ class FastSAM:
             raise InvalidParameterError("No imgsz is given", expected="one size or more")
         own_conf = isinstance(conf, str) and conf == "auto"
         lowest = PROMPT_CONF if own_conf else info.conf if conf is None else conf
+        tile_px = None if tile_px is None else _integer("tile_px", tile_px, 1)
+        overlap_px = _integer("overlap_px", overlap_px, 0)
+        if tile_px is not None and overlap_px >= tile_px:
+            raise InvalidParameterError(
+                "Tiles share more than there is of them",
+                expected=f"an overlap_px below tile_px, which is {tile_px}",
+                actual=str(overlap_px),
+            )
         return Settings(
             conf=_number("conf", lowest, 0, 1),
             iou=_number("iou", info.iou if iou is None else iou, 0, 1),
@@ -197,6 +208,8 @@ class FastSAM:
             rank_by=self._rank_by(rank_by),
             adaptive=adaptive,
             own_conf=own_conf,
+            tile_px=tile_px,
+            overlap_px=overlap_px,
         )
 
     def segment(
@@ -210,6 +223,8 @@ class FastSAM:
         snap_px: float = 0,
         stability: bool = False,
         rank_by: RankBy = "score",
+        tile_px: int | None = None,
+        overlap_px: int = OVERLAP_PX,
     ) -> Masks:
         """Find everything in an image.
 
@@ -239,6 +254,13 @@ class FastSAM:
         rank_by : {"score", "quality"}
             What comes first, and stays where several sizes give more than ``max_det`` masks: what is most surely there,
             or the masks with the best expected outline, for which the weights need a quality model.
+        tile_px : int, optional
+            Cut larger images into square tiles of this side in pixels, segment each as an image of its own, and join
+            the masks across their borders: finds what is small in mosaics and slides, with a forward pass for each
+            tile. Objects should be smaller than a tile; ``max_det`` then holds for each tile. For images too large for
+            memory there is `fastsam_core.segment_tiles`.
+        overlap_px : int
+            How much neighbouring tiles share: more than the diameter of usual objects.
 
         Returns
         -------
@@ -258,12 +280,23 @@ class FastSAM:
         Images more than six times longer than wide are cut into overlapping windows along their length.
         """
         settings = self.settings(
-            conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability, rank_by=rank_by
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            imgsz=imgsz,
+            snap_px=snap_px,
+            stability=stability,
+            rank_by=rank_by,
+            tile_px=tile_px,
+            overlap_px=overlap_px,
         )
         return self.segment_with(read_image(image), settings)
 
     def segment_with(self, image: Image, settings: Settings) -> Masks:
         """Find everything in an image that was read already, with checked settings."""
+        tiles = tiles_of(image.image_hw, settings)
+        if len(tiles) > 1:
+            return self._segment_tiles(image, tiles, settings)
         first, *others = settings.imgsz
         by_size = [self._segment_at(image, first, settings)]
         if settings.adaptive:
@@ -274,6 +307,20 @@ class FastSAM:
             by_size.append(well_seen(found, imgsz) if better_seen else found)
         masks = Masks.concatenate(by_size) if len(by_size) > 1 else by_size[0]
         return self.finish(masks, image, replace(settings, imgsz=(first, *others)))
+
+    def _segment_tiles(self, image: Image, tiles: Sequence[Window], settings: Settings) -> Masks:
+        """Segment each tile as an image of its own, and join what was found."""
+        each = replace(settings, tile_px=None, own_conf=False)
+        parts = []
+        for tile in tiles:
+            crop = np.ascontiguousarray(image.rgb8[tile.y0 : tile.y1, tile.x0 : tile.x1])
+            found = self.segment_with(Image(crop, image.source, image.recipe), each)
+            parts.append(found.placed((tile.y0, tile.x0), image.image_hw))
+        masks = join_tiles(tiles, parts, self.info.conf, settings.max_det)
+        if settings.rank_by == "quality":
+            masks = masks.sort("quality")
+        masks = masks.with_metadata(tile_px=settings.tile_px, overlap_px=settings.overlap_px)
+        return self._described(masks, image, settings)
 
     def _segment_at(self, image: Image, imgsz: int, settings: Settings) -> Masks:
         """Segment at one test size, in windows if the image is very long."""
@@ -360,7 +407,7 @@ class FastSAM:
         if self.info.least_part > 0:
             masks = masks.without_small_parts(self.info.least_part)
         if len(settings.imgsz) > 1 or self.info.mask_margin > 0:
-            masks = drop_duplicates(masks, _SAME_MASK_IOU)
+            masks = drop_duplicates(masks, SAME_MASK_IOU)
         if not masks.areas_px.all():
             masks = masks.filter(min_area_px=1)
         if self.quality_model is not None:
@@ -369,6 +416,10 @@ class FastSAM:
             masks = masks.sort("quality")
         if len(masks) > settings.max_det:
             masks = masks[: settings.max_det]
+        return self._described(masks, image, settings)
+
+    def _described(self, masks: Masks, image: Image, settings: Settings) -> Masks:
+        """Record how masks were made, and leave out what is below the image's own threshold, if it has one."""
         conf = best_conf(masks.scores) if settings.own_conf else settings.conf
         if settings.own_conf:
             masks = masks.filter(min_score=conf)
@@ -386,6 +437,13 @@ class FastSAM:
             precision=self.precision,
             version=__version__,
         )
+
+
+def tiles_of(image_hw: tuple[int, int], settings: Settings) -> list[Window]:
+    """Return the tiles that an image is segmented in: one where it is no larger, or is to stay whole."""
+    if settings.tile_px is None:
+        return [Window(0, 0, *image_hw)]
+    return plan_windows(image_hw, (settings.tile_px, settings.tile_px), settings.overlap_px)
 
 
 def windows_of(image_hw: tuple[int, int], imgsz: int) -> list[Window]:

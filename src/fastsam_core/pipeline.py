@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
-from fastsam_core._defaults import MAX_DET
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
 from fastsam_core.geometry import letterbox
 from fastsam_core.images import Image, read_image
-from fastsam_core.model import FastSAM, RankBy, Settings, windows_of
+from fastsam_core.model import FastSAM, RankBy, Settings, tiles_of, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -92,6 +92,8 @@ def iter_segment(
     snap_px: float = 0,
     stability: bool = False,
     rank_by: RankBy = "score",
+    tile_px: int | None = None,
+    overlap_px: int = OVERLAP_PX,
 ) -> Generator[Step, None, None]:
     """Segment many images, giving one step for each, in order.
 
@@ -111,7 +113,7 @@ def iter_segment(
         Consecutive images of equal network size to put through the network together; more than 1 pays on GPUs.
     reader : callable
         Reads a source; a partial of ``read_image`` to choose channels or contrast.
-    conf, iou, max_det, imgsz, snap_px, stability, rank_by
+    conf, iou, max_det, imgsz, snap_px, stability, rank_by, tile_px, overlap_px
         As in `FastSAM.segment`.
 
     Yields
@@ -127,7 +129,15 @@ def iter_segment(
     """
     check_model(model)
     settings = model.settings(
-        conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, snap_px=snap_px, stability=stability, rank_by=rank_by
+        conf=conf,
+        iou=iou,
+        max_det=max_det,
+        imgsz=imgsz,
+        snap_px=snap_px,
+        stability=stability,
+        rank_by=rank_by,
+        tile_px=tile_px,
+        overlap_px=overlap_px,
     )
     if not isinstance(prefetch, Integral) or not isinstance(batch_size, Integral) or prefetch < 0 or batch_size < 1:
         raise InvalidParameterError(
@@ -230,9 +240,12 @@ def _prepare(job: _Job, model: FastSAM, settings: Settings, reader: Callable[[ob
 
 
 def _is_simple(image: Image, settings: Settings) -> bool:
-    """Whether one forward pass does it: one test size, and no windows."""
+    """Whether one forward pass does it: one test size, and no tiles or windows."""
     return (
-        not settings.adaptive and len(settings.imgsz) == 1 and len(windows_of(image.image_hw, settings.imgsz[0])) == 1
+        not settings.adaptive
+        and len(settings.imgsz) == 1
+        and len(tiles_of(image.image_hw, settings)) == 1
+        and len(windows_of(image.image_hw, settings.imgsz[0])) == 1
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from fastsam_core._defaults import MAX_DET
-from fastsam_core._windows import Window, join_windows, plan_windows
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX
+from fastsam_core._windows import Window, join_tiles, plan_windows
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.images import Image, read_image
 from fastsam_core.pipeline import check_model, iter_segment
@@ -53,7 +52,7 @@ def segment_tiles(
     model: FastSAM,
     *,
     tile_px: int = 1024,
-    overlap_px: int = 128,
+    overlap_px: int = OVERLAP_PX,
     prefetch: int = 1,
     batch_size: int = 1,
     reader: Callable[[object], Image] = read_image,
@@ -65,7 +64,8 @@ def segment_tiles(
     """Segment a large image in overlapping tiles.
 
     An object that the border between tiles cuts becomes one mask again: masks that agree where their tiles overlap are
-    one object. Objects should be smaller than a tile; those larger are put together from their pieces.
+    one object. Objects should be smaller than a tile; those larger are put together from their pieces. What fits into
+    memory takes `FastSAM.segment` in tiles, too; here they come one by one.
 
     Parameters
     ----------
@@ -99,16 +99,12 @@ def segment_tiles(
         If a tile cannot be read or segmented.
     """
     check_model(model)
-    if model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz).own_conf:
+    settings = model.settings(
+        conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, tile_px=tile_px, overlap_px=overlap_px
+    )
+    if settings.own_conf:
         raise InvalidParameterError(
             "Tiles share one conf", expected="a number", actual="'auto'", remedy="filter the result by its scores"
-        )
-    whole = isinstance(tile_px, Integral) and isinstance(overlap_px, Integral)
-    if not whole or tile_px < 1 or not 0 <= overlap_px < tile_px:
-        raise InvalidParameterError(
-            "The size of tiles is out of range",
-            expected="whole numbers, tile_px of at least 1 and overlap_px from 0 to less than tile_px",
-            actual=f"tile_px {tile_px!r}, overlap_px {overlap_px!r}",
         )
     array, image_hw = _sliceable(source, reader)
     windows = plan_windows(image_hw, (tile_px, tile_px), overlap_px)
@@ -123,11 +119,11 @@ def segment_tiles(
         max_det=max_det,
         imgsz=imgsz,
     )
-    return _tile_steps(steps, windows, image_hw)
+    return _tile_steps(steps, windows, image_hw, model.info.conf, max_det)
 
 
 def _tile_steps(
-    steps: Generator[Step, None, None], windows: list[Window], image_hw: tuple[int, int]
+    steps: Generator[Step, None, None], windows: list[Window], image_hw: tuple[int, int], sure_conf: float, max_det: int
 ) -> Iterator[TileStep]:
     parts: list[Masks] = []
     with closing(steps):
@@ -136,7 +132,7 @@ def _tile_steps(
                 raise step.error or InvalidParameterError("A tile gave no masks")
             parts.append(step.masks.placed((window.y0, window.x0), image_hw))
             last = len(parts) == len(windows)
-            result = join_windows(windows, parts).with_metadata(tiles=len(windows)) if last else None
+            result = join_tiles(windows, parts, sure_conf, max_det) if last else None
             yield TileStep(step.index, len(windows), window, parts[-1], result)
 
 

@@ -176,6 +176,20 @@ def test_says_when_there_may_be_more_masks_than_allowed(folder: Path) -> None:
     assert len(json.loads((folder / "fastsam-output" / "b_coco.json").read_text())["annotations"]) == 2
 
 
+def test_large_images_in_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["fastsam_core.cli.segment"], "_LARGE_PX", 90)
+    whole = run("photos/b.png", "--format", "coco")
+    assert "1 of them are longer than 90 px: --tile-px 1024 finds their small objects" in " ".join(whole.output.split())
+    result = run("photos/b.png", "--format", "coco", "--tile-px", "64", "--overlap-px", "32", "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "--tile-px" not in result.output
+    info = json.loads((folder / "fastsam-output" / "b_coco.json").read_text())["info"]
+    assert (info["tiles"], info["tile_px"], info["overlap_px"]) == (2, 64, 32)
+    refused = run("photos/b.png", "--tile-px", "64", "--overwrite")
+    assert refused.exit_code == 2
+    assert "overlap_px below tile_px" in " ".join(refused.output.split())
+
+
 def test_reading_options_reach_the_reader(folder: Path) -> None:
     stack = np.zeros((3, 2, *IMAGE_HW), dtype=np.uint16)
     stack[2, 1] = 500

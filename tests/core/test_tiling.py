@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastsam_core._windows import Window, drop_duplicates, join_windows, plan_windows
+from fastsam_core._windows import Window, drop_duplicates, join_tiles, join_windows, plan_windows
+from fastsam_core.confidence import best_conf
 from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParameterError
 from fastsam_core.images import Image, read_image
 from fastsam_core.masks import Masks
@@ -178,6 +179,63 @@ def test_tiles_give_about_the_masks_of_the_whole(batch_size: int) -> None:
     assert whole.iou(result).max(axis=1).min() > 0.9
 
 
+def assert_same(masks: Masks, others: Masks) -> None:
+    assert len(masks) == len(others)
+    np.testing.assert_array_equal(masks.runs, others.runs)
+    np.testing.assert_array_equal(masks.scores, others.scores)
+
+
+def test_one_call_does_what_the_tiles_one_by_one_do() -> None:
+    image, truth = scene()
+    model = FastSAM(BlobNetwork())
+    how: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160}
+    *_, last = segment_tiles(image, model, **how)
+    assert last.result is not None
+    masks = model.segment(image, stability=True, **how)
+    assert len(masks) == len(truth)
+    assert_same(masks, last.result)
+    assert set(masks.fields) == {"stability"}
+    assert {"tiles": 12, "full_tiles": 0, "tile_px": 160, "overlap_px": 60}.items() <= masks.metadata.items()
+    [step, small] = iter_segment([image, image[:150, :150]], model, **how)
+    assert step.masks is not None
+    assert_same(step.masks, masks)
+    assert small.masks is not None
+    assert "tiles" not in small.masks.metadata
+
+
+def test_most_masks_hold_for_each_tile() -> None:
+    image, truth = scene()
+    how: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160}
+    plenty, few = (FastSAM(BlobNetwork()).segment(image, max_det=most, **how) for most in (12, 4))
+    assert len(plenty) == len(truth) > 12
+    assert not plenty.at_limit
+    assert few.at_limit
+
+
+def test_a_conf_of_its_own_is_that_of_the_whole_image() -> None:
+    image, truth = scene()
+    masks = FastSAM(BlobNetwork()).segment(image, conf="auto", tile_px=160, overlap_px=60, imgsz=160)
+    assert len(masks) == len(truth)
+    assert masks.metadata["conf"] == best_conf(masks.scores) != 0.01
+
+
+@given(data=st.data(), seed=st.integers(0, 1000))
+def test_faint_masks_change_nothing_of_the_sure_ones(data: st.DataObject, seed: int) -> None:
+    hw = (120, 150)
+    rng = np.random.default_rng(seed)
+    windows = plan_windows(hw, (70, 70), 25)
+    parts = []
+    for window in windows:
+        count = data.draw(st.integers(0, 5))
+        corners = rng.integers(0, 60, (count, 2))
+        dense = np.zeros((count, *window.hw), bool)
+        for mask, (y, x), size in zip(dense, corners, rng.integers(5, 40, count), strict=True):
+            mask[y : y + size, x : x + size] = True
+        parts.append(Masks.from_dense(dense, rng.uniform(0, 1, count)).placed((window.y0, window.x0), hw))
+    with_faint = join_tiles(windows, parts, 0.4, 1000).filter(min_score=0.4)
+    assert_same(with_faint, join_tiles(windows, [part.filter(min_score=0.4) for part in parts], 0.4, 1000))
+
+
 def test_lazy_arrays_are_read_tile_by_tile() -> None:
     image, truth = scene()
     largest = [0]
@@ -219,6 +277,8 @@ def test_an_image_smaller_than_a_tile() -> None:
 def test_wrong_settings(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameterError):
         segment_tiles(np.zeros((9, 9), np.uint8), FastSAM(BlobNetwork()), **options)
+    with pytest.raises(InvalidParameterError):
+        FastSAM(BlobNetwork()).segment(np.zeros((9, 9), np.uint8), **{"tile_px": 1024} | options)
 
 
 @pytest.mark.parametrize("model", [None, "builtin"])

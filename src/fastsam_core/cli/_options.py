@@ -17,8 +17,10 @@ __all__ = [
     "ImgszOption",
     "ModelOption",
     "OutOption",
+    "OverlapOption",
     "PrecisionOption",
     "RuntimeOption",
+    "TileOption",
     "TrustOption",
     "read_channels",
     "read_conf",
@@ -49,6 +51,21 @@ ImgszOption = Annotated[
     str | None,
     typer.Option(
         "--imgsz", help="Longer side of the network's input, px; 320,640 for both; or auto.", rich_help_panel="Search"
+    ),
+]
+TileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tile-px",
+        min=1,
+        help="Cut larger images into tiles of this side: finds what is small in mosaics and slides.",
+        rich_help_panel="Search",
+    ),
+]
+OverlapOption = Annotated[
+    int,
+    typer.Option(
+        "--overlap-px", min=0, help="How much tiles share: more than usual objects.", rich_help_panel="Search"
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)]

@@ -62,6 +62,8 @@ def described(report: Report, model: FastSAM, settings: Settings, **more: object
         how["weights_sha256"] = model.info.sha256[:16]
     sizes = "+".join(map(str, settings.imgsz)) + (", larger where objects are small" if settings.adaptive else "")
     how |= {"imgsz": sizes, "conf": settings.conf, "iou": settings.iou}
+    if settings.tile_px is not None:
+        how |= {"tile_px": settings.tile_px, "overlap_px": settings.overlap_px}
     how |= {"max_det": settings.max_det, "runtime": model.runtime, "precision": model.precision}
     return replace(report, settings={**how, **more}, machine=describe_machine(model.device))
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.cli._options import (
     DeviceOption,
     ImgszOption,
     ModelOption,
+    OverlapOption,
     PrecisionOption,
     RuntimeOption,
+    TileOption,
     TrustOption,
     read_sizes,
 )
@@ -28,6 +31,7 @@ __all__ = ["Searching", "takes_model"]
 _PANEL: Final = "Search"
 _LOADING: Final = ("device", "runtime", "precision", "trust")
 _SEARCH: Final = ("conf", "iou", "max_det")
+_TILES: Final = ("tile_px", "overlap_px")
 
 ConfOption = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_PANEL)]
 IouOption = Annotated[
@@ -49,7 +53,9 @@ class Searching:
     imgsz: ImgszOption = None
     conf: ConfOption = None
     iou: IouOption = None
-    max_det: MaxDetOption = 1000
+    max_det: MaxDetOption = MAX_DET
+    tile_px: TileOption = None
+    overlap_px: OverlapOption = OVERLAP_PX
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -59,7 +65,8 @@ class Searching:
     @property
     def search(self) -> dict[str, Any]:
         """Options of `FastSAM.segment`; ``None`` leaves the choice to the model."""
-        return {name: getattr(self, name) for name in _SEARCH} | {"imgsz": read_sizes(self.imgsz)}
+        tiles = {} if self.tile_px is None else {"tile_px": self.tile_px, "overlap_px": self.overlap_px}
+        return {name: getattr(self, name) for name in _SEARCH} | {"imgsz": read_sizes(self.imgsz)} | tiles
 
     def load(self) -> tuple[FastSAM, Settings]:
         """Load the model, with a bar if that lasts, and settle what the search leaves to it."""
@@ -71,10 +78,14 @@ class Searching:
         return model, model.settings(**self.search)
 
 
-def takes_model(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turn a command's parameter ``searching`` into the options of `Searching`, with some ``defaults`` of its own."""
+def takes_model(*, tiles: bool = True, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn a command's parameter ``searching`` into the options of `Searching`, with some ``defaults`` of its own.
+
+    Commands that look at what the network gave for a whole image have no ``tiles``.
+    """
     hints = get_type_hints(Searching, include_extras=True)
-    names = [field.name for field in fields(Searching)]
+    offered = [field for field in fields(Searching) if tiles or field.name not in _TILES]
+    names = [field.name for field in offered]
     options = [
         inspect.Parameter(
             field.name,
@@ -82,7 +93,7 @@ def takes_model(**defaults: Any) -> Callable[[Callable[..., None]], Callable[...
             default=defaults.get(field.name, field.default),
             annotation=hints[field.name],
         )
-        for field in fields(Searching)
+        for field in offered
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -118,7 +118,7 @@ def proposals(
 
 
 @app.command()
-@takes_model(conf=0.02, iou=0.8, max_det=500)
+@takes_model(tiles=False, conf=0.02, iou=0.8, max_det=500)
 def edges(
     data: Annotated[Path, typer.Option("--data", "-d", help="Folder of BSDS500.")],
     searching: Searching,
@@ -301,7 +301,7 @@ def compare(
 
 
 @app.command()
-@takes_model(max_det=300)
+@takes_model(tiles=False, max_det=300)
 def speed(
     image: Annotated[Path, typer.Argument(help="An image.")],
     searching: Searching,

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fastsam_core._defaults import MAX_DET, PROMPT_CONF
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
     ImgszOption,
     ModelOption,
     OutOption,
+    OverlapOption,
     PrecisionOption,
     RuntimeOption,
+    TileOption,
     TrustOption,
     read_channels,
     read_conf,
@@ -51,6 +53,8 @@ _SEARCH = "Search"
 _READING = "Reading images"
 _WRITING = "Results"
 _MOST_NAMES = 5
+_LARGE_PX = 4096
+"""Images whose longer side is above this may be mosaics or slides with many small objects."""
 
 
 def segment(
@@ -107,7 +111,11 @@ def segment(
             min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH
         ),
     ] = None,
-    max_det: Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_SEARCH)] = MAX_DET,
+    max_det: Annotated[
+        int, typer.Option(min=1, help="Most masks of one image, or of a tile.", rich_help_panel=_SEARCH)
+    ] = MAX_DET,
+    tile_px: TileOption = None,
+    overlap_px: OverlapOption = OVERLAP_PX,
     channels: Annotated[
         str | None,
         typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
@@ -159,7 +167,14 @@ def segment(
             "contrast": read_contrast(contrast),
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
-        search = {"imgsz": read_sizes(imgsz), "conf": read_conf(conf), "iou": iou, "max_det": max_det}
+        search = {
+            "imgsz": read_sizes(imgsz),
+            "conf": read_conf(conf),
+            "iou": iou,
+            "max_det": max_det,
+            "tile_px": tile_px,
+            "overlap_px": overlap_px,
+        }
         text_options = TextOptions(tuple(negatives or ()), text_mode, text_top, text_threshold)
         prompt_file = _prompt_file(prompts, points, boxes, polygon, text, text_options)
         if prompt_file.texts:
@@ -177,6 +192,8 @@ def segment(
         encoding = {"name": text_encoder, "device": device, "cache": text_cache}
         outcomes = _run(list(planned), model, loading, search, reading, prompt_file, encoding=encoding, jsonl=jsonl)
         _summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
+        if tile_px is None:
+            _suggest_tiles(outcomes, jsonl=jsonl)
         _warn_of_unused(prompt_file.unused(sources), jsonl=jsonl)
         if any(outcome.status == "failed" for outcome in outcomes):
             raise typer.Exit(EXIT_FAILED)
@@ -275,6 +292,16 @@ def _summarise(outcomes: list[Outcome], out: Path, *, prompted: bool, jsonl: boo
     screen.print(f"{', '.join(words)}; results in {printable(out)}")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")
+
+
+def _suggest_tiles(outcomes: list[Outcome], *, jsonl: bool) -> None:
+    """Say which images are so large that small objects got lost when the network saw them as a whole."""
+    large = sum(outcome.image_hw is not None and max(outcome.image_hw) > _LARGE_PX for outcome in outcomes)
+    if large:
+        from fastsam_core.cli._console import console
+
+        words = f"{large} of them are longer than {_LARGE_PX} px: --tile-px 1024 finds their small objects, too."
+        console(stderr=jsonl).print(words)
 
 
 def _warn_of_unused(names: list[str], *, jsonl: bool) -> None:

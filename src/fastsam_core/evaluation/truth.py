@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fastsam_core._defaults import OVERLAP_PX
 from fastsam_core._files import as_path
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.masks import Masks
@@ -244,6 +245,8 @@ def iter_predictions(
     iou: float | None = None,
     max_det: int = 300,
     imgsz: int | Sequence[int] | None = None,
+    tile_px: int | None = None,
+    overlap_px: int = OVERLAP_PX,
 ) -> Generator[tuple[int, Masks, Truth], None, None]:
     """Segment images and read what is annotated in them, one image at a time.
 
@@ -252,7 +255,7 @@ def iter_predictions(
     truths, model
     chosen : sequence of int
         Which images.
-    conf, iou, max_det, imgsz
+    conf, iou, max_det, imgsz, tile_px, overlap_px
         As in `fastsam_core.FastSAM.segment`.
 
     Yields
@@ -275,7 +278,8 @@ def iter_predictions(
     from fastsam_core.pipeline import iter_segment
 
     sources = [truths.images[index] for index in chosen]
-    with closing(iter_segment(sources, model, conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)) as steps:
+    how: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": imgsz}
+    with closing(iter_segment(sources, model, tile_px=tile_px, overlap_px=overlap_px, **how)) as steps:
         for step in steps:
             if step.masks is None:
                 raise step.error or AnnotationError(f"{step.source} was not segmented")

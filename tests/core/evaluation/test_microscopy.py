@@ -178,6 +178,17 @@ def test_the_command_writes_everything(label_folder: Path, loaded: list[dict[str
     assert (out / "f1.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_command_in_tiles(label_folder: Path, loaded: list[dict[str, Any]], tmp_path: Path) -> None:
+    arguments = ["evaluate", "microscopy", str(label_folder), "--json", str(tmp_path / "m.json")]
+    result = CliRunner().invoke(app, [*arguments, "--tile-px", "40", "--overlap-px", "10"])
+    assert result.exit_code == 0, result.output
+    settings = json.loads((tmp_path / "m.json").read_text())["settings"]
+    assert (settings["tile_px"], settings["overlap_px"]) == (40, 10)
+    result = CliRunner().invoke(app, [*arguments, "--tile-px", "40"])
+    assert result.exit_code == 2
+    assert "overlap_px below tile_px" in " ".join(result.stderr.split())
+
+
 def test_the_command_names_what_is_wrong(label_folder: Path, loaded: list[dict[str, Any]]) -> None:
     (label_folder / "images" / "a.png").write_bytes(b"no image")
     result = CliRunner().invoke(app, ["evaluate", "microscopy", str(label_folder)])
