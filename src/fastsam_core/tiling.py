@@ -99,9 +99,7 @@ def segment_tiles(
         If a tile cannot be read or segmented.
     """
     check_model(model)
-    settings = model.settings(
-        conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, tile_px=tile_px, overlap_px=overlap_px
-    )
+    settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, tile_px=tile_px, overlap_px=overlap_px)
     if settings.own_conf:
         raise InvalidParameterError(
             "Tiles share one conf", expected="a number", actual="'auto'", remedy="filter the result by its scores"

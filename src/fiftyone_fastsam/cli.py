@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fastsam_core._defaults import MAX_DET, PROMPT_CONF
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
+from fastsam_core.cli._options import DebugOption, OverlapOption, TileOption
 
 __all__ = ["enrich_app", "fiftyone_app"]
 
@@ -31,7 +32,6 @@ _CONF_HELP = (
     f"{PROMPT_CONF} where boxes or keypoints prompt."
 )
 _WRITING = "Writing"
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
 
 @enrich_app.command()
@@ -78,8 +78,12 @@ def enrich(
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino, onnxruntime or tensorrt.")] = "auto",
     conf: Annotated[str | None, typer.Option(metavar="0…1|auto", help=_CONF_HELP, rich_help_panel=_SEARCH)] = None,
     iou: Annotated[float | None, typer.Option(help="Overlap of duplicates.", rich_help_panel=_SEARCH)] = None,
-    max_det: Annotated[int, typer.Option(help="Most masks of one image.", rich_help_panel=_SEARCH)] = MAX_DET,
+    max_det: Annotated[
+        int, typer.Option(help="Most masks of one image, or of a tile.", rich_help_panel=_SEARCH)
+    ] = MAX_DET,
     imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,
+    tile_px: TileOption = None,
+    overlap_px: OverlapOption = OVERLAP_PX,
     min_iou: Annotated[float, typer.Option(help="Boxes that fit worse get no mask.", rich_help_panel=_SEARCH)] = 0.2,
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.")] = 1,
     worker: Annotated[
@@ -122,6 +126,8 @@ def enrich(
         "iou": iou,
         "max_det": max_det,
         "imgsz": imgsz,
+        "tile_px": tile_px,
+        "overlap_px": overlap_px,
         "min_iou": min_iou,
         "batch_size": batch_size,
     }

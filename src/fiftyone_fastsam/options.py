@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from fastsam_core._defaults import MAX_DET, PROMPT_CONF
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WriterName: TypeAlias = Literal["auto", "direct", "sdk"]
 Level: TypeAlias = Literal["auto", "part", "object", "group"]
 
 _DIGEST_VERSION = 3
-_SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability")
+_SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability", "tile_px", "overlap_px")
 _HOW_NOT_WHAT = {"existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures"}
 _HOW_NOT_WHAT |= {"text_encoder"}  # its id counts, see described
 
@@ -67,9 +67,9 @@ class EnrichOptions:
     output : {"instances", "map"}
         ``Detections`` with instance masks, or one ``Segmentation``: classes as values when prompts bring classes,
         else one value an object.
-    conf, iou, max_det, imgsz, snap_px
+    conf, iou, max_det, imgsz, snap_px, tile_px, overlap_px
         As in ``FastSAM.segment``; None takes the model's recommended value. Boxes and keypoints choose among masks of
-        any ``conf`` from 0.01 on if it is None.
+        any ``conf`` from 0.01 on if it is None. ``tile_px`` finds what is small in mosaics and slides.
     stability : bool
         Write how little each mask changes with the threshold, 0 to 1, into the attribute ``stability``.
     min_iou : float
@@ -118,6 +118,8 @@ class EnrichOptions:
     max_det: int = MAX_DET
     imgsz: int | Sequence[int] | None = None
     snap_px: float = 0
+    tile_px: int | None = None
+    overlap_px: int = OVERLAP_PX
     stability: bool = True
     min_iou: float = 0.2
     level: Level = "auto"
@@ -203,7 +205,7 @@ class EnrichOptions:
         asked["text"], asked["negatives"], asked["encoder"] = list(self.texts), list(self.negatives), encoder_id
         asked["prompt_ids"] = None if self.prompt_ids is None else sorted(self.prompt_ids)
         settings = asdict(model.settings(**self.search()))
-        return {
+        described = {
             **asked,
             **settings,
             "imgsz": list(settings["imgsz"]),
@@ -212,6 +214,8 @@ class EnrichOptions:
             "weights_sha256": model.info.sha256,
             "version": _DIGEST_VERSION,
         }
+        without = ("tile_px", "overlap_px") if self.tile_px is None else ()
+        return {name: value for name, value in described.items() if name not in without}
 
 
 def digest_of(described: dict[str, Any]) -> str:

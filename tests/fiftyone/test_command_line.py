@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.fiftyone.conftest import FakeNetwork
+
     from fastsam_core.masks import Masks
 
 run = CliRunner().invoke
@@ -41,6 +43,13 @@ def test_enriching_twice(dataset: Any, known_masks: Masks) -> None:
 def test_a_limited_number_of_masks_is_said(dataset: Any) -> None:
     result = run(app, ["enrich", dataset.name, "-l", "masks", "--max-det", "2"])
     assert "In 3 of them as many masks were found as --max-det allows" in " ".join(result.output.split())
+
+
+def test_large_images_in_tiles(dataset: Any, network: FakeNetwork) -> None:
+    result = run(app, ["enrich", dataset.name, "-l", "masks", "--tile-px", "96", "--overlap-px", "64"])
+    assert result.exit_code == 0, result.output
+    assert network.calls == 3 * 2
+    assert run(app, ["enrich", dataset.name, "-l", "masks", "--tile-px", "96"]).exit_code == 2
 
 
 def test_failures_give_exit_code_1(make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path) -> None:

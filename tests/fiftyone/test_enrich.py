@@ -221,6 +221,17 @@ def test_the_dataset_remembers_how(dataset: Any, model: FastSAM) -> None:
     assert dataset.get_field("masks").info["fastsam"]["digest"] == report.digest
 
 
+def test_in_tiles(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
+    whole = enrich(dataset, "masks", model=model)
+    assert network.calls == 3
+    tiled = enrich(dataset, "masks", model=model, tile_px=96, overlap_px=64)
+    assert (tiled.done, network.calls) == (3, 3 + 3 * 2)
+    assert whole.digest != tiled.digest
+    info = dataset.get_field("masks").info["fastsam"]
+    assert (info["tile_px"], info["overlap_px"]) == (96, 64)
+    assert enrich(dataset, "masks", model=model).done == 3
+
+
 def test_masks_are_told_apart_by_colour_unless_there_is_a_scheme(
     make_dataset: Callable[..., Any], model: FastSAM
 ) -> None:

@@ -36,7 +36,7 @@ _EXISTING = {
     "append": ("Append", "Add to the labels that are there, once for each setting"),
 }
 _OPTIONAL = (
-    *("conf", "iou", "max_det", "imgsz", "min_iou", "min_area_px", "level", "output", "existing", "label"),
+    *("conf", "iou", "max_det", "imgsz", "tile_px", "min_iou", "min_area_px", "level", "output", "existing", "label"),
     *("text_threshold", "text_encoder", "masks_field", "embeddings"),
 )
 
@@ -159,7 +159,13 @@ def add_thresholds(ctx: Any, inputs: Any, *, everything: bool) -> None:
         inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
     inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
     inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
-    inputs.int("max_det", label="Most masks of one image", default=MAX_DET)
+    inputs.int(
+        "tile_px",
+        label="Side of tiles, px",
+        description="For mosaics and slides: larger images are cut into tiles, so that what is small is found "
+        "(empty: images stay whole)",
+    )
+    inputs.int("max_det", label="Most masks of one image, or of a tile", default=MAX_DET)
     if everything:
         inputs.int("min_area_px", label="Smallest mask, px", default=1)
         choice = types.RadioGroup()
