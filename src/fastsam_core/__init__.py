@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from fastsam_core.model import FastSAM
     from fastsam_core.pipeline import iter_segment
     from fastsam_core.prompts import Box, Points, Polygon, Text, match, select
+    from fastsam_core.stacks import LinkedStack, segment_stack
+    from fastsam_core.tiling import segment_tiles
 
 _HOME = {
     "PROMPT_CONF": "_defaults",
     "Box": "prompts",
     "FastSAM": "model",
     "Image": "images",
+    "LinkedStack": "stacks",
     "Masks": "masks",
     "Points": "prompts",
     "Polygon": "prompts",
@@ -35,6 +38,8 @@ _HOME = {
     "iter_segment": "pipeline",
     "match": "prompts",
     "read_image": "images",
+    "segment_stack": "stacks",
+    "segment_tiles": "tiling",
     "select": "prompts",
 }
 
@@ -43,6 +48,7 @@ __all__ = [
     "Box",
     "FastSAM",
     "Image",
+    "LinkedStack",
     "Masks",
     "Points",
     "Polygon",
@@ -51,6 +57,8 @@ __all__ = [
     "iter_segment",
     "match",
     "read_image",
+    "segment_stack",
+    "segment_tiles",
     "select",
 ]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
     from fastsam_core.prompts import Prompt
+    from fastsam_core.stacks import LinkedStack
 
 __all__ = [
     "FORMATS",
@@ -33,6 +34,7 @@ __all__ = [
     "write_label_map",
     "write_measurements",
     "write_outputs",
+    "write_stack",
 ]
 
 Format = Literal["overlay", "labels", "coco", "csv"]
@@ -43,6 +45,9 @@ SUFFIXES: Final[Mapping[Format, str]] = {
     "coco": "_coco.json",
     "csv": "_measurements.csv",
 }
+
+_PLANE_PX: Final = 400
+"""About the longer side of a plane on the sheet of a stack."""
 
 
 # ---- names ------------------------------------------------------------------------------------------------------
@@ -136,13 +141,16 @@ def write_label_map(path: str | os.PathLike[str], masks: Masks) -> Path:
 
     Pixel value 0 is background and i + 1 is mask i; where masks overlap the smaller is on top.
     """
+    return _write_labels(path, masks.to_label_map(), "YX")
+
+
+def _write_labels(path: str | os.PathLike[str], labels: Any, axes: str, **of_pages: Any) -> Path:
+    """Write a label map, or the pages of a stack of them, whose shape and dtype must then be said."""
     import tifffile
 
-    labels = masks.to_label_map()
+    how: dict[str, Any] = {"compression": "zlib", "predictor": True, "photometric": "minisblack"}
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary, labels, compression="zlib", predictor=True, metadata={"axes": "YX"}, photometric="minisblack"
-        )
+        tifffile.imwrite(temporary, labels, metadata={"axes": axes}, **how, **of_pages)
     return Path(path)
 
 
@@ -162,12 +170,27 @@ def write_coco(
     extra : mapping, optional
         JSON-able entries for ``info``, beside the masks' own metadata.
     """
-    height, width = masks.image_hw
+    return _write_coco(path, [masks], [{"file_name": file_name}], {**masks.metadata, **(extra or {})})
+
+
+def _write_coco(
+    path: str | os.PathLike[str],
+    images: Sequence[Masks],
+    names: Sequence[Mapping[str, Any]],
+    info: Mapping[str, Any],
+) -> Path:
+    """Write a COCO data set of several images, each with entries of its own such as its ``file_name``."""
+    annotations: list[dict[str, Any]] = []
+    for image_id, masks in enumerate(images, 1):
+        annotations += masks.to_coco(image_id=image_id, category_id=1, first_id=len(annotations) + 1)
     data = {
-        "info": {"description": "Masks by fastsam-plugins", **masks.metadata, **(extra or {})},
-        "images": [{"id": 1, "file_name": file_name, "height": height, "width": width}],
+        "info": {"description": "Masks by fastsam-plugins", **info},
+        "images": [
+            {"id": image_id, **name, "height": masks.image_hw[0], "width": masks.image_hw[1]}
+            for image_id, (masks, name) in enumerate(zip(images, names, strict=True), 1)
+        ],
         "categories": [{"id": 1, "name": "object"}],
-        "annotations": masks.to_coco(image_id=1, category_id=1),
+        "annotations": annotations,
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(data, separators=(",", ":"), default=_plain), encoding="utf-8")
@@ -185,12 +208,17 @@ def write_measurements(path: str | os.PathLike[str], masks: Masks) -> Path:
     """Write one CSV row for each mask; see :func:`fastsam_core.measurements.measure`."""
     from fastsam_core.measurements import measure
 
-    table = measure(masks)
-    columns = [column.tolist() for column in table.values()]
+    return _write_tables(path, [measure(masks)])
+
+
+def _write_tables(path: str | os.PathLike[str], tables: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Path:
+    """Write tables of the same columns below each other."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+        writer.writerow(tables[0])
+        for table in tables:
+            columns = [column.tolist() for column in table.values()]
+            writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
     return Path(path)
 
 
@@ -252,3 +280,81 @@ def write_outputs(
         else:
             write_measurements(path, masks)
     return paths
+
+
+def write_stack(
+    folder: str | os.PathLike[str],
+    name: str,
+    stack: LinkedStack,
+    pictures: Mapping[int, npt.NDArray[np.uint8]],
+    *,
+    formats: Iterable[Format] = FORMATS,
+    file_name: str | None = None,
+) -> dict[Format, Path]:
+    """Write the chosen formats of a stack, whose objects have one number in all planes.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where to write; made if missing.
+    name : str
+        Stem of the files.
+    stack : LinkedStack
+        Masks and objects of all planes.
+    pictures : mapping of int to uint8 ndarray of shape (H, W, 3)
+        The planes to show in the overlay, by number; at least one for it.
+    formats : iterable of {"overlay", "labels", "coco", "csv"}
+        What to write: a sheet of planes, a TIFF of (planes, H, W), a COCO data set with an image for each plane, or a
+        table with a row for each mask, with ``plane`` and, as ``label``, the object.
+    file_name : str, optional
+        The stack's name in the COCO file; the stem by default.
+
+    Returns
+    -------
+    dict of str to Path
+        The files written.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    from fastsam_core.measurements import measure
+
+    paths = output_paths(Path(folder), name, formats)
+    numbered = list(zip(stack.planes, stack.objects, strict=True))
+    for kind, path in paths.items():
+        if kind == "overlay":
+            write_image(path, _sheet_of_planes(stack, pictures))
+        elif kind == "labels":
+            of_pages = {"shape": (len(stack.planes), *stack.image_hw), "dtype": stack.label_dtype}
+            _write_labels(path, stack.iter_label_maps(), f"{stack.axis}YX", **of_pages)
+        elif kind == "coco":
+            images = [masks.with_fields(object=objects) for masks, objects in numbered]
+            names = [{"file_name": file_name or name, "plane": {stack.axis: index}} for index in range(len(images))]
+            _write_coco(path, images, names, stack.planes[0].metadata)
+        else:
+            tables = [
+                {"plane": np.full(len(masks), index), **measure(masks), "label": objects}
+                for index, (masks, objects) in enumerate(numbered)
+            ]
+            _write_tables(path, tables)
+    return paths
+
+
+def _sheet_of_planes(stack: LinkedStack, pictures: Mapping[int, npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Draw planes side by side, each object in its colour."""
+    from fastsam_core.contact_sheet import Card, Picture, contact_sheet
+    from fastsam_core.overlay import assign_colours, display_scale, draw_overlay
+
+    scale = display_scale(stack.image_hw, _PLANE_PX)
+    colours: dict[int, npt.NDArray[np.uint8]] = {}
+    cards = []
+    for index, rgb8 in sorted(pictures.items()):
+        masks, objects = stack.planes[index], stack.objects[index].tolist()
+        for label, colour in zip(objects, assign_colours(masks, rgb8), strict=True):
+            colours.setdefault(label, colour)
+        of_masks = np.array([colours[label] for label in objects], np.uint8).reshape(-1, 3)
+        picture = Picture(draw_overlay(rgb8, masks, scale=scale, colours=of_masks), f"objects: {len(masks)}")
+        cards.append(Card(f"{stack.axis} = {index}", picture))
+    return contact_sheet(cards, columns=min(4, len(cards)))

@@ -1,20 +1,34 @@
-"""Link masks of consecutive planes (z or t) into objects, by overlap."""
+"""Stacks of planes (z or t): segment plane after plane, and link masks that overlap into objects."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fastsam_core.errors import InvalidMasksError, InvalidParameterError
+from fastsam_core.errors import ImageContentError, ImageReadError, InvalidMasksError, InvalidParameterError
+from fastsam_core.images import Image, read_image
 from fastsam_core.masks import Masks
+from fastsam_core.pipeline import iter_segment
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+
     from numpy.typing import NDArray
 
-__all__ = ["StackLinker", "object_of"]
+    from fastsam_core._image_colour import Channels
+    from fastsam_core._image_contrast import Contrast
+    from fastsam_core.model import FastSAM
+    from fastsam_core.pipeline import Step
+
+__all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stack", "stack_sizes"]
+
+_NO_STACK_AXES = "YXSC"
+_SAMPLED_PLANES = 8
+"""As many planes, spread evenly, decide what is black and white in all of them."""
 
 
 def object_of(links: NDArray[np.int64], index: int) -> int:
@@ -123,3 +137,235 @@ class StackLinker:
             if ids[mask] == 0 and label not in used:
                 ids[mask] = label
                 used.add(label)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinkedStack:
+    """The masks of all planes of a stack, and the objects they belong to.
+
+    Parameters
+    ----------
+    axis : str
+        The letter of the stack's axis.
+    planes : tuple of Masks
+        The masks of each plane.
+    objects : tuple of ndarray of int64
+        The object, from 1, of each mask of each plane.
+    """
+
+    axis: str
+    planes: tuple[Masks, ...]
+    objects: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def of(cls, steps: Iterable[PlaneStep]) -> Self:
+        """Keep the masks of all steps of `segment_stack`, without the images.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no step.
+        """
+        axis, planes, objects = "", [], []
+        for step in steps:
+            axis = step.axis
+            planes.append(step.masks)
+            objects.append(step.objects)
+        if not planes:
+            raise InvalidParameterError("There is no plane", expected="the steps of segment_stack", actual="none")
+        return cls(axis, tuple(planes), tuple(objects))
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(np.unique(np.concatenate(self.objects)))
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the planes in pixels."""
+        return self.planes[0].image_hw
+
+    def seen_in(self, min_planes: int) -> Self:
+        """Return the objects that at least ``min_planes`` planes show, numbered anew from 1.
+
+        What only one or two planes show is often noise, or the blurred cap of something else.
+
+        Raises
+        ------
+        InvalidParameterError
+            The number of planes is below 1.
+        """
+        if isinstance(min_planes, bool) or not isinstance(min_planes, Integral) or min_planes < 1:
+            raise InvalidParameterError(
+                "min_planes is out of range", expected="a whole number of at least 1", actual=repr(min_planes)
+            )
+        names, counts = np.unique(np.concatenate(self.objects), return_counts=True)
+        number = np.zeros(int(names.max(initial=0)) + 1, np.int64)
+        kept = names[counts >= min_planes]
+        number[kept] = np.arange(1, len(kept) + 1)
+        chosen = [number[objects] > 0 for objects in self.objects]
+        return replace(
+            self,
+            planes=tuple(masks[which] for masks, which in zip(self.planes, chosen, strict=True)),
+            objects=tuple(number[objects[which]] for objects, which in zip(self.objects, chosen, strict=True)),
+        )
+
+    @property
+    def label_dtype(self) -> np.dtype[Any]:
+        """The type of the label maps: uint16, or uint32 when an object's number needs it."""
+        return np.min_scalar_type(max(256, *(int(objects.max(initial=0)) for objects in self.objects)))
+
+    def iter_label_maps(self) -> Iterator[NDArray[Any]]:
+        """Yield the label map of each plane, (H, W), with objects as values; smaller masks on top."""
+        dtype = self.label_dtype
+        for masks, objects in zip(self.planes, self.objects, strict=True):
+            yield masks.to_label_map(objects).astype(dtype, copy=False)
+
+    def to_label_maps(self) -> NDArray[Any]:
+        """Return the label maps of all planes, (planes, H, W)."""
+        return np.stack(list(self.iter_label_maps()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaneStep:
+    """One plane of a stack.
+
+    Parameters
+    ----------
+    index : int
+        Number of the plane, from 0.
+    count : int
+        Number of planes in all.
+    axis : str
+        The letter of the stack's axis.
+    masks : Masks
+        N masks of this plane, best first.
+    objects : ndarray of int64, shape (N,)
+        The object that each mask belongs to, from 1, the same in all planes.
+    image : Image
+        The plane as the network saw it.
+    seconds : float
+        Reading, network and masks, without waiting.
+    """
+
+    index: int
+    count: int
+    axis: str
+    masks: Masks
+    objects: NDArray[np.int64]
+    image: Image
+    seconds: float
+
+
+def segment_stack(
+    source: object,
+    model: FastSAM,
+    *,
+    axis: str | None = None,
+    plane: Mapping[str, int] | None = None,
+    channels: Channels | None = None,
+    axes: str | None = None,
+    contrast: Contrast | None = None,
+    min_iou: float = 0.25,
+    max_gap: int = 1,
+    prefetch: int = 1,
+    **search: Any,
+) -> Generator[PlaneStep, None, None]:
+    """Segment a stack plane by plane, and link what overlaps in neighbouring planes.
+
+    Parameters
+    ----------
+    source : path or array
+        A stack that `fastsam_core.read_image` takes; one plane is in memory at a time.
+    model : FastSAM
+        The model.
+    axis : str, optional
+        The letter of the axis to go along, such as ``"Z"`` or ``"T"``; the longest one where left out.
+    plane : mapping from axis letter to int, optional
+        Where to stay along further axes; 0 where left out.
+    channels, axes
+        As in `fastsam_core.read_image`.
+    contrast : pair of float, one pair for each channel, or "percentile", optional
+        The values that become black and white. By default the same for all planes, found as `read_image` finds them on
+        eight of them, so that what is dim stays dim; ``"percentile"`` gives each plane its own.
+    min_iou, max_gap
+        As in `StackLinker`.
+    prefetch : int
+        Planes to read ahead.
+    **search
+        ``conf``, ``iou``, ``max_det``, ``imgsz``, ``stability``, ``tile_px`` … as in `FastSAM.segment`.
+
+    Yields
+    ------
+    PlaneStep
+        In the order of the planes.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a setting is out of range or the model is none.
+    ImageContentError
+        If there are no planes along this axis, or channels, axes or contrast do not fit.
+    ImageReadError, ImageNotFoundError, UnsupportedImageError
+        If a plane cannot be read.
+
+    Examples
+    --------
+    >>> stack = LinkedStack.of(segment_stack("embryo.tif", model, axis="Z"))  # doctest: +SKIP
+    >>> volume = stack.seen_in(3).to_label_maps()  # doctest: +SKIP
+    """
+    linker = StackLinker(min_iou=min_iou, max_gap=max_gap)
+    fixed = {str(name).upper(): index for name, index in (plane or {}).items()}
+    reading: dict[str, Any] = {"channels": channels, "axes": axes}
+    first = read_image(source, plane=fixed, **reading)
+    along, count = _stack_axis(first, axis, fixed)
+    planes = [{**fixed, along: index} for index in range(count)]
+    if contrast is None:
+        sampled = np.unique(np.linspace(0, count - 1, _SAMPLED_PLANES).round().astype(int)).tolist()
+        contrast = _common_contrast([read_image(source, plane=planes[index], **reading) for index in sampled])
+    reading["contrast"] = contrast
+
+    def read(at: Any) -> Image:
+        return read_image(source, plane=at, **reading)
+
+    steps = iter_segment(planes, model, prefetch=prefetch, reader=read, **search)
+    return _plane_steps(steps, linker, along, count)
+
+
+def _plane_steps(
+    steps: Generator[Step, None, None], linker: StackLinker, axis: str, count: int
+) -> Generator[PlaneStep, None, None]:
+    with closing(steps):
+        for step in steps:
+            if step.masks is None or step.image is None:
+                raise step.error or ImageReadError("A plane gave no masks")
+            objects = linker.add(step.masks)
+            yield PlaneStep(step.index, count, axis, step.masks, objects, step.image, step.seconds)
+
+
+def stack_sizes(image: Image) -> dict[str, int]:
+    """Return how many planes the file or array of an image has along each axis of a stack; empty for a single plane."""
+    named = zip(str(image.recipe.get("axes", "")), image.recipe.get("shape", ()), strict=False)  # type: ignore[call-overload]
+    return {name: int(size) for name, size in named if name not in _NO_STACK_AXES and size > 1}
+
+
+def _stack_axis(image: Image, wanted: str | None, fixed: Mapping[str, int]) -> tuple[str, int]:
+    """Return the axis to go along and its length."""
+    sizes = {name: size for name, size in stack_sizes(image).items() if name not in fixed}
+    along = max(sizes, key=sizes.__getitem__, default=None) if wanted is None else str(wanted).upper()
+    if along not in sizes:
+        raise ImageContentError(
+            "There is no stack of planes" + ("" if wanted is None else f" along {along}"),
+            expected="an axis of several planes"
+            + (f": {', '.join(f'{name} has {size}' for name, size in sizes.items())}" if sizes else ""),
+            actual=f"axes {image.recipe.get('axes')}, shape {image.recipe.get('shape')}",
+            remedy="name the axes, such as ZYX; a single plane is segmented by itself",
+        )
+    return along, sizes[along]
+
+
+def _common_contrast(images: list[Image]) -> list[Any]:
+    """Return limits that hold all values that each plane would be shown with; constant planes become black."""
+    limits = np.array([image.recipe["contrast_limits"] for image in images], np.float64)
+    low, high = limits[..., 0].min(axis=0), limits[..., 1].max(axis=0)
+    pairs: list[Any] = np.stack([low, np.where(low < high, high, low + 1)], axis=-1).tolist()
+    return pairs if len(pairs) > 1 else pairs[0]

@@ -179,7 +179,7 @@ def test_says_when_there_may_be_more_masks_than_allowed(folder: Path) -> None:
 def test_large_images_in_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["fastsam_core.cli.segment"], "_LARGE_PX", 90)
     whole = run("photos/b.png", "--format", "coco")
-    assert "1 of them are longer than 90 px: --tile-px 1024 finds their small objects" in " ".join(whole.output.split())
+    assert "Longer than 90 px: 1. --tile-px 1024 finds their small objects" in " ".join(whole.output.split())
     result = run("photos/b.png", "--format", "coco", "--tile-px", "64", "--overlap-px", "32", "--overwrite")
     assert result.exit_code == 0, result.output
     assert "--tile-px" not in result.output

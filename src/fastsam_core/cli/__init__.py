@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fastsam_core.cli import data, demo, evaluate, info, models, replay, segment, train
+from fastsam_core.cli import data, demo, evaluate, info, models, replay, segment, stack, train
 from fastsam_core.cli._plugins import CommandGroup
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("stack")(stack.stack)
 app.command("demo")(demo.demo)
 app.command("replay")(replay.replay)
 app.add_typer(models.app, name="models")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import typer
 
 from fastsam_core.cli._console import printable
 from fastsam_core.cli._prompts import PromptSet
@@ -17,10 +21,11 @@ from fastsam_core.outputs import Format, output_paths, unique_names, write_outpu
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._text import TextAnswers
     from fastsam_core.pipeline import Step
 
-__all__ = ["Existing", "Job", "Outcome", "finish", "outcome_table", "plan"]
+__all__ = ["Existing", "Job", "Outcome", "finish", "outcome_table", "plan", "report", "summarise"]
 
 Existing = Literal["refuse", "overwrite", "skip"]
 
@@ -40,7 +45,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one image; ``full`` where as many masks were found as were allowed."""
+    """What became of one image; ``full`` where as many masks were found as were allowed.
+
+    Of a stack, ``planes`` says how many it has, and ``objects`` how many objects its masks belong to; of a single plane
+    ``left_out`` says how many others its file has.
+    """
 
     source: Path
     status: Literal["ok", "skipped", "failed"]
@@ -51,6 +60,9 @@ class Outcome:
     outputs: Mapping[Format, Path] = field(default_factory=dict)
     error: FastSAMError | None = None
     full: bool = False
+    planes: int | None = None
+    objects: int | None = None
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the line for ``--jsonl``."""
@@ -62,6 +74,8 @@ class Outcome:
                 "unmatched_prompts": self.unmatched,
                 "seconds": None if self.seconds is None else round(self.seconds, 4),
             }
+            if self.planes is not None:
+                line |= {"planes": self.planes, "objects": self.objects}
         if self.outputs:
             line["outputs"] = {kind: os.fspath(path) for kind, path in self.outputs.items()}
         if self.error is not None:
@@ -138,16 +152,21 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: floa
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    full = everything.at_limit
-    return Outcome(job.source, "ok", masks.image_hw, len(masks), unmatched, step.seconds, outputs, full=full)
+    full, pages = everything.at_limit, step.image.recipe.get("pages", 1)
+    left_out = pages - 1 if isinstance(pages, int) else 0
+    size = masks.image_hw
+    return Outcome(job.source, "ok", size, len(masks), unmatched, step.seconds, outputs, full=full, left_out=left_out)
 
 
 def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
     """Lay out image, size, masks and seconds; of very long lists the first rows and all failures."""
     from rich.table import Table
 
-    table = Table("image", "size")
-    for title in ("masks", "unmatched prompts", "seconds") if prompted else ("masks", "seconds"):
+    outcomes = list(outcomes)
+    stacks = any(outcome.planes is not None for outcome in outcomes)
+    table = Table("stack" if stacks else "image", "size")
+    titles = [*(["objects"] if stacks else []), "masks", *(["unmatched prompts"] if prompted else []), "seconds"]
+    for title in titles:
         table.add_column(title, justify="right")
     left_out = 0
     for row, outcome in enumerate(outcomes):
@@ -155,11 +174,40 @@ def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
             left_out += 1
             continue
         size = f"{outcome.image_hw[1]} × {outcome.image_hw[0]}" if outcome.image_hw else ""
+        size += f" × {outcome.planes}" if outcome.planes is not None else ""
         count = str(outcome.masks) if outcome.status == "ok" else outcome.status
         seconds = "" if outcome.seconds is None else f"{outcome.seconds:.2f}"
-        cells = [printable(outcome.source), size, count]
+        cells = [printable(outcome.source), size]
+        cells += ["" if outcome.objects is None else str(outcome.objects)] if stacks else []
+        cells += [count]
         cells += [str(outcome.unmatched) if outcome.status == "ok" else ""] if prompted else []
         table.add_row(*cells, seconds, style="red" if outcome.status == "failed" else None)
     if left_out:
         table.add_row(f"… and {left_out} more")
     return table
+
+
+def report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
+    """Print the line for programs, and above the bar what went wrong."""
+    if jsonl:
+        typer.echo(json.dumps(outcome.to_json()))
+    if outcome.error is not None:
+        from rich.text import Text
+
+        name, problem = printable(f"{outcome.source}: "), printable(outcome.error)
+        bar.log(Text(name, style="bold red").append(problem, style="not bold red"))
+
+
+def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False, jsonl: bool) -> None:
+    """Print the table of all images and how many there are of each kind."""
+    from fastsam_core.cli._batch import outcome_table
+    from fastsam_core.cli._console import console
+
+    screen = console(stderr=jsonl)
+    screen.print(outcome_table(outcomes, prompted=prompted))
+    counts = Counter(outcome.status for outcome in outcomes)
+    words = [f"{counts['ok']} segmented"]
+    words += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
+    screen.print(f"{', '.join(words)}; results in {printable(out)}")
+    if full := sum(outcome.full for outcome in outcomes):
+        screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")

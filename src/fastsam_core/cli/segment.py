@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -43,7 +41,6 @@ from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
     from fastsam_core.cli._batch import Job, Outcome
-    from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._prompts import PromptFile
 
 __all__ = ["segment"]
@@ -53,6 +50,7 @@ _SEARCH = "Search"
 _READING = "Reading images"
 _WRITING = "Results"
 _MOST_NAMES = 5
+_FIRST_PLANE = "0"
 _LARGE_PX = 4096
 """Images whose longer side is above this may be mosaics or slides with many small objects."""
 
@@ -123,7 +121,9 @@ def segment(
     axes: Annotated[
         str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)
     ] = None,
-    plane: Annotated[str, typer.Option(metavar="N|T=2,Z=5", help="Plane of a stack.", rich_help_panel=_READING)] = "0",
+    plane: Annotated[
+        str, typer.Option(metavar="N|T=2,Z=5", help="Plane of a stack.", rich_help_panel=_READING)
+    ] = _FIRST_PLANE,
     contrast: Annotated[
         str | None,
         typer.Option(metavar="LOW,HIGH|percentile", help="Values shown black and white.", rich_help_panel=_READING),
@@ -181,7 +181,7 @@ def segment(
             from fastsam_core.text._weights import import_open_clip
 
             import_open_clip()  # a missing extra is said at once
-        from fastsam_core.cli._batch import Existing, plan
+        from fastsam_core.cli._batch import Existing, plan, summarise
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.outputs import FORMATS, SUFFIXES
 
@@ -191,9 +191,8 @@ def segment(
         planned = plan(sources, prompt_file.of, formats=chosen, out=out, existing=existing)
         encoding = {"name": text_encoder, "device": device, "cache": text_cache}
         outcomes = _run(list(planned), model, loading, search, reading, prompt_file, encoding=encoding, jsonl=jsonl)
-        _summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
-        if tile_px is None:
-            _suggest_tiles(outcomes, jsonl=jsonl)
+        summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
+        _suggest(outcomes, whole=tile_px is None, any_plane=plane == _FIRST_PLANE, jsonl=jsonl)
         _warn_of_unused(prompt_file.unused(sources), jsonl=jsonl)
         if any(outcome.status == "failed" for outcome in outcomes):
             raise typer.Exit(EXIT_FAILED)
@@ -231,7 +230,7 @@ def _run(
     jsonl: bool,
 ) -> list[Outcome]:
     """Do the jobs; returns what became of each image, in order."""
-    from fastsam_core.cli._batch import Outcome, finish
+    from fastsam_core.cli._batch import Outcome, finish, report
     from fastsam_core.cli._console import console
     from fastsam_core.cli._progress import progress
 
@@ -241,7 +240,7 @@ def _run(
     with progress("Loading the model", len(jobs), visible=screen.is_terminal or not jsonl) as bar:
         for outcome in results:
             if outcome is not None:
-                _report(outcome, bar, jsonl=jsonl)
+                report(outcome, bar, jsonl=jsonl)
         if jobs:
             from fastsam_core.cli._model import load_model
             from fastsam_core.cli._text import load_text_answers
@@ -263,45 +262,21 @@ def _run(
                 for step in steps:
                     place, job = jobs[step.index]
                     results[place] = outcome = finish(job, step, answers, conf=conf)
-                    _report(outcome, bar, jsonl=jsonl)
+                    report(outcome, bar, jsonl=jsonl)
                     bar.advance()
     return [outcome for outcome in results if outcome is not None]
 
 
-def _report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
-    if jsonl:
-        typer.echo(json.dumps(outcome.to_json()))
-    if outcome.error is not None:
-        from rich.text import Text
-
-        from fastsam_core.cli._console import printable
-
-        name, problem = printable(f"{outcome.source}: "), printable(outcome.error)
-        bar.log(Text(name, style="bold red").append(problem, style="not bold red"))
-
-
-def _summarise(outcomes: list[Outcome], out: Path, *, prompted: bool, jsonl: bool) -> None:
-    from fastsam_core.cli._batch import outcome_table
-    from fastsam_core.cli._console import console, printable
+def _suggest(outcomes: list[Outcome], *, whole: bool, any_plane: bool, jsonl: bool) -> None:
+    """Say where another way may be meant: large images seen as a whole, stacks of which one plane was seen."""
+    from fastsam_core.cli._console import console
 
     screen = console(stderr=jsonl)
-    screen.print(outcome_table(outcomes, prompted=prompted))
-    counts = Counter(outcome.status for outcome in outcomes)
-    words = [f"{counts['ok']} segmented"]
-    words += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
-    screen.print(f"{', '.join(words)}; results in {printable(out)}")
-    if full := sum(outcome.full for outcome in outcomes):
-        screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")
-
-
-def _suggest_tiles(outcomes: list[Outcome], *, jsonl: bool) -> None:
-    """Say which images are so large that small objects got lost when the network saw them as a whole."""
     large = sum(outcome.image_hw is not None and max(outcome.image_hw) > _LARGE_PX for outcome in outcomes)
-    if large:
-        from fastsam_core.cli._console import console
-
-        words = f"{large} of them are longer than {_LARGE_PX} px: --tile-px 1024 finds their small objects, too."
-        console(stderr=jsonl).print(words)
+    if whole and large:
+        screen.print(f"Longer than {_LARGE_PX} px: {large}. --tile-px 1024 finds their small objects, too.")
+    if any_plane and (stacks := sum(outcome.left_out > 0 for outcome in outcomes)):
+        screen.print(f"Stacks, of which the first plane was segmented: {stacks}. fastsam stack takes all planes.")
 
 
 def _warn_of_unused(names: list[str], *, jsonl: bool) -> None:

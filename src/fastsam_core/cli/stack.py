@@ -1,0 +1,256 @@
+"""``fastsam stack``: z and time stacks in; label stacks, measurements, COCO files and sheets of planes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastsam_core._defaults import MAX_DET, OVERLAP_PX
+from fastsam_core.cli._options import (
+    DebugOption,
+    DeviceOption,
+    ImgszOption,
+    ModelOption,
+    OutOption,
+    OverlapOption,
+    PrecisionOption,
+    RuntimeOption,
+    TileOption,
+    TrustOption,
+    read_channels,
+    read_contrast,
+    read_list,
+    read_plane,
+    read_sizes,
+)
+from fastsam_core.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastsam_core.cli._batch import Job, Outcome
+    from fastsam_core.cli._progress import Bar
+    from fastsam_core.model import FastSAM
+    from fastsam_core.stacks import PlaneStep
+
+__all__ = ["stack"]
+
+_LINKING = "Linking"
+_SEARCH = "Search"
+_READING = "Reading images"
+_WRITING = "Results"
+_MOST_PICTURES = 12
+_PICTURE_BYTES = 2**28
+"""Planes that the sheet shows are kept in memory until the stack is done: at most as much as this."""
+
+
+def stack(
+    paths: Annotated[list[str], typer.Argument(metavar="PATHS…", help="Stacks: files, folders, patterns.")],
+    axis: Annotated[
+        str | None,
+        typer.Option(metavar="Z|T|…", help="Axis to go along; the longest by default.", rich_help_panel=_LINKING),
+    ] = None,
+    min_iou: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Masks that overlap less are different objects.", rich_help_panel=_LINKING),
+    ] = 0.25,
+    max_gap: Annotated[
+        int, typer.Option(min=0, help="Planes that an object may miss and go on.", rich_help_panel=_LINKING)
+    ] = 1,
+    min_planes: Annotated[
+        int, typer.Option(min=1, help="Leave out objects that fewer planes show.", rich_help_panel=_LINKING)
+    ] = 1,
+    model: ModelOption = "builtin",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = "fp32",
+    trust: TrustOption = False,
+    imgsz: ImgszOption = None,
+    conf: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score; the model's own by default.", rich_help_panel=_SEARCH),
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    max_det: Annotated[
+        int, typer.Option(min=1, help="Most masks of one plane, or of a tile.", rich_help_panel=_SEARCH)
+    ] = MAX_DET,
+    tile_px: TileOption = None,
+    overlap_px: OverlapOption = OVERLAP_PX,
+    channels: Annotated[
+        str | None,
+        typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)
+    ] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(metavar="T=2", help="Where to stay along further axes.", rich_help_panel=_READING),
+    ] = None,
+    contrast: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH|percentile",
+            help="Values shown black and white; by default the same for all planes. percentile: each its own.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    out: OutOption = Path("fastsam-output"),
+    formats: Annotated[
+        str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv.", rich_help_panel=_WRITING)
+    ] = "overlay,labels,coco,csv",
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.", rich_help_panel=_READING)
+    ] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print one JSON line for each stack on stdout.", rich_help_panel=_WRITING)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier results.", rich_help_panel=_WRITING)
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out stacks that have results.", rich_help_panel=_WRITING)
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Segment stacks plane by plane, and link what overlaps in neighbouring planes into objects.
+
+    An object has one number in all planes of the label stack. One plane is in memory at a time.
+    Exit code: 0 all fine, 1 some failed, 2 wrong usage.
+
+    fastsam stack embryo.tif --axis Z --min-planes 3
+
+    fastsam stack movies/ --axis T --channels 0
+    """
+    from fastsam_core.cli._console import EXIT_FAILED, guarded
+
+    with guarded(debug=debug):
+        if overwrite and skip_existing:
+            raise InvalidParameterError("--overwrite and --skip-existing exclude each other")
+        options: dict[str, Any] = {
+            "axis": axis,
+            "plane": _other_axes(plane),
+            "channels": read_channels(channels),
+            "axes": axes,
+            "contrast": read_contrast(contrast),
+            "min_iou": min_iou,
+            "max_gap": max_gap,
+            "imgsz": read_sizes(imgsz),
+            "conf": conf,
+            "iou": iou,
+            "max_det": max_det,
+            "tile_px": tile_px,
+            "overlap_px": overlap_px,
+        }
+        loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
+        from fastsam_core.cli._batch import Existing, plan, summarise
+        from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.cli._prompts import PromptSet
+        from fastsam_core.outputs import FORMATS, SUFFIXES
+
+        chosen = read_list(formats, FORMATS, "--format")
+        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
+        existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
+        planned = list(plan(sources, lambda _: PromptSet(), formats=chosen, out=out, existing=existing))
+        outcomes = _run(planned, model, loading, options, min_planes, jsonl=jsonl)
+        summarise(outcomes, out, jsonl=jsonl)
+        if any(outcome.status == "failed" for outcome in outcomes):
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _other_axes(text: str | None) -> Mapping[str, int] | None:
+    """Read ``T=2,C=1``; a number alone says nothing about which axis it is of."""
+    plane = None if text is None else read_plane(text)
+    if plane is None or isinstance(plane, Mapping):
+        return plane
+    raise InvalidParameterError("Cannot read --plane", expected="an axis and an index, e.g. 'T=2'", actual=repr(text))
+
+
+def _run(
+    planned: list[Job | Outcome],
+    model: str,
+    loading: dict[str, Any],
+    options: dict[str, Any],
+    min_planes: int,
+    *,
+    jsonl: bool,
+) -> list[Outcome]:
+    """Do the jobs, one stack after the other; returns what became of each, in order."""
+    from fastsam_core.cli._batch import Outcome, report
+    from fastsam_core.cli._console import console
+    from fastsam_core.cli._progress import progress
+
+    outcomes: list[Outcome] = []
+    screen = console(stderr=True)
+    network: FastSAM | None = None
+    with progress("Loading the model", len(planned), visible=screen.is_terminal or not jsonl) as bar:
+        for entry in planned:
+            if isinstance(entry, Outcome):
+                outcome = entry
+            else:
+                if network is None:
+                    from fastsam_core.cli._model import load_model
+
+                    network = load_model(model, loading, bar)
+                outcome = _segment(entry, network, options, min_planes, bar)
+            outcomes.append(outcome)
+            report(outcome, bar, jsonl=jsonl)
+            bar.advance()
+    return outcomes
+
+
+def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
+    """Segment a stack and write the results; errors become part of the outcome."""
+    from fastsam_core.cli._batch import Outcome
+    from fastsam_core.errors import FastSAMError
+    from fastsam_core.outputs import write_stack
+    from fastsam_core.stacks import LinkedStack, segment_stack
+
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    seconds, full = 0.0, False
+
+    def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
+        nonlocal seconds, full
+        for step in steps:
+            bar.say(f"{job.source.name}, {step.axis} {step.index + 1} of {step.count}")
+            seconds += step.seconds
+            full |= step.masks.at_limit
+            if "overlay" in job.formats and step.index in _shown_planes(step):
+                pictures[step.index] = step.image.rgb8
+            yield step
+
+    try:
+        with closing(segment_stack(job.source, model, **options)) as steps:
+            linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
+        outputs = write_stack(job.out, job.name, linked, pictures, formats=job.formats, file_name=job.source.name)
+    except FastSAMError as error:
+        return Outcome(job.source, "failed", error=error)
+    masks = sum(map(len, linked.planes))
+    return Outcome(
+        job.source,
+        "ok",
+        linked.image_hw,
+        masks,
+        seconds=seconds,
+        outputs=outputs,
+        full=full,
+        planes=len(linked.planes),
+        objects=len(linked),
+    )
+
+
+def _shown_planes(step: PlaneStep) -> set[int]:
+    """Return the planes that the sheet shows, spread evenly, as many as memory allows."""
+    from fastsam_core.evaluation.truth import evenly
+
+    return set(evenly(step.count, min(_MOST_PICTURES, max(1, _PICTURE_BYTES // step.image.rgb8.nbytes))))

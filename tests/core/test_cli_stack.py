@@ -1,0 +1,171 @@
+"""``fastsam stack`` with a made-up network that always finds the same three rectangles."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from typer.testing import CliRunner
+
+from fastsam_core import FastSAM, Masks
+from fastsam_core.checkpoints import ModelInfo
+from fastsam_core.cli import app
+from fastsam_core.testing import RectangleNetwork
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from typer.testing import Result
+
+IMAGE_HW = (64, 96)
+BOXES_XYXY = ((4, 4, 40, 60), (50, 8, 90, 56), (60, 16, 72, 28))
+
+
+class Blobs:
+    """Finds the third rectangle in bright planes only."""
+
+    def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> Any:
+        boxes = BOXES_XYXY if batch_bhwc[:, 20:40, 20:40].max() > 0 else BOXES_XYXY[:2]
+        return RectangleNetwork(boxes, (0.9, 0.8, 0.7)[: len(boxes)]).forward(batch_bhwc)
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace the loading of models; returns what was asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, *, progress: Any, **options: Any) -> FastSAM:
+        asked.append({"name": name, **options})
+        return FastSAM(Blobs(), ModelInfo(name="blobs", imgsz=96))
+
+    monkeypatch.setattr(FastSAM, "load", load)
+    return asked
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with a stack, whose planes 2 to 4 are black, and a single plane."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.full((6, *IMAGE_HW), 100, np.uint16)
+    pixels += np.arange(96, dtype=np.uint16)
+    pixels[2:5] = 100
+    tifffile.imwrite("cells.tif", pixels, metadata={"axes": "ZYX"}, photometric="minisblack")
+    Image.new("L", IMAGE_HW[::-1], 90).save("single.png")
+    return tmp_path
+
+
+def run(*arguments: str, command: str = "stack") -> Result:
+    return CliRunner().invoke(app, [command, *arguments])
+
+
+def test_all_formats(folder: Path) -> None:
+    result = run("cells.tif", "--jsonl", "--out", "out")
+    assert result.exit_code == 0, result.output
+    [line] = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (line["planes"], line["objects"], line["masks"], line["image_hw"]) == (6, 4, 15, list(IMAGE_HW))
+    assert "96 × 64 × 6" in result.stderr
+    with tifffile.TiffFile(line["outputs"]["labels"]) as file:
+        assert (file.series[0].axes, file.series[0].dtype.name) == ("ZYX", "uint16")
+        labels = file.asarray()
+    assert [np.unique(plane).tolist() for plane in labels] == [[0, 1, 2, 3]] * 2 + [[0, 1, 2]] * 3 + [[0, 1, 2, 4]]
+    with Path(line["outputs"]["csv"]).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["plane"]), int(row["label"])) for row in rows][-3:] == [(5, 1), (5, 2), (5, 4)]
+    coco = json.loads(Path(line["outputs"]["coco"]).read_text())
+    assert [image["plane"] for image in coco["images"]] == [{"Z": index} for index in range(6)]
+    assert [entry["id"] for entry in coco["annotations"]] == list(range(1, 16))
+    last = [entry for entry in coco["annotations"] if entry["image_id"] == 6]
+    assert [entry["attributes"]["object"] for entry in last] == [1, 2, 4]
+    np.testing.assert_array_equal(Masks.from_coco(last).to_label_map([1, 2, 4]), labels[5])
+    with Image.open(line["outputs"]["overlay"]) as picture:
+        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100
+
+
+def test_linking_options(folder: Path) -> None:
+    def objects(*arguments: str) -> list[int]:
+        result = run("cells.tif", "--format", "labels", "--overwrite", *arguments)
+        assert result.exit_code == 0, result.output
+        labels = tifffile.imread("fastsam-output/cells_labels.tif")
+        return [int(plane.max()) for plane in labels]
+
+    assert objects("--max-gap", "3") == [3, 3, 2, 2, 2, 3]
+    assert objects("--min-planes", "2") == [3, 3, 2, 2, 2, 2]
+    assert objects("--min-planes", "3") == [2] * 6
+    assert objects("--axis", "z", "--conf", "0.85") == [1] * 6
+
+
+def test_options_reach_model_reader_and_search(folder: Path, loaded: list[dict[str, Any]]) -> None:
+    pixels = np.zeros((2, 3, 4, *IMAGE_HW), np.uint16)
+    pixels[1, :, 2, :, :] = 700
+    tifffile.imwrite("movie.tif", pixels, metadata={"axes": "TZCYX"}, photometric="minisblack")
+    reading = ("--axis", "Z", "--plane", "T=1", "--channels", "2", "--contrast", "0,1400")
+    search = (
+        "--conf",
+        "0.3",
+        "--iou",
+        "0.6",
+        "--max-det",
+        "7",
+        "--imgsz",
+        "96",
+        "--tile-px",
+        "64",
+        "--overlap-px",
+        "9",
+    )
+    loading = ("--model", "FastSAM-x", "--device", "cpu", "--runtime", "torch", "--precision", "bf16", "--trust")
+    result = run("movie.tif", *reading, *search, *loading, "--format", "coco")
+    assert result.exit_code == 0, result.output
+    assert loaded == [{"name": "FastSAM-x", "device": "cpu", "runtime": "torch", "precision": "bf16", "trust": True}]
+    coco = json.loads(Path("fastsam-output/movie_coco.json").read_text())
+    assert len(coco["images"]) == 3
+    wanted = {"conf": 0.3, "iou": 0.6, "max_det": 7, "imgsz": [96], "tile_px": 64, "overlap_px": 9}
+    assert wanted.items() <= coco["info"].items()
+
+
+def test_one_bad_stack_does_not_stop_the_rest(folder: Path, loaded: list[dict[str, Any]]) -> None:
+    result = run("single.png", "cells.tif", "--format", "labels")
+    assert result.exit_code == 1
+    words = " ".join(result.output.split())
+    assert "There is no stack of planes" in words
+    assert "1 segmented, 1 failed" in words
+    assert len(loaded) == 1
+    assert [path.name for path in Path("fastsam-output").iterdir()] == ["cells_labels.tif"]
+
+
+def test_earlier_results_are_kept_unless_told_otherwise(folder: Path, loaded: list[dict[str, Any]]) -> None:
+    assert run("cells.tif", "--format", "labels").exit_code == 0
+    assert "exists already" in " ".join(run("cells.tif", "--format", "labels").output.split())
+    assert "1 skipped" in run("cells.tif", "--format", "labels", "--skip-existing").output
+    assert len(loaded) == 1
+    assert run("cells.tif", "--format", "labels", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--plane", "3"], "an axis and an index"),
+        (["--format", "png"], "some of overlay,labels,coco,csv"),
+        (["--overwrite", "--skip-existing"], "exclude each other"),
+        (["--channels", "x"], "Cannot read --channels"),
+    ],
+)
+def test_wrong_usage(folder: Path, arguments: list[str], problem: str, loaded: list[dict[str, Any]]) -> None:
+    result = run("cells.tif", *arguments)
+    assert result.exit_code == 2
+    assert problem in " ".join(result.output.split())
+    assert not loaded
+
+
+def test_segment_says_that_a_file_has_more_planes(folder: Path) -> None:
+    hint = "Stacks, of which the first plane was segmented: 1. fastsam stack takes all planes."
+    both = run("cells.tif", "single.png", "--format", "coco", command="segment")
+    assert hint in " ".join(both.output.split())
+    for arguments in (["cells.tif", "--plane", "2"], ["single.png"]):
+        result = run(*arguments, "--format", "coco", "--overwrite", command="segment")
+        assert hint not in " ".join(result.output.split())
