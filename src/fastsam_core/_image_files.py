@@ -77,7 +77,13 @@ def open_file(path: str) -> Iterator[Source]:
     """
     from PIL.Image import DecompressionBombError
 
+    from fastsam_core._image_zarr import is_zarr, open_zarr
+
     try:
+        if is_zarr(path):
+            with open_zarr(path) as source:
+                yield source
+            return
         with _open_stream(path) as stream:
             prefix = stream.read(32)
             stream.seek(0)
@@ -114,7 +120,7 @@ def _open_stream(path: str) -> IO[bytes]:
                 f"{path} is a folder",
                 expected="an image file",
                 actual="a folder",
-                remedy="pass the files in it one by one, or open a zarr store with zarr.open_array first",
+                remedy="pass the files in it one by one",
             )
         if status.st_size == 0 and stat.S_ISREG(status.st_mode):
             raise ImageReadError(

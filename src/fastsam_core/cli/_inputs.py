@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastsam_core._image_zarr import is_zarr
 from fastsam_core.errors import ImageReadError, InvalidParameterError
 from fastsam_core.images import IMAGE_SUFFIXES, is_image_path
 
@@ -21,7 +22,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
 
     A folder gives the images in it (with ``recursive``, in all folders below), sorted by name; hidden files, the
     output folder and files that an earlier run wrote there are left out. A file is taken as it is, whatever its
-    suffix; if it does not exist, that is reported later with the other images.
+    suffix; if it does not exist, that is reported later with the other images. A Zarr store counts as a file.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
     found: dict[str, Path] = {}
     for text in typed:
         path = Path(text)
-        if path.is_dir():
+        if path.is_dir() and not is_zarr(path):
             batch = [image for image in _images_in(path, recursive, out) if not _is_written(image, out, endings)]
         elif os.path.lexists(path) or not glob.has_magic(text):
             batch = [path]
@@ -56,7 +57,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
         if not batch:
             raise InvalidParameterError(
                 f"No images in {text}",
-                expected="files ending in " + ", ".join(sorted(IMAGE_SUFFIXES)),
+                expected="Zarr stores, or files ending in " + ", ".join(sorted(IMAGE_SUFFIXES)),
                 remedy="check the path, or add --recursive to look into sub-folders",
             )
         for image in batch:
@@ -65,7 +66,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
 
 
 def _is_image(path: Path) -> bool:
-    return is_image_path(path) and not path.is_dir()
+    return is_zarr(path) if path.is_dir() else is_image_path(path)
 
 
 def _is_written(path: Path, out: Path, endings: tuple[str, ...]) -> bool:

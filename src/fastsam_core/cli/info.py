@@ -40,6 +40,7 @@ _EXTRAS: Final = (
     _Extra("napari", ("napari", "magicgui"), "napari plugin"),
     _Extra("fiftyone", ("fiftyone",), "FiftyOne plugin"),
     _Extra("text", ("open-clip-torch",), "text prompts"),
+    _Extra("zarr", ("zarr",), "OME-Zarr images"),
     _Extra("distributed", ("ray",), "many machines"),
     _Extra("train", ("tensorboard",), "training"),
 )

@@ -1,0 +1,127 @@
+"""Read Zarr stores, above all OME-Zarr (https://ngff.openmicroscopy.org): only the chunks that are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastsam_core._image_planes import Source, infer_axes
+from fastsam_core.errors import (
+    FastSAMError,
+    ImageContentError,
+    ImageReadError,
+    MissingDependencyError,
+    UnsupportedImageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["is_zarr", "open_zarr"]
+
+_MARKS = ("zarr.json", ".zgroup", ".zarray")
+_OLD_AXES = "TCZYX"
+"""The axes of OME-Zarr up to version 0.2, which does not name them."""
+
+
+def is_zarr(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder is a Zarr store, by the file that describes it."""
+    return any(os.path.isfile(os.path.join(path, mark)) for mark in _MARKS)
+
+
+@contextmanager
+def open_zarr(path: str) -> Iterator[Source]:
+    """Open an array, or the largest level of the first image of an OME-Zarr store.
+
+    Raises
+    ------
+    ImageReadError
+        The store is damaged, or a group without an image.
+    UnsupportedImageError
+        It is a plate, which holds many images.
+    MissingDependencyError
+        Zarr is not installed.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Zarr stores need a package that is not installed",
+            expected="zarr",
+            actual=str(error),
+            remedy="pip install 'fastsam-plugins[zarr]'",
+        ) from error
+    try:
+        node: Any = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Array):
+            source = Source(node, _named(node) or _guessed(node.shape), facts={"format": "Zarr"})
+        else:
+            image, multiscale = _first_image(node, path)
+            levels = multiscale["datasets"]
+            array: Any = image[levels[0]["path"]]
+            source = Source(array, _axes(multiscale, array), facts={"format": "OME-Zarr", "levels": len(levels)})
+    except FastSAMError:
+        raise
+    except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ImageReadError(
+            f"{path} is no image that Zarr and OME-Zarr describe",
+            expected="a Zarr array, or a group with 'multiscales'",
+            actual=f"{type(error).__name__}: {error}",
+            remedy="name the array inside, e.g. image.zarr/0",
+        ) from error
+    yield source
+
+
+def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any]]:
+    """Return the group of the first image and what describes its levels; bioformats2raw numbers images."""
+    attributes = _ome(group)
+    if "plate" in attributes or "well" in attributes:
+        raise UnsupportedImageError(
+            f"{path} holds the images of a plate",
+            expected="one image",
+            actual="plate" if "plate" in attributes else "well",
+            remedy="name one of them, e.g. plate.zarr/A/1/0",
+        )
+    if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
+        group = group["0"]
+        attributes = _ome(group)
+    return group, attributes["multiscales"][0]
+
+
+def _ome(group: Any) -> Mapping[str, Any]:
+    """Return what OME says of a group: under 'ome' from version 0.5 on."""
+    attributes: dict[str, Any] = dict(group.attrs)
+    described: Mapping[str, Any] = attributes.get("ome", attributes)
+    return described
+
+
+def _axes(multiscale: Mapping[str, Any], array: Any) -> str:
+    """Return a letter for each axis; those that OME does not name count planes."""
+    given: Sequence[Any] = multiscale.get("axes") or _OLD_AXES[-array.ndim :].lower()
+    return _letters([axis["name"] if isinstance(axis, Mapping) else axis for axis in given])
+
+
+def _named(array: Any) -> str | None:
+    """Return the axes of a plain array if all have names of a letter."""
+    names = getattr(array.metadata, "dimension_names", None) or ()
+    short = len(names) == array.ndim and all(isinstance(name, str) and len(name) == 1 for name in names)
+    return _letters(names) if short else None
+
+
+def _guessed(shape: tuple[int, ...]) -> str:
+    """Return axes as for an array in memory; where they are ambiguous, as for files that do not tell."""
+    try:
+        return infer_axes(shape, channels_chosen=False)
+    except ImageContentError:
+        return "Q" * len(shape)
+
+
+def _letters(names: Sequence[str]) -> str:
+    """Return one letter for each name, other ones where two begin alike."""
+    letters = ""
+    for name in names:
+        wanted = [str(name)[:1].upper(), *"QRUVW"]
+        letters += next((letter for letter in wanted if letter.isalpha() and letter not in letters), "?")
+    return letters

@@ -1,0 +1,134 @@
+"""Zarr stores: plain arrays, and OME-Zarr of several versions."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fastsam_core.cli._inputs import expand_paths
+from fastsam_core.errors import (
+    ImageContentError,
+    ImageReadError,
+    InvalidParameterError,
+    MissingDependencyError,
+    UnsupportedImageError,
+)
+from fastsam_core.images import read_image, read_values
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+zarr = pytest.importorskip("zarr")
+
+VALUES: npt.NDArray[np.uint16] = np.random.default_rng(0).integers(0, 4000, (2, 3, 4, 20, 30)).astype(np.uint16)
+
+
+def write_ome(path: Path, values: npt.NDArray[Any], axes: Any, *, version: str = "0.5") -> Path:
+    group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
+    group.create_array("full", data=values, chunks=(1,) * (values.ndim - 2) + (16, 16))
+    group.create_array("half", data=values[..., ::2, ::2])
+    multiscale: dict[str, Any] = {"version": version, "datasets": [{"path": "full"}, {"path": "half"}]}
+    if axes:
+        multiscale["axes"] = axes
+    described = {"multiscales": [multiscale]}
+    group.attrs.update({"ome": described} if version == "0.5" else described)
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_largest_level_with_named_axes(tmp_path: Path, version: str) -> None:
+    named = [{"name": name, "type": "space"} for name in "tczyx"]
+    path = write_ome(tmp_path / "a.ome.zarr", VALUES, named, version=version)
+    plane = {"T": 1, "Z": 3}
+    image = read_image(path, plane=plane, channels=[0, 2])
+    assert image.image_hw == (20, 30)
+    facts = {"format": "OME-Zarr", "levels": 2, "axes": "TCZYX", "shape": [2, 3, 4, 20, 30], "pages": 8}
+    assert facts.items() <= image.recipe.items()
+    np.testing.assert_array_equal(read_values(path, plane=plane), VALUES[1, :, 3])
+    assert read_image(str(path), plane=plane, channels=[0, 2]).rgb8.tolist() == image.rgb8.tolist()
+
+
+def test_versions_that_name_axes_shortly_or_not_at_all(tmp_path: Path) -> None:
+    short = write_ome(tmp_path / "a.zarr", VALUES[0], ["c", "z", "y", "x"], version="0.3")
+    assert read_image(short).recipe["axes"] == "CZYX"
+    unnamed = write_ome(tmp_path / "b.zarr", VALUES, None, version="0.1")
+    assert read_image(unnamed).recipe["axes"] == "TCZYX"
+
+
+def test_the_first_image_of_bioformats2raw(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    write_ome(tmp_path / "a.zarr" / "0", VALUES[0, 0], ["z", "y", "x"], version="0.4")
+    np.testing.assert_array_equal(read_values(tmp_path / "a.zarr", plane=2), VALUES[0, 0, 2])
+
+
+def test_plain_arrays(tmp_path: Path) -> None:
+    zarr.save_array(tmp_path / "yx.zarr", VALUES[0, 0, 0])
+    np.testing.assert_array_equal(read_values(tmp_path / "yx.zarr"), VALUES[0, 0, 0])
+    zarr.create_array(tmp_path / "named.zarr", data=VALUES[0, 0], dimension_names=["z", "y", "x"])
+    assert read_image(tmp_path / "named.zarr", plane=3).recipe["plane"] == {"Z": 3}
+    zarr.create_array(tmp_path / "stack.zarr", data=np.zeros((9, 20, 30), np.uint8))
+    with pytest.raises(ImageContentError, match="axes"):
+        read_image(tmp_path / "stack.zarr")
+    assert read_image(tmp_path / "stack.zarr", axes="TYX", plane=8).recipe["pages"] == 9
+    zarr.create_array(tmp_path / "rgb.zarr", data=np.zeros((20, 30, 3), np.uint8))
+    assert read_image(tmp_path / "rgb.zarr").recipe["axes"] == "YXS"
+
+
+def test_axes_of_other_names(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "a.zarr", VALUES[0], ["channel", "cycle", "y", "x"], version="0.4")
+    assert read_image(path).recipe["axes"] == "CQYX"
+
+
+def test_what_is_no_image_comes_with_a_remedy(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "group.zarr", mode="w")
+    with pytest.raises(ImageReadError, match="name the array inside"):
+        read_image(tmp_path / "group.zarr")
+    plate = zarr.open_group(tmp_path / "plate.zarr", mode="w")
+    plate.attrs["ome"] = {"plate": {"wells": []}}
+    with pytest.raises(UnsupportedImageError, match="plate"):
+        read_image(tmp_path / "plate.zarr")
+    (tmp_path / "broken.zarr").mkdir()
+    (tmp_path / "broken.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(ImageReadError):
+        read_image(tmp_path / "broken.zarr")
+    lost = write_ome(tmp_path / "lost.zarr", VALUES[0, 0], ["z", "y", "x"])
+    (lost / "full" / "zarr.json").unlink()
+    with pytest.raises(ImageReadError, match="full"):
+        read_image(lost)
+    with pytest.raises(ImageReadError, match="is a folder"):
+        read_image(tmp_path)
+
+
+def test_wrong_planes_keep_their_own_error(tmp_path: Path) -> None:
+    zarr.save_array(tmp_path / "a.zarr", VALUES[0, 0, 0])
+    with pytest.raises(ImageContentError, match="no such plane"):
+        read_image(tmp_path / "a.zarr", plane=4)
+
+
+def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zarr.save_array(tmp_path / "a.zarr", VALUES[0, 0, 0])
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(MissingDependencyError, match=r"fastsam-plugins\[zarr\]"):
+        read_image(tmp_path / "a.zarr")
+
+
+def test_stores_count_as_files(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "images" / "a.ome.zarr", VALUES[0, 0], ["z", "y", "x"])
+    write_ome(tmp_path / "images" / "deep" / "b.zarr", VALUES[0, 0], ["z", "y", "x"])
+
+    def names(*typed: str, recursive: bool = False) -> list[str]:
+        found = expand_paths(typed, recursive=recursive, out=tmp_path / "out", written_suffixes=("_labels.tif",))
+        return [path.name for path in found]
+
+    assert names(str(path)) == names(str(tmp_path / "images")) == names(str(tmp_path / "images" / "*.zarr"))
+    assert names(str(path)) == ["a.ome.zarr"]
+    assert names(str(tmp_path / "images"), recursive=True) == ["a.ome.zarr", "b.zarr"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidParameterError, match="Zarr stores"):
+        names(str(tmp_path / "empty"))
