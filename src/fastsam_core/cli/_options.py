@@ -12,14 +12,22 @@ import typer
 from fastsam_core.errors import InvalidParameterError
 
 __all__ = [
+    "AxesOption",
+    "ChannelsOption",
     "DebugOption",
     "DeviceOption",
+    "FormatOption",
     "ImgszOption",
+    "IouOption",
+    "JsonlOption",
     "ModelOption",
     "OutOption",
     "OverlapOption",
+    "OverwriteOption",
     "PrecisionOption",
+    "RecursiveOption",
     "RuntimeOption",
+    "SkipExistingOption",
     "TileOption",
     "TrustOption",
     "read_channels",
@@ -67,6 +75,32 @@ OverlapOption = Annotated[
     typer.Option(
         "--overlap-px", min=0, help="How much tiles share: more than usual objects.", rich_help_panel="Search"
     ),
+]
+IouOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel="Search"),
+]
+_READING = "Reading images"
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
+]
+AxesOption = Annotated[str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)]
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.", rich_help_panel=_READING)
+]
+_RESULTS = "Results"
+FormatOption = Annotated[
+    str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv.", rich_help_panel=_RESULTS)
+]
+JsonlOption = Annotated[
+    bool, typer.Option("--jsonl", help="Print one JSON line for each file on stdout.", rich_help_panel=_RESULTS)
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace earlier results.", rich_help_panel=_RESULTS)
+]
+SkipExistingOption = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out files that have results.", rich_help_panel=_RESULTS)
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]

@@ -14,6 +14,7 @@ from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.cli._options import (
     DeviceOption,
     ImgszOption,
+    IouOption,
     ModelOption,
     OverlapOption,
     PrecisionOption,
@@ -34,10 +35,6 @@ _SEARCH: Final = ("conf", "iou", "max_det")
 _TILES: Final = ("tile_px", "overlap_px")
 
 ConfOption = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score.", rich_help_panel=_PANEL)]
-IouOption = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_PANEL),
-]
 MaxDetOption = Annotated[int, typer.Option(min=1, help="Most masks of one image.", rich_help_panel=_PANEL)]
 
 

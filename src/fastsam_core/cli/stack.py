@@ -11,14 +11,22 @@ import typer
 
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.cli._options import (
+    AxesOption,
+    ChannelsOption,
     DebugOption,
     DeviceOption,
+    FormatOption,
     ImgszOption,
+    IouOption,
+    JsonlOption,
     ModelOption,
     OutOption,
     OverlapOption,
+    OverwriteOption,
     PrecisionOption,
+    RecursiveOption,
     RuntimeOption,
+    SkipExistingOption,
     TileOption,
     TrustOption,
     read_channels,
@@ -43,7 +51,6 @@ __all__ = ["stack"]
 _LINKING = "Linking"
 _SEARCH = "Search"
 _READING = "Reading images"
-_WRITING = "Results"
 _MOST_PICTURES = 12
 _PICTURE_BYTES = 2**28
 """Planes that the sheet shows are kept in memory until the stack is done: at most as much as this."""
@@ -75,24 +82,14 @@ def stack(
         float | None,
         typer.Option(min=0, max=1, help="Lowest score; the model's own by default.", rich_help_panel=_SEARCH),
     ] = None,
-    iou: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Box overlap from which on the weaker mask is dropped.", rich_help_panel=_SEARCH
-        ),
-    ] = None,
+    iou: IouOption = None,
     max_det: Annotated[
         int, typer.Option(min=1, help="Most masks of one plane, or of a tile.", rich_help_panel=_SEARCH)
     ] = MAX_DET,
     tile_px: TileOption = None,
     overlap_px: OverlapOption = OVERLAP_PX,
-    channels: Annotated[
-        str | None,
-        typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
-    ] = None,
-    axes: Annotated[
-        str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)
-    ] = None,
+    channels: ChannelsOption = None,
+    axes: AxesOption = None,
     plane: Annotated[
         str | None,
         typer.Option(metavar="T=2", help="Where to stay along further axes.", rich_help_panel=_READING),
@@ -106,21 +103,11 @@ def stack(
         ),
     ] = None,
     out: OutOption = Path("fastsam-output"),
-    formats: Annotated[
-        str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv.", rich_help_panel=_WRITING)
-    ] = "overlay,labels,coco,csv",
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.", rich_help_panel=_READING)
-    ] = False,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print one JSON line for each stack on stdout.", rich_help_panel=_WRITING)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier results.", rich_help_panel=_WRITING)
-    ] = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out stacks that have results.", rich_help_panel=_WRITING)
-    ] = False,
+    formats: FormatOption = "overlay,labels,coco,csv",
+    recursive: RecursiveOption = False,
+    jsonl: JsonlOption = False,
+    overwrite: OverwriteOption = False,
+    skip_existing: SkipExistingOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment stacks plane by plane, and link what overlaps in neighbouring planes into objects.
