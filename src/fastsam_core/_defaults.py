@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_DET", "OVERLAP_PX", "PROMPT_CONF"]
+__all__ = ["MAX_DET", "MAX_PIXELS", "OVERLAP_PX", "PROMPT_CONF"]
 
 MAX_DET: Final = 1000
 """Most masks of one image (of one tile, where it is segmented in tiles)."""
@@ -14,3 +14,6 @@ PROMPT_CONF: Final = 0.01
 
 OVERLAP_PX: Final = 128
 """How much neighbouring tiles share, in pixels of the image: more than the diameter of usual small objects."""
+
+MAX_PIXELS: Final = 1 << 28
+"""Files and lazy arrays with more pixels in a plane are refused before they are decoded, unless the caller says so."""

@@ -227,7 +227,8 @@ def _check_pixels(height: int, width: int, samples: int, max_pixels: int | None)
             f"The image has {height} × {width} pixels" + (f" in {samples} channels" if samples > 4 else ""),
             expected=f"at most {max_pixels} pixels",
             actual=f"{pixels} pixels",
-            remedy="if you trust the file, raise the limit with max_pixels=, or lift it with max_pixels=None",
+            remedy="if you trust the file, raise the limit with max_pixels= (--max-pixels), or lift it with "
+            "max_pixels=None",
         )
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
 from fastsam_core._image_planes import Plane, PlaneChoice, Source, infer_axes, take_plane
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
 
     from fastsam_core._image_contrast import Contrast
 
-__all__ = ["DEFAULT_MAX_PIXELS", "IMAGE_SUFFIXES", "Image", "is_image_path", "read_image", "read_values"]
-
-DEFAULT_MAX_PIXELS = 2**28
-"""Files and lazy arrays with more pixels than this (16384 × 16384) are refused unless the caller raises the limit."""
+__all__ = ["IMAGE_SUFFIXES", "Image", "is_image_path", "read_image", "read_values"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +99,7 @@ def read_image(
     axes: str | None = None,
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
-    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> Image:
     """Read an image from a file or an array, as 8-bit RGB.
 
@@ -168,7 +166,7 @@ def read_values(
     channels: Channels | None = None,
     axes: str | None = None,
     plane: PlaneChoice = 0,
-    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> NDArray[Any]:
     """Read one plane with its own values, of any dtype; parameters and errors as in `read_image`.
 

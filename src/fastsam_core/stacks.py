@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core.errors import ImageContentError, ImageReadError, InvalidMasksError, InvalidParameterError
 from fastsam_core.images import Image, read_image
 from fastsam_core.masks import Masks
@@ -265,6 +266,7 @@ def segment_stack(
     channels: Channels | None = None,
     axes: str | None = None,
     contrast: Contrast | None = None,
+    max_pixels: int | None = MAX_PIXELS,
     min_iou: float = 0.25,
     max_gap: int = 1,
     prefetch: int = 1,
@@ -287,6 +289,8 @@ def segment_stack(
     contrast : pair of float, one pair for each channel, or "percentile", optional
         The values that become black and white. By default the same for all planes, found as `read_image` finds them on
         eight of them, so that what is dim stays dim; ``"percentile"`` gives each plane its own.
+    max_pixels : int or None
+        Limit for a plane of files and lazy arrays; None lifts it.
     min_iou, max_gap
         As in `StackLinker`.
     prefetch : int
@@ -315,7 +319,7 @@ def segment_stack(
     """
     linker = StackLinker(min_iou=min_iou, max_gap=max_gap)
     fixed = {str(name).upper(): index for name, index in (plane or {}).items()}
-    reading: dict[str, Any] = {"channels": channels, "axes": axes}
+    reading: dict[str, Any] = {"channels": channels, "axes": axes, "max_pixels": max_pixels}
     first = read_image(source, plane=fixed, **reading)
     along, count = _stack_axis(first, axis, fixed)
     planes = [{**fixed, along: index} for index in range(count)]

@@ -191,6 +191,9 @@ def test_large_images_in_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_reading_options_reach_the_reader(folder: Path) -> None:
+    large = run("photos/b.png", "--max-pixels", "6000")
+    assert large.exit_code == 1
+    assert "(--max-pixels)" in " ".join(large.output.split())
     stack = np.zeros((3, 2, *IMAGE_HW), dtype=np.uint16)
     stack[2, 1] = 500
     tifffile.imwrite(folder / "stack.tif", stack)

@@ -20,6 +20,7 @@ __all__ = [
     "ImgszOption",
     "IouOption",
     "JsonlOption",
+    "MaxPixelsOption",
     "ModelOption",
     "OutOption",
     "OverlapOption",
@@ -86,6 +87,12 @@ ChannelsOption = Annotated[
     typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
 ]
 AxesOption = Annotated[str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Files with more pixels in a plane are refused before they are decoded.", rich_help_panel=_READING
+    ),
+]
 RecursiveOption = Annotated[
     bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.", rich_help_panel=_READING)
 ]

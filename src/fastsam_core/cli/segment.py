@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
+from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX, PROMPT_CONF
 from fastsam_core.cli._options import (
     AxesOption,
     ChannelsOption,
@@ -19,6 +19,7 @@ from fastsam_core.cli._options import (
     ImgszOption,
     IouOption,
     JsonlOption,
+    MaxPixelsOption,
     ModelOption,
     OutOption,
     OverlapOption,
@@ -125,6 +126,7 @@ def segment(
         str | None,
         typer.Option(metavar="LOW,HIGH|percentile", help="Values shown black and white.", rich_help_panel=_READING),
     ] = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
     recursive: RecursiveOption = False,
@@ -152,6 +154,7 @@ def segment(
             "axes": axes,
             "plane": read_plane(plane),
             "contrast": read_contrast(contrast),
+            "max_pixels": max_pixels,
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
         search = {

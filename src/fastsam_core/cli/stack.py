@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastsam_core._defaults import MAX_DET, OVERLAP_PX
+from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX
 from fastsam_core.cli._options import (
     AxesOption,
     ChannelsOption,
@@ -19,6 +19,7 @@ from fastsam_core.cli._options import (
     ImgszOption,
     IouOption,
     JsonlOption,
+    MaxPixelsOption,
     ModelOption,
     OutOption,
     OverlapOption,
@@ -102,6 +103,7 @@ def stack(
             rich_help_panel=_READING,
         ),
     ] = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
     recursive: RecursiveOption = False,
@@ -130,6 +132,7 @@ def stack(
             "channels": read_channels(channels),
             "axes": axes,
             "contrast": read_contrast(contrast),
+            "max_pixels": max_pixels,
             "min_iou": min_iou,
             "max_gap": max_gap,
             "imgsz": read_sizes(imgsz),
