@@ -145,21 +145,21 @@ def join_tiles(tiles: Sequence[Window], parts: Sequence[Masks], sure_conf: float
     sure_conf : float
         The score from which on masks are sure.
     max_det : int
-        Most masks of one tile, to say in the metadata how many tiles have as many sure ones.
+        Most masks of one tile, to say in the metadata whether one has as many sure ones.
 
     Returns
     -------
     Masks
-        Best score first, without empty ones and duplicates; ``metadata`` has ``tiles`` and ``full_tiles``.
+        Best score first, without empty ones and duplicates; ``metadata`` has ``tiles`` and ``at_limit``.
     """
     sure = [part.scores >= sure_conf for part in parts]
     joined = [
         join_windows(tiles, [part[chosen] for part, chosen in zip(parts, sure, strict=True)]),
         join_windows(tiles, [part[~chosen] for part, chosen in zip(parts, sure, strict=True)]),
     ]
-    full = sum(int(chosen.sum()) >= max_det for chosen in sure)
+    full = any(int(chosen.sum()) >= max_det for chosen in sure)
     masks = drop_duplicates(Masks.concatenate(joined), SAME_MASK_IOU)
-    return masks.with_metadata(tiles=len(tiles), full_tiles=full)
+    return masks.with_metadata(tiles=len(tiles), at_limit=full)
 
 
 def _meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int, Window]]:

@@ -254,11 +254,11 @@ class Masks:
     def at_limit(self) -> bool:
         """Whether these are as many as the search was allowed to keep (its ``max_det``), so that there may be more.
 
-        Of an image in tiles, whether one of them had as many.
+        Of what was found in parts, such as tiles: whether one of the searches was (``at_limit`` in the metadata).
         """
-        if "full_tiles" in self.metadata:
-            return bool(self.metadata["full_tiles"])
-        most = self.metadata.get("max_det")
+        known, most = self.metadata.get("at_limit"), self.metadata.get("max_det")
+        if isinstance(known, bool):
+            return known
         return isinstance(most, int) and len(self) >= most
 
     def __repr__(self) -> str:

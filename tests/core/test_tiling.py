@@ -195,7 +195,7 @@ def test_one_call_does_what_the_tiles_one_by_one_do() -> None:
     assert len(masks) == len(truth)
     assert_same(masks, last.result)
     assert set(masks.fields) == {"stability"}
-    assert {"tiles": 12, "full_tiles": 0, "tile_px": 160, "overlap_px": 60}.items() <= masks.metadata.items()
+    assert {"tiles": 12, "at_limit": False, "tile_px": 160, "overlap_px": 60}.items() <= masks.metadata.items()
     [step, small] = iter_segment([image, image[:150, :150]], model, **how)
     assert step.masks is not None
     assert_same(step.masks, masks)
