@@ -126,12 +126,16 @@ class View:
         return self.shape[rows], self.shape[columns]
 
     def along_stack(self, key: PlaneKey | None, step: Mapping[str, Any]) -> list[PlaneKey | None]:
-        """Return all planes of the stack that a step wrote whole objects of, through a plane."""
+        """Return the planes of the stack that a step wrote whole objects of, through a plane, up to the last written.
+
+        What is linked in a plane depends on those before it, written or not.
+        """
         axis = step.get("stack_axis", self.stack_axis)
         if key is None or axis is None:
             return [key]
         axes_yx, index = key
-        return [(axes_yx, (*index[:axis], place, *index[axis + 1 :])) for place in range(self.shape[axis])]
+        count = max(step.get("places") or (self.shape[axis] - 1,)) + 1
+        return [(axes_yx, (*index[:axis], place, *index[axis + 1 :])) for place in range(count)]
 
     def options(self, key: PlaneKey | None) -> dict[str, Any]:
         """Return the keywords of `read_image` and `read_values` that read a plane of a file of the same kind."""

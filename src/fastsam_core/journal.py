@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,13 +139,17 @@ class Journal:
         OutputError
             The disk is full, or the folder is gone or not writable.
         """
-        entry = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
-        line = json.dumps(entry, separators=(",", ":"), default=_plain) + "\n"
+        self.extend(do, [facts])
+
+    def extend(self, do: str, steps: Iterable[Mapping[str, object]]) -> None:
+        """Write several steps of a kind, each with its facts, as fast as one; errors as of :meth:`append`."""
+        begin = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        lines = [json.dumps(begin | dict(facts), separators=(",", ":"), default=_plain) + "\n" for facts in steps]
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _end_last_line(self.path)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
+                file.writelines(lines)
                 file.flush()
                 os.fsync(file.fileno())
 

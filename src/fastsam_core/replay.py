@@ -242,7 +242,10 @@ def _plan_objects(
     objects = dict.fromkeys(object_of(links[key], i) for i in chosen)
     label_of = {name: first_id + k for k, name in enumerate(objects)}
     edits = []
+    places, axis = entry.get("places"), entry.get("stack_axis", view.stack_axis)
     for plane in links:
+        if places is not None and plane is not None and axis is not None and plane[1][axis] not in places:
+            continue  # it could not be written in the session either
         shown = found[plane].shown(limits)
         here = [i for i, name in enumerate(links[plane]) if int(name) in label_of and (shown[i] or plane == key)]
         if plane == key:

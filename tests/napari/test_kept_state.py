@@ -354,6 +354,47 @@ def test_prompts_of_a_plane_that_is_left_at_once_are_in_the_journal(viewer: Any,
     assert len(list(path.parent.iterdir())) == 1
 
 
+@pytest.mark.parametrize("how", ["layer", "points", "moved"])
+def test_prompts_that_are_gone_from_other_planes_do_not_come_back(viewer: Any, make_widget: Make, how: str) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.pick_panel.add_points()
+    points = widget.prompts.points
+    for place in (0, 1, 2):
+        viewer.dims.set_current_step(0, place)
+        points.add([[place, 30, 30]])
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([[2, 60, 70]])
+    widget.journal.save_prompts()
+    path = widget.journal.path
+    assert len(prompts_by_plane(read_journal(path))) == 3, "those of a layer that is not followed any more stay"
+    if how == "layer":
+        viewer.layers.remove(points)
+    else:
+        points.data = np.array([[0, 30, 30], [0, 60, 70]] if how == "moved" else [[0, 30, 30]])
+    lines = path.read_text().count("\n")
+    widget.journal.save_prompts()
+    found = {plane.index[0]: entry["points_yx"] for plane, entry in prompts_by_plane(read_journal(path)).items()}
+    on_first = {"layer": {}, "points": {0: [[30.5, 30.5]]}, "moved": {0: [[30.5, 30.5], [60.5, 70.5]]}}[how]
+    assert found == {**on_first, 2: [[60.5, 70.5]]}
+    widget.journal.save_prompts()
+    assert path.read_text().count("\n") <= lines + 2, "nothing is said twice"
+
+
+def test_prompts_that_are_gone_while_another_image_is_chosen_do_not_come_back(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.pick_panel.add_shapes()
+    square = np.array([[0, 20, 20], [0, 20, 40], [0, 40, 40], [0, 40, 20]])
+    widget.prompts.shapes.add(square, shape_type="rectangle")
+    widget.journal.save_prompts()
+    path = widget.journal.path
+    assert len(prompts_by_plane(read_journal(path))) == 1
+    viewer.add_layer(Image(np.zeros((50, 60), np.uint8), name="other"))
+    widget.segment_panel.image.set_layer(viewer.layers["other"])
+    viewer.layers.remove("FastSAM shapes")
+    widget.journal.save_prompts()
+    assert not prompts_by_plane(read_journal(path))
+
+
 @pytest.mark.parametrize(
     ("factor", "text"), [(1 / 255, "0.784"), (1, "200"), (200, "40000"), (1e12, "200000000000000")]
 )

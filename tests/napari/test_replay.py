@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
+from napari_fastsam._settings import Settings
 from napari_fastsam.widget import FastSAMWidget
 
 from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
@@ -84,6 +86,45 @@ def test_planes_and_linked_objects_of_a_stack(viewer: Any, make_widget: Make, qt
     assert [sorted(np.unique(plane)) for plane in labels] == [[0, 2], [0, 2], [0, 1, 2]]
     widget.shut_down()
     [again] = replay(tmp_path / "stack.tif.fastsam.jsonl", tmp_path / "stack.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.parametrize("why", ["memory", "cancel"])
+def test_whole_objects_are_written_where_the_session_could_write_them(
+    viewer: Any,
+    make_widget: Make,
+    qtbot: Any,
+    tmp_path: Path,
+    blob_model: BlobModel,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    """Candidates of some planes had to go, or the stack was cancelled: its other planes have no labels."""
+    stack = np.stack([discs(80, 90, *((y + z, x, r) for y, x, r in THREE)) for z in range(4)])
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    viewer.open(tmp_path / "s.tif")
+    viewer.layers[0].contrast_limits = (0, 255)
+    widget = make_widget(viewer)
+    viewer.dims.set_current_step(0, 0)
+    widget.segment_panel.stack.setChecked(True)
+    if why == "memory":
+        settings = "napari_fastsam.controllers.segmentation.read_settings"
+        monkeypatch.setattr(settings, lambda: Settings(cache_mb=0))
+        run(qtbot, widget)
+    else:
+        blob_model.gate = lambda: None if len(blob_model.seen) < 2 else time.sleep(0.3)
+        widget.segment_panel.run_button.click()
+        qtbot.waitUntil(lambda: len(widget.session.pool) == 2, timeout=30_000)
+        widget.segment_panel.run_button.click()
+        blob_model.gate = None
+    widget.label_panel.whole.setChecked(True)
+    widget.session.select_by_hand([0, 2])
+    widget.label_panel.commit_picked()
+    labels = viewer.layers["s labels"].data
+    written = [place for place in range(4) if labels[place].any()]
+    assert written == ([0, 3] if why == "memory" else [0, 1])
+    widget.shut_down()
+    [again] = replay(tmp_path / "s.tif.fastsam.jsonl", tmp_path / "s.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
 
 

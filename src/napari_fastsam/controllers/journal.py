@@ -19,6 +19,7 @@ from fastsam_core.journal import Journal, JournalFile, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape
 from napari_fastsam._notify import describe, notices, warn
+from napari_fastsam.controllers.prompts import prompts_of
 from napari_fastsam.models.picks import PickOptions, PromptSet
 
 if TYPE_CHECKING:
@@ -75,6 +76,22 @@ def prompts_by_plane(journal: JournalFile) -> dict[Plane, Mapping[str, Any]]:
     return {plane: entry for plane, entry in last.items() if any(entry[name] for name in _PROMPTS)}
 
 
+def _id_of(layer: Any) -> Hashable:
+    return None if layer is None else layer.unique_id
+
+
+def _positions(prompts: PromptSet) -> dict[str, object]:
+    """Return prompts as the journal has them."""
+    return {
+        "points_yx": prompts.points_yx.round(2).tolist(),
+        "positive": prompts.positive.tolist(),
+        "groups": prompts.groups.tolist(),
+        "boxes_xyxy": prompts.boxes_xyxy.round(2).tolist(),
+        "regions_yx": [vertices.round(2).tolist() for vertices in prompts.regions_yx],
+        "scribbles_yx": [vertices.round(2).tolist() for vertices in prompts.scribbles_yx],
+    }
+
+
 def _prompt_set(entry: Mapping[str, Any]) -> PromptSet:
     return PromptSet(
         points_yx=np.array(entry["points_yx"], float).reshape(-1, 2),
@@ -95,6 +112,8 @@ class _Record:
     last: dict[str, object] = field(default_factory=dict)
     limits: dict[str, list[float | None]] = field(default_factory=dict)
     prompts: dict[Plane, dict[str, object]] = field(default_factory=dict)
+    layers: dict[Plane, tuple[Hashable, Hashable]] = field(default_factory=dict)
+    """The Points and the Shapes layer that the prompts of a plane came from."""
 
     def end(self) -> None:
         """End the journal in order."""
@@ -103,7 +122,7 @@ class _Record:
                 self.journal.append("close")
             except OutputError as error:
                 warn(describe(error))
-        self.journal, self.last, self.limits, self.prompts = None, {}, {}, {}
+        self.journal, self.last, self.limits, self.prompts, self.layers = None, {}, {}, {}, {}
 
 
 def _move_aside(path: Path, mark: str) -> None:
@@ -210,13 +229,13 @@ class JournalController:
         if self.session.image is not None:
             self._append(self._record, do, facts)
 
-    def _append(self, record: _Record, do: str, facts: Mapping[str, object]) -> None:
+    def _append(self, record: _Record, do: str, *steps: Mapping[str, object]) -> None:
         if not self.session.settings.journal or record.failed:
             return
         try:
             if record.journal is None:
                 record.journal = self._begin(self.session.image)
-            record.journal.append(do, **facts)
+            record.journal.extend(do, steps)
         except OutputError as error:
             record.failed = True
             warn(describe(error))
@@ -290,24 +309,49 @@ class JournalController:
                 self._append(record, what, {"target": target})
 
     def save_prompts(self) -> None:
-        """Record the prompts that are there now, if they are others than last time."""
-        prompts = self.session.prompts
-        options = self.session.options
-        facts: dict[str, object] = {
-            "points_yx": prompts.points_yx.round(2).tolist(),
-            "positive": prompts.positive.tolist(),
-            "groups": prompts.groups.tolist(),
-            "boxes_xyxy": prompts.boxes_xyxy.round(2).tolist(),
-            "regions_yx": [vertices.round(2).tolist() for vertices in prompts.regions_yx],
-            "scribbles_yx": [vertices.round(2).tolist() for vertices in prompts.scribbles_yx],
+        """Record the prompts that are there now, as far as they are others than last time, on other planes, too."""
+        session = self.session
+        options = session.options
+        answered = {
             "level": options.level,
             "each_point": options.each_point,
             "everything_inside": options.everything_inside,
         }
-        plane, known = self.session.plane, self._record.prompts
-        if plane is not None and facts != known.get(plane) and (len(prompts) or plane in known):
-            known[plane] = facts
-            self._write("prompts", plane=self._plane(plane), **facts)
+        for key, record in self._records.items():
+            image = next((layer for layer in session.viewer.layers if layer.unique_id == key[0]), None)
+            if image is not None and record.journal is not None and layer_shape(image) == key[2]:
+                changed = self._changed_elsewhere(record, image)
+                record.prompts |= {plane: facts | answered for plane, facts in changed.items()}
+                self._append_prompts(record, changed)
+        facts = _positions(session.prompts) | answered
+        plane, record = session.plane, self._record
+        if plane is not None and (len(session.prompts) or plane in record.prompts):
+            record.layers[plane] = (_id_of(self.prompts.points), _id_of(self.prompts.shapes))
+            if facts != record.prompts.get(plane):
+                record.prompts[plane] = facts
+                self._append_prompts(record, [plane])
+
+    def _append_prompts(self, record: _Record, planes: Iterable[Plane]) -> None:
+        steps = [{"plane": self._plane(plane), **record.prompts[plane]} for plane in planes]
+        if steps and self.session.image is not None:
+            self._append(record, "prompts", *steps)
+
+    def _changed_elsewhere(self, record: _Record, image: Any) -> dict[Plane, dict[str, object]]:
+        """Return the prompts of planes that are not shown, where they are others by now: moved, or removed."""
+        viewer = self.session.viewer
+        by_id = {layer.unique_id: layer for layer in viewer.layers}
+        shown = self.session.plane if image.unique_id == self.session.image_id else None
+        changed: dict[Plane, dict[str, object]] = {}
+        for plane, known in record.prompts.items():
+            points, shapes = (by_id.get(layer_id) for layer_id in record.layers[plane])
+            if plane == shown or not any(known[name] for name in _PROMPTS):
+                continue
+            if any(one is not None and one.ndim < image.ndim and len(one.data) for one in (points, shapes)):
+                continue  # it lies on all planes: each hears of changes when it is looked at
+            facts = _positions(prompts_of(image, plane, viewer.dims.point, points, shapes))
+            if any(facts[name] != known[name] for name in facts):
+                changed[plane] = facts
+        return changed
 
     # ---- giving back --------------------------------------------------------------------------------------------
 

@@ -349,6 +349,7 @@ class LabelController:
             label_of, objects = dict(pairs), self._objects(order)
             facts["labels"] = [label_of[n] for n in objects if n in label_of]
             facts["stack_axis"] = session.links[order.plane].axis
+            facts["places"] = self._places(order.plane)
             facts["parts"] = [(piece.part.plane, piece.rle, piece.edit.labels) for piece in planned.parts]
             count = len(set(objects))
         else:
@@ -363,6 +364,11 @@ class LabelController:
         for mark in marks:
             session.mark_committed(order.image_id, mark.plane, mark.labels, writer.layer.unique_id)
         return count
+
+    def _places(self, plane: Plane) -> list[int]:
+        """Return where along its axis a stack could be written: the planes whose candidates are there."""
+        axis, stack, kept = self.session.links[plane].axis, self.session.stack_of(plane), set(self.session.pool)
+        return [place for there in stack if there in kept and (place := there.index[axis]) is not None]
 
     def _warn_of_dropped(self, plane: Plane) -> None:
         """Say in how many planes of a stack objects could not be written, as their candidates are there no more."""
