@@ -12,7 +12,7 @@ from fastsam_core._parts import is_sure, new_among, whole_in
 from fastsam_core._replay_planes import Look, PlaneKey, View
 from fastsam_core.candidates import inside_limits, measure_columns, reached, shown
 from fastsam_core.errors import FastSAMError
-from fastsam_core.images import Image, read_image, read_values
+from fastsam_core.images import Image, mean_values, read_image, read_values
 from fastsam_core.masks import Masks
 from fastsam_core.pipeline import iter_segment
 from fastsam_core.tiling import segment_tiles
@@ -240,8 +240,8 @@ def _segment_tiles(image: Image, model: FastSAM, options: Mapping[str, Any]) -> 
 
 
 def _values(source: object, options: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the plane's own values: the mean of its channels, or of red, green and blue as 8-bit values."""
+    """Return the plane's own values: the mean of its channels, or of red, green and blue."""
     values: NDArray[Any] = read_values(source, **options)
     if values.ndim == 3 and values.shape[-1] in (3, 4) and "C" not in options.get("axes", ""):
-        values = np.moveaxis(read_image(source, **options).rgb8, -1, 0)
+        return mean_values(values)
     return values if values.ndim == 2 else np.asarray(values.mean(axis=0, dtype=np.float32))

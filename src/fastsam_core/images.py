@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fastsam_core._image_contrast import Contrast
 
-__all__ = ["IMAGE_SUFFIXES", "Image", "is_image_path", "read_image", "read_values"]
+__all__ = ["IMAGE_SUFFIXES", "Image", "is_image_path", "mean_values", "read_image", "read_values"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,6 +175,11 @@ def read_values(
     ndarray of shape (H, W), (C, H, W) for channels, or (H, W, 3 or 4) for colour
     """
     return _read_plane(source, parse_channels(channels).indices, axes, plane, max_pixels)[1].array
+
+
+def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the mean of red, green and blue of colour with its own values, (H, W, 3 or 4); alpha does not count."""
+    return np.asarray(colours[..., :3].mean(axis=-1, dtype=np.float32))
 
 
 def _read_plane(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core.errors import ImageContentError, ImageReadError
-from fastsam_core.images import Image, read_image
+from fastsam_core.images import Image, mean_values, read_image
 from napari_fastsam._convert import Plane, layer_shape, same_pixels
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PlaneValues:
     image : Image
         As the network takes it.
     values : ndarray of shape (H, W)
-        The image's own values (the mean of several channels).
+        The image's own values (the mean of several channels, or of red, green and blue).
     region : Region
         Which part of the plane it is.
     plane_hw : tuple of int
@@ -159,8 +159,7 @@ class PlaneSource:
 
     def _convert(self, parts: list[NDArray[Any]], plane: Plane) -> tuple[Image, NDArray[Any]]:
         if self.rgb:
-            image = read_image(parts[0], axes="YXS")
-            return image, image.rgb8.mean(axis=2, dtype=np.float32)
+            return read_image(parts[0], axes="YXS"), mean_values(parts[0])
         if self.channel_axis is not None:
             position = sum(axis < self.channel_axis for axis in plane.axes_yx)  # axes with one index are gone
             channels = np.moveaxis(parts[0], position, 0)

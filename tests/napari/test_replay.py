@@ -208,3 +208,32 @@ def test_limits_of_the_session_before_a_crash_end_with_it(
     after.shut_down()
     [again] = replay(journal, tmp_path / "a.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("uint8", 1), ("uint8", 0.1), ("uint16", 250), ("float32", 1 / 255)])
+@pytest.mark.parametrize("region", ["plane", "tiles"])
+@pytest.mark.usefixtures("blob_model")
+def test_intensities_of_colour_images_are_their_own_values(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, dtype: str, factor: float, region: str
+) -> None:
+    """Of faint ones, too, and of those that the network sees as 8 bit; the same limits hold in a replay."""
+    first, second = (discs(80, 90, place).astype(float) for place in THREE[:2])
+    colours = np.stack([first, second, np.maximum(first, second)], axis=-1)
+    colours[second > 0] *= 0.9
+    image = (colours * factor).astype(dtype)
+    tifffile.imwrite(tmp_path / "c.tif", image, photometric="rgb")
+    viewer.open(tmp_path / "c.tif", rgb=True)
+    widget = make_widget(viewer)
+    choose_region(widget, region)
+    run(qtbot, widget)
+    means = np.sort(widget.session.candidates.columns["intensity"])
+    own = [image[20, 60].mean(dtype=float), image[18, 20].mean(dtype=float)]
+    assert means == pytest.approx(own, rel=1e-5)
+    widget.filter_panel.sliders["intensity"].set_limits(float(np.mean(own)), np.inf)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["c labels"].data
+    assert labels.max() == 1
+    path = widget.journal.path
+    widget.shut_down()
+    [again] = replay(path, tmp_path / "c.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)
