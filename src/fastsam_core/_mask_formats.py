@@ -233,6 +233,8 @@ def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:
 
 
 def _load_npz(cls: type[_M], path: Path) -> _M:
+    if not zipfile.is_zipfile(path):  # what NumPy says of it is about pickles
+        raise zipfile.BadZipFile(f"{path.stat().st_size} bytes that are no .npz file")
     # NumPy leaves a file that it opened itself open where it is damaged
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         fields = {key.removeprefix("field_"): file[key] for key in file.files if key.startswith("field_")}

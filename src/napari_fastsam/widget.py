@@ -72,9 +72,12 @@ class FastSAMWidget(QWidget):
         self._autosave.setSingleShot(True)
         self._autosave.setInterval(_AUTOSAVE_MS)
         self._autosave.timeout.connect(self.journal.save_prompts)
+        self.session.candidates_changed.connect(self._guide_on)
+        self.labels.written.connect(self._guide_on)
         self.session.selection_changed.connect(self._save_soon)
         self.session.plane_leaving.connect(self._save_now)
         self._lay_out()
+        self._guide_on()
         self._keys: dict[str, Callable[[Any], object]] = {
             "H": lambda _: self.hover.set_enabled(not self.hover.enabled),
             "K": lambda _: self.label_panel.commit_picked(),
@@ -115,6 +118,10 @@ class FastSAMWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         self.setMinimumWidth(_MIN_WIDTH_PX)
+
+    def _guide_on(self, *written: object) -> None:
+        found, image = self.session.candidates, self.session.image
+        self.guide.reach(3 if written else 2 if found is not None and len(found) else int(image is not None))
 
     def _save_soon(self) -> None:
         self._autosave.start()
@@ -159,6 +166,7 @@ class FastSAMWidget(QWidget):
             self._keys = {}
             self.segmentation.cancel()
             self._autosave.stop()
+            self.session.candidates_changed.disconnect(self._guide_on)
             self.session.selection_changed.disconnect(self._save_soon)
             self.session.plane_leaving.disconnect(self._save_now)
             self.journal.save_prompts()
@@ -169,7 +177,7 @@ class FastSAMWidget(QWidget):
             self.prompts.close()
             self.labels.close()
             for combo in (
-                self.segment_panel.image,
+                self.segment_panel,
                 self.pick_panel.points,
                 self.pick_panel.shapes,
                 self.label_panel.target,

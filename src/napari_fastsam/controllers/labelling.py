@@ -233,6 +233,11 @@ class LabelController:
     def _order(self, indices: list[int], scope: Scope) -> Order:
         session = self.session
         candidates, plane, image = session.candidates, session.plane, session.image
+        if scope == "shown" and candidates is not None and not indices:
+            raise ImageContentError(
+                "Nothing is shown that is not committed",
+                remedy="let the sliders under 'Filter' show more candidates",
+            )
         if candidates is None or plane is None or image is None or not indices:
             raise ImageContentError(
                 "Nothing is picked",

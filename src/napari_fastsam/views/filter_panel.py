@@ -130,13 +130,18 @@ class FilterPanel(QWidget):
 
     def _show_count(self) -> None:
         candidates = self.session.candidates
-        if candidates is None:
+        if candidates is None and self.session.image is not None and self.session.viewer.dims.ndisplay != 2:
+            self.count.setText("Candidates belong to planes: switch to 2-D to see them")
+        elif candidates is None:
             self.count.setText("No candidates on this plane yet")
         elif not len(candidates):
             self.count.setText("Nothing was found on this plane")
         else:
             sure, shown = candidates.sure, self.session.shown
             known, faint = int(sure.sum()), int((~sure).sum())
+            if not known and not shown.any():
+                self.count.setText(f"Nothing but {faint} faint candidates was found: move 'Confidence' to the left")
+                return
             fainter = f", {int((shown & ~sure).sum())} of {faint} fainter ones" if faint else ""
             limited = candidates.masks[sure].at_limit
             more = ". There may be more: the preferences limit their number" if limited else ""

@@ -24,7 +24,7 @@ _STEPS = (
 
 
 class Guide(QFrame):
-    """Four steps, one at a time; can be put away for good.
+    """Four steps, one at a time, as far as the user has come; can be put away for good.
 
     Parameters
     ----------
@@ -53,6 +53,12 @@ class Guide(QFrame):
         self.sample.setVisible(self._step == 0)
         self.next_button.setText("Next" if self._step < len(_STEPS) - 1 else "Done")
 
+    def reach(self, step: int) -> None:
+        """Go on to a step, counted from 0, if it is not reached yet: what comes before it was done."""
+        if step > self._step:
+            self._step = step
+            self._show()
+
     def next_step(self) -> None:
         """Go on, or put the walkthrough away after the last step."""
         self._step += 1
@@ -66,8 +72,7 @@ class Guide(QFrame):
 
         for data, options, _ in coins():
             self._viewer.add_layer(Image(data, **options))
-        self._step = 1
-        self._show()
+        self.reach(1)
 
     def _hide_for_good(self) -> None:
         write_setting("walkthrough", False)

@@ -68,6 +68,7 @@ class HistogramSlider(QWidget):
         self._own_decimals = decimals is None
         self._span = (0.0, 1.0)
         self._factor = 1.0
+        self._empty = True
         self._title = QLabel(title)
         self._numbers = QLabel("")
         self._numbers.setAlignment(Qt.AlignmentFlag.AlignRight)
@@ -106,10 +107,11 @@ class HistogramSlider(QWidget):
             self._decimals = decimals_for(values * factor)
         finite = self._scale(values[np.isfinite(values)])
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        largest = max(abs(low), abs(high), 1.0)
-        if high - low < 1e-9 * largest:  # all alike, or as good as
-            low, high = low - max(0.5, 1e-6 * largest), high + max(0.5, 1e-6 * largest)
-        self._span, self._factor = (low, high), factor
+        largest = max(abs(low), abs(high))
+        if high - low <= 1e-9 * largest:  # all alike, or as good as
+            margin = max(0.5 * min(largest or 1.0, 1.0), 1e-6 * largest)
+            low, high = low - margin, high + margin
+        self._span, self._factor, self._empty = (low, high), factor, False
         self._bars.counts = np.histogram(finite, bins=_BINS, range=(low, high))[0].astype(float)
         self.slider.blockSignals(True)
         position = tuple(
@@ -123,7 +125,8 @@ class HistogramSlider(QWidget):
     def clear(self) -> None:
         """Show no values; the limits stay."""
         self._bars.counts = np.zeros(_BINS)
-        self._bars.update()
+        self._empty = True
+        self._show()
 
     def limits(self) -> tuple[float, float]:
         """Return the limits; infinite at the ends of the slider."""
@@ -160,4 +163,4 @@ class HistogramSlider(QWidget):
         self._bars.update()
         ends = [self._unscale(self._span[0] + p * (self._span[1] - self._span[0])) for p in self._bars.inside]
         low, high = (written(end * self._factor, self._decimals) for end in ends)
-        self._numbers.setText(f"{low} – {high}")
+        self._numbers.setText("" if self._empty else f"{low} – {high}")

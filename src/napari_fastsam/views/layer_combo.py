@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QStyle, QStyleOptionComboBox, QStylePainter, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from qtpy.QtGui import QPaintEvent
 
 from napari_fastsam.views._qt import QtSignal
 
@@ -35,8 +38,11 @@ class LayerCombo(QComboBox):
         super().__init__(parent)
         self._viewer, self._wanted, self._empty = viewer, wanted, empty
         self._current: Any = None
+        self._tip = ""
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setMinimumContentsLength(6)
+        if (names := self.view()) is not None:
+            names.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         events = viewer.layers.events
         self._connected = (events.inserted, events.removed, events.reordered, events.renamed)
         for event in self._connected:
@@ -53,6 +59,28 @@ class LayerCombo(QComboBox):
     def layer(self) -> Any:
         """The chosen layer or None."""
         return self._current
+
+    def setToolTip(self, tip: str | None) -> None:
+        """Say what the list is for; the name of the chosen layer, which may be cut short, stands above."""
+        self._tip = tip or ""
+        self._show_tip()
+
+    def _show_tip(self) -> None:
+        name = "" if self._current is None else self._current.name
+        super().setToolTip("\n".join(text for text in (name, self._tip) if text))
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Show how long names end: that is where the layers of a plate differ."""
+        painter, option = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style = self.style()
+        if style is not None:
+            kind, part = QStyle.ComplexControl.CC_ComboBox, QStyle.SubControl.SC_ComboBoxEditField
+            width = style.subControlRect(kind, option, part, self).width()
+            shown = self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, width)
+            option.currentText = shown
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def set_layer(self, layer: Any) -> None:
         """Choose a layer (None for no layer)."""
@@ -84,9 +112,6 @@ class LayerCombo(QComboBox):
             layer is not None and self._current is not None and layer.unique_id == self._current.unique_id
         )
         self._current = layer
-        self.setToolTip(self._tip(layer))
+        self._show_tip()
         if not same:
             self.chosen.emit(layer)
-
-    def _tip(self, layer: Any) -> str:
-        return layer.name if layer is not None else self.toolTip()

@@ -48,10 +48,10 @@ def row_of(*widgets: QWidget) -> QWidget:
 
 
 def hint(text: str = "") -> QLabel:
-    """Return small gray text that wraps."""
+    """Return small text that wraps, in the colour of the theme."""
     label = QLabel(text)
     label.setWordWrap(True)
-    label.setStyleSheet("color: #9aa3ad; font-size: 11px;")
+    label.setStyleSheet("font-size: 11px;")
     return label
 
 

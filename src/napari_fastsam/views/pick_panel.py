@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
+from fastsam_core.errors import ImageContentError
+from napari_fastsam._notify import notices
 from napari_fastsam.controllers.status import describe_candidate
 from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, row_of
@@ -98,21 +100,24 @@ class PickPanel(QWidget):
 
     def add_points(self) -> None:
         """Add a Points layer and follow it."""
-        layer = self.prompts.add_points()
-        if layer is not None:
-            self.points.set_layer(layer)
+        with notices():
+            self.points.set_layer(self.prompts.add_points() or _no_image())
 
     def add_shapes(self) -> None:
         """Add a Shapes layer and follow it."""
-        layer = self.prompts.add_shapes()
-        if layer is not None:
-            self.shapes.set_layer(layer)
+        with notices():
+            self.shapes.set_layer(self.prompts.add_shapes() or _no_image())
 
     def look_here(self) -> None:
         """Look again around the cursor."""
-        point = self.hover.point_yx
-        if point is not None:
-            self.segmentation.look_at(point)
+        with notices():
+            if self.session.image is None:
+                _no_image()
+            if self.hover.point_yx is None:
+                raise ImageContentError(
+                    "The mouse has not been over the image yet", remedy="move it onto an object and press N"
+                )
+            self.segmentation.look_at(self.hover.point_yx)
 
     def _on_shapes(self, layer: Any) -> None:
         self.prompts.set_shapes(layer)
@@ -152,6 +157,10 @@ class PickPanel(QWidget):
 
     def _show_hovered(self, index: int) -> None:
         self.under_cursor.setText(describe_candidate(self.session, index, self.hover.level) or _HOVER_HINT)
+
+
+def _no_image() -> NoReturn:
+    raise ImageContentError("No image is chosen", remedy="open an image and choose it under 'Image'")
 
 
 def _is(kind: str) -> Any:

@@ -8,13 +8,14 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSiz
 
 from fastsam_core.registry import MODELS
 from napari_fastsam._convert import layer_shape
+from napari_fastsam._napari import in_grid
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.controllers.canvas import is_overlay
 from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, painted_later
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from napari_fastsam.controllers.segmentation import RegionChoice, SegmentationController
     from napari_fastsam.controllers.session import Session
@@ -29,6 +30,8 @@ _REGIONS: dict[RegionChoice, str] = {
 }
 _FILE = "Weights file …"
 _LARGE_PX = 3000
+_OPAQUE = ("translucent", "translucent_no_depth", "opaque")
+_CHANNEL_NAMES = ("c", "ch", "channel", "channels")
 
 
 def is_image(layer: Any) -> bool:
@@ -63,6 +66,9 @@ class SegmentPanel(QWidget):
             self.region.addItem(text, key)
         self.stack = QCheckBox("All planes of the stack")
         self.stack.setToolTip("Segment plane after plane along an axis and link objects by their overlap")
+        self._watched: list[Any] = []
+        events = session.viewer.layers.events
+        self._connected = (events.inserted, events.removed, events.reordered)
         self._axes: dict[Hashable, int] = {}
         """By image: the axis that was chosen for its stacks."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
@@ -101,6 +107,8 @@ class SegmentPanel(QWidget):
         session.plane_changed.connect(self._on_plane)
         session.image_resized.connect(lambda: self._offer_channels(session.image))
         self._on_image(self.image.layer)
+        for event in self._connected:
+            event.connect(self._advise)
 
     # ---- choices ------------------------------------------------------------------------------------------------
 
@@ -150,7 +158,7 @@ class SegmentPanel(QWidget):
                 self.along.addItem(name, axis)
             if axes:
                 chosen = self._axes.get(self.session.image_id)
-                axis = chosen if chosen in axes else max(axes, key=self._planes_along)
+                axis = chosen if chosen in axes else max(axes, key=self._suits)
                 self.along.setCurrentIndex(axes.index(axis))
             self.along.blockSignals(False)
         self._describe_stack()
@@ -173,6 +181,10 @@ class SegmentPanel(QWidget):
         plane = self.session.plane
         return [] if plane is None else [axis for axis in plane.fixed if self._planes_along(axis) > 1]
 
+    def _suits(self, axis: int) -> tuple[bool, int]:
+        """Say how well a stack may run along an axis: the longest one best, channels last."""
+        return self._axis_name(axis).lower() not in _CHANNEL_NAMES, self._planes_along(axis)
+
     def _planes_along(self, axis: int) -> int:
         image = self.session.image
         return 0 if image is None else layer_shape(image)[axis]
@@ -182,18 +194,55 @@ class SegmentPanel(QWidget):
         name = "" if image is None else image.axis_labels[axis]
         return f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
 
-    def _advise(self) -> None:
+    def _advise(self, event: object = None) -> None:
         image, plane = self.session.image, self.session.plane
+        above = self._above()
+        self._watch([] if image is None else [image, *above])
         text = ""
         if image is not None and plane is not None and self.region.currentData() == "plane":
             side = max(layer_shape(image)[axis] for axis in plane.axes_yx)
             if side > _LARGE_PX:
                 text = f"The plane is {side} px wide: small objects are missed. Segment it in tiles."
+        if image is not None and not image.visible:
+            text = f"{text} The image is hidden.".strip()
+        elif cover := next((one.name for one in above if self._is_covered(one)), ""):
+            text = f"{text} '{cover}' covers the image: what is found lies under it.".strip()
         self.note.setText(text)
         self.note.setVisible(bool(text))
 
+    def _above(self) -> list[Any]:
+        """Return the images that lie above the one that is chosen, the lowest first."""
+        viewer, image_id = self.session.viewer, self.session.image_id
+        place = next((k for k, one in enumerate(viewer.layers) if one.unique_id == image_id), len(viewer.layers))
+        return [one for one in viewer.layers[place + 1 :] if is_image(one)]
+
+    def _is_covered(self, by: Any) -> bool:
+        """Tell whether an image above hides the middle of the one that is chosen."""
+        image = self.session.image
+        opaque = by.visible and by.opacity == 1 and by.blending in _OPAQUE
+        if image is None or not opaque or in_grid(self.session.viewer):
+            return False
+        low, high = by.extent.world[:, -2:]
+        middle = image.extent.world[:, -2:].mean(axis=0)
+        return bool(((low <= middle) & (middle <= high)).all())
+
+    def _watch(self, layers: Sequence[Any]) -> None:
+        """Look again when one of these images is shown, hidden or made transparent."""
+        for connect, those in ((False, self._watched), (True, layers)):
+            for layer in those:
+                for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
+                    (event.connect if connect else event.disconnect)(self._advise)
+        self._watched = list(layers)
+
+    def disconnect_viewer(self) -> None:
+        """Stop following the viewer."""
+        self.image.disconnect_viewer()
+        self._watch(())
+        for event in self._connected:
+            event.disconnect(self._advise)
+
     def stack_axis(self) -> int | None:
-        """Return the axis of the image that the stack runs along: of several the longest one, or the one chosen."""
+        """Return the axis of the image that the stack runs along: the one that was chosen, or that suits best."""
         return cast("int | None", self.along.currentData())
 
     # ---- running ------------------------------------------------------------------------------------------------

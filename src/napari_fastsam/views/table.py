@@ -10,9 +10,10 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from qtpy.QtGui import QKeyEvent
 
     from napari_fastsam.controllers.session import Session
-from napari_fastsam._numbers import decimals_for
+from napari_fastsam._numbers import decimals_for, written
 from napari_fastsam.views._qt import QtSignal
 
 __all__ = ["CandidateTable", "TableModel"]
@@ -57,7 +58,7 @@ class TableModel(QAbstractTableModel):
         if role != Qt.ItemDataRole.DisplayRole or not index.isValid():
             return None
         value = self.columns[index.column()][self.rows[index.row()]]
-        return "–" if np.isnan(value) else f"{value:.{self.decimals[index.column()]}f}"
+        return "–" if np.isnan(value) else written(value, self.decimals[index.column()], gaps=False)
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return header or tool tip of a column."""
@@ -181,6 +182,14 @@ class CandidateTable(QTableView):
         row = self.table.row_of(candidate)
         if row >= 0:
             self.scrollTo(self.table.index(row, 0))
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Leave letters to the viewer, where they are keys of this plugin; there are only numbers to look for here."""
+        plain = event is not None and event.modifiers() == Qt.KeyboardModifier.NoModifier
+        if event is not None and plain and event.text().isalpha():
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
 
     def selectionChanged(self, selected: QItemSelection, deselected: QItemSelection) -> None:
         """Pick what the user selects."""

@@ -1,0 +1,170 @@
+"""What the widget says and shows: numbers of any size, planes that are not there, keys, names that are cut short."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+
+from fastsam_core.errors import InvalidMasksError
+from fastsam_core.masks import Masks
+
+from .conftest import FAINT, THREE, BlobModel, Make, discs, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def last_notice() -> str:
+    return str(notification_manager.records[-1].message) if notification_manager.records else ""
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-12, 1e-9, 1e300])
+@pytest.mark.usefixtures("blob_model")
+def test_sliders_of_values_that_are_tiny_or_huge(viewer: Any, make_widget: Make, qtbot: Any, factor: float) -> None:
+    """Heights in metres are 1e-9; they are told apart, and the widget stays narrow."""
+    values = discs(80, 90, THREE[0], value=150).astype(float) + discs(80, 90, *THREE[1:])
+    viewer.add_layer(Image(values * factor, name="Image", contrast_limits=(0, 200 * factor)))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    means = np.sort(widget.session.candidates.columns["intensity"])
+    numbers = widget.filter_panel.sliders["intensity"]._numbers.text()
+    assert numbers == f"{means[0]:.2e} – {means[-1]:.2e}"
+    table = widget.table.table
+    cells = sorted(table.data(table.index(row, 3)) for row in range(len(means)))
+    assert cells == [f"{mean:.2e}" for mean in means]
+    widget.filter_panel.sliders["intensity"].set_limits(float(means.mean()), np.inf)
+    assert widget.session.passing.sum() == (means > means.mean()).sum()
+
+
+def test_nothing_but_faint_candidates(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
+    assert blob_model.info.conf > FAINT
+    viewer.add_layer(Image(discs(80, 90, *THREE, value=60), name="Image", contrast_limits=(0, 255)))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    assert "Nothing but 3 faint" in widget.filter_panel.count.text()
+    widget.label_panel.commit_shown()
+    assert "Nothing is shown that is not committed" in last_notice()
+    assert "sliders" in last_notice()
+    widget.filter_panel.sliders["confidence"].set_limits(-np.inf, np.inf)
+    assert "3 of 3 fainter ones" in widget.filter_panel.count.text()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_no_plane_in_3d_and_no_numbers_of_another_plane(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 2), name="Image"))
+    widget = make_widget(viewer)
+    viewer.dims.set_current_step(0, 0)
+    run(qtbot, widget)
+    numbers = widget.filter_panel.sliders["area_px"]._numbers
+    assert numbers.text()
+    viewer.dims.set_current_step(0, 1)
+    assert not numbers.text()
+    widget.filter_panel.reset()
+    assert not numbers.text()
+    viewer.dims.ndisplay = 3
+    assert "switch to 2-D" in widget.filter_panel.count.text()
+    viewer.dims.ndisplay = 2
+    viewer.dims.set_current_step(0, 0)
+    assert numbers.text()
+
+
+def test_a_stack_does_not_run_along_channels_unasked(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((2, 5, 3, 40, 50), np.uint8), name="Image", axis_labels=("t", "C", "z", "y", "x")))
+    widget = make_widget(viewer)
+    assert widget.segment_panel.stack_axis() == 2
+    widget.segment_panel.along.setCurrentText("Along C: 5 planes")
+    assert widget.segment_panel.stack_axis() == 1
+    viewer.layers.clear()
+    viewer.add_layer(Image(np.zeros((5, 40, 50), np.uint8), name="Image", axis_labels=("c", "y", "x")))
+    assert widget.segment_panel.stack_axis() == 0, "there is no other"
+
+
+def test_an_image_under_another_one(viewer: Any, make_widget: Make) -> None:
+    first = viewer.add_layer(Image(np.zeros((40, 50), np.uint8), name="first"))
+    widget = make_widget(viewer)
+    note = widget.segment_panel.note
+    second = viewer.add_layer(Image(np.zeros((40, 50), np.uint8), name="second"))
+    assert "'second' covers the image" in note.text()
+    for name, value in (("visible", False), ("opacity", 0.5), ("blending", "additive")):
+        before = getattr(second, name)
+        setattr(second, name, value)
+        assert note.isHidden(), name
+        setattr(second, name, before)
+        assert "covers" in note.text()
+    first.visible = False
+    assert "is hidden" in note.text()
+    first.visible = True
+    viewer.layers.move(0, 2)
+    assert note.isHidden()
+    viewer.layers.move(1, 0)
+    assert "covers" in note.text()
+    viewer.layers.remove("second")
+    assert note.isHidden()
+    viewer.add_layer(Image(np.zeros((40, 50), np.uint8), name="beside", translate=(0, 60)))
+    assert note.isHidden()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_the_walkthrough_goes_along(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    widget = make_widget(viewer)
+    steps = [widget.guide.text.text()[3:4]]
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    steps.append(widget.guide.text.text()[3:4])
+    run(qtbot, widget)
+    steps.append(widget.guide.text.text()[3:4])
+    widget.label_panel.commit_shown()
+    steps.append(widget.guide.text.text()[3:4])
+    assert steps == ["1", "2", "3", "4"]
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_keys_of_the_plugin_while_the_table_has_the_focus(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    qtbot.keyClick(widget.table, Qt.Key.Key_Down)
+    assert len(widget.session.selected) == 1
+    qtbot.keyClick(widget.table, Qt.Key.Key_K)
+    assert len(widget.session.committed) == 1
+
+
+def test_names_of_layers_that_are_too_long(viewer: Any, make_widget: Make) -> None:
+    """They differ at the end; what a list is for is still said, and nothing of layers that are gone."""
+    widget = make_widget(viewer)
+    combo = widget.segment_panel.image
+    assert "contrast limits" in combo.toolTip()
+    pictures = []
+    for well in ("B07", "B08"):
+        layer = viewer.add_layer(Image(np.zeros((40, 50), np.uint8), name=f"a plate with a long name, well {well}"))
+        combo.set_layer(layer)
+        combo.resize(120, combo.sizeHint().height())
+        picture = combo.grab().toImage()
+        pictures.append([picture.pixel(x, y) for x in range(picture.width()) for y in range(picture.height())])
+        assert well in combo.toolTip()
+        assert "contrast limits" in combo.toolTip()
+    assert pictures[0] != pictures[1]
+    viewer.layers.clear()
+    assert "plate" not in combo.toolTip()
+
+
+def test_buttons_without_an_image_say_so(viewer: Any, make_widget: Make) -> None:
+    widget = make_widget(viewer)
+    for do in (widget.pick_panel.add_points, widget.pick_panel.add_shapes, widget.pick_panel.look_here):
+        notification_manager.records.clear()
+        do()
+        assert "No image is chosen" in last_notice()
+    viewer.add_layer(Image(np.zeros((40, 50), np.uint8), name="Image"))
+    widget.pick_panel.look_here()
+    assert "press N" in last_notice()
+
+
+def test_a_file_that_holds_no_candidates(tmp_path: Path) -> None:
+    (tmp_path / "notes.npz").write_text("no candidates")
+    with pytest.raises(InvalidMasksError, match=r"no \.npz file") as caught:
+        Masks.load(tmp_path / "notes.npz")
+    assert "pickle" not in str(caught.value)
