@@ -255,6 +255,17 @@ def test_lazy_arrays_are_read_tile_by_tile() -> None:
     assert largest[0] == 160 * 160 * 3
 
 
+def test_a_limit_of_each_tile_is_none_of_their_sum() -> None:
+    image, truth = scene()
+    for max_det, full in ((len(truth) - 4, False), (2, True)):
+        options: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160, "max_det": max_det}
+        *parts, last = segment_tiles(image, FastSAM(BlobNetwork()), **options)
+        assert last.result is not None
+        assert any(part.masks.at_limit for part in [*parts, last]) == full
+        assert last.result.at_limit == full
+        assert full or len(last.result) == len(truth)
+
+
 def test_an_image_smaller_than_a_tile() -> None:
     image, truth = scene((140, 140))
     [step] = segment_tiles(read_image(image), FastSAM(BlobNetwork()), tile_px=160, overlap_px=20, imgsz=160)

@@ -385,3 +385,24 @@ def test_files_of_candidates_and_labels(viewer: Any, make_widget: Make, tmp_path
     widget.segment_panel.image.set_layer(viewer.layers["other"])
     widget.filter_panel.load(str(tmp_path / "mine.npz"))
     assert "another image" in str(notification_manager.records[-1].message)
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "colour"])
+def test_measurements_have_the_intensities_of_pyramids_and_colour_images(
+    viewer: Any, make_widget: Make, tmp_path: Path, kind: str
+) -> None:
+    import csv
+
+    plane = discs(80, 90, *THREE).astype(np.uint16) * 100
+    if kind == "pyramid":
+        viewer.add_layer(Image([plane[None], plane[None, ::2, ::2]], multiscale=True, name="Image"))
+    else:
+        viewer.add_layer(Image(np.stack([plane, plane // 2, 0 * plane], axis=-1), rgb=True, name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, place) > 0 for place in THREE], [0.9, 0.8, 0.7])
+    widget.label_panel.commit_shown()
+    widget.label_panel.export("csv", path=str(tmp_path / "labels.csv"))
+    row = next(iter(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines())))
+    found = {name: float(value) for name, value in row.items() if name.startswith("intensity_mean")}
+    names = {"pyramid": ("",), "colour": ("-0", "-1", "-2")}[kind]
+    assert found == dict(zip((f"intensity_mean{name}" for name in names), (20000, 10000, 0), strict=False))

@@ -78,6 +78,18 @@ def test_measures_of_candidates() -> None:
     assert len(Candidates.measure(Masks.empty((5, 5)))) == 0
 
 
+def test_what_was_found_in_parts_is_limited_where_a_part_was() -> None:
+    """Four found in one look and one in another are less than five of each."""
+    some = nested()
+    first = Candidates.measure(some[1:].with_metadata(max_det=4))
+    again = Candidates.measure(some[:1].with_metadata(max_det=4))
+    both = first.extended(again)
+    assert len(both) == 4
+    assert not both.masks[both.sure].at_limit
+    full = first.extended(Candidates.measure(some[:1].with_metadata(max_det=1)))
+    assert full.masks[full.sure].at_limit
+
+
 def test_filters_keep_what_lies_inside_all_limits() -> None:
     columns = Candidates.measure(nested()).columns
     assert Filters().keep(columns).all()

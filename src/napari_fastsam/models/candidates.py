@@ -137,7 +137,8 @@ class Candidates:
         added = found.masks[new]
         outlines = found.outlines if new.all() else Outlines.of(added)
         columns = {name: np.concatenate([old, found.columns[name][new]]) for name, old in self.columns.items()}
-        masks = Masks.concatenate([self.masks, added])
+        full = self.masks[self.sure].at_limit or found.masks[found.sure].at_limit
+        masks = Masks.concatenate([self.masks, added]).with_metadata(at_limit=full)
         return Candidates(masks, MappingProxyType(columns), self.outlines.joined(outlines), self.conf, self.lineage)
 
     def begins_with(self, old: Candidates) -> bool:

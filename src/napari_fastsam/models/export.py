@@ -11,6 +11,7 @@ from fastsam_core._files import atomic_path
 from fastsam_core.errors import ImageContentError
 from fastsam_core.masks import Masks
 from fastsam_core.outputs import write_coco
+from napari_fastsam._convert import layer_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
         Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects.
     labels : Labels layer
     image : Image layer or None
-        For intensities, if it is gray and has the same shape.
+        For intensities, if it has the same pixels; of colour, for each of red, green and blue.
     plane : Plane or None
 
     Raises
@@ -110,9 +111,11 @@ def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
 
 
 def _values(image: Any, data: NDArray[Any]) -> NDArray[Any] | None:
-    if image is None or image.rgb or image.multiscale or tuple(image.data.shape) != data.shape:
+    if image is None or layer_shape(image) != data.shape:
         return None
-    return np.squeeze(np.asarray(image.data))
+    values = np.asarray(image.data[0] if image.multiscale else image.data)
+    long = tuple(size for size in data.shape if size > 1)
+    return values[..., :3].reshape(*long, -1) if image.rgb else values.reshape(long)
 
 
 def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
@@ -130,7 +133,7 @@ def _write_table(path: Path, data: NDArray[Any], values: NDArray[Any] | None, sp
             remedy="export the label image (TIFF) and measure it stack by stack",
         )
     properties: tuple[str, ...] = _PROPERTIES_2D if data.ndim == 2 else _PROPERTIES_3D
-    if values is not None and values.shape == data.shape:
+    if values is not None:
         properties = (*properties, *_INTENSITIES)
     isotropic = len(set(spacing)) == 1
     if not isotropic:  # scikit-image measures perimeters of square pixels only

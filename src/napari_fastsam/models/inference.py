@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._defaults import PROMPT_CONF
-from fastsam_core._parts import whole_in
+from fastsam_core._parts import is_sure, whole_in
 from napari_fastsam._preload import preload_torch
 from napari_fastsam._window_first import pass_over_old_objects, window_first
 from napari_fastsam.models.candidates import Candidates
@@ -213,7 +213,8 @@ def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:
             if step.masks is None or values is None:
                 yield Done(plane, error=step.error)
                 continue
-            masks = whole_in(step.masks, values.region, values.plane_hw)
+            full = step.masks[is_sure(step.masks, conf)].at_limit
+            masks = whole_in(step.masks, values.region, values.plane_hw).with_metadata(at_limit=full)
             y0, _, x0, _ = values.region
             candidates = Candidates.measure(masks, values.values, (y0, x0), conf=conf)
             links = linker.add(masks[: candidates.sure.sum()]) if task.stack_axis is not None else None
