@@ -163,6 +163,20 @@ def test_buttons_without_an_image_say_so(viewer: Any, make_widget: Make) -> None
     assert "press N" in last_notice()
 
 
+@pytest.mark.usefixtures("blob_model")
+def test_why_a_target_cannot_be_used_stays(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """What all that is shown would become, asked for just before, does not take its place."""
+    image = viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.session.select_by_hand([0])
+    widget.label_panel.commit_picked()
+    image.scale = (2, 2)
+    assert "cannot be used" in widget.label_panel.preview.text()
+    qtbot.wait(700)
+    assert "cannot be used" in widget.label_panel.preview.text()
+
+
 def test_a_file_that_holds_no_candidates(tmp_path: Path) -> None:
     (tmp_path / "notes.npz").write_text("no candidates")
     with pytest.raises(InvalidMasksError, match=r"no \.npz file") as caught:

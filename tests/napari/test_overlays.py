@@ -9,10 +9,10 @@ import pytest
 from napari.layers import Image
 
 from fastsam_core.masks import Masks
-from napari_fastsam.controllers.canvas import is_overlay, warm_up
+from napari_fastsam.controllers.canvas import OUTLINE_NAME, is_overlay, warm_up
 from napari_fastsam.models.candidates import Candidates
 
-from .conftest import THREE, Make, discs
+from .conftest import THREE, Make, discs, run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,3 +138,33 @@ def test_outlines_are_made_ready_and_taken_away_unused(viewer: Any, make_widget:
     layer.visible = False
     widget.session.select_by_hand([0])
     assert not layer.visible, "the user hid it"
+
+
+@pytest.mark.parametrize("others", [(), ("flat",), ("flat", "points")])
+@pytest.mark.usefixtures("blob_model")
+def test_the_stack_with_the_candidates_is_removed(
+    viewer: Any, make_widget: Make, qtbot: Any, others: tuple[str, ...]
+) -> None:
+    """The sliders go with it, before the outlines do."""
+    stack = viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="stack"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    if "flat" in others:
+        flat = viewer.add_layer(Image(discs(80, 90, *THREE), name="flat"))
+        widget.segment_panel.image.set_layer(flat)
+        run(qtbot, widget)
+        widget.segment_panel.image.set_layer(stack)
+    if "points" in others:
+        widget.pick_panel.add_points()
+        widget.prompts.points.add([[1, 20, 20]])
+    assert OUTLINE_NAME in viewer.layers
+    viewer.layers.remove("stack")
+    assert (OUTLINE_NAME in viewer.layers) == bool(others)
+    if others:
+        assert viewer.layers[OUTLINE_NAME].ndim == 2
+    viewer.layers.clear()
+    assert not len(viewer.layers)
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="again"))
+    run(qtbot, widget)
+    viewer.layers.remove(OUTLINE_NAME)
+    assert OUTLINE_NAME not in viewer.layers, "whoever takes the outlines away means it"

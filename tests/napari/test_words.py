@@ -268,3 +268,34 @@ def test_words_are_replayed_as_words(
         assert result.labels is not None
         red = (mirrored == COLOURS["red"]).all(axis=2)
         assert [int(label) for label in np.unique(result.labels[red])] == reds
+
+
+@NEEDS_TEXT
+@pytest.mark.usefixtures("blob_model")
+def test_what_is_said_of_words_belongs_to_the_plane(
+    viewer: Any, make_widget: Make, qtbot: Any, towers: ColourTowers
+) -> None:
+    viewer.add_layer(Image(np.stack([coloured()] * 2), rgb=True, name="Image"))
+    widget = make_widget(viewer)
+    for place in (1, 0):
+        viewer.dims.set_current_step(0, place)
+        run(qtbot, widget)
+    message = widget.words_panel.message
+    ask(qtbot, widget, "red")
+    assert "2 of 4 candidates answer" in message.text()
+    viewer.dims.set_current_step(0, 1)
+    assert "press Enter" in message.text()
+    ask(qtbot, widget, "red")
+    assert "2 of 4 candidates answer" in message.text()
+    going_on = Event()
+    towers.gate = lambda: going_on.wait(60)
+    widget.session.forget()
+    assert message.isHidden()
+    run(qtbot, widget)
+    widget.words_panel.text.setText("blue")
+    qtbot.keyClick(widget.words_panel.text, "\r")
+    assert widget.words.running
+    viewer.layers.remove("Image")
+    assert not widget.words.running
+    assert message.isHidden()
+    going_on.set()

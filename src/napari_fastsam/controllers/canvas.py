@@ -169,15 +169,32 @@ class OutlineCanvas:
         self.hover: Any = None
         self._drawn: tuple[Candidates, Plane, NDArray[np.uint8]] | None = None
         """What the outlines show: candidates, their plane, and the state of each of them."""
+        self._removing = self._late = False
+        """Whether napari is removing a layer, and whether there was something to draw meanwhile."""
+        events = session.viewer.layers.events
+        events.removing.connect(self._on_removing)
+        events.removed.connect(self._on_removed, position="last")
         session.candidates_changed.connect(self.draw)
         session.selection_changed.connect(self.draw)
         session.hovered.connect(self.draw_hover)
 
     def close(self) -> None:
         """Take the own layers out of the viewer."""
+        events = self.session.viewer.layers.events
+        events.removing.disconnect(self._on_removing)
+        events.removed.disconnect(self._on_removed)
         for layer in (self.outlines, self.hover):
             self._remove(layer)
         self.outlines = self.hover = None
+
+    def _on_removing(self) -> None:
+        self._removing, self._late = True, False
+
+    def _on_removed(self) -> None:
+        """Draw what was put off: napari's sliders and lists know by now that a layer is gone, and can take another."""
+        self._removing = False
+        if self._late:
+            self.draw()
 
     def _remove(self, layer: Any) -> None:
         if contains(self.session.viewer, layer):
@@ -209,6 +226,9 @@ class OutlineCanvas:
 
     def draw(self) -> None:
         """Draw the outlines of the shown candidates anew."""
+        self._late = self._removing
+        if self._removing:
+            return
         session = self.session
         candidates, plane = session.candidates, session.plane
         if candidates is None or plane is None or session.image is None:
@@ -266,6 +286,8 @@ class OutlineCanvas:
         """Show one candidate, or none (-1), as a small layer that moves under the cursor."""
         session = self.session
         candidates, plane = session.candidates, session.plane
+        if self._removing:
+            return
         if index < 0 or candidates is None or plane is None or session.image is None:
             if contains(session.viewer, self.hover):
                 self.hover.visible = False

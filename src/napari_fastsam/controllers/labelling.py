@@ -233,7 +233,7 @@ class LabelController:
     def _order(self, indices: list[int], scope: Scope) -> Order:
         session = self.session
         candidates, plane, image = session.candidates, session.plane, session.image
-        if scope == "shown" and candidates is not None and not indices:
+        if scope == "shown" and candidates is not None and len(candidates) and not indices:
             raise ImageContentError(
                 "Nothing is shown that is not committed",
                 remedy="let the sliders under 'Filter' show more candidates",

@@ -26,6 +26,7 @@ __all__ = ["WordsController"]
 
 _PLANES_KEPT = 32
 _MAX_STORE_BYTES = 2**28
+_NOT_YET = "These candidates were not looked at yet: press Enter in the text."
 
 
 class WordsController:
@@ -168,6 +169,8 @@ class WordsController:
     def _on_candidates(self) -> None:
         """Answer on another plane what was asked, if that is a look-up; examples belong to their plane."""
         vectors = self._known()
+        if self.session.image is None:
+            self.cancel()
         if isinstance(self._question, list):
             self._question = ()
         if self._question and vectors is not None:
@@ -175,6 +178,7 @@ class WordsController:
         elif self.session.ranking is not None:
             self.session.set_ranking(None)
             self.ranked.emit(None)
+            self.said.emit(_NOT_YET if self._question and self.session.candidates is not None else "")
 
     # ---- looking ------------------------------------------------------------------------------------------------
 

@@ -133,6 +133,7 @@ class LabelPanel(QWidget):
         """Say what a commit would do."""
         picked = self.session.selected
         self._asked += 1
+        self._later.stop()
         self.commit_button.setText(f"Commit {len(picked)}  [K]" if picked else "Commit picked  [K]")
         target = self.labels.target
         if target is not None and (reason := self.labels.usable(target)):
