@@ -168,3 +168,36 @@ def test_the_stack_with_the_candidates_is_removed(
     run(qtbot, widget)
     viewer.layers.remove(OUTLINE_NAME)
     assert OUTLINE_NAME not in viewer.layers, "whoever takes the outlines away means it"
+
+
+@pytest.mark.parametrize("how", ["removed", "flat"])
+@pytest.mark.usefixtures("blob_model")
+def test_the_hover_layer_keeps_no_sliders(viewer: Any, make_widget: Make, qtbot: Any, how: str) -> None:
+    image = viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.canvas.draw_hover(1)
+    assert "FastSAM hover" in viewer.layers
+    viewer.dims.set_current_step(0, 0)
+    assert not viewer.layers["FastSAM hover"].visible
+    if how == "removed":
+        viewer.layers.remove(image)
+    else:
+        image.data = image.data[0]
+    assert "FastSAM hover" not in viewer.layers
+    assert viewer.dims.ndim == 2
+
+
+@pytest.mark.parametrize("hovered", [False, True])
+@pytest.mark.usefixtures("blob_model")
+def test_a_stack_whose_data_become_a_plane(viewer: Any, make_widget: Make, qtbot: Any, hovered: bool) -> None:
+    image = viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    if hovered:
+        widget.canvas.draw_hover(1)
+    image.data = image.data[0]
+    assert [layer.name for layer in viewer.layers] == ["Image"]
+    assert viewer.dims.ndim == 2
+    run(qtbot, widget)
+    assert viewer.layers[OUTLINE_NAME].ndim == 2

@@ -236,6 +236,10 @@ class OutlineCanvas:
                 self._remove(self.outlines)
                 self.outlines = self._drawn = None
             self.draw_hover(-1)
+            image = session.image if contains(session.viewer, session.image) else None
+            if self.hover is not None and (image is None or image.ndim != self.hover.ndim):
+                self._remove(self.hover)  # it would keep the sliders of an image that is gone
+                self.hover = None
             return
         states = self._states(candidates)
         part = self._part_to_draw(candidates, plane, states)

@@ -114,7 +114,7 @@ class Session:
                 getattr(self.image.events, name).disconnect(self.update_plane)
         self.image, self.channel_axis, self.blend = image, channel_axis, blend
         if image is not None:
-            image.events.data.connect(self._on_data)
+            image.events.data.connect(self._on_data, position="last")  # napari's sliders know of it by then
             for name in _PLACING_EVENTS:
                 getattr(image.events, name).connect(self.update_plane)
             shape = layer_shape(image)
@@ -125,9 +125,12 @@ class Session:
         self.image_changed.emit()
         self.update_plane(force=True)
 
+    def _is_resized(self) -> bool:
+        return self.image is not None and self._shapes.get(self.image_id) != layer_shape(self.image)
+
     def _on_data(self, event: object = None) -> None:
         """Begin anew with an image that got data of another size; of the same size, candidates stay."""
-        if self.image is not None and self._shapes.get(self.image_id) != layer_shape(self.image):
+        if self._is_resized():
             self.plane = None  # it is none of the image's any more, and has no prompts to be kept
             self.set_image(self.image)
             self.image_resized.emit()
@@ -139,6 +142,8 @@ class Session:
 
     def update_plane(self, event: object = None, *, force: bool = False) -> None:
         """Look which plane the viewer shows."""
+        if event is not None and self._is_resized():
+            return  # napari is still making its sliders fit the data; then :meth:`_on_data` looks
         plane = self._find_plane()
         if plane != self.plane or force or event is None or getattr(event, "type", "") in _PLACING_EVENTS:
             self._leave()
