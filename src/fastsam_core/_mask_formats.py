@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastsam_core import _runs
+from fastsam_core._checks import as_size
 from fastsam_core._files import as_path, atomic_path
 from fastsam_core.errors import InvalidMasksError, OutputError
 from fastsam_core.masks import Masks
@@ -100,17 +101,7 @@ def _counts(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int64
 def _size_of(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
     segmentation = annotation.get("segmentation", annotation)
     size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
-    return None if size is None else _hw(size)
-
-
-def _hw(size: Any) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in size)
-    except (TypeError, ValueError) as error:
-        raise InvalidMasksError(
-            "Not the size of an image", expected="(height, width), whole numbers", actual=repr(size)
-        ) from error
-    return height, width
+    return None if size is None else as_size(size)
 
 
 def _annotations(given: object) -> list[Mapping[str, Any]]:
@@ -131,7 +122,7 @@ def from_coco(cls: type[_M], annotations: Sequence[Mapping[str, Any]], image_hw:
     annotations = _annotations(annotations)
     sizes = {size for size in map(_size_of, annotations) if size is not None}
     if image_hw is not None:
-        sizes.add(_hw(image_hw))
+        sizes.add(as_size(image_hw))
     if len(sizes) != 1:
         raise InvalidMasksError(
             "The image size of the annotations is not clear",

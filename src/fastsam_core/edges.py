@@ -7,18 +7,17 @@ brought to [0, 1], and thinned by non-maximum suppression across the edges.
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from fastsam_core._checks import as_number, described
 from fastsam_core.decode import logit_thresholds
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.network import Prediction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from fastsam_core.network import Prediction
 
 __all__ = ["COMBINATIONS", "Combination", "edge_map", "suppress_beside_ridges"]
 
@@ -60,7 +59,7 @@ def edge_map(
     Raises
     ------
     InvalidParameterError
-        If `combine` is unknown, or `blur_px` negative or larger than the image.
+        If `combine` is unknown, `blur_px` negative or larger than the image, or the prediction none.
     """
     import cv2
 
@@ -68,11 +67,15 @@ def edge_map(
 
     if combine not in COMBINATIONS:
         raise InvalidParameterError("Unknown combination", expected="'sum' or 'max'", actual=repr(combine))
-    height, width = prediction.letterbox.source_hw
-    if not isinstance(blur_px, Real) or not 0 <= blur_px <= max(height, width):
+    if not isinstance(prediction, Prediction):
         raise InvalidParameterError(
-            "blur_px is out of range", expected="from 0 to the image's longer side, in pixels", actual=repr(blur_px)
+            "This is no prediction to draw edges of",
+            expected="a Prediction",
+            actual=described(prediction),
+            remedy="let FastSAM.predict(image) make one",
         )
+    height, width = prediction.letterbox.source_hw
+    blur_px = as_number("blur_px", blur_px, 0, max(height, width))
     y0, x0, y1, x1 = _content_cells(prediction)
     windows = _cells_of_boxes(prediction) - np.array((x0, y0, x0, y0), np.int32)
     windows = np.clip(windows, 0, (x1 - x0, y1 - y0, x1 - x0, y1 - y0)).astype(np.int32)

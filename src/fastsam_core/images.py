@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
 from fastsam_core._image_planes import Plane, PlaneChoice, Source, infer_axes, take_plane
-from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParameterError, UnsupportedImageError
+from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,10 +151,8 @@ def read_image(
                 remedy="read the original with these options",
             )
         return source
-    if max_pixels is not None and (isinstance(max_pixels, bool) or as_index(max_pixels) < 1):
-        raise InvalidParameterError(
-            "max_pixels is not a positive number", expected="an integer above 0, or None", actual=repr(max_pixels)
-        )
+    if max_pixels is not None:
+        as_integer("max_pixels", max_pixels, 1)
     choice = parse_channels(channels)
     name, chosen = _read_plane(source, choice.indices, axes, plane, max_pixels)
     rgb8, facts = to_rgb8(chosen, choice, contrast)

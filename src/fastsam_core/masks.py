@@ -6,6 +6,8 @@ takes 1 GB; areas, overlaps, look-ups by point and label maps are all computed f
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from types import MappingProxyType
@@ -14,17 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from fastsam_core import _runs
+from fastsam_core._checks import as_array, as_integer, as_number, as_pair, as_rows, as_size, described
 from fastsam_core._run_parts import in_large_parts
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Masks"]
+__all__ = ["Masks", "check_masks"]
 
 
 def _freeze(*arrays: NDArray[Any]) -> None:
@@ -77,11 +80,14 @@ class Masks:
 
     def __post_init__(self) -> None:
         """Bring every array to its dtype, check that they fit together, and make them read-only."""
-        height, width = (int(v) for v in self.image_hw)
-        boxes_xyxy = np.ascontiguousarray(self.boxes_xyxy, np.float32).reshape(-1, 4)
-        scores = np.ascontiguousarray(self.scores, np.float32).reshape(-1)
-        runs = np.ascontiguousarray(self.runs, np.int32).reshape(-1, 3)
-        offsets = np.ascontiguousarray(self.offsets, np.int64).reshape(-1)
+        height, width = as_size(self.image_hw)
+        boxes_xyxy: NDArray[np.float32] = as_rows("boxes_xyxy", self.boxes_xyxy, np.float32, 4)
+        scores: NDArray[np.float32] = as_array("scores", self.scores, np.float32).reshape(-1)
+        runs: NDArray[np.int32] = as_rows("runs", self.runs, np.int32, 3)
+        offsets: NDArray[np.int64] = as_array("offsets", self.offsets, np.int64).reshape(-1)
+        for name, mapping in {"fields": self.fields, "metadata": self.metadata}.items():
+            if not isinstance(mapping, Mapping):
+                raise InvalidMasksError(f"{name} is no mapping", expected="a dict", actual=repr(mapping))
         n = len(offsets) - 1
         if n < 0 or offsets[0] != 0 or offsets[-1] != len(runs) or np.any(np.diff(offsets) < 0):
             raise InvalidMasksError(
@@ -91,8 +97,8 @@ class Masks:
             )
         columns = {key: np.asarray(value).view() for key, value in self.fields.items()}
         for name, column in {"boxes_xyxy": boxes_xyxy, "scores": scores, **columns}.items():
-            if len(column) != n:
-                raise InvalidMasksError(f"Wrong length of {name}", expected=f"{n} masks", actual=f"{len(column)}")
+            if column.shape[:1] != (n,):
+                raise InvalidMasksError(f"Wrong length of {name}", expected=f"{n} masks", actual=_length(column))
         bad = _runs.first_bad_run(runs, offsets, height, width)
         if bad >= 0:
             raise InvalidMasksError(
@@ -141,7 +147,7 @@ class Masks:
     @classmethod
     def from_dense(cls, stack: ArrayLike, scores: ArrayLike | None = None) -> Self:
         """Make masks from a boolean stack of shape (N, H, W), or a single mask (H, W)."""
-        dense = np.asarray(stack).astype(bool, copy=False)
+        dense = as_array("The stack", stack).astype(bool, copy=False)
         dense = dense[None] if dense.ndim == 2 else dense
         if dense.ndim != 3:
             raise InvalidMasksError("A stack of masks has three axes", expected="(N, H, W)", actual=str(dense.shape))
@@ -157,22 +163,20 @@ class Masks:
         boxes_xyxy: ArrayLike | None = None,
     ) -> Self:
         """Make masks from boolean crops (h, w) whose corners lie at ``origins_yx``; outside parts are cut off."""
-        origins = np.asarray(origins_yx).astype(np.int64).reshape(-1, 2)
-        if len(origins) != len(crops):
-            raise InvalidMasksError("Each crop needs an origin", expected=f"{len(crops)}", actual=f"{len(origins)}")
-        parts = [
-            _runs.runs_of_mask(np.ascontiguousarray(crop, bool), int(y), int(x))
-            for crop, (y, x) in zip(crops, origins, strict=True)
-        ]
+        origins = as_rows("origins_yx", origins_yx, np.int64, 2)
+        images = _boolean_images(crops)
+        if len(origins) != len(images):
+            raise InvalidMasksError("Each crop needs an origin", expected=f"{len(images)}", actual=f"{len(origins)}")
+        parts = [_runs.runs_of_mask(crop, int(y), int(x)) for crop, (y, x) in zip(images, origins, strict=True)]
         offsets = np.cumsum([0, *(len(part) for part in parts)])
         runs = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
-        runs, offsets = _runs.place(runs, offsets, 0, 0, *image_hw)
+        runs, offsets = _runs.place(runs, offsets, 0, 0, *as_size(image_hw))
         return cls._of_runs(image_hw, runs, offsets, scores, boxes_xyxy)
 
     @classmethod
     def from_label_map(cls, labels: ArrayLike, scores: ArrayLike | None = None) -> Self:
         """Make one mask for each id > 0 of a label map (H, W), in ascending order; ids go to ``fields["label"]``."""
-        array = np.asarray(labels)
+        array = as_array("The label map", labels)
         if array.ndim != 2 or not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
             raise InvalidMasksError(
                 "Not a label map", expected="integers of shape (H, W)", actual=f"{array.dtype} {array.shape}"
@@ -197,13 +201,8 @@ class Masks:
         """Fill in what is not given: a score of 1, and the mask's own extent as box."""
         boxes = _runs.extents(runs, offsets) if boxes_xyxy is None else boxes_xyxy
         ones = np.ones(len(offsets) - 1, np.float32)
-        return cls(
-            image_hw,
-            np.asarray(boxes, np.float32),
-            ones if scores is None else np.asarray(scores, np.float32),
-            runs,
-            offsets,
-        )
+        given = ones if scores is None else as_array("scores", scores, np.float32)
+        return cls(image_hw, as_array("boxes_xyxy", boxes, np.float32), given, runs, offsets)
 
     @classmethod
     def from_coco(cls, annotations: Sequence[Mapping[str, Any]], image_hw: tuple[int, int] | None = None) -> Self:
@@ -222,8 +221,12 @@ class Masks:
     @classmethod
     def concatenate(cls, parts: Sequence[Masks]) -> Self:
         """Join masks of the same image, in order. Only fields that all parts have are kept; metadata is the first's."""
+        given: Any = parts
+        parts = list(given) if isinstance(given, Iterable) else []
         if not parts:
             raise InvalidMasksError("Nothing to join", expected="at least one set of masks", remedy="use Masks.empty")
+        for part in parts:
+            check_masks(part, "join")
         sizes = {part.image_hw for part in parts}
         if len(sizes) > 1:
             raise InvalidMasksError(
@@ -291,8 +294,16 @@ class Masks:
         Raises
         ------
         InvalidMasksError
-            If there is no such mask or a column has another length.
+            If there is no such mask, these are no numbers of masks, or a column has another length.
         """
+        given_index: Any = index
+        if not isinstance(given_index, np.ndarray) or given_index.ndim != 1 or given_index.dtype.kind not in "iu":
+            raise InvalidMasksError(
+                "Masks are taken by their numbers",
+                expected="an array of whole numbers, shape (K,)",
+                actual=described(index),
+                remedy="use masks[index] for lists, slices and boolean arrays",
+            )
         if len(index) == 1 and 0 <= (only := index.item()) < len(self.scores):
             one = slice(only, only + 1)
             first, last = self.offsets[only : only + 2].tolist()
@@ -319,10 +330,8 @@ class Masks:
                 added = added.view()
                 added.setflags(write=False)
             fields[key] = added
-            if len(added) != len(index):
-                raise InvalidMasksError(
-                    f"Wrong length of {key}", expected=f"{len(index)} masks", actual=f"{len(added)}"
-                )
+            if added.shape[:1] != index.shape:
+                raise InvalidMasksError(f"Wrong length of {key}", expected=f"{len(index)} masks", actual=_length(added))
         chosen = object.__new__(type(self))  # its parts are checked already: __post_init__ would only cost time
         chosen._set(self.image_hw, given, derived, fields, self.metadata)
         return chosen
@@ -351,7 +360,8 @@ class Masks:
     def sort(self, by: str = "score", *, descending: bool = True) -> Self:
         """Return the masks ordered by ``"score"``, ``"area"`` or the name of a field; equal ones keep their order."""
         keys: dict[str, NDArray[Any]] = {**self.fields, "score": self.scores, "area": self.areas_px}
-        if by not in keys:
+        wanted: Any = by
+        if not isinstance(wanted, str) or wanted not in keys:
             raise InvalidParameterError("Unknown sort key", expected=f"one of {sorted(keys)}", actual=repr(by))
         if descending:  # reversed twice, so that equal keys stay in order for strings as well
             return self[len(self) - 1 - np.argsort(keys[by][::-1], kind="stable")[::-1]]
@@ -371,8 +381,8 @@ class Masks:
         A tile's masks get back into the whole image with the tile's corner as offset, and a crop of an image's masks
         is a move by the crop's negative corner. The number of masks stays; some may become empty.
         """
-        dy, dx = (int(v) for v in offset_yx)
-        height, width = image_hw
+        dy, dx = as_pair("offset_yx is no move", offset_yx, "(dy, dx), whole numbers")
+        height, width = as_size(image_hw)
         runs, offsets = _runs.place(self.runs, self.offsets, dy, dx, height, width)
         boxes = self.boxes_xyxy + np.array([dx, dy, dx, dy], np.float32)
         boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
@@ -397,9 +407,7 @@ class Masks:
         InvalidParameterError
             If ``share`` is out of range.
         """
-        if not isinstance(share, Real) or not 0 <= share <= 1:
-            raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=repr(share))
-        keep = in_large_parts(self.runs, self.offsets, share)
+        keep = in_large_parts(self.runs, self.offsets, as_number("share", share, 0, 1))
         if keep.all():
             return self
         kept = np.concatenate([[0], np.cumsum(keep)])
@@ -433,14 +441,20 @@ class Masks:
         Returns
         -------
         ndarray of shape (K, N), bool
+
+        Raises
+        ------
+        InvalidParameterError
+            If these are no points.
         """
-        points = np.floor(np.asarray(points_yx, np.float64).reshape(-1, 2))
+        points = np.floor(as_rows("points_yx", points_yx, np.float64, 2, InvalidParameterError))
         inside = np.all((points >= 0) & (points < self.image_hw), axis=1)  # False for NaN as well
         pixels = np.where(inside[:, None], points, -1).astype(np.int64)
         return _runs.hits(self.runs, self.offsets, self.extents_xyxy, pixels)
 
     def overlaps(self, other: Masks) -> NDArray[np.int64]:
         """Count the pixels that each of these masks shares with each of the others, shape (N, M)."""
+        check_masks(other, "compare with")
         if self.image_hw != other.image_hw:
             raise InvalidMasksError(
                 "Masks of different images", expected=str(self.image_hw), actual=str(other.image_hw)
@@ -458,6 +472,7 @@ class Masks:
 
     def crop(self, index: int) -> NDArray[np.bool_]:
         """Return one mask as a boolean image (h, w) of exactly its :attr:`extents_xyxy`."""
+        index = as_integer("index", index, -len(self))
         x0, y0, x1, y1 = self.extents_xyxy[index].tolist()
         index = index % len(self)
         out = np.zeros((y1 - y0, x1 - x0), bool)
@@ -479,6 +494,8 @@ class Masks:
         """
         height, width = self.image_hw
         needed = len(self) * height * width
+        if not isinstance(max_bytes, Real):
+            raise InvalidParameterError("max_bytes is no number", expected="bytes", actual=repr(max_bytes))
         if needed > max_bytes:
             raise TooMuchMemoryError(
                 f"A stack of {len(self)} masks of {height} x {width} px is too large",
@@ -508,7 +525,8 @@ class Masks:
         ndarray of shape (H, W)
             0 is background; uint16, or uint32 when an id needs it.
         """
-        labels = np.arange(1, len(self) + 1) if ids is None else np.asarray(ids, np.int64).reshape(-1)
+        given = np.arange(1, len(self) + 1) if ids is None else ids
+        labels = as_array("ids", given, np.int64, InvalidParameterError).reshape(-1)
         if len(labels) != len(self) or np.any((labels < 1) | (labels > np.iinfo(np.uint32).max)):
             raise InvalidParameterError(
                 "Ids of a label map are positive, one a mask", expected=f"{len(self)} ids in 1 … 2**32 - 1"
@@ -534,7 +552,7 @@ class Masks:
         """Return COCO annotations: RLE, bbox (x, y, w, h) of the mask, area, score; fields become attributes."""
         from fastsam_core import _mask_formats
 
-        return _mask_formats.to_coco(self, image_id, category_id, first_id)
+        return _mask_formats.to_coco(self, image_id, category_id, as_integer("first_id", first_id, 0))
 
     def to_polygons(self, tolerance_px: float = 0.0) -> list[list[NDArray[np.float64]]]:
         """Return the outlines of each mask, holes included, as closed rings (P, 2) of (y, x).
@@ -545,10 +563,45 @@ class Masks:
         """
         from fastsam_core import _mask_formats
 
-        return _mask_formats.to_polygons(self, tolerance_px)
+        return _mask_formats.to_polygons(self, as_number("tolerance_px", tolerance_px, 0, math.inf))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything to ``path``: ``.npz`` (compact) or ``.json`` (COCO). The file is whole or not there."""
         from fastsam_core import _mask_formats
 
         return _mask_formats.save(self, path)
+
+
+def check_masks(given: object, use: str) -> None:
+    """Refuse what are no masks.
+
+    Parameters
+    ----------
+    given : object
+        What came in their place, perhaps.
+    use : str
+        What they are needed for: "These are no masks to …".
+
+    Raises
+    ------
+    InvalidMasksError
+        These are none.
+    """
+    if not isinstance(given, Masks):
+        raise InvalidMasksError(
+            f"These are no masks to {use}",
+            expected="Masks, as FastSAM.segment returns them",
+            actual=described(given),
+        )
+
+
+def _boolean_images(crops: Iterable[ArrayLike]) -> list[NDArray[np.bool_]]:
+    given: Any = crops
+    images = [as_array("A crop", crop, bool) for crop in given] if isinstance(given, Iterable) else None
+    if images is None or any(image.ndim != 2 for image in images):
+        raise InvalidMasksError("The crops are no images", expected="arrays of shape (h, w)", actual=described(crops))
+    return images
+
+
+def _length(column: NDArray[Any]) -> str:
+    return str(len(column)) if column.ndim else "a single value"

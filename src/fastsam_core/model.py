@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core._checks import as_integer, as_number
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core._sizes import sizes_after_first, well_seen
 from fastsam_core._version import __version__
@@ -190,8 +190,8 @@ class FastSAM:
             raise InvalidParameterError("No imgsz is given", expected="one size or more")
         own_conf = isinstance(conf, str) and conf == "auto"
         lowest = PROMPT_CONF if own_conf else info.conf if conf is None else conf
-        tile_px = None if tile_px is None else _integer("tile_px", tile_px, 1)
-        overlap_px = _integer("overlap_px", overlap_px, 0)
+        tile_px = None if tile_px is None else as_integer("tile_px", tile_px, 1)
+        overlap_px = as_integer("overlap_px", overlap_px, 0)
         if tile_px is not None and overlap_px >= tile_px:
             raise InvalidParameterError(
                 "Tiles share more than there is of them",
@@ -199,11 +199,11 @@ class FastSAM:
                 actual=str(overlap_px),
             )
         return Settings(
-            conf=_number("conf", lowest, 0, 1),
-            iou=_number("iou", info.iou if iou is None else iou, 0, 1),
-            max_det=_integer("max_det", max_det, 1),
-            imgsz=tuple(dict.fromkeys(_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
-            snap_px=_number("snap_px", snap_px, 0, math.inf),
+            conf=as_number("conf", lowest, 0, 1),
+            iou=as_number("iou", info.iou if iou is None else iou, 0, 1),
+            max_det=as_integer("max_det", max_det, 1),
+            imgsz=tuple(dict.fromkeys(as_integer("imgsz", size, _MIN_IMGSZ) for size in sizes)),
+            snap_px=as_number("snap_px", snap_px, 0, math.inf),
             stability=bool(stability),
             rank_by=self._rank_by(rank_by),
             adaptive=adaptive,
@@ -454,21 +454,3 @@ def windows_of(image_hw: tuple[int, int], imgsz: int) -> list[Window]:
         return [Window(0, 0, *image_hw)]
     window_hw = (length, short) if image_hw[0] == long else (short, length)
     return plan_windows(image_hw, window_hw, overlap_px=length // 4)
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
-        raise InvalidParameterError(
-            f"{name} is out of range",
-            expected=f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}",
-            actual=repr(value),
-        )
-    return float(value)
-
-
-def _integer(name: str, value: Any, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
-        raise InvalidParameterError(
-            f"{name} is out of range", expected=f"a whole number of at least {low}", actual=repr(value)
-        )
-    return int(value)

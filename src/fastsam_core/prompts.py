@@ -18,8 +18,8 @@ import numpy as np
 from fastsam_core import _select
 from fastsam_core._prompt_types import Box, Points, Polygon, Prompt, Text
 from fastsam_core._regions import polygon_runs, regions_as_runs, scribble_runs
-from fastsam_core.errors import InvalidMasksError, InvalidPromptError
-from fastsam_core.masks import Masks
+from fastsam_core.errors import InvalidPromptError
+from fastsam_core.masks import Masks, check_masks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -132,7 +132,10 @@ def nesting(masks: Masks, point_yx: ArrayLike) -> NDArray[np.int64]:
     ------
     InvalidPromptError
         Not one finite point.
+    InvalidMasksError
+        The masks are none.
     """
+    check_masks(masks, "choose among")
     points = Points(point_yx).points_yx
     if len(points) != 1:
         raise InvalidPromptError("nesting needs one point", expected="(y, x)", actual=f"{len(points)} points")
@@ -144,12 +147,7 @@ _Answers: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.
 
 def _answers(masks: Masks, prompt: Prompt) -> _Answers:
     """Return the columns of :class:`Matches`: masks, scores, and the entries that they answer."""
-    if not isinstance(masks, Masks):
-        raise InvalidMasksError(
-            "These are no masks to choose among",
-            expected="Masks, as FastSAM.segment returns them",
-            actual=f"an object of type {type(masks).__name__}",
-        )
+    check_masks(masks, "choose among")
     if isinstance(prompt, Points):
         return _match_union(masks, prompt) if prompt.mode == "union" else _match_points(masks, prompt)
     if isinstance(prompt, Box):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core.errors import ImageContentError, ImageReadError, InvalidMasksError, InvalidParameterError
 from fastsam_core.images import Image, read_image
-from fastsam_core.masks import Masks
+from fastsam_core.masks import Masks, check_masks
 from fastsam_core.pipeline import iter_segment
 
 if TYPE_CHECKING:
@@ -102,12 +103,7 @@ class StackLinker:
         InvalidMasksError
             These are no masks, or those of an image of another size.
         """
-        if not isinstance(masks, Masks):
-            raise InvalidMasksError(
-                "These are no masks to link",
-                expected="Masks, as FastSAM.segment returns them",
-                actual=f"an object of type {type(masks).__name__}",
-            )
+        check_masks(masks, "link")
         if self._planes and masks.image_hw != self._planes[-1][0].image_hw:
             raise InvalidMasksError(
                 "Planes of different sizes cannot be linked",
@@ -195,13 +191,10 @@ class LinkedStack:
         InvalidParameterError
             The number of planes is below 1.
         """
-        if isinstance(min_planes, bool) or not isinstance(min_planes, Integral) or min_planes < 1:
-            raise InvalidParameterError(
-                "min_planes is out of range", expected="a whole number of at least 1", actual=repr(min_planes)
-            )
+        least = as_integer("min_planes", min_planes, 1)
         names, counts = np.unique(np.concatenate(self.objects), return_counts=True)
         number = np.zeros(int(names.max(initial=0)) + 1, np.int64)
-        kept = names[counts >= min_planes]
+        kept = names[counts >= least]
         number[kept] = np.arange(1, len(kept) + 1)
         chosen = [number[objects] > 0 for objects in self.objects]
         return replace(

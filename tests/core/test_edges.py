@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -113,3 +113,9 @@ def test_what_is_out_of_range_is_refused() -> None:
     for blur_px in (-1, float("inf"), float("nan"), 1e6, "1"):
         with pytest.raises(InvalidParameterError, match="blur_px"):
             edge_map(discs(), blur_px=blur_px)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [None, "a", np.zeros((4, 4))])
+def test_a_prediction_is_needed(wrong: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=r"FastSAM\.predict"):
+        edge_map(wrong)

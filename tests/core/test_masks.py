@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 from fastsam_core._runs import columns_of_counts, rle_counts, runs_of_mask, transpose
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError, TooMuchMemoryError
 from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Stack = NDArray[np.bool_]
 sizes = st.tuples(st.integers(0, 4), st.integers(1, 12), st.integers(1, 12))
@@ -369,3 +374,68 @@ def test_joining_different_images_is_refused() -> None:
 def test_limits_that_are_no_numbers_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameterError, match="no number"):
         Masks.empty((2, 2)).filter(**limits)
+
+
+NONSENSE: list[Any] = [None, "a", -1.5, object(), {}, [[1, [2]], 3], [[1, 2, 3]], np.zeros((2, 2, 2, 2))]
+ONE = Masks.from_dense(np.eye(5, dtype=bool))
+CALLS: dict[str, Callable[[Any], object]] = {
+    "empty": Masks.empty,
+    "from_crops": lambda wrong: Masks.from_crops(wrong, [(0, 0)], (5, 5)),
+    "from_crops, origins": lambda wrong: Masks.from_crops([np.eye(2)], wrong, (5, 5)),
+    "from_crops, size": lambda wrong: Masks.from_crops([np.eye(2)], [(0, 0)], wrong),
+    "concatenate": Masks.concatenate,
+    "concatenate, a part": lambda wrong: Masks.concatenate([ONE, wrong]),
+    "take": ONE.take,
+    "sort": ONE.sort,
+    "placed": lambda wrong: ONE.placed(wrong, (5, 5)),
+    "placed, size": lambda wrong: ONE.placed((0, 0), wrong),
+    "overlaps": ONE.overlaps,
+    "iou": ONE.iou,
+    "crop": ONE.crop,
+    "to_label_map": lambda wrong: ONE.to_label_map(wrong if wrong is not None else "a"),
+    "to_polygons": ONE.to_polygons,
+    "to_coco": lambda wrong: ONE.to_coco(first_id=wrong),
+    "runs": lambda wrong: replace(ONE, runs=wrong),
+    "offsets": lambda wrong: replace(ONE, offsets=wrong),
+    "image_hw": lambda wrong: replace(ONE, image_hw=wrong),
+}
+
+
+@pytest.mark.parametrize("wrong", NONSENSE, ids=repr)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_nonsense_is_refused_in_words(call: Callable[[Any], object], wrong: Any) -> None:
+    with pytest.raises((InvalidMasksError, InvalidParameterError)) as refused:
+        call(wrong)
+    assert refused.value.expected
+
+
+@pytest.mark.parametrize("crop", [None, "a", 1.0, [True, False], np.ones((2, 2, 2)), [[1, [2]], 3]])
+def test_crops_that_are_no_images_are_refused(crop: Any) -> None:
+    with pytest.raises(InvalidMasksError, match="crop"):
+        Masks.from_crops([crop], [(0, 0)], (5, 5))
+
+
+def test_a_column_of_one_value_is_refused() -> None:
+    for add in (partial(ONE.take, np.array([0])), ONE.with_fields):
+        with pytest.raises(InvalidMasksError, match="a single value"):
+            add(kind="cell")
+
+
+@pytest.mark.parametrize("points_yx", [None, "a", [1], [(1, 2, 3)], [[1, [2]]]])
+def test_points_that_are_none_are_refused(points_yx: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="points_yx"):
+        ONE.hits(points_yx)
+    assert ONE.hits((2, 2)).tolist() == ONE.hits([(2.9, 2.1)]).tolist() == [[True]]
+
+
+@pytest.mark.parametrize("image_hw", ["55", (5.5, 5), (-1, 5), (np.inf, 5), (5,), (5, 5, 3)])
+def test_a_size_is_two_whole_numbers(image_hw: Any) -> None:
+    with pytest.raises(InvalidMasksError, match="size of an image"):
+        Masks.empty(image_hw)
+    assert Masks.empty((np.int64(5), 6.0)).image_hw == (5, 6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scores", ["a", [object()], [[0.5], [0.5, 0.5]], [0.5, 0.5]])
+def test_scores_that_are_none_are_refused(scores: Any) -> None:
+    with pytest.raises(InvalidMasksError, match="scores"):
+        Masks.from_dense(np.eye(5, dtype=bool), scores)

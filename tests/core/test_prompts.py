@@ -450,3 +450,8 @@ def test_prompts_keep_their_own_copy() -> None:
     prompt = Points(points)
     points[:] = np.nan
     assert prompt.points_yx.tolist() == [[1.0, 2.0]]
+
+
+def test_nesting_needs_masks() -> None:
+    with pytest.raises(InvalidMasksError, match="choose among"):
+        nesting(None, (1, 2))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastsam_core._jit import njit
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,6 +148,8 @@ class InstanceScorer:
         scores : array of shape (len(predicted),), optional
             Scores in any range to rank by; those of the masks by default.
         """
+        check_masks(predicted, "score")
+        check_masks(truth, "score against")
         is_crowd = np.zeros(len(truth), bool) if crowd is None else np.asarray(crowd, bool)
         if len(is_crowd) != len(truth):
             raise InvalidParameterError(

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core._checks import as_integer, as_number
 from fastsam_core.evaluation.instances import COCO_IOUS, InstanceScorer
 from fastsam_core.evaluation.reports import Curve, Report, Table
-from fastsam_core.masks import Masks
+from fastsam_core.masks import Masks, check_masks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +39,14 @@ def without_overlap(masks: Masks, max_covered: float = _MAX_COVERED) -> Masks:
     -------
     Masks
         Best score first.
+
+    Raises
+    ------
+    InvalidMasksError, InvalidParameterError
+        These are no masks, or the share is out of range.
     """
+    check_masks(masks, "cut")
+    least_free = 1 - as_number("max_covered", max_covered, 0, 1)
     labels = np.zeros(masks.image_hw, np.int32)
     kept: list[int] = []
     for index in np.argsort(-masks.scores, kind="stable").tolist():
@@ -46,7 +54,7 @@ def without_overlap(masks: Masks, max_covered: float = _MAX_COVERED) -> Masks:
         window = labels[y0:y1, x0:x1]
         free = masks.crop(index) & (window == 0)
         visible = int(np.count_nonzero(free))
-        if visible > 0 and visible >= (1 - max_covered) * masks.areas_px[index]:
+        if visible > 0 and visible >= least_free * masks.areas_px[index]:
             kept.append(index)
             window[free] = len(kept)
     return Masks.from_label_map(labels, scores=masks.scores[kept])
@@ -62,6 +70,11 @@ class MicroscopyScorer:
         F1, the DSB score and counts use masks of at least this score; precision (AP) uses all that are given.
     max_detections : int
         Most masks of an image that count for AP.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one is out of range.
     """
 
     conf: float
@@ -71,7 +84,9 @@ class MicroscopyScorer:
     _names: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the scorer of AP."""
+        """Check the values and make the scorer of AP."""
+        self.conf = as_number("conf", self.conf, 0, 1)
+        self.max_detections = as_integer("max_detections", self.max_detections, 1)
         self._instances = InstanceScorer(limits=(self.max_detections,), sizes={"all": (0, 1e10)})
 
     def add(self, name: str, predicted: Masks, truth: Masks) -> None:

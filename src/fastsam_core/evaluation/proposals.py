@@ -16,6 +16,7 @@ from fastsam_core.evaluation.coco_data import masks_of_entries
 from fastsam_core.evaluation.coco_results import boxes_of_entries, scores_of_entries
 from fastsam_core.evaluation.instances import COCO_SIZES, InstanceScorer
 from fastsam_core.evaluation.reports import Cell, Curve, Report, Table
+from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,6 +66,7 @@ class ProposalScorer:
 
     def add(self, predicted: Masks, truth: Truth) -> None:
         """Match one image of a model's output: its boxes and its masks."""
+        check_masks(predicted, "score")
         if "box" in self._scorers:
             boxes = predicted.boxes_xyxy.astype(np.float64)
             boxes[:, 2:] -= boxes[:, :2]

@@ -149,7 +149,7 @@ def _choose_device(wanted: str) -> str:
     found = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
     try:
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise BackendUnavailableError(
             f"The device {found!r} is not there", actual=str(error).splitlines()[0], remedy="use device='cpu'"
         ) from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastsam_core._checks import as_array, as_integer, as_number, described
 from fastsam_core._prompt_types import Text
-from fastsam_core.errors import InvalidMasksError, InvalidParameterError, InvalidPromptError
+from fastsam_core.errors import InvalidMasksError, InvalidPromptError
+from fastsam_core.masks import check_masks
 from fastsam_core.prompts import Matches
+from fastsam_core.text.encoder import check_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,10 +76,21 @@ def score_texts(encoder: TextEncoder, embeddings: NDArray[np.float32], prompt: T
     ------
     InvalidPromptError
         See `TextEncoder.embed_texts`.
+        Also if the prompt is no `Text`.
     InvalidMasksError
         If the embeddings are not of this encoder's width.
+    InvalidParameterError
+        If the encoder is none.
     """
-    if embeddings.ndim != 2 or embeddings.shape[1] != encoder.width:
+    check_encoder(encoder)
+    if not isinstance(prompt, Text):
+        raise InvalidPromptError(
+            "This is no text prompt",
+            expected="Text",
+            actual=described(prompt),
+            remedy='Text("a red car")',
+        )
+    if _rows(embeddings).shape[1] != encoder.width:
         raise InvalidMasksError(
             "The embeddings do not fit the encoder",
             expected=f"shape (N, {encoder.width})",
@@ -215,7 +230,8 @@ def classify_masks(
     InvalidPromptError, InvalidMasksError
         As `score_texts`; also without classes.
     """
-    if not len(classes):
+    classes = Text(classes).queries
+    if not classes:
         raise InvalidPromptError("There are no classes", expected="at least one text")
     scores = score_texts(encoder, embeddings, Text(classes, negatives))
     index = scores.cosines.argmax(axis=0).astype(np.int64)
@@ -239,7 +255,8 @@ def similarities(embeddings: NDArray[np.float32], examples: ArrayLike | NDArray[
     InvalidPromptError
         No examples, numbers that are not there, embeddings of another width, or examples that cancel out.
     """
-    given = np.asarray(examples)
+    given = as_array("examples", examples, kind=InvalidPromptError)
+    width = _rows(embeddings).shape[1]
     if given.size == 0:
         raise InvalidPromptError("There are no examples", expected="at least one mask")
     if given.dtype.kind in "iu":
@@ -251,10 +268,10 @@ def similarities(embeddings: NDArray[np.float32], examples: ArrayLike | NDArray[
         vectors = embeddings[numbers]
     else:
         vectors = np.atleast_2d(given)
-    if vectors.ndim != 2 or vectors.shape[1] != embeddings.shape[1]:
+    if vectors.ndim != 2 or vectors.shape[1] != width or vectors.dtype.kind != "f":
         raise InvalidPromptError(
             "The examples are no embeddings of this encoder",
-            expected=f"mask numbers, or float of shape (E, {embeddings.shape[1]})",
+            expected=f"mask numbers, or float of shape (E, {width})",
             actual=f"{given.dtype} of shape {given.shape}",
         )
     mean = vectors.astype(np.float64).mean(axis=0)
@@ -297,11 +314,13 @@ def find_similar(
     InvalidPromptError, InvalidMasksError
         As `similarities`; also if there are not as many embeddings as masks.
     InvalidParameterError
-        If ``k`` is below 1.
+        If ``k`` is below 1, or a limit no number.
     """
     _check_count(masks, embeddings)
-    if k is not None and k < 1:
-        raise InvalidParameterError("k is out of range", expected="at least 1", actual=str(k))
+    if k is not None:
+        k = as_integer("k", k, 1)
+    if threshold is not None:
+        threshold = as_number("threshold", threshold, -math.inf, math.inf)
     cosines = similarities(embeddings, examples)
     least = threshold if threshold is not None else SIMILAR_THRESHOLD if k is None else -np.inf
     given = np.asarray(examples)
@@ -314,14 +333,28 @@ def find_similar(
 
 
 def _check_count(masks: Masks, embeddings: NDArray[np.float32]) -> None:
-    if len(embeddings) != len(masks):
+    check_masks(masks, "choose among")
+    if len(_rows(embeddings)) != len(masks):
         raise InvalidMasksError(
             "Each mask needs its embedding", expected=f"{len(masks)} rows", actual=f"{len(embeddings)}"
         )
 
 
 def _threshold(encoder: TextEncoder, wanted: float | None) -> float:
-    return encoder.threshold if wanted is None else wanted
+    return encoder.threshold if wanted is None else as_number("threshold", wanted, 0, 1)
+
+
+def _rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return embeddings, if they are some."""
+    given: Any = embeddings
+    if not isinstance(given, np.ndarray) or given.ndim != 2:
+        raise InvalidMasksError(
+            "These are no embeddings",
+            expected="an array of shape (N, D)",
+            actual=described(embeddings),
+            remedy="let embed_masks make them",
+        )
+    return embeddings
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from fastsam_core._checks import as_number
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ class CropOptions:
             raise InvalidParameterError(
                 "Unknown background of crops", expected=", ".join(get_args(Background)), actual=repr(self.background)
             )
-        if not 0 <= self.margin <= 2:
-            raise InvalidParameterError(
-                "The margin of crops is out of range", expected="a number in [0, 2]", actual=repr(self.margin)
-            )
+        as_number("margin", self.margin, 0, 2)
 
 
 def cut_window(

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastsam_core._checks import as_integer, described
 from fastsam_core.errors import ImageContentError, InvalidParameterError
+from fastsam_core.masks import check_masks
 from fastsam_core.text import _upstream
 from fastsam_core.text.crops import CropOptions, cut_out
+from fastsam_core.text.encoder import check_encoder
+from fastsam_core.text.store import EmbeddingStore, mask_digests, page_key
 from fastsam_core.text.store import image_digest as digest_of
-from fastsam_core.text.store import mask_digests, page_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
     from fastsam_core.text.encoder import TextEncoder
-    from fastsam_core.text.store import EmbeddingStore
 
 __all__ = ["DEFAULT_OPTIONS", "embed_masks", "iter_embed_masks"]
 
@@ -107,10 +109,21 @@ def iter_embed_masks(
     ------
     ImageContentError
         If the image is not uint8 RGB or not of the masks' size.
+    InvalidMasksError
+        If the masks are none.
     InvalidParameterError
-        If ``batch_size`` is below 1.
+        If ``batch_size`` is below 1, or encoder, options or store are none.
     """
-    _check(image_rgb8, masks, batch_size)
+    check_encoder(encoder)
+    check_masks(masks, "encode")
+    _check_image(image_rgb8, masks.image_hw)
+    as_integer("batch_size", batch_size, 1)
+    if not isinstance(options, CropOptions):
+        raise InvalidParameterError("These are no options of crops", expected="CropOptions", actual=repr(options))
+    if store is not None and not isinstance(store, EmbeddingStore):
+        raise InvalidParameterError(
+            "This is no store", expected="an EmbeddingStore", actual=repr(store), remedy="EmbeddingStore(folder=PATH)"
+        )
     if store is None:
         embeddings = np.zeros((len(masks), encoder.width), np.float32)
         known = np.zeros(len(masks), bool)
@@ -164,14 +177,12 @@ def _submit(workers: ThreadPoolExecutor, prepare: _Preparation, batch: NDArray[n
     return [workers.submit(prepare, index) for index in batch.tolist()]
 
 
-def _check(image_rgb8: NDArray[np.uint8], masks: Masks, batch_size: int) -> None:
-    expected = (*masks.image_hw, 3)
-    if image_rgb8.dtype != np.uint8 or image_rgb8.shape != expected:
+def _check_image(image_rgb8: object, image_hw: tuple[int, int]) -> None:
+    expected = (*image_hw, 3)
+    if not isinstance(image_rgb8, np.ndarray) or image_rgb8.dtype != np.uint8 or image_rgb8.shape != expected:
         raise ImageContentError(
             "The image does not fit the masks",
             expected=f"uint8 of shape {expected}",
-            actual=f"{image_rgb8.dtype} of shape {image_rgb8.shape}",
+            actual=described(image_rgb8),
             remedy="give the image that was segmented, as Image.rgb8",
         )
-    if batch_size < 1:
-        raise InvalidParameterError("batch_size is too small", expected="at least 1", actual=str(batch_size))

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from fastsam_core.errors import CheckpointError, InvalidPromptError, UnknownWordsError
+from fastsam_core._checks import described
+from fastsam_core._prompt_types import Text
+from fastsam_core.errors import CheckpointError, InvalidParameterError, InvalidPromptError, UnknownWordsError
 from fastsam_core.text import encoders
 from fastsam_core.text._weights import find_files, sha256_of
 
@@ -22,11 +24,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fastsam_core._prompt_types import Text
     from fastsam_core.downloads import Progress
     from fastsam_core.text._towers import Towers
 
-__all__ = ["EncoderTraits", "TextEncoder"]
+__all__ = ["EncoderTraits", "TextEncoder", "check_encoder"]
 
 #: "A photo of a …" is the wording of the CLIP paper (Radford et al. 2021, section 3.1.4).
 _TEMPLATES: Final = ("a photo of a {}.",)
@@ -221,7 +222,7 @@ class TextEncoder:
         for text in (*prompt.queries, *prompt.negatives):
             self._check(_bare(text))
 
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_texts(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; those encoded before are remembered.
 
         Returns
@@ -232,12 +233,12 @@ class TextEncoder:
         Raises
         ------
         InvalidPromptError
-            An empty text, or one of more tokens than the encoder takes.
+            An empty text, none at all, or one of more tokens than the encoder takes.
         UnknownWordsError
             Words that an encoder of a closed vocabulary does not know.
         """
         with self._lock:
-            bare = [_bare(text) for text in texts]
+            bare = [_bare(text) for text in Text(texts).queries]
             fresh = [text for text in dict.fromkeys(bare) if text not in self._remembered]
             for text in fresh:
                 self._check(text)
@@ -246,7 +247,7 @@ class TextEncoder:
             rows = [self._remembered[text] for text in bare]
             for text in bare:
                 self._remembered.move_to_end(text)
-            while len(self._remembered) > max(_MOST_REMEMBERED, len(texts)):
+            while len(self._remembered) > max(_MOST_REMEMBERED, len(bare)):
                 self._remembered.popitem(last=False)
         return np.stack(rows) if rows else np.empty((0, self.width), np.float32)
 
@@ -309,6 +310,23 @@ class TextEncoder:
             raise InvalidPromptError(
                 "The text says nothing", expected="at least one word that means something", actual=repr(text)
             )
+
+
+def check_encoder(given: object) -> None:
+    """Refuse what is no text encoder, such as the name of one.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is none.
+    """
+    if not callable(getattr(given, "embed_texts", None)) and not callable(getattr(given, "embed_pictures", None)):
+        raise InvalidParameterError(
+            "This is no text encoder",
+            expected="a TextEncoder",
+            actual=described(given),
+            remedy="load one: TextEncoder.load(NAME)",
+        )
 
 
 def _bare(text: str) -> str:

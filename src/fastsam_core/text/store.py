@@ -7,16 +7,17 @@ import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
-from fastsam_core.errors import InvalidParameterError, OutputError
+from fastsam_core._checks import as_integer
+from fastsam_core._files import as_path, atomic_path
+from fastsam_core.errors import OutputError
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -81,14 +82,12 @@ class EmbeddingStore:
     Raises
     ------
     InvalidParameterError
-        If ``max_bytes`` is negative.
+        If ``max_bytes`` is negative, or ``folder`` no path.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20, folder: str | os.PathLike[str] | None = None) -> None:
-        if max_bytes < 0:
-            raise InvalidParameterError("max_bytes is negative", expected="at least 0", actual=str(max_bytes))
-        self.max_bytes = max_bytes
-        self.folder = None if folder is None else Path(folder)
+        self.max_bytes = as_integer("max_bytes", max_bytes, 0)
+        self.folder = None if folder is None else as_path(folder)
         self._pages: OrderedDict[str, _Page] = OrderedDict()
         self._lock = threading.RLock()
 

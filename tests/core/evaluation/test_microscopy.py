@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
-from fastsam_core.errors import AnnotationError, InvalidParameterError
+from fastsam_core.errors import AnnotationError, InvalidMasksError, InvalidParameterError
 from fastsam_core.evaluation.microscopy import MicroscopyScorer, without_overlap
 from fastsam_core.evaluation.truth import LabelFolder, choose_images, open_truth
 from fastsam_core.masks import Masks
@@ -194,3 +194,19 @@ def test_the_command_names_what_is_wrong(label_folder: Path, loaded: list[dict[s
     result = CliRunner().invoke(app, ["evaluate", "microscopy", str(label_folder)])
     assert result.exit_code == 1
     assert "a.png" in result.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize("wrong", [None, "a", -1, float("nan")])
+def test_arguments_of_another_kind_are_refused(wrong: Any) -> None:
+    masks = Masks.from_dense(np.eye(4, dtype=bool))
+    with pytest.raises(InvalidParameterError, match="conf"):
+        MicroscopyScorer(conf=wrong)
+    with pytest.raises(InvalidParameterError, match="max_detections"):
+        MicroscopyScorer(0.5, max_detections=wrong)
+    with pytest.raises(InvalidParameterError, match="max_covered"):
+        without_overlap(masks, wrong)
+    with pytest.raises(InvalidMasksError, match="to cut"):
+        without_overlap(wrong)
+    for pair in ((wrong, masks), (masks, wrong)):
+        with pytest.raises(InvalidMasksError, match="to score"):
+            MicroscopyScorer(0.5).add("image", *pair)

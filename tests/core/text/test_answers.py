@@ -193,3 +193,35 @@ def test_examples_that_are_none(examples: Any) -> None:
 def test_k_below_one(five: Masks) -> None:
     with pytest.raises(InvalidParameterError):
         find_similar(five, EMBEDDINGS, [0], k=0)
+
+
+@pytest.mark.parametrize("wrong", [None, "x", 3, np.zeros(4)])
+def test_arguments_of_another_kind_are_named(axes: Any, five: Masks, wrong: Any) -> None:
+    with pytest.raises(InvalidPromptError, match="no text prompt"):
+        select_text(axes, five, EMBEDDINGS, wrong)
+    with pytest.raises(InvalidMasksError, match="no masks"):
+        select_text(axes, wrong, EMBEDDINGS, Text("x"))
+    for answer in (match_text, score_texts):
+        with pytest.raises(InvalidMasksError, match="embed_masks"):
+            answer(axes, wrong, Text("x"))
+        with pytest.raises(InvalidParameterError, match=r"TextEncoder\.load"):
+            answer(wrong, EMBEDDINGS, Text("x"))
+    with pytest.raises(InvalidMasksError, match="embed_masks"):
+        find_similar(five, wrong, [0])
+    with pytest.raises(InvalidMasksError, match="embed_masks"):
+        similarities(wrong, [0])
+
+
+@pytest.mark.parametrize("wrong", ["x", [1], -0.5, float("nan")])
+def test_limits_that_are_none(axes: Any, five: Masks, wrong: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="k is"):
+        find_similar(five, EMBEDDINGS, [0], k=wrong)
+    with pytest.raises(InvalidParameterError, match="threshold is"):
+        classify_masks(axes, EMBEDDINGS, ["x"], threshold=wrong)
+
+
+def test_classes_that_are_none(axes: Any) -> None:
+    for wrong in (None, 3, [], [None], [""]):
+        with pytest.raises(InvalidPromptError):
+            classify_masks(axes, EMBEDDINGS, wrong)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(classify_masks(axes, EMBEDDINGS, "x")[0], classify_masks(axes, EMBEDDINGS, ["x"])[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsam_core import Masks
-from fastsam_core.errors import ImageContentError, InvalidParameterError
+from fastsam_core.errors import ImageContentError, InvalidMasksError, InvalidParameterError
 from fastsam_core.testing import masks_strategy
 from fastsam_core.text import CropOptions, EmbeddingStore, TextEncoder, embed_masks, iter_embed_masks
 from fastsam_core.text.crops import blend, cut_out, cut_window
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 Counted = list[int]
@@ -173,3 +175,24 @@ def test_another_image(encoder: TextEncoder, masks: Masks, image: NDArray[np.uin
 def test_batches_of_nothing(encoder: TextEncoder, picture: NDArray[np.uint8], masks: Masks) -> None:
     with pytest.raises(InvalidParameterError, match="batch_size"):
         embed_masks(encoder, picture, masks, batch_size=0)
+
+
+def test_arguments_of_another_kind_are_named(encoder: TextEncoder, tmp_path: Path) -> None:
+    image, masks, wrong = np.zeros((4, 4, 3), np.uint8), Masks.from_dense(np.eye(4, dtype=bool)), cast("Any", "a")
+    with pytest.raises(InvalidParameterError, match="no text encoder"):
+        embed_masks(wrong, image, masks)
+    with pytest.raises(ImageContentError, match=r"Image\.rgb8"):
+        embed_masks(encoder, wrong, masks)
+    with pytest.raises(InvalidMasksError, match="no masks"):
+        embed_masks(encoder, image, wrong)
+    with pytest.raises(InvalidParameterError, match="options of crops"):
+        embed_masks(encoder, image, masks, wrong)
+    with pytest.raises(InvalidParameterError, match="batch_size"):
+        embed_masks(encoder, image, masks, batch_size=wrong)
+    with pytest.raises(InvalidParameterError, match="EmbeddingStore"):
+        embed_masks(encoder, image, masks, store=cast("Any", tmp_path))
+    for values in ({"max_bytes": wrong}, {"folder": 3}):
+        with pytest.raises(InvalidParameterError):
+            EmbeddingStore(**values)
+    with pytest.raises(InvalidParameterError, match="margin"):
+        CropOptions(margin=wrong)

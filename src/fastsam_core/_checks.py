@@ -1,0 +1,103 @@
+"""Checks of arguments: each returns the value in its own type, or raises an error that says what was expected."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsam_core.errors import FastSAMError, InvalidMasksError, InvalidParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["as_array", "as_integer", "as_number", "as_pair", "as_rows", "as_size", "described"]
+
+
+def as_number(name: str, value: object, low: float, high: float) -> float:
+    """Return a finite number from `low` to `high`.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is none, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
+        raise InvalidParameterError(
+            f"{name} is out of range",
+            expected=f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}",
+            actual=repr(value),
+        )
+    return float(value)
+
+
+def as_integer(name: str, value: object, low: int) -> int:
+    """Return a whole number of at least `low`.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is none, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+        raise InvalidParameterError(
+            f"{name} is out of range", expected=f"a whole number of at least {low}", actual=repr(value)
+        )
+    return int(value)
+
+
+def as_pair(
+    problem: str, given: Any, expected: str, kind: type[FastSAMError] = InvalidParameterError
+) -> tuple[int, int]:
+    """Return two whole numbers, or raise an error of this `kind` with this `problem`."""
+    try:
+        first, second = (int(value) for value in given)
+        if (first, second) == tuple(given):  # neither digits of a text nor fractions
+            return first, second
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise kind(problem, expected=expected, actual=repr(given))
+
+
+def as_size(given: object) -> tuple[int, int]:
+    """Return height and width of an image in pixels.
+
+    Raises
+    ------
+    InvalidMasksError
+        They are not two whole numbers of at least 0.
+    """
+    problem, expected = "Not the size of an image", "(height, width), whole numbers of at least 0"
+    height, width = as_pair(problem, given, expected, InvalidMasksError)
+    if height < 0 or width < 0:
+        raise InvalidMasksError(problem, expected=expected, actual=repr(given))
+    return height, width
+
+
+def as_array(
+    name: str, values: object, dtype: DTypeLike | None = None, kind: type[FastSAMError] = InvalidMasksError
+) -> NDArray[Any]:
+    """Return a contiguous array of this `dtype`, or raise an error of this `kind` where rows differ in length, say."""
+    try:
+        return np.ascontiguousarray(values, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise kind(f"{name} is no array of numbers", expected="rows of the same length", actual=str(error)) from error
+
+
+def as_rows(
+    name: str, values: object, dtype: DTypeLike, columns: int, kind: type[FastSAMError] = InvalidMasksError
+) -> NDArray[Any]:
+    """Return an array of shape (K, `columns`), or raise an error of this `kind`; one row alone is a table."""
+    array = as_array(name, values, dtype, kind)
+    if array.size % columns or (array.ndim > 1 and array.size and array.shape[-1] != columns):
+        raise kind(f"{name} has the wrong shape", expected=f"(K, {columns})", actual=str(array.shape))
+    return array.reshape(-1, columns)
+
+
+def described(given: object) -> str:
+    """Name what came for an error: dtype and shape of an array, the type of anything else."""
+    if isinstance(given, np.ndarray):
+        return f"{given.dtype} of shape {given.shape}"
+    return f"an object of type {type(given).__name__}"
