@@ -11,8 +11,11 @@ from scipy.ndimage import binary_dilation
 from skimage.color import rgb2lab
 
 from fastsam_core import FastSAM, Image, Masks, read_image
+from fastsam_core.errors import FastSAMError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -32,6 +35,14 @@ def segment(chosen: argparse.Namespace) -> tuple[Image, Masks]:
     image = read_image(chosen.image)
     masks = FastSAM.load(chosen.model).segment(image, imgsz=chosen.imgsz, conf=chosen.conf)
     return image, masks.filter(min_area_px=1)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run an example; what cannot be read or written is told in a line, with exit code 1."""
+    try:
+        main()
+    except (FastSAMError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def contrast_with_surroundings(image: Image, masks: Masks, margin: float = 0.25) -> NDArray[np.float64]:

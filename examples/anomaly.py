@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _common import arguments, contrast_with_surroundings, segment
+from _common import arguments, contrast_with_surroundings, run, segment
 
 from fastsam_core import PROMPT_CONF, Box, Masks, Points, select
 from fastsam_core.outputs import write_image
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

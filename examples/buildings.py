@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from _common import arguments, segment
+from _common import arguments, run, segment
 
 from fastsam_core.evaluation.microscopy import without_overlap
 from fastsam_core.outputs import write_image
@@ -51,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from _common import arguments, contrast_with_surroundings, segment
+from _common import arguments, contrast_with_surroundings, run, segment
 from PIL import Image
 
 
@@ -31,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -71,3 +71,11 @@ def test_buildings(photo: Path, tmp_path: Path) -> None:
     xs, ys = np.array(rings[0]).T
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (8, 40, 8, 56)
     assert (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize("name", ["anomaly.py", "buildings.py", "salient.py"])
+def test_what_cannot_be_read_or_written_is_told_in_a_line(name: str, photo: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^error: .*missing\.png"):
+        run(name, tmp_path / "missing.png")
+    with pytest.raises(SystemExit, match=r"^error: "):
+        run(name, photo, "--smallest" if name == "salient.py" else "--largest", "0.1", "--out", photo / "a.png")

@@ -11,7 +11,7 @@ import typer
 from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.cli._options import DebugOption, read_list
 from fastsam_core.cli._searching import Searching, takes_model
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core.errors import InvalidParameterError, UnknownWordsError
 
 __all__ = ["app"]
 
@@ -262,6 +262,13 @@ def text(
         with progress("Loading the text encoder", 1) as bar:
             words = load_encoder(encoder, searching.device, bar)
         names, unknown = known_names(words, classes)
+        if not names:
+            raise UnknownWordsError(
+                "There is nothing to ask for: the text encoder knows none of the classes",
+                expected="at least one name of a class that it knows",
+                actual=", ".join(sorted(set(unknown))) or "no classes",
+                remedy="another --name, or --text-encoder (fastsam models list shows those of open vocabulary)",
+            )
         chosen = choose(truths, limit, only)
         network, settings = searching.load()
         steps = iter_texts(scorer, truths, names, network, words, chosen, **searching.search)

@@ -93,8 +93,9 @@ def finetune(
         best = 0
         for step in finetune_model(labels, out, weights=weights, trust=trust, config=config):
             best = step.step if step.best else best
+            loss = f"loss {step.loss:.2f}, " if step.step else ""
             screen.print(
-                f"step {step.step}: loss {step.loss:.2f}, held back {step.scores.images} images: "
+                f"step {step.step}: {loss}held back {step.scores.images} images: "
                 f"AP50 {step.scores.ap50:.3f}, AR@100 {step.scores.ar100:.3f}{' (best)' if step.best else ''}"
             )
         if best == 0:

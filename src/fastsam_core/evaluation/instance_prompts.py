@@ -15,7 +15,7 @@ from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.coco_data import category_of
 from fastsam_core.evaluation.coco_results import boxes_of_entries, scores_of_entries
 from fastsam_core.evaluation.instances import COCO_SIZES, InstanceScorer
-from fastsam_core.evaluation.reports import Report, Table
+from fastsam_core.evaluation.reports import Report, Table, counted
 from fastsam_core.prompts import Box, match
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class CategoryScorer:
             "objects": sum(scores.n_truths for scores in known["all"]),
             "classes": len(known["all"]),
         }
-        title = f"{values['images']} images, {values['objects']} objects, {values['classes']} classes"
+        title = counted(images=values["images"], objects=values["objects"], classes=values["classes"])
         columns = ("AP", "AP50", "AP75", "AP small", "medium", "large")
         row = tuple(values[name] for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"))
         return Report("instances", (Table(title, columns, (row,)),), values)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastsam_core._checks import as_integer, as_number
 from fastsam_core.evaluation.instances import COCO_IOUS, InstanceScorer
-from fastsam_core.evaluation.reports import Curve, Report, Table
+from fastsam_core.evaluation.reports import Curve, Report, Table, counted
 from fastsam_core.masks import Masks, check_masks
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class MicroscopyScorer:
             ("count error, objects an image", values["count_error_mean_absolute"]),
             ("count error, share of all objects", values["count_error_relative"]),
         )
-        title = f"{values['images']} images, {values['objects']} objects"
+        title = counted(images=values["images"], objects=values["objects"])
         return Report(
             "microscopy",
             (Table(title, ("figure", "value"), rows),),

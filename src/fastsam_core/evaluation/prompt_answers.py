@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from fastsam_core.errors import InvalidMasksError
-from fastsam_core.evaluation.reports import Cell, Report, Table
+from fastsam_core.evaluation.reports import Cell, Report, Table, counted
 from fastsam_core.prompts import Box, Points, Polygon, match
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class PromptScorer:
                 rows.append((kind, _AMONG[among], *figures))
                 name = f"{'best' if kind == _BEST else kind.replace(' ', '_')}_{among}"
                 values |= dict(zip((f"{name}_miou", f"{name}_iou50", f"{name}_answered"), figures, strict=True))
-        title = f"{len(self._images)} images, {every.shape[3]} objects; shown: score at least {self.shown_conf:g}"
+        counts = counted(images=len(self._images), objects=every.shape[3])
+        title = f"{counts}; shown: score at least {self.shown_conf:g}"
         columns = ("prompt", "among the masks", "mean IoU", f"IoU ≥ {_RIGHT_IOU}", "answered")
         return Report("prompts", (Table(title, columns, tuple(rows)),), values)
 

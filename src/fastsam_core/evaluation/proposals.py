@@ -15,7 +15,7 @@ import numpy as np
 from fastsam_core.evaluation.coco_data import masks_of_entries
 from fastsam_core.evaluation.coco_results import boxes_of_entries, scores_of_entries
 from fastsam_core.evaluation.instances import COCO_SIZES, InstanceScorer
-from fastsam_core.evaluation.reports import Cell, Curve, Report, Table
+from fastsam_core.evaluation.reports import Cell, Curve, Report, Table, counted
 from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ProposalScorer:
             images, objects = len(scorer), sizes["all"].n_truths
         values |= {"images": images, "objects": objects}
         columns = ("proposals", "AR@10", "AR@100", "AR@1000", "AUC", "AR@1000 small", "medium", "large")
-        table = Table(f"{images} images, {objects} objects", columns, tuple(rows))
+        table = Table(counted(images=images, objects=objects), columns, tuple(rows))
         return Report("proposals", (table,), values, curves=tuple(curves))
 
 

@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Cell", "Curve", "Report", "Table", "format_cell", "markdown_table"]
+__all__ = ["Cell", "Curve", "Report", "Table", "counted", "format_cell", "markdown_table"]
 
 Cell = str | int | float | None
 
 _FORMAT = "fastsam-evaluation/1"
+
+
+def counted(**counts: float) -> str:
+    """Say how many there are of each kind, named in the plural: "3 images, 1 object"."""
+    singular = {"classes": "class", "queries": "query"}
+    return ", ".join(
+        f"{count:g} {singular.get(kind, kind.removesuffix('s')) if count == 1 else kind}"
+        for kind, count in counts.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core.errors import UnknownWordsError
-from fastsam_core.evaluation.reports import Cell, Report, Table
+from fastsam_core.evaluation.reports import Cell, Report, Table, counted
 from fastsam_core.prompts import Text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class TextScorer:
         rows: list[tuple[Cell, ...]] = [_row("all", every)]
         for name, _ in Counter(name for name, _ in self._queries).most_common(20):
             rows.append(_row(name, np.array([figures for other, figures in self._queries if other == name])))
-        title = f"{self._images} images, {len(every)} queries; right: IoU at least {_RIGHT_IOU}"
+        title = f"{counted(images=self._images, queries=len(every))}; right: IoU at least {_RIGHT_IOU}"
         return Report("text", (Table(title, columns, tuple(rows)),), values)
 
 

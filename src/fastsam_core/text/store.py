@@ -90,6 +90,7 @@ class EmbeddingStore:
         self.folder = None if folder is None else as_path(folder)
         self._pages: OrderedDict[str, _Page] = OrderedDict()
         self._lock = threading.RLock()
+        self._told = False  # that the folder cannot be written to
 
     @property
     def size_bytes(self) -> int:
@@ -149,7 +150,9 @@ class EmbeddingStore:
             try:
                 _write(_file(self.folder, key), page)
             except OutputError as error:
-                _LOGGER.warning("Embeddings are kept in memory only: %s", error)
+                if not self._told:
+                    _LOGGER.warning("Embeddings are kept in memory only: %s", error)
+                self._told = True
 
     def _page(self, key: str, width: int) -> _Page | None:
         with self._lock:

@@ -156,7 +156,7 @@ def test_the_table_has_two_rows_a_kind() -> None:
     scorer.add(rectangles((0, 0, 10, 10), scores=[0.1]), Truth.of_masks(rectangles((0, 0, 10, 10))))
     page = benchmarks_page([scorer.report()])
     assert "## Points, boxes and outlines as prompts" in page
-    assert "Measured: 1 images, 1 objects; shown: score at least 0.25:" in page
+    assert "Measured: 1 image, 1 object; shown: score at least 0.25:" in page
     assert page.count("| all | 1.000 | 1.000 | 1.000 |") == page.count("| those shown | 0.000 | 0.000 | 0.000 |") == 6
     assert "| loose box | those shown |" in page
 

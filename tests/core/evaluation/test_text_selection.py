@@ -98,3 +98,11 @@ def test_label_maps_need_a_name(label_folder: Path) -> None:
     result = CliRunner().invoke(app, ["evaluate", "text", str(label_folder)])
     assert result.exit_code == 2
     assert "--name" in result.output
+
+
+@pytest.mark.usefixtures("words", "loaded")
+def test_a_name_that_the_encoder_does_not_know_ends_the_command(label_folder: Path) -> None:
+    result = CliRunner().invoke(app, ["evaluate", "text", str(label_folder), "--name", "zebra"])
+    assert result.exit_code == 2
+    assert "zebra" in result.output
+    assert "Traceback" not in result.output

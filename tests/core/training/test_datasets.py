@@ -189,6 +189,22 @@ def test_yolo_exports_with_a_folder_for_each_split(tmp_path: Path) -> None:
     assert sorted(path.stem for path in (tmp_path / "out" / "images").rglob("*.jpg")) == ["train__a", "valid__a"]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("0 0.5 0.5 0.2 0.2", "line 3 is a box"), ("0 0.1 0.1 0.5", "line 3 is no class followed by three points")],
+)
+def test_yolo_files_that_are_not_polygons_alone_are_left_out(tmp_path: Path, line: str, reason: str) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / "in" / part).mkdir(parents=True)
+    for name, last in {"good": "", "mixed": line}.items():
+        (tmp_path / "in" / "images" / f"{name}.jpg").write_bytes(jpeg())
+        (tmp_path / "in" / "labels" / f"{name}.txt").write_text(f"1 0.1 0.1 0.5 0.1 0.5 0.5\n\n{last}\n")
+    entry = run(tmp_path / "in", tmp_path / "out", "yolo", val_share=0.0)
+    assert entry.images == {"train": 1, "val": 0}
+    [broken] = entry.broken
+    assert (broken.name, reason in broken.reason) == ("mixed", True)
+
+
 def test_cards_of_long_names_show_how_they_end() -> None:
     assert [report._short(name) for name in ("sa_1", "a" * 14)] == ["sa_1", "a" * 14]
     assert report._short("coco_000000000540") == "…_000000000540"

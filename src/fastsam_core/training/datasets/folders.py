@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 __all__ = ["list_label_maps", "list_yolo"]
 
 
@@ -101,9 +103,11 @@ def _load_yolo(image: Path | None, labels: Path | None) -> Record:
 
     def masks_of(image_hw: tuple[int, int]) -> Masks:
         try:
-            rows = [np.array(line.split()[1:], np.float64) for line in path.read_text().splitlines() if line.strip()]
-            if any(len(row) < 6 or len(row) % 2 or not np.isfinite(row).all() for row in rows):
-                raise ValueError("a line is no class followed by three points or more")
+            rows: list[NDArray[np.float64]] = []
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                if line.strip():
+                    rows.append(np.array(line.split()[1:], np.float64))
+                    _check_polygon(number, rows[-1])
             scale = np.array([image_hw[1], image_hw[0]])
             polygons = [{"segmentation": [(row.reshape(-1, 2) * scale).ravel().tolist()]} for row in rows]
             return Masks.from_coco(polygons, image_hw)
@@ -111,3 +115,10 @@ def _load_yolo(image: Path | None, labels: Path | None) -> Record:
             raise AnnotationError(f"{path} cannot be read as polygons", actual=str(error)) from error
 
     return image_record(picture, picture.name, masks_of)
+
+
+def _check_polygon(line: int, numbers: NDArray[np.float64]) -> None:
+    if len(numbers) == 4:  # its object has no outline, and left out it would be taught as background
+        raise ValueError(f"line {line} is a box (a class and 4 numbers), not a polygon")
+    if len(numbers) < 6 or len(numbers) % 2 or not np.isfinite(numbers).all():
+        raise ValueError(f"line {line} is no class followed by three points or more")
