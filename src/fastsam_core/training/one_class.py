@@ -76,10 +76,12 @@ def _begin_epoch(trainer: Any) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (Ultralytics' augmentation draws from it)
     torch.manual_seed(seed)
-    loader = trainer.train_loader
+    loader, data = trainer.train_loader, trainer.train_loader.dataset
     loader.generator.manual_seed(seed)
-    if hasattr(loader.dataset, "buffer"):
-        loader.dataset.buffer.clear()
+    if hasattr(data, "buffer"):
+        for index in data.buffer:
+            data.ims[index] = None  # images in memory do not come into the buffer, and mosaics draw from there
+        data.buffer.clear()
     loader.reset()
 
 

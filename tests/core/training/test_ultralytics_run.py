@@ -107,6 +107,11 @@ def test_sources_that_differ_in_coverage_are_not_mixed(data: Path, tmp_path: Pat
     assert ultralytics_run._mixing(tmp_path / "data.yaml", "small") == {"mosaic": 0.0}
 
 
+def test_mosaics_are_drawn_without_a_loader_process_in_later_epochs_too(data: Path, tmp_path: Path) -> None:
+    train(replace(request(data, tmp_path), epochs=2), settings={**QUICK, "close_mosaic": 0})
+    assert len((tmp_path / "ultralytics" / "results.csv").read_text().splitlines()) == 1 + 2
+
+
 def test_exports_what_the_program_loads(straight: Path) -> None:
     info = load_checkpoint(straight / "best.safetensors").info
     assert (info.architecture, info.imgsz) == ("yolov8n-seg", 64)
