@@ -1,0 +1,60 @@
+"""Python in the documentation runs, one snippet after the other, on images that come with scikit-image."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from skimage.measure import label
+
+ROOT = Path(__file__).parents[2]
+_SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make what the snippets read."""
+    monkeypatch.chdir(tmp_path)
+    coins = data.coins()
+    for folder in ("photos", "cells/images", "cells/masks"):
+        Path(folder).mkdir(parents=True)
+    for name in ("cells.tif", "photo.jpg", "photos/good.png", "cells/images/coins.png"):
+        Image.fromarray(coins).save(name)
+    Image.fromarray(label(coins > 130).astype(np.uint16)).save("cells/masks/coins.png")
+    Path("photos/bad.png").write_bytes(b"no image")
+
+
+def run(page: str) -> dict[str, Any]:
+    """Run all snippets of a page and return the names that they leave."""
+    names: dict[str, Any] = {}
+    for snippet in _SNIPPET.findall((ROOT / page).read_text(encoding="utf-8")):
+        exec(compile(snippet, page, "exec"), names)
+    return names
+
+
+def test_page_on_python(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("docs/python.md")
+    assert len(names["masks"]) > 10
+    assert len(names["again"]) == len(names["masks"])
+    assert (names["labels"] > 0).any()
+    assert [len(names[name]) for name in ("one", "several", "boxed", "drawn")] == [1, 2, 2, 1]
+    assert names["answers"].index[1] == -1
+    assert len(names["whole"]) > 10
+    assert Path("good.json").is_file()
+    printed = capsys.readouterr().out
+    assert "bad.png" in printed
+    assert "missing.png" in printed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
+def test_other_pages(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(page)
+    assert len(names["masks"]) > 10
+    if "edges" in names:
+        assert names["edges"].max() > 0
+        assert "AP" in capsys.readouterr().out
