@@ -45,10 +45,12 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
+    InvalidParameterError
+        When ``target`` is no path.
     OutputError
         When the folder or the file cannot be written (no permission, no space). ``target`` is then as it was.
     """
-    target = Path(target)
+    target = as_path(target)
     temporary: Path | None = None
     missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core._jit import njit
+from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,7 +44,13 @@ def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
         - ``perimeter_px``: Cauchy-Crofton in four directions, as ``skimage.measure.perimeter_crofton``.
         - ``solidity``: area over that of the convex hull of the pixels taken as squares, in (0, 1].
         - the masks' own extra fields.
+
+    Raises
+    ------
+    InvalidMasksError
+        These are no masks.
     """
+    check_masks(masks, "measure")
     extents = masks.extents_xyxy.astype(np.int64)
     columns: dict[str, npt.NDArray[Any]] = {
         "label": np.arange(1, len(masks) + 1),

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -141,6 +142,7 @@ def write_label_map(path: str | os.PathLike[str], masks: Masks) -> Path:
 
     Pixel value 0 is background and i + 1 is mask i; where masks overlap the smaller is on top.
     """
+    check_masks(masks, "write")
     return _write_labels(path, masks.to_label_map(), "YX")
 
 

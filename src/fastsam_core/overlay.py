@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastsam_core._checks import as_integer, as_number, described
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,17 +211,17 @@ def draw_answer(
 
 
 def _check(rgb8: npt.NDArray[np.uint8], masks: Masks, alpha: float, scale: int) -> None:
+    check_masks(masks, "draw")
     height, width = masks.image_hw
-    if rgb8.shape != (height, width, 3) or rgb8.dtype != np.uint8:
+    image: Any = rgb8
+    if not isinstance(image, np.ndarray) or image.shape != (height, width, 3) or image.dtype != np.uint8:
         raise InvalidParameterError(
             "The image does not fit the masks",
             expected=f"uint8 of shape ({height}, {width}, 3)",
-            actual=f"{rgb8.dtype} of shape {rgb8.shape}",
+            actual=described(rgb8),
         )
-    if not 0 <= alpha <= 1:
-        raise InvalidParameterError("alpha is out of range", expected="0 to 1", actual=str(alpha))
-    if scale < 1:
-        raise InvalidParameterError("scale is out of range", expected="1 or more", actual=str(scale))
+    as_number("alpha", alpha, 0, 1)
+    as_integer("scale", scale, 1)
 
 
 def _drawing_factor(image_hw: tuple[int, int], scale: int) -> int:

@@ -7,7 +7,7 @@ import json
 import resource
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fastsam_core import Masks
-from fastsam_core.errors import InvalidParameterError, OutputError
+from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError
+from fastsam_core.measurements import measure
 from fastsam_core.outputs import (
     FORMATS,
     output_paths,
@@ -29,6 +30,7 @@ from fastsam_core.outputs import (
     write_measurements,
     write_outputs,
 )
+from fastsam_core.overlay import draw_overlay
 from fastsam_core.testing import masks_strategy
 
 if TYPE_CHECKING:
@@ -188,3 +190,22 @@ def test_a_file_where_the_folder_should_be(masks: Masks, tmp_path: Path) -> None
     (tmp_path / "out").write_text("not a folder")
     with pytest.raises(OutputError, match="folder"):
         write_label_map(tmp_path / "out" / "labels.tif", masks)
+
+
+@pytest.mark.parametrize("wrong", [None, "a", 3, np.zeros((4, 4), bool)])
+def test_what_is_no_masks_no_image_or_no_path_is_named(wrong: Any, tmp_path: Path) -> None:
+    masks = Masks.from_dense(np.eye(4, dtype=bool))
+    rgb8 = np.zeros((4, 4, 3), np.uint8)
+    for refused in (
+        lambda: measure(wrong),
+        lambda: write_label_map(tmp_path / "a.tif", wrong),
+        lambda: write_measurements(tmp_path / "a.csv", wrong),
+        lambda: draw_overlay(rgb8, wrong),
+    ):
+        with pytest.raises(InvalidMasksError, match="no masks"):
+            refused()
+    with pytest.raises(InvalidParameterError, match="does not fit"):
+        draw_overlay(wrong, masks)
+    if not isinstance(wrong, str):
+        with pytest.raises(InvalidParameterError, match="names no file"):
+            write_image(wrong, rgb8)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._files import as_path
 from fastsam_core.errors import AnnotationError, InvalidMasksError
 from fastsam_core.evaluation.truth import Truth
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -46,8 +48,8 @@ class CocoData:
     As in ``pycocotools``: crowds are ignored, images without objects count, and sizes are judged by ``area``.
     """
 
-    def __init__(self, path: Path, folder: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> None:
+        self.path = path = as_path(path)
         document = _read(path)
         self._images: list[dict[str, Any]] = sorted(document["images"], key=lambda image: image["id"])
         self._places = {image["id"]: place for place, image in enumerate(self._images)}
@@ -70,7 +72,7 @@ class CocoData:
                     actual=f"image_id {annotation.get('image_id')}",
                 )
             self._objects[place].append(annotation)
-        self._folder = folder
+        self._folder = None if folder is None else as_path(folder)
 
     @property
     def image_ids(self) -> list[int]:

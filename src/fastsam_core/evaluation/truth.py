@@ -178,7 +178,7 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     return labels.astype(np.int64) if labels.dtype == bool else labels
 
 
-def open_truth(folder: Path) -> TruthSet:
+def open_truth(folder: str | os.PathLike[str]) -> TruthSet:
     """Open a folder of annotated images: ``images/`` with ``masks/``, or with a COCO ``annotations.json``.
 
     Raises
@@ -186,6 +186,7 @@ def open_truth(folder: Path) -> TruthSet:
     AnnotationError
         If it holds neither, or what it holds does not fit together.
     """
+    folder = as_path(folder)
     if (folder / "masks").is_dir():
         return LabelFolder(folder)
     if (folder / "annotations.json").is_file():

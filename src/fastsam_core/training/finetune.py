@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._files import as_path
 from fastsam_core._threads import available_cores
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
 from fastsam_core.errors import InvalidParameterError
@@ -28,6 +29,7 @@ from fastsam_core.training.trainer import TrainConfig, Trainer, build_network
 from fastsam_core.training.validate import Setting, cases_of, model_of, segmenter
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
@@ -95,8 +97,8 @@ class FinetuneStep:
 
 
 def finetune(
-    labels: Path,
-    out: Path,
+    labels: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     weights: str | Path = "builtin",
     trust: bool = False,
@@ -106,10 +108,10 @@ def finetune(
 
     Parameters
     ----------
-    labels : Path
+    labels : path
         Folder with ``images/`` and ``masks/`` (label maps), ``annotations.json`` (COCO) or ``labels/`` (YOLO), or a
         converted data set. A fifth of the images is held back, by a hash of their names.
-    out : Path
+    out : path
         ``.safetensors`` file to write; there from the first check on.
     weights : str or Path
         Where to start: a model's name or file, as for `fastsam_core.FastSAM.load`.
@@ -139,6 +141,7 @@ def finetune(
         As for loading and writing weights.
     """
     config = config or FinetuneConfig()
+    labels, out = as_path(labels), as_path(out)
     if out.suffix != ".safetensors":
         raise InvalidParameterError("Weights are written as safetensors", expected="*.safetensors", actual=out.name)
     start = load_checkpoint(weights, trust=trust)

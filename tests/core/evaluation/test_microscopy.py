@@ -196,6 +196,10 @@ def test_the_command_names_what_is_wrong(label_folder: Path, loaded: list[dict[s
     assert "a.png" in result.stderr.replace("\n", "")
 
 
+def test_a_folder_may_be_named_by_a_text(label_folder: Path) -> None:
+    assert len(open_truth(str(label_folder)).images) == 3
+
+
 @pytest.mark.parametrize("wrong", [None, "a", -1, float("nan")])
 def test_arguments_of_another_kind_are_refused(wrong: Any) -> None:
     masks = Masks.from_dense(np.eye(4, dtype=bool))

@@ -205,6 +205,15 @@ def test_yolo_files_that_are_not_polygons_alone_are_left_out(tmp_path: Path, lin
     assert (broken.name, reason in broken.reason) == ("mixed", True)
 
 
+def test_paths_may_be_texts(tmp_path: Path) -> None:
+    source, out = write_sa1b(tmp_path / "in", 2), tmp_path / "out"
+    assert len(list_items("sa1b", str(source))) == 2
+    assert len(list(convert(str(source), str(out), kind="sa1b", name="one", licence="CC0-1.0"))) == 2
+    assert (out / "data.yaml").is_file()
+    with pytest.raises(InvalidParameterError, match="names no file"):
+        list_items("sa1b", None)  # type: ignore[arg-type]
+
+
 def test_cards_of_long_names_show_how_they_end() -> None:
     assert [report._short(name) for name in ("sa_1", "a" * 14)] == ["sa_1", "a" * 14]
     assert report._short("coco_000000000540") == "…_000000000540"

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import as_path, atomic_path
 from fastsam_core.errors import AnnotationError, FastSAMError, InvalidParameterError, OutputError
 from fastsam_core.training.datasets.manifest import SPLITS, Dataset, IndexRow, SourceEntry
 from fastsam_core.training.datasets.polygons import polygon_lines
@@ -19,6 +19,7 @@ from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import Broken, Coverage, Record, hash_fraction
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Generator, Iterator
     from fractions import Fraction
     from pathlib import Path
@@ -42,13 +43,13 @@ class Progress:
 
 
 def convert(
-    source: Path,
-    out: Path,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     kind: str,
     name: str,
     licence: str,
-    images: Path | None = None,
+    images: str | os.PathLike[str] | None = None,
     coverage: Coverage | None = None,
     subset: Fraction | None = None,
     val_share: float = VAL_SHARE,
@@ -92,6 +93,7 @@ def convert(
     OutputError
         If a file cannot be written (no space).
     """
+    source, out = as_path(source), as_path(out)
     items = list_items(kind, source, images, subset)
     dataset = Dataset.open(out) if (out / "manifest.json").is_file() else Dataset(out)
     _check(dataset, name, val_share, replace=replace)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from fastsam_core._files import as_path
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.training.datasets import coco, folders, sa1b
 from fastsam_core.training.datasets.records import Coverage, Item, hash_fraction
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from fractions import Fraction
     from pathlib import Path
@@ -36,7 +38,12 @@ KINDS: Final[dict[str, Kind]] = {
 """Name -> how it is read."""
 
 
-def list_items(kind: str, source: Path, images: Path | None = None, subset: Fraction | None = None) -> list[Item]:
+def list_items(
+    kind: str,
+    source: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None = None,
+    subset: Fraction | None = None,
+) -> list[Item]:
     """List the annotated images of a source without decoding them.
 
     Parameters
@@ -59,5 +66,5 @@ def list_items(kind: str, source: Path, images: Path | None = None, subset: Frac
     """
     if kind not in KINDS:
         raise InvalidParameterError("Unknown kind of annotations", expected=f"one of {', '.join(KINDS)}", actual=kind)
-    items = KINDS[kind].items(source, images)
+    items = KINDS[kind].items(as_path(source), None if images is None else as_path(images))
     return items if subset is None else [item for item in items if hash_fraction("subset", item.name) < subset]
