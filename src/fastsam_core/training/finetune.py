@@ -6,12 +6,14 @@ model knew stays, held-back images that decide which weights are kept.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._checks import as_integer, as_number
 from fastsam_core._files import as_path
 from fastsam_core._threads import available_cores
 from fastsam_core.checkpoints import ModelInfo, load_checkpoint
@@ -70,6 +72,11 @@ class FinetuneConfig:
         Torch threads; one a core by default. On a machine busy with other work, 1 is faster.
     seed : int
         Of the batches.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one is out of range.
     """
 
     minutes: float = 20.0
@@ -83,6 +90,15 @@ class FinetuneConfig:
     pixels: int = 12 * 320 * 320
     threads: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name, most in {"minutes": math.inf, "learning_rate": 1.0, "scene_share": 1.0}.items():
+            as_number(name, getattr(self, name), 0, most)
+        least = {"check_every": 1, "patience": 1, "scene_count": 0, "most_checked": 1, "pixels": 1, "seed": 0}
+        least |= {name: 1 for name in ("imgsz", "threads") if getattr(self, name) is not None}
+        for name, low in least.items():
+            as_integer(name, getattr(self, name), low)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,3 +178,10 @@ def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> Non
     assert out.is_file()
     failed = CliRunner().invoke(app, ["finetune", "--labels", str(tmp_path / "none"), "--out", str(out)])
     assert failed.exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["minutes", "learning_rate", "imgsz", "check_every", "patience", "threads", "seed"])
+def test_values_out_of_range_are_refused_before_any_work(name: str) -> None:
+    for wrong in ("a", -1, float("nan")):
+        with pytest.raises(InvalidParameterError, match=name):
+            FinetuneConfig(**{name: wrong})  # type: ignore[arg-type]
