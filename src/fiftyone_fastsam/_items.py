@@ -111,11 +111,16 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
         known = with_retries(_fetch, target.frames, [{"$match": own}, *stages])
         frames = {document["frame_number"]: document for document in known}
         hidden = _as_shown(target, options, sample_id, frames)
-        if options.field is not None and options.existing == "resume":
+        if options.follows_edits:
             done = {number for number in done if is_answered(frames[number], target, options)}
         done |= hidden
+        wanted = None
+        if options.prompt_ids is not None:
+            wanted = {number for number, document in frames.items() if visible_prompts(document, options)} - done
+            if not wanted:
+                continue
         try:
-            for number, pixels in _read_frames(sample["filepath"], done):
+            for number, pixels in _read_frames(sample["filepath"], done, wanted):
                 document = frames.get(number, {})
                 prompts, stored = _prompts(document, options), document.get(_SIZE, 0)
                 yield Item(sample_id, sample["filepath"], prompts, stored, number, pixels)
@@ -151,8 +156,8 @@ def _forget_reason(target: Target, sample_id: Any) -> None:
     target.samples.update_one(told, change)
 
 
-def _read_frames(filepath: str, skipped: set[int]) -> Iterator[tuple[int, Any]]:
-    """Yield the frames of a video as (number from 1, RGB), without those to skip."""
+def _read_frames(filepath: str, skipped: set[int], wanted: set[int] | None = None) -> Iterator[tuple[int, Any]]:
+    """Yield the frames of a video as (number from 1, RGB): those that are wanted, or all without those to skip."""
     import os
 
     import cv2
@@ -164,12 +169,14 @@ def _read_frames(filepath: str, skipped: set[int]) -> Iterator[tuple[int, Any]]:
         number = 0
         while capture.grab():
             number += 1
-            if number in skipped:
+            if number in skipped or (wanted is not None and number not in wanted):
                 continue
             well, frame = capture.retrieve()
             if not well:
                 break
             yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            if wanted is not None and number == max(wanted):
+                return
         expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         capture.release()

@@ -26,7 +26,8 @@ def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict
     if options.existing == "skip":
         return {name: {"$type": "object"}}
     if options.existing == "append":
-        return {f"{name}.{RUN_KEY}": {"$regex": digest}}
+        last = "$" if options.replaces_answers else ""  # a later run may have answered the same prompts
+        return {f"{name}.{RUN_KEY}": {"$regex": digest + last}}
     return {f"{name}.{RUN_KEY}": digest}
 
 
@@ -35,20 +36,32 @@ def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]
     if target.is_video:
         return list(target.view.values("id"))
     done = finished_filter(target, options, digest)
-    left: list[str] = target.view.match({"$nor": [done]}).values("id")
-    if options.field is None or options.existing != "resume":
+    asked = _asked(target, options)
+    left: list[str] = asked.match({"$nor": [done]}).values("id")
+    if not options.follows_edits:
         return left
-    again = _with_edited_prompts(target, options, done)
+    again = _with_edited_prompts(target, options, asked.match(done))
     if not again:
         return left
     again.update(left)
-    return [id_ for id_ in target.view.values("id") if id_ in again]
+    return [id_ for id_ in asked.values("id") if id_ in again]
 
 
-def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str, Any]) -> set[str]:
+def _asked(target: Target, options: EnrichOptions) -> Any:
+    """Return the samples of the view that hold one of the labels in ``prompt_ids``; without these, all."""
+    from bson import ObjectId
+
+    if options.prompt_ids is None or options.field is None:
+        return target.view
+    wanted = {"$in": [ObjectId(id_) for id_ in options.prompt_ids if ObjectId.is_valid(id_)]}
+    places = (f"{options.field}.{name}" for name in ("_id", "detections._id", "keypoints._id"))
+    return target.view.match({"$or": [{place: wanted} for place in places]})
+
+
+def _with_edited_prompts(target: Target, options: EnrichOptions, done: Any) -> set[str]:
     """Return the ids of finished samples whose prompts are not those that were answered."""
     answered = f"{target.label_field}.{PROMPTS_KEY}"
-    stages = [*target.view.match(done)._pipeline(), *prompt_stages(options, [answered])]
+    stages = [*done._pipeline(), *prompt_stages(options, [answered])]
     return {
         str(document["_id"])
         for document in target.samples.aggregate(stages)

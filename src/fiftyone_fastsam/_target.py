@@ -124,7 +124,8 @@ def open_target(view: Any, label_field: str) -> Target:
         raise InvalidTargetError(
             "Patches, clips and frame views hold copies of samples",
             expected="a view of the dataset's own samples",
-            remedy="enrich the view they were made from",
+            actual=type(view).__name__,
+            remedy="enrich the view they were made from; prompt_ids takes some of its labels only",
         )
     media = view.media_type
     if media == "group":
@@ -142,6 +143,13 @@ def open_target(view: Any, label_field: str) -> Target:
             stacklevel=4,
         )
     target = Target(dataset, _with_all_fields(dataset, view), label_field.removeprefix(_FRAMES), media == "video")
+    if label_field.startswith(_FRAMES) and not target.is_video:
+        raise LabelFieldError(
+            "Images have no frames",
+            expected="a field of samples",
+            actual=repr(label_field),
+            remedy=f"name it {target.label_field!r}, or choose videos",
+        )
     _check_name(target)
     return target
 
@@ -199,6 +207,13 @@ def resolve_prompts(target: Target, options: EnrichOptions) -> EnrichOptions:
     if options.field is None:
         return options
     name = options.field.removeprefix(_FRAMES)
+    if options.field.startswith(_FRAMES) and not target.is_video:
+        raise InvalidPromptError(
+            "Images have no frames that could prompt",
+            expected="a field of samples",
+            actual=repr(options.field),
+            remedy=f"name it {name!r}, or choose videos",
+        )
     kind = field_type(target, name)
     if options.masks_field is not None and target.is_video:
         raise InvalidPromptError("Masks of videos cannot be asked again", remedy="leave out masks_field")

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from fiftyone_fastsam._target import Target
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["Words", "check_embeddings"]
+__all__ = ["ENCODER_KEY", "Words", "check_embeddings"]
+
+ENCODER_KEY = "fastsam_encoder"
+"""Attribute of a label that holds the id of the encoder of its masks' vectors, where the field cannot tell it."""
 
 
 class Words:
@@ -95,13 +98,17 @@ def check_embeddings(target: Target, options: EnrichOptions, encoder: TextEncode
     InvalidPromptError
         They do not, or another encoder made them.
     """
-    field = target.dataset.get_field(f"{target.prefix}{options.masks_field}")
-    made_by = ((field.info or {}).get("fastsam") or {}).get("encoder")
-    if made_by != encoder.encoder_id:
+    name = options.masks_field
+    field = target.dataset.get_field(f"{target.prefix}{name}")
+    told = ((field.info or {}).get("fastsam") or {}).get("encoder")
+    labelled, remark = target.view.match({name: {"$type": "object"}}), {"_id": f"${name}.{ENCODER_KEY}"}
+    found = target.samples.aggregate([*labelled._pipeline(), {"$group": remark}])
+    made_by = {str(group["_id"] or told) for group in found if group["_id"] or told}
+    if made_by != {encoder.encoder_id}:
         raise InvalidPromptError(
             f"The masks in {options.masks_field!r} carry no embeddings of this text encoder",
             expected=encoder.encoder_id,
-            actual=made_by or "none",
+            actual=", ".join(sorted(made_by)) or "none",
             remedy="enrich that field with embeddings=True and the same text_encoder, or leave out masks_field",
         )
 

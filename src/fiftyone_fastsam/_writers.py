@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
     from fiftyone_fastsam._items import Item
     from fiftyone_fastsam._target import Target
-    from fiftyone_fastsam.options import WriterName
+    from fiftyone_fastsam.options import EnrichOptions
 
 __all__ = ["DirectWriter", "Result", "SdkWriter", "Writer", "choose_writer"]
+
+_IS_ANSWER: dict[str, Any] = {"$ne": [{"$ifNull": ["$$this.matched", None]}, None]}
+"""MongoDB's way to say what `_is_answer` does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,13 +79,13 @@ class Writer(Protocol):
         """Store results; safe to repeat."""
 
 
-def choose_writer(name: WriterName, target: Target, run: str, *, append: bool) -> Writer:
+def choose_writer(options: EnrichOptions, target: Target, run: str) -> Writer:
     """Return the writer asked for; ``"auto"`` is the direct one if this FiftyOne has what it needs."""
     needed = ("_sample_collection", "_sample_collection_name", "_frame_collection_name", "_doc")
     direct = all(hasattr(target.dataset, attribute) for attribute in needed)
-    if name == "direct" or (name == "auto" and direct):
-        return DirectWriter(target, run, append=append)
-    return SdkWriter(target, run, append=append)
+    direct = options.writer == "direct" or (options.writer == "auto" and direct)
+    kind = DirectWriter if direct else SdkWriter
+    return kind(target, run, append=options.existing == "append", in_place=options.replaces_answers)
 
 
 class DirectWriter:
@@ -95,12 +98,15 @@ class DirectWriter:
         Digest stored with each label.
     append : bool
         Add to the detections that are there.
+    in_place : bool
+        What answers a prompt then takes the place of an earlier answer to it.
     """
 
-    def __init__(self, target: Target, run: str, *, append: bool) -> None:
+    def __init__(self, target: Target, run: str, *, append: bool, in_place: bool = False) -> None:
         self._target = target
         self._run = run
         self._append = append
+        self._in_place = in_place
 
     def write(self, results: Sequence[Result]) -> None:
         """Store results; safe to repeat."""
@@ -145,20 +151,27 @@ class DirectWriter:
         from pymongo import UpdateOne
 
         name = self._target.label_field
-        old_run, old = f"${name}.{RUN_KEY}", f"${name}.detections"
-        known = {"$regexMatch": {"input": {"$ifNull": [old_run, ""]}, "regex": self._run}}
-        label = {
+        new = list(encoded(result))
+        old: dict[str, Any] = {"$ifNull": [f"${name}.detections", []]}
+        runs: dict[str, Any] = {"$split": [{"$ifNull": [f"${name}.{RUN_KEY}", ""]}, "+"]}
+        others: dict[str, Any] = {"$filter": {"input": runs, "cond": {"$not": {"$in": ["$$this", ["", self._run]]}}}}
+        if self._in_place:
+            same: dict[str, Any] = {"$in": ["$$this._id", {"$literal": [label["_id"] for label in new]}]}
+            old = {"$filter": {"input": old, "cond": {"$not": {"$and": [_IS_ANSWER, same]}}}}
+        joined = {"$concat": ["$$value", "$$this", "+"]}
+        label: dict[str, Any] = {
             "_cls": "Detections",
-            "detections": {"$concatArrays": [{"$ifNull": [old, []]}, {"$literal": list(encoded(result))}]},
+            "detections": {"$concatArrays": [old, {"$literal": new}]},
             **result.remarks(self._run),
-            RUN_KEY: {"$cond": [{"$ifNull": [old_run, False]}, {"$concat": [old_run, "+", self._run]}, self._run]},
+            RUN_KEY: {"$concat": [{"$reduce": {"input": others, "initialValue": "", "in": joined}}, self._run]},
         }
-        new = {"$cond": [known, f"${name}", label]}
+        if not self._in_place:
+            label = {"$cond": [{"$in": [self._run, runs]}, f"${name}", label]}
         inserted = {key: {"$ifNull": [f"${key}", value]} for key, value in changes.get("$setOnInsert", {}).items()}
         values = {key: {"$literal": value} for key, value in changes["$set"].items()}
         # $unset first: $set would merge the new label into the old one
         pipeline: list[dict[str, Any]] = [
-            {"$set": {"_fastsam_new": new}},
+            {"$set": {"_fastsam_new": label}},
             {"$unset": name},
             {"$set": {**values, **inserted, name: "$_fastsam_new"}},
             {"$unset": ["_fastsam_new", self._target.error_field]},
@@ -181,10 +194,11 @@ class DirectWriter:
 class SdkWriter:
     """Writes through FiftyOne's documented interface; parameters as for :class:`DirectWriter`."""
 
-    def __init__(self, target: Target, run: str, *, append: bool) -> None:
+    def __init__(self, target: Target, run: str, *, append: bool, in_place: bool = False) -> None:
         self._target = target
         self._run = run
         self._append = append
+        self._in_place = in_place
 
     def write(self, results: Sequence[Result]) -> None:
         """Store results; safe to repeat."""
@@ -209,12 +223,21 @@ class SdkWriter:
             return
         run, detections = self._run, [instance.detection() for instance in result.instances]
         if self._append and (existing := document[name]) is not None:
-            earlier = existing[RUN_KEY] if RUN_KEY in existing else None
-            if earlier and run in earlier:
+            runs = (existing[RUN_KEY] or "").split("+") if RUN_KEY in existing else []
+            earlier = existing.detections
+            if self._in_place:
+                answered = {detection.id for detection in detections}
+                earlier = [old for old in earlier if not (old.id in answered and _is_answer(old))]
+            elif run in runs:
                 return
-            run = f"{earlier}+{run}" if earlier else run
-            detections = [*existing.detections, *detections]
+            run = "+".join([*(other for other in runs if other not in ("", run)), run])
+            detections = [*earlier, *detections]
         document[name] = fo.Detections(detections=detections, **result.remarks(run))
+
+
+def _is_answer(detection: Any) -> bool:
+    """Tell whether a detection answers a prompt, whose id it has then."""
+    return detection.has_attribute("matched") and detection["matched"] is not None
 
 
 def encoded(result: Result) -> Sequence[Any]:

@@ -182,7 +182,7 @@ class Enrichment:
         if not self.is_part:
             with alone(target):
                 with_retries(record_start, target, self.described, self.digest)
-        queue = WriteQueue(choose_writer(options.writer, target, self.digest, append=options.existing == "append"))
+        queue = WriteQueue(choose_writer(options, target, self.digest))
         counts = Counter[str]()
 
         def report(results: Iterable[Result]) -> Iterator[EnrichStep]:

@@ -16,7 +16,7 @@ from fastsam_core.errors import FastSAMError, InvalidParameterError, InvalidProm
 from fastsam_core.images import Image, read_image
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam._answers import answer, prompts_in
-from fiftyone_fastsam._texts import Words
+from fiftyone_fastsam._texts import ENCODER_KEY, Words
 from fiftyone_fastsam.options import EnrichOptions
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         lowest = self.config.confidence_thresh
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
-        return fo.Detections(detections=[instance.detection() for instance in instances])
+        remarks = {ENCODER_KEY: self.words.encoder.encoder_id} if self.words is not None and options.embeddings else {}
+        return fo.Detections(detections=[instance.detection() for instance in instances], **remarks)
 
 
 def _check(options: EnrichOptions) -> None:

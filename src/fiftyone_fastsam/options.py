@@ -46,7 +46,7 @@ class EnrichOptions:
     prompt_field : str, optional
         Either of the two; the field's type decides.
     prompt_ids : sequence of str, optional
-        Answer only the prompts with these label ids.
+        Answer only the prompts with these label ids; samples and frames without any of them are left alone.
     text : str or sequence of str, optional
         Names to look for: each mask gets the one that fits it best, with the probability as its confidence; masks that
         nothing fits are left out.
@@ -81,7 +81,7 @@ class EnrichOptions:
     existing : {"resume", "skip", "overwrite", "append"}
         ``"resume"``: do what is missing or was made with other settings, and refuse a field that holds foreign
         labels. ``"skip"``: leave everything that has a label. ``"overwrite"``: do all again. ``"append"``: add to
-        what is there, once per setting.
+        what is there, once per setting; what answers a prompt takes the place of an earlier answer to it.
     on_oversize : {"shrink", "files", "top_k", "fail"}
         When a sample's masks do not fit into its document (16 MiB): halve the masks' resolution until they do, write
         them to PNG files in ``mask_dir``, keep the most confident ones, or count the sample as failed.
@@ -191,6 +191,16 @@ class EnrichOptions:
     def field(self) -> str | None:
         """The field that holds the prompts."""
         return self.box_prompt_field or self.point_prompt_field or self.prompt_field or self.masks_field
+
+    @property
+    def follows_edits(self) -> bool:
+        """Whether prompts that were edited since they were answered are answered anew."""
+        return (self.existing == "resume" and self.field is not None) or self.replaces_answers
+
+    @property
+    def replaces_answers(self) -> bool:
+        """Whether answers are added to other labels, in place of earlier ones to the same prompts."""
+        return self.existing == "append" and self.kind in ("boxes", "points")
 
     def search(self) -> dict[str, Any]:
         """Return the arguments of ``FastSAM.settings``."""

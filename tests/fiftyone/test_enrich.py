@@ -414,6 +414,12 @@ def test_names_that_cannot_be_fields(dataset: Any, model: FastSAM, name: str) ->
         enrich(dataset, name, model=model)
 
 
+def test_images_have_no_fields_of_frames(dataset: Any, model: FastSAM) -> None:
+    with pytest.raises(LabelFieldError, match="name it 'masks'"):
+        enrich(dataset, "frames.masks", model=model)
+    assert dataset.get_field("masks") is None
+
+
 def test_fields_of_another_type(dataset: Any, model: FastSAM) -> None:
     dataset.add_sample_field("note", fo.StringField)
     with pytest.raises(LabelFieldError, match="another type"):

@@ -189,6 +189,19 @@ def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
     assert dataset.exists("here").values("id") == [sample.id]
 
 
+def test_prompting_with_a_label_that_was_moved(operators: str, dataset: Any, told: list[str]) -> None:
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])])
+    sample.save()
+    selected = [{"field": "gt", "label_id": sample.gt.detections[0].id, "sample_id": sample.id}]
+    for size in (1, 1, 0.5):
+        sample.gt.detections[0].bounding_box = [0, 0, size, size]
+        sample.save()
+        run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
+    assert ["needed nothing" in notice for notice in told] == [False, True, False]
+    assert len(dataset.first().here.detections) == 1
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_prompting_with_selected_labels_of_a_group(
     operators: str, make_dataset: Callable[..., Any], image_paths: list[Path], side: str

@@ -246,6 +246,52 @@ def test_edited_prompts_are_answered_anew(dataset: Any, model: FastSAM) -> None:
     assert dataset.last().masks.detections == []
 
 
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_what_answers_a_prompt_again_takes_the_place_of_the_answer(
+    dataset: Any, model: FastSAM, known_masks: Masks, writer: str
+) -> None:
+    height, width = known_masks.image_hw
+    boxes = []
+    for x0, y0, x1, y1 in known_masks.extents_xyxy[:2].tolist():
+        boxes.append([x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height])
+    old = fo.Detection(label="old", bounding_box=boxes[0])
+    prompts = [fo.Detection(label=name, bounding_box=boxes[0]) for name in ("a", "b")]
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=prompts)
+    sample["here"] = fo.Detections(detections=[old, prompts[0].copy()])
+    sample.here.detections[1].id = prompts[0].id
+    sample.save()
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "existing": "append", "writer": writer}
+
+    def ask(**changed: Any) -> tuple[int, list[str], Any]:
+        done = enrich(dataset[:1], "here", **{**options, **changed}).done
+        found = dataset.first().here
+        masks = masks_from_detections(found, known_masks.image_hw)
+        return done, [d.label for d in found.detections], masks.iou(known_masks).argmax(axis=1).tolist()
+
+    kept = ["old", "a"]  # these are no answers
+    assert ask()[:2] == (1, [*kept, "a", "b"])
+    assert ask()[:2] == (0, [*kept, "a", "b"])
+    sample.gt.detections[1].bounding_box = boxes[1]
+    sample.save()
+    done, labels, matches = ask()
+    assert (done, labels, matches[2:]) == (1, [*kept, "a", "b"], [0, 1])
+    assert ask(prompt_ids=[prompts[0].id])[:2] == (1, [*kept, "b", "a"])
+    assert ask(min_iou=0.1)[:2] == (1, [*kept, "a", "b"])
+    assert ask(min_iou=0.1)[0] == 0
+    assert ask()[:2] == (1, [*kept, "a", "b"])
+    runs = dataset.first().here.fastsam_run.split("+")
+    assert len(runs) == len(set(runs)) == 3
+
+
+def test_only_samples_with_the_chosen_prompts_are_touched(dataset: Any, model: FastSAM) -> None:
+    dataset.set_values("gt", [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]) for _ in dataset])
+    chosen = dataset.last()
+    report = enrich(dataset, "m", model=model, box_prompt_field="gt", prompt_ids=[chosen.gt.detections[0].id, "none"])
+    assert (report.done, report.skipped) == (1, 2)
+    assert dataset.exists("m").values("id") == [chosen.id]
+
+
 def test_points_that_moved_or_changed_sides_are_edits() -> None:
     stored = {"_id": 1, "label": "a", "points": [[0.5, 0.5], [NAN, NAN]], "sam_labels": [1, 0], "tags": []}
     digest = prompts_digest([stored])
@@ -266,6 +312,12 @@ def test_the_type_of_a_field_decides_how_it_prompts(dataset: Any, model: FastSAM
     enrich(dataset, "masks", model=model, prompt_field="clicks", level="group")
     [found] = dataset.first().masks.detections
     assert (found.label, found.matched) == ("k", True)
+
+
+def test_images_have_no_frames_that_prompt(dataset: Any, model: FastSAM) -> None:
+    dataset.add_sample_field("gt", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    with pytest.raises(InvalidPromptError, match="name it 'gt'"):
+        enrich(dataset, "masks", model=model, box_prompt_field="frames.gt")
 
 
 def test_fields_that_cannot_prompt(dataset: Any, model: FastSAM) -> None:

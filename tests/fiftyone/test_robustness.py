@@ -25,6 +25,8 @@ from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.fiftyone.conftest import FakeNetwork
+
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
 
@@ -268,6 +270,26 @@ def test_finished_videos_needed_nothing(make_dataset: Callable[..., Any], model:
     report = enrich(dataset, "masks", model=model)
     assert (report.done, report.failed, report.skipped) == (0, 0, 2)
     assert dataset.load_run_results("fastsam_masks").skipped == 2
+
+
+def test_only_the_frames_of_the_chosen_prompts_are_touched(
+    make_dataset: Callable[..., Any], model: FastSAM, network: FakeNetwork, video: Path
+) -> None:
+    dataset = make_dataset(0)
+    dataset.add_samples([fo.Sample(filepath=str(video)) for _ in range(2)], progress=False)
+    boxes = [fo.Detection(label=str(number), bounding_box=[0, 0, 1, 1]) for number in range(3)]
+    sample = dataset.first()
+    for number, box in enumerate(boxes, 1):
+        sample.frames[number] = fo.Frame(gt=fo.Detections(detections=[box]))
+    sample.save()
+    options: dict[str, Any] = {"model": model, "prompt_field": "frames.gt", "prompt_ids": [boxes[1].id]}
+    report = enrich(dataset, "frames.here", existing="append", **options)
+    assert (report.done, report.skipped, network.calls) == (1, 1, 1)
+    assert dataset.values("frames.here.detections.label") == [[None, ["1"], None], []]
+    assert enrich(dataset, "frames.here", existing="append", **options).done == 0
+    sample.frames[2].gt.detections[0].bounding_box = [0, 0, 0.5, 0.5]
+    sample.save()
+    assert enrich(dataset, "frames.here", existing="append", **options).done == 1
 
 
 def test_a_mended_video_has_no_reason_any_more(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:

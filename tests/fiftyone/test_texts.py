@@ -124,6 +124,20 @@ def test_the_model_takes_words_too(painted: Any, model: FastSAM, encoder: TextEn
     assert [d.label for d in painted.first().masks.detections] == labels
 
 
+def test_embeddings_of_the_model_serve_further_words(painted: Any, model: FastSAM, encoder: TextEncoder) -> None:
+    fastsam = FastSAMModel(model, embeddings=True, text_encoder=encoder)
+    painted.apply_model(fastsam, "masks", num_workers=0, progress=False)
+    options: dict[str, Any] = {"model": model, "text": "green", "text_encoder": encoder}
+    assert enrich(painted, "green", masks_field="masks", **options).done == 2
+    labels, _ = expected(model, encoder, painted.first().filepath, ["green"])
+    assert [d.label for d in painted.first().green.detections] == labels
+    sample = painted.last()
+    sample.masks["fastsam_encoder"] = "another"
+    sample.save()
+    with pytest.raises(InvalidPromptError, match="Actual: another, demo"):
+        enrich(painted, "others", masks_field="masks", **options)
+
+
 def test_words_that_cannot_be_asked(painted: Any, model: FastSAM, encoder: TextEncoder) -> None:
     with pytest.raises(UnknownWordsError, match="zeppelin"):
         enrich(painted, "found", model=model, text="zeppelin", text_encoder=encoder)
