@@ -124,11 +124,26 @@ def open_form(page: Page, label: str) -> None:
     page.wait_for_timeout(2000)
 
 
+def fill_in(page: Page, label: str, text: str) -> None:
+    """Write into the field of the open form that has a label, and wait until the form has taken it."""
+    page.locator(f'//*[text()="{label}"]/following::input[1]').fill(text)
+    page.get_by_text("Required property").first.wait_for(state="hidden")
+    page.wait_for_timeout(1000)
+
+
 def execute(page: Page, notice: str) -> None:
     """Run the operator whose form is open, and wait until the App shows a notice and the operator has ended."""
     page.get_by_role("button", name="Execute").first.click()
     page.get_by_text(notice).first.wait_for()
     page.get_by_role("button", name="Done").first.wait_for()
+
+
+def close_form(page: Page) -> None:
+    """Close what an operator that has ended shows."""
+    done = page.get_by_role("button", name="Done").first
+    done.click()
+    done.wait_for(state="hidden")
+    page.wait_for_timeout(1000)
 
 
 def open_sample(page: Page) -> None:

@@ -227,12 +227,14 @@ def resolve_prompts(target: Target, options: EnrichOptions) -> EnrichOptions:
         if kind in kinds and (options.prompt_field is not None or getattr(options, slot) is not None):
             resolved: dict[str, Any] = {slot: name, "prompt_field": None}
             return replace(options, **resolved)
+    prompted = options.prompt_field is not None
+    kinds = tuple(kind for slot, kinds in slots.items() if prompted or getattr(options, slot) for kind in kinds)
+    fitting = [other for other in _schema(target) if field_type(target, other) in kinds and other != target.label_field]
     raise InvalidPromptError(
         f"Field {name!r} cannot prompt",
-        expected=" or ".join(
-            kinds[0] for slot, kinds in slots.items() if options.prompt_field is not None or getattr(options, slot)
-        ),
+        expected=" or ".join(name for name in kinds if name.endswith("s")),
         actual="no such field" if kind is None else kind or "another type",
+        remedy=f"name another field: {', '.join(fitting)}" if fitting else "add such labels; this dataset has none",
     )
 
 
@@ -253,6 +255,13 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
             expected=label_class.__name__,
             actual=existing or "no label",
             remedy="name another field",
+        )
+    if existing is not None and target.dataset.get_field(target.path).read_only:
+        raise LabelFieldError(
+            f"Field {target.path!r} is read-only",
+            expected="a field that may be written",
+            actual="read_only=True",
+            remedy="name another field, or set read_only = False on this one and save() it",
         )
     _check_error_field(target)
     if existing is not None and options.existing == "resume":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 OPERATOR = "FastSAM: segment everything"
+BOXES = "FastSAM: boxes to masks"
+TEXT = "FastSAM: text to masks"
 FEWEST = 5  # of the 24 coins; the model may change
 
 
@@ -55,7 +57,27 @@ def grey_dataset(tmp_path: Path, make_dataset: Callable[..., Any]) -> Any:
 
 @pytest.mark.usefixtures("plugin")
 def test_masks_appear_in_the_app(grey_dataset: Any, chromium: str) -> None:
+    sample = grey_dataset.first()
+    sample["gt"] = fo.Detections(detections=[fo.Detection(label="coin", bounding_box=[0.37, 0.78, 0.15, 0.17])])
+    sample.save()
     with app.served_app() as address, app.browser_page(chromium) as page:
+        app.open_dataset(page, address, grey_dataset.name, samples=3)
+        app.browse_operators(page, "FastSAM", BOXES)
+        app.open_form(page, BOXES)
+        app.execute(page, "1 masks on 3 samples")
+        app.close_form(page)
+        app.browse_operators(page, "FastSAM", TEXT)
+        app.open_form(page, TEXT)
+        app.fill_in(page, "Words", "product, pebble")
+        app.execute(page, "on 3 samples")
+        app.close_form(page)
+        grey_dataset.reload()
+        [answer] = grey_dataset.first().fastsam_boxes.detections
+        assert (answer.label, answer.matched, answer.id) == ("coin", True, sample.gt.detections[0].id)
+        assert answer.fit > 0.8
+        assert grey_dataset.count("fastsam_text.detections.mask")
+        assert set(grey_dataset.distinct("fastsam_text.detections.label")) <= {"product", "pebble"}
+        grey_dataset.delete_sample_fields(["gt", "fastsam_boxes", "fastsam_text"])
         app.open_dataset(page, address, grey_dataset.name, samples=3)
         app.select_samples(page, 2)
         app.browse_operators(page, "FastSAM", OPERATOR)

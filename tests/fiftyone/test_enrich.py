@@ -426,6 +426,18 @@ def test_fields_of_another_type(dataset: Any, model: FastSAM) -> None:
         enrich(dataset, "note", model=model)
 
 
+def test_read_only_fields_are_left_alone(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    field = dataset.get_field("masks")
+    field.read_only = True
+    field.save()
+    made = dataset.values("masks.fastsam_run")
+    with pytest.raises(LabelFieldError, match="read-only"):
+        enrich(dataset, "masks", model=model, conf=0.7)
+    assert dataset.values("masks.fastsam_run") == made
+    dataset.get_field("masks").read_only = False
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_field_of_the_reasons_name_is_left_alone(dataset: Any, model: FastSAM, writer: str) -> None:
     dataset.set_values("masks_error", [0.1, 0.2, 0.3])

@@ -325,8 +325,9 @@ def test_fields_that_cannot_prompt(dataset: Any, model: FastSAM) -> None:
     fields: tuple[dict[str, Any], ...]
     fields = ({"box_prompt_field": "none"}, {"point_prompt_field": "gt"}, {"prompt_field": "filepath"})
     for options in fields:
-        with pytest.raises(InvalidPromptError, match="cannot prompt"):
+        with pytest.raises(InvalidPromptError, match="cannot prompt") as problem:
             enrich(dataset, "masks", model=model, **options)
+        assert ("another field: gt" in str(problem.value)) == ("point_prompt_field" not in options)
     with pytest.raises(InvalidPromptError, match="cannot replace"):
         enrich(dataset, "gt", model=model, box_prompt_field="gt")
 

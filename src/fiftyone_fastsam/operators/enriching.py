@@ -97,16 +97,17 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def _immediate(self, ctx: Any) -> Iterator[Any]:
         yield ctx.ops.set_progress(label="Loading the model …", progress=0)
-        outcome = _Outcome()
+        outcome, share = _Outcome(), 0.0
         try:
             run = self._enrichment(ctx)
             shown = 0.0
             for step in run:
                 outcome.add(step)
                 if time.monotonic() - shown >= _REPORT_S:
-                    shown = time.monotonic()
-                    yield ctx.ops.set_progress(label=outcome.text(run), progress=outcome.share(run))
+                    shown, share = time.monotonic(), outcome.share(run)
+                    yield ctx.ops.set_progress(label=outcome.text(run), progress=share)
         except FastSAMError as error:
+            yield ctx.ops.set_progress(label="Stopped", progress=share)
             yield ctx.ops.notify(str(error), variant="error")
             return
         yield ctx.ops.set_progress(label=outcome.text(run), progress=1)
