@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,12 @@ grew into one."""
 
 _AGREEMENT = 0.5
 """IoU inside the region two windows share, from which their masks count as one object."""
+
+_CUT = 0.06
+"""A mask of which more of the outline lies at edges of tiles is a piece of something."""
+
+_PIECE = 0.7
+"""The part of a cut mask that lies in a larger object, from which on it is a piece of it."""
 
 _EDGE_PX = 2
 """A mask that comes this close to an inner edge of its window may be cut there."""
@@ -98,6 +105,11 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
     Masks
         Best score first, without empty ones.
     """
+    return _join(windows, parts)[0].sort()
+
+
+def _join(windows: Sequence[Window], parts: Sequence[Masks]) -> tuple[Masks, list[list[Window]]]:
+    """Join the masks of windows; return with each the windows that may still cut it, none for those seen whole."""
     parts = [part.filter(min_area_px=1) for part in parts]
     joined = Masks.concatenate(parts)
     starts = np.cumsum([0, *(len(part) for part in parts)])
@@ -115,8 +127,11 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
         sliver[here] |= cut[here] & _are_parts(parts[first], inside, parts[second], shared)
         sliver[there] |= cut[there] & _are_parts(parts[second], inside_other, parts[first], shared.T)
     roots = np.array([_root(group, index) for index in range(len(group))], dtype=np.int64)
+    owner = np.repeat(np.arange(len(windows)), [len(part) for part in parts])
     kept: list[int] = []
     unions: list[Masks] = []
+    cut_by: list[list[Window]] = []
+    unions_cut_by: list[list[Window]] = []
     order = np.argsort(roots, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1):
         if sliver[members].all():
@@ -124,14 +139,50 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
         whole = members[~cut[members]]
         if len(members) == 1 or len(whole):
             candidates = whole if len(whole) else members
-            kept.append(int(candidates[np.argmax(joined.scores[candidates])]))
+            best = int(candidates[np.argmax(joined.scores[candidates])])
+            kept.append(best)
+            cut_by.append([windows[owner[best]]] if cut[best] else [])
         elif len(members):
             surest = joined[members[[np.argmax(joined.scores[members])]]]
             unions.append(joined[members].union().with_fields(**surest.fields))
-    return Masks.concatenate([joined[kept], *unions]).sort()
+            unions_cut_by.append([windows[index] for index in owner[members]])
+    return Masks.concatenate([joined[kept], *unions]), cut_by + unions_cut_by
 
 
-def join_tiles(tiles: Sequence[Window], parts: Sequence[Masks], sure_conf: float, max_det: int) -> Masks:
+def _cut_share(mask: Masks, windows: Sequence[Window]) -> float:
+    """Return about how much of a mask's outline lies straight at the edges of these windows, 0 to 1."""
+    height, width = mask.image_hw
+    x0, y0, x1, y1 = mask.extents_xyxy[0].tolist()
+    inside: list[npt.NDArray[np.int64]] = []
+    outside: list[npt.NDArray[np.int64]] = []
+    for window in windows:
+        rows = np.arange(max(window.y0, y0), min(window.y1, y1))
+        columns = np.arange(max(window.x0, x0), min(window.x1, x1))
+        for at, step in ((window.y0, -1), (window.y1 - 1, 1)):
+            if 0 <= at + step < height:
+                inside.append(np.stack([np.full(len(columns), at - step), columns], axis=1))
+                outside.append(np.stack([np.full(len(columns), at + step), columns], axis=1))
+        for at, step in ((window.x0, -1), (window.x1 - 1, 1)):
+            if 0 <= at + step < width:
+                inside.append(np.stack([rows, np.full(len(rows), at - step)], axis=1))
+                outside.append(np.stack([rows, np.full(len(rows), at + step)], axis=1))
+    if not inside:
+        return 0.0
+    here, there = (mask.hits(np.concatenate(points))[:, 0] for points in (inside, outside))
+    outline_px = 4 * math.sqrt(mask.areas_px[0])  # of a square
+    return min(1.0, int((here & ~there).sum()) / outline_px)
+
+
+def join_tiles(
+    tiles: Sequence[Window],
+    parts: Sequence[Masks],
+    *,
+    sure_conf: float,
+    max_det: int,
+    cut_penalty: float = 0.0,
+    whole: Masks | None = None,
+    overlap_px: int = 0,
+) -> Masks:
     """Join the masks of tiles, those of at least a score of ``sure_conf`` as if there were no fainter ones.
 
     What is faint would otherwise take a sure mask's place where both continue it beyond its tile. As it is,
@@ -146,6 +197,14 @@ def join_tiles(tiles: Sequence[Window], parts: Sequence[Masks], sure_conf: float
         The score from which on masks are sure.
     max_det : int
         Most masks of one tile, to say in the metadata whether one has as many sure ones.
+    cut_penalty : float
+        The score of a mask that tiles still cut is multiplied by ``exp(-cut_penalty * cut)``, ``cut`` being the part of
+        its outline that lies at their edges; see `fastsam_core.cuts.demote_cut`.
+    whole : Masks, optional
+        What is found in the image as a whole: of it, objects longer than ``overlap_px`` are taken, which no tile need
+        see whole, in place of their pieces; where tiles see an object whole, their mask stays.
+    overlap_px : int
+        How much tiles share.
 
     Returns
     -------
@@ -153,13 +212,34 @@ def join_tiles(tiles: Sequence[Window], parts: Sequence[Masks], sure_conf: float
         Best score first, without empty ones and duplicates; ``metadata`` has ``tiles`` and ``at_limit``.
     """
     sure = [part.scores >= sure_conf for part in parts]
-    joined = [
-        join_windows(tiles, [part[chosen] for part, chosen in zip(parts, sure, strict=True)]),
-        join_windows(tiles, [part[~chosen] for part, chosen in zip(parts, sure, strict=True)]),
-    ]
+    joined = []
+    for faint in (False, True):
+        masks, cut_by = _join(tiles, [part[chosen ^ faint] for part, chosen in zip(parts, sure, strict=True)])
+        cuts = np.zeros(len(masks))
+        if whole is not None or cut_penalty > 0:
+            cuts[:] = [_cut_share(masks[index], by) if by else 0.0 for index, by in enumerate(cut_by)]
+        if whole is not None:
+            masks, cuts = _with_large(masks, cuts, whole[(whole.scores >= sure_conf) ^ faint], overlap_px)
+        joined.append(replace(masks, scores=(masks.scores * np.exp(-cut_penalty * cuts)).astype(np.float32)))
     full = any(int(chosen.sum()) >= max_det for chosen in sure)
     masks = drop_duplicates(Masks.concatenate(joined), SAME_MASK_IOU)
     return masks.with_metadata(tiles=len(tiles), at_limit=full)
+
+
+def _with_large(
+    masks: Masks, cuts: npt.NDArray[np.float64], whole: Masks, overlap_px: int
+) -> tuple[Masks, npt.NDArray[np.float64]]:
+    """Add the large objects of the whole image, and leave out their pieces; ``cuts`` go along."""
+    extents = whole.extents_xyxy
+    large = whole[(extents[:, 2:] - extents[:, :2]).max(axis=1, initial=0) > overlap_px]
+    shared = masks.overlaps(large)
+    union = masks.areas_px[:, None] + large.areas_px[None, :] - shared
+    cut = cuts > _CUT
+    seen = (shared >= _AGREEMENT * union) & ~cut[:, None]  # tiles see the same object whole, and finer
+    missing = ~seen.any(axis=0)
+    inside = (shared >= _PIECE * masks.areas_px[:, None]) & (large.areas_px > masks.areas_px[:, None])
+    left = ~(cut & (inside & missing).any(axis=1))
+    return Masks.concatenate([masks[left], large[missing]]), np.concatenate([cuts[left], np.zeros(int(missing.sum()))])
 
 
 def _meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int, Window]]:

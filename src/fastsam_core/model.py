@@ -256,9 +256,9 @@ class FastSAM:
             or the masks with the best expected outline, for which the weights need a quality model.
         tile_px : int, optional
             Cut larger images into square tiles of this side in pixels, segment each as an image of its own, and join
-            the masks across their borders: finds what is small in mosaics and slides, with a forward pass for each
-            tile. Objects should be smaller than a tile; ``max_det`` then holds for each tile. For images too large for
-            memory there is `fastsam_core.segment_tiles`.
+            the masks across their borders: finds what is small in mosaics, slides and sections, with a forward pass for
+            each tile. Objects longer than ``overlap_px`` that tiles cut come from a pass over the whole image.
+            ``max_det`` then holds for each tile. For images too large for memory: `fastsam_core.segment_tiles`.
         overlap_px : int
             How much neighbouring tiles share: more than the diameter of usual objects.
 
@@ -316,7 +316,15 @@ class FastSAM:
             crop = np.ascontiguousarray(image.rgb8[tile.y0 : tile.y1, tile.x0 : tile.x1])
             found = self.segment_with(Image(crop, image.source, image.recipe), each)
             parts.append(found.placed((tile.y0, tile.x0), image.image_hw))
-        masks = join_tiles(tiles, parts, self.info.conf, settings.max_det)
+        masks = join_tiles(
+            tiles,
+            parts,
+            sure_conf=self.info.conf,
+            max_det=settings.max_det,
+            cut_penalty=self.info.cut_penalty,
+            whole=self.segment_with(image, each),
+            overlap_px=settings.overlap_px,
+        ).filter(min_score=settings.conf)
         if settings.rank_by == "quality":
             masks = masks.sort("quality")
         masks = masks.with_metadata(tile_px=settings.tile_px, overlap_px=settings.overlap_px)

@@ -64,8 +64,8 @@ def segment_tiles(
     """Segment a large image in overlapping tiles.
 
     An object that the border between tiles cuts becomes one mask again: masks that agree where their tiles overlap are
-    one object. Objects should be smaller than a tile; those larger are put together from their pieces. What fits into
-    memory takes `FastSAM.segment` in tiles, too; here they come one by one.
+    one object. Objects should be smaller than a tile; those larger are put together from their pieces. For what fits
+    into memory `FastSAM.segment` in tiles takes large objects from the image as a whole.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _tile_steps(
                 raise step.error or InvalidParameterError("A tile gave no masks")
             parts.append(step.masks.placed((window.y0, window.x0), image_hw))
             last = len(parts) == len(windows)
-            result = join_tiles(windows, parts, sure_conf, max_det) if last else None
+            result = join_tiles(windows, parts, sure_conf=sure_conf, max_det=max_det) if last else None
             yield TileStep(step.index, len(windows), window, parts[-1], result)
 
 

@@ -219,6 +219,55 @@ def test_a_conf_of_its_own_is_that_of_the_whole_image() -> None:
     assert masks.metadata["conf"] == best_conf(masks.scores) != 0.01
 
 
+def test_what_is_larger_than_a_tile_comes_from_the_whole_image() -> None:
+    image, truth = scene()
+    y, x = np.indices(image.shape[:2])
+    large = (y - 150) ** 2 + (x - 200) ** 2 <= 120**2
+    image[large] = 220
+    small = truth[~(truth.to_dense() & large).any(axis=(1, 2))]
+    masks = FastSAM(BlobNetwork()).segment(image, tile_px=160, overlap_px=60, imgsz=160)
+    expected = Masks.concatenate([small, Masks.from_dense(large[None])])
+    assert len(small) > 3
+    assert len(masks) == len(expected)
+    assert expected.iou(masks).max(axis=1).min() > 0.85
+
+
+def halves(*, second: bool) -> tuple[list[Window], list[Masks], Masks]:
+    """Return two windows, what they see of a square of 40 px and of a small one, and the square."""
+    windows = [Window(0, 0, 60, 60), Window(0, 40, 60, 120)]
+    square: npt.NDArray[np.bool_] = np.zeros((2, 60, 120), bool)
+    square[0, 10:50, 20:80] = True
+    square[1, 52:56, 4:8] = True
+    left, right = square.copy(), square[:1].copy()
+    left[:, :, 60:] = False
+    right[:, :, :40] = False
+    parts = [Masks.from_dense(left, [0.8, 0.7]), Masks.from_dense(right if second else right[:0], [0.6][:second])]
+    if not second:
+        parts[1] = Masks.empty((60, 120))
+    return windows, parts, Masks.from_dense(square[:1], [0.5])
+
+
+def test_what_tiles_still_cut_loses_score() -> None:
+    windows, parts, _ = halves(second=False)
+    masks = join_tiles(windows, parts, sure_conf=0, max_det=9, cut_penalty=4.5)
+    assert masks.scores.tolist() == pytest.approx([0.7, 0.8 * np.exp(-4.5 / 4)], rel=1e-3)
+    whole = join_tiles(*halves(second=True)[:2], sure_conf=0, max_det=9, cut_penalty=4.5)
+    assert whole.scores.tolist() == pytest.approx([0.8, 0.7])
+    assert whole.areas_px.tolist() == [2400, 16]
+
+
+def test_pieces_give_way_to_the_object_and_nothing_else_does() -> None:
+    windows, parts, square = halves(second=False)
+    masks = join_tiles(windows, parts, sure_conf=0, max_det=9, whole=square, overlap_px=20)
+    assert masks.areas_px.tolist() == [16, 2400]
+    assert masks.scores.tolist() == pytest.approx([0.7, 0.5])
+    windows, parts, square = halves(second=True)  # put together from both tiles, it is finer than in the whole image
+    masks = join_tiles(windows, parts, sure_conf=0, max_det=9, whole=square, overlap_px=20)
+    assert masks.scores.tolist() == pytest.approx([0.8, 0.7])
+    small = join_tiles(*halves(second=False)[:2], sure_conf=0, max_det=9, whole=square, overlap_px=60)
+    assert small.areas_px.tolist() == [1600, 16]
+
+
 @given(data=st.data(), seed=st.integers(0, 1000))
 def test_faint_masks_change_nothing_of_the_sure_ones(data: st.DataObject, seed: int) -> None:
     hw = (120, 150)
@@ -232,8 +281,10 @@ def test_faint_masks_change_nothing_of_the_sure_ones(data: st.DataObject, seed: 
         for mask, (y, x), size in zip(dense, corners, rng.integers(5, 40, count), strict=True):
             mask[y : y + size, x : x + size] = True
         parts.append(Masks.from_dense(dense, rng.uniform(0, 1, count)).placed((window.y0, window.x0), hw))
-    with_faint = join_tiles(windows, parts, 0.4, 1000).filter(min_score=0.4)
-    assert_same(with_faint, join_tiles(windows, [part.filter(min_score=0.4) for part in parts], 0.4, 1000))
+    with_faint = join_tiles(windows, parts, sure_conf=0.4, max_det=1000).filter(min_score=0.4)
+    assert_same(
+        with_faint, join_tiles(windows, [part.filter(min_score=0.4) for part in parts], sure_conf=0.4, max_det=1000)
+    )
 
 
 def test_lazy_arrays_are_read_tile_by_tile() -> None:
