@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
     from fastsam_core.downloads import Progress
 
-__all__ = ["FastSAM", "Settings"]
+__all__ = ["FastSAM", "OnTile", "Settings"]
 
 UInt8Array = npt.NDArray[np.uint8]
 RankBy = Literal["score", "quality"]
+OnTile = Callable[[int, int], None]
+"""Called with the number of the tile that is begun, from 1, and how many there are."""
 
 _MIN_IMGSZ = 32
 _LONGEST_ASPECT = 6.0
@@ -292,11 +294,11 @@ class FastSAM:
         )
         return self.segment_with(read_image(image), settings)
 
-    def segment_with(self, image: Image, settings: Settings) -> Masks:
-        """Find everything in an image that was read already, with checked settings."""
+    def segment_with(self, image: Image, settings: Settings, on_tile: OnTile | None = None) -> Masks:
+        """Find everything in an image that was read already, with checked settings; ``on_tile`` hears of each tile."""
         tiles = tiles_of(image.image_hw, settings)
         if len(tiles) > 1:
-            return self._segment_tiles(image, tiles, settings)
+            return self._segment_tiles(image, tiles, settings, on_tile)
         first, *others = settings.imgsz
         by_size = [self._segment_at(image, first, settings)]
         if settings.adaptive:
@@ -308,11 +310,15 @@ class FastSAM:
         masks = Masks.concatenate(by_size) if len(by_size) > 1 else by_size[0]
         return self.finish(masks, image, replace(settings, imgsz=(first, *others)))
 
-    def _segment_tiles(self, image: Image, tiles: Sequence[Window], settings: Settings) -> Masks:
+    def _segment_tiles(
+        self, image: Image, tiles: Sequence[Window], settings: Settings, on_tile: OnTile | None
+    ) -> Masks:
         """Segment each tile as an image of its own, and join what was found."""
         each = replace(settings, tile_px=None, own_conf=False)
         parts = []
-        for tile in tiles:
+        for number, tile in enumerate(tiles, 1):
+            if on_tile is not None:
+                on_tile(number, len(tiles))
             crop = np.ascontiguousarray(image.rgb8[tile.y0 : tile.y1, tile.x0 : tile.x1])
             found = self.segment_with(Image(crop, image.source, image.recipe), each)
             parts.append(found.placed((tile.y0, tile.x0), image.image_hw))

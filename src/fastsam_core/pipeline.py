@@ -18,7 +18,7 @@ from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
 from fastsam_core.geometry import letterbox
 from fastsam_core.images import Image, read_image
-from fastsam_core.model import FastSAM, RankBy, Settings, tiles_of, windows_of
+from fastsam_core.model import FastSAM, OnTile, RankBy, Settings, tiles_of, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -94,6 +94,7 @@ def iter_segment(
     rank_by: RankBy = "score",
     tile_px: int | None = None,
     overlap_px: int = OVERLAP_PX,
+    on_tile: OnTile | None = None,
 ) -> Generator[Step, None, None]:
     """Segment many images, giving one step for each, in order.
 
@@ -115,6 +116,8 @@ def iter_segment(
         Reads a source; a partial of ``read_image`` to choose channels or contrast.
     conf, iou, max_det, imgsz, snap_px, stability, rank_by, tile_px, overlap_px
         As in `FastSAM.segment`.
+    on_tile : callable, optional
+        Called before each tile of an image in tiles, with its number, from 1, and how many there are.
 
     Yields
     ------
@@ -147,7 +150,14 @@ def iter_segment(
         )
     overlap_decoding = not model.device.startswith("cpu")
     return _steps(
-        _iterator(sources), model, settings, max(prefetch, batch_size - 1), batch_size, reader, overlap_decoding
+        _iterator(sources),
+        model,
+        settings,
+        max(prefetch, batch_size - 1),
+        batch_size,
+        reader,
+        overlap_decoding,
+        on_tile,
     )
 
 
@@ -191,6 +201,7 @@ def _steps(
     batch_size: int,
     reader: Callable[[object], Image],
     overlap_decoding: bool,
+    on_tile: OnTile | None,
 ) -> Generator[Step, None, None]:
     readers = ThreadPoolExecutor(max_workers=max(min(ahead, 2), 1), thread_name_prefix="fastsam-read")
     decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastsam-decode")
@@ -204,7 +215,7 @@ def _steps(
             if not waiting:
                 break
             jobs = [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
-            _forward(jobs, model, settings)
+            _forward(jobs, model, settings, on_tile)
             if overlap_decoding:
                 # what was given to the decoder before this forward pass is done or nearly so
                 for _ in range(len(decoding)):
@@ -249,7 +260,7 @@ def _is_simple(image: Image, settings: Settings) -> bool:
     )
 
 
-def _forward(jobs: Sequence[_Job], model: FastSAM, settings: Settings) -> None:
+def _forward(jobs: Sequence[_Job], model: FastSAM, settings: Settings, on_tile: OnTile | None) -> None:
     start = time.perf_counter()
     simple = [job for job in jobs if job.network_input is not None]
     with _errors_recorded(simple):
@@ -259,7 +270,7 @@ def _forward(jobs: Sequence[_Job], model: FastSAM, settings: Settings) -> None:
     for job in jobs:
         if job.image is not None and job.prediction is None and job.error is None:
             with _errors_recorded([job]):
-                job.masks = model.segment_with(job.image, settings)
+                job.masks = model.segment_with(job.image, settings, on_tile)
     share = (time.perf_counter() - start) / len(jobs)
     for job in jobs:
         job.seconds += share

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from fastsam_core import FastSAM, Masks
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
+from fastsam_core.cli._progress import Bar
 from fastsam_core.confidence import best_conf
 from fastsam_core.testing import RectangleNetwork
 
@@ -188,6 +189,13 @@ def test_large_images_in_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     refused = run("photos/b.png", "--tile-px", "64", "--overwrite")
     assert refused.exit_code == 2
     assert "overlap_px below tile_px" in " ".join(refused.output.split())
+
+
+def test_the_bar_says_which_tile_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Bar, "say", lambda _, text: said.append(text))
+    assert run("photos/b.png", "--format", "coco", "--tile-px", "64", "--overlap-px", "32").exit_code == 0
+    assert said[-5:] == ["Segmenting", *(f"Segmenting, tile {n} of 2" for n in (1, 2)), "Writing b", "Segmenting"]
 
 
 def test_reading_options_reach_the_reader(folder: Path) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from fastsam_core import FastSAM, Masks
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
+from fastsam_core.cli._progress import Bar
 from fastsam_core.testing import RectangleNetwork
 
 if TYPE_CHECKING:
@@ -136,6 +137,16 @@ def test_one_bad_stack_does_not_stop_the_rest(folder: Path, loaded: list[dict[st
     assert "1 segmented, 1 failed" in words
     assert len(loaded) == 1
     assert [path.name for path in Path("fastsam-output").iterdir()] == ["cells_labels.tif"]
+
+
+def test_the_bar_says_which_plane_and_tile_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Bar, "say", lambda _, text: said.append(text))
+    assert run("cells.tif", "--format", "coco", "--tile-px", "64", "--overlap-px", "32").exit_code == 0
+    first = ["cells.tif", "cells.tif, tile 1 of 2", "cells.tif, tile 2 of 2", "cells.tif, Z 2 of 6"]
+    begin = said.index("cells.tif")
+    assert said[begin : begin + 5] == [*first, "cells.tif, Z 2 of 6, tile 1 of 2"]
+    assert said[-2:] == ["cells.tif, Z 6 of 6", "Writing cells"]
 
 
 def test_earlier_results_are_kept_unless_told_otherwise(folder: Path, loaded: list[dict[str, Any]]) -> None:

@@ -203,6 +203,16 @@ def test_one_call_does_what_the_tiles_one_by_one_do() -> None:
     assert "tiles" not in small.masks.metadata
 
 
+def test_each_tile_that_is_begun_is_told() -> None:
+    image, _ = scene()
+    how: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160}
+    told: list[tuple[int, int]] = []
+    model = FastSAM(BlobNetwork())
+    steps = list(iter_segment([image, image[:150, :150]], model, on_tile=lambda *at: told.append(at), **how))
+    assert len(steps) == 2
+    assert told == [(number, 12) for number in range(1, 13)]
+
+
 def test_most_masks_hold_for_each_tile() -> None:
     image, truth = scene()
     how: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160}

@@ -246,14 +246,21 @@ def _run(
                 conf = search["conf"] or network.info.conf
                 search = {**search, "conf": min(PROMPT_CONF, network.info.conf)}
             bar.say("Segmenting")
+            sources = [job.source for _, job in jobs]
             reader = partial(read_image, **reading)
-            stepping = iter_segment([job.source for _, job in jobs], network, reader=reader, **search)
+
+            def on_tile(number: int, count: int) -> None:
+                bar.say(f"Segmenting, tile {number} of {count}")
+
+            stepping = iter_segment(sources, network, reader=reader, on_tile=on_tile, **search)
             with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]
+                    bar.say(f"Writing {job.name}")
                     results[place] = outcome = finish(job, step, answers, conf=conf)
                     report(outcome, bar, jsonl=jsonl)
                     bar.advance()
+                    bar.say("Segmenting")
     return [outcome for outcome in results if outcome is not None]
 
 

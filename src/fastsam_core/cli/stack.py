@@ -208,11 +208,17 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
 
     pictures: dict[int, NDArray[np.uint8]] = {}
     seconds, full = 0.0, False
+    now = job.source.name
+    bar.say(now)
+
+    def on_tile(number: int, count: int) -> None:
+        bar.say(f"{now}, tile {number} of {count}")
 
     def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
-        nonlocal seconds, full
+        nonlocal seconds, full, now
         for step in steps:
-            bar.say(f"{job.source.name}, {step.axis} {step.index + 1} of {step.count}")
+            now = f"{job.source.name}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
+            bar.say(now)
             seconds += step.seconds
             full |= step.masks.at_limit
             if "overlay" in job.formats and step.index in _shown_planes(step):
@@ -220,8 +226,9 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             yield step
 
     try:
-        with closing(segment_stack(job.source, model, **options)) as steps:
+        with closing(segment_stack(job.source, model, on_tile=on_tile, **options)) as steps:
             linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
+        bar.say(f"Writing {job.name}")
         outputs = write_stack(job.out, job.name, linked, pictures, formats=job.formats, file_name=job.source.name)
     except FastSAMError as error:
         return Outcome(job.source, "failed", error=error)
