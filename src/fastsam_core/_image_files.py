@@ -7,12 +7,13 @@ import os
 import stat
 import struct
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import AnyArray, Source
+from fastsam_core._image_planes import AnyArray, ArrayLike, Source
 from fastsam_core.errors import (
     FastSAMError,
     ImageNotFoundError,
@@ -66,6 +67,8 @@ _DAMAGED = (
 def open_file(path: str) -> Iterator[Source]:
     """Open an image file; its pixels are decoded when the source is indexed, inside the ``with`` block.
 
+    Only opening and decoding raise what is listed here; other errors of the block pass as they are.
+
     Raises
     ------
     ImageNotFoundError
@@ -75,25 +78,45 @@ def open_file(path: str) -> Iterator[Source]:
     UnsupportedImageError
         It is an image of a kind that is not handled.
     """
-    from PIL.Image import DecompressionBombError
-
     from fastsam_core._image_zarr import is_zarr, open_zarr
 
-    try:
-        if is_zarr(path):
-            with open_zarr(path) as source:
-                yield source
-            return
-        with _open_stream(path) as stream:
-            prefix = stream.read(32)
-            stream.seek(0)
-            if prefix[:4] in _TIFF:
-                from fastsam_core._image_tiff import open_tiff
-
-                with open_tiff(stream, path) as source:
-                    yield source
+    with ExitStack() as opened:
+        with _errors_named(path):
+            if is_zarr(path):
+                source = opened.enter_context(open_zarr(path))
             else:
-                yield _open_pillow(stream, prefix, path)
+                stream = opened.enter_context(_open_stream(path))
+                prefix = stream.read(32)
+                stream.seek(0)
+                if prefix[:4] in _TIFF:
+                    from fastsam_core._image_tiff import open_tiff
+
+                    source = opened.enter_context(open_tiff(stream, path))
+                else:
+                    source = _open_pillow(stream, prefix, path)
+            array = _Decoded(source.array, path)
+        yield replace(source, array=array)
+
+
+class _Decoded:
+    """What a file holds, decoded where it is indexed; what decoders raise names the file."""
+
+    def __init__(self, array: ArrayLike, path: str) -> None:
+        self._array, self._path = array, path
+        self.shape = tuple(int(n) for n in array.shape)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:
+        with _errors_named(self._path):
+            return np.asarray(self._array[key])
+
+
+@contextmanager
+def _errors_named(path: str) -> Iterator[None]:
+    """Raise what decoders raise about a file as errors of this project."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        yield
     except FastSAMError:
         raise
     except DecompressionBombError as error:  # Pillow's WebP and GIF decoders have a limit of their own

@@ -15,7 +15,7 @@ arrays. What comes out is always `Image`: uint8, (H, W, 3), red first.
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from operator import index as as_index
 from typing import TYPE_CHECKING, Any
@@ -26,18 +26,18 @@ from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
-from fastsam_core._image_planes import Plane, PlaneChoice, Source, infer_axes, take_plane
+from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, take_plane
 from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import DTypeLike, NDArray
 
     from fastsam_core._image_contrast import Contrast
 
-__all__ = ["IMAGE_SUFFIXES", "Image", "is_image_path", "mean_values", "read_image", "read_values"]
+__all__ = ["IMAGE_SUFFIXES", "Image", "is_image_path", "mean_values", "open_planes", "read_image", "read_values"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,12 +151,38 @@ def read_image(
                 remedy="read the original with these options",
             )
         return source
+    with open_planes(source, channels=channels, axes=axes, max_pixels=max_pixels) as read:
+        return read(plane, contrast)
+
+
+@contextmanager
+def open_planes(
+    source: object,
+    *,
+    channels: Channels | None = None,
+    axes: str | None = None,
+    max_pixels: int | None = MAX_PIXELS,
+) -> Iterator[Callable[[PlaneChoice, Contrast | None], Image]]:
+    """Open a file or array once for several of its planes; parameters and errors as in `read_image`.
+
+    Yields
+    ------
+    callable
+        Reads a plane, given which one and its contrast; one call at a time.
+    """
     if max_pixels is not None:
         as_integer("max_pixels", max_pixels, 1)
     choice = parse_channels(channels)
-    name, chosen = _read_plane(source, choice.indices, axes, plane, max_pixels)
-    rgb8, facts = to_rgb8(chosen, choice, contrast)
-    return Image(np.ascontiguousarray(rgb8), name, chosen.facts | facts)
+    name, opening, limited = _open(source, choice.indices is not None, axes)
+    limit = max_pixels if limited else None
+    with opening as opened:
+
+        def read(plane: PlaneChoice, contrast: Contrast | None) -> Image:
+            chosen = take_plane(opened, axes=axes, plane=plane, channels=choice.indices, max_pixels=limit)
+            rgb8, facts = to_rgb8(chosen, choice, contrast)
+            return Image(np.ascontiguousarray(rgb8), name, chosen.facts | facts)
+
+        yield read
 
 
 def read_values(
@@ -173,21 +199,16 @@ def read_values(
     -------
     ndarray of shape (H, W), (C, H, W) for channels, or (H, W, 3 or 4) for colour
     """
-    return _read_plane(source, parse_channels(channels).indices, axes, plane, max_pixels)[1].array
+    chosen = parse_channels(channels).indices
+    _, opening, limited = _open(source, chosen is not None, axes)
+    limit = max_pixels if limited else None
+    with opening as opened:
+        return take_plane(opened, axes=axes, plane=plane, channels=chosen, max_pixels=limit).array
 
 
 def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
     """Return the mean of red, green and blue of colour with its own values, (H, W, 3 or 4); alpha does not count."""
     return np.asarray(colours[..., :3].mean(axis=-1, dtype=np.float32))
-
-
-def _read_plane(
-    source: object, channels: tuple[int, ...] | None, axes: str | None, plane: PlaneChoice, max_pixels: int | None
-) -> tuple[str, Plane]:
-    name, opening, limited = _open(source, channels is not None, axes)
-    with opening as opened:
-        limit = max_pixels if limited else None
-        return name, take_plane(opened, axes=axes, plane=plane, channels=channels, max_pixels=limit)
 
 
 def _open(source: object, channels_chosen: bool, axes: str | None) -> tuple[str, AbstractContextManager[Source], bool]:

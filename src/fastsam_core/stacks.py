@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Integral, Real
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
-from fastsam_core.errors import ImageContentError, ImageReadError, InvalidMasksError, InvalidParameterError
-from fastsam_core.images import Image, read_image
+from fastsam_core.errors import (
+    FastSAMError,
+    ImageContentError,
+    ImageReadError,
+    InvalidMasksError,
+    InvalidParameterError,
+)
+from fastsam_core.images import Image, open_planes
 from fastsam_core.masks import Masks, check_masks
 from fastsam_core.pipeline import iter_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from fastsam_core._image_colour import Channels
     from fastsam_core._image_contrast import Contrast
+    from fastsam_core._image_planes import PlaneChoice
     from fastsam_core.model import FastSAM
     from fastsam_core.pipeline import Step
+
+    _Read = Callable[[PlaneChoice, Contrast | None], Image]
 
 __all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stack", "stack_sizes"]
 
@@ -281,7 +293,8 @@ def segment_stack(
         As in `fastsam_core.read_image`.
     contrast : pair of float, one pair for each channel, or "percentile", optional
         The values that become black and white. By default the same for all planes, found as `read_image` finds them on
-        eight of them, so that what is dim stays dim; ``"percentile"`` gives each plane its own.
+        eight of them (constant ones do not count), so that what is dim stays dim; ``"percentile"`` gives each plane its
+        own.
     max_pixels : int or None
         Limit for a plane of files and lazy arrays; None lifts it.
     min_iou, max_gap
@@ -313,28 +326,58 @@ def segment_stack(
     linker = StackLinker(min_iou=min_iou, max_gap=max_gap)
     fixed = {str(name).upper(): index for name, index in (plane or {}).items()}
     reading: dict[str, Any] = {"channels": channels, "axes": axes, "max_pixels": max_pixels}
-    first = read_image(source, plane=fixed, **reading)
-    along, count = _stack_axis(first, axis, fixed)
-    planes = [{**fixed, along: index} for index in range(count)]
-    if contrast is None:
-        sampled = np.unique(np.linspace(0, count - 1, _SAMPLED_PLANES).round().astype(int)).tolist()
-        contrast = _common_contrast([read_image(source, plane=planes[index], **reading) for index in sampled])
-    reading["contrast"] = contrast
+    with open_planes(source, **reading) as read:
+        along, count = _stack_axis(read(fixed, contrast), axis, fixed)
+        planes = [{**fixed, along: index} for index in range(count)]
+        if contrast is None:
+            sampled = np.unique(np.linspace(0, count - 1, _SAMPLED_PLANES).round().astype(int)).tolist()
+            contrast = _common_contrast([_read_sample(read, planes[index], along) for index in sampled])
+    planes_of = _OpenedOnce(partial(open_planes, source, **reading), contrast)
+    steps = iter_segment(planes, model, prefetch=prefetch, reader=planes_of.read, **search)
+    return _plane_steps(steps, planes_of, linker, along, count)
 
-    def read(at: Any) -> Image:
-        return read_image(source, plane=at, **reading)
 
-    steps = iter_segment(planes, model, prefetch=prefetch, reader=read, **search)
-    return _plane_steps(steps, linker, along, count)
+def _read_sample(read: _Read, at: Mapping[str, int], axis: str) -> Image:
+    try:
+        return read(at, None)
+    except FastSAMError as error:
+        raise _of_plane(error, axis, at[axis]) from error
+
+
+def _of_plane(error: FastSAMError, axis: str, index: int) -> FastSAMError:
+    """Return an error that says which plane it is of."""
+    words = {"expected": error.expected, "actual": error.actual, "remedy": error.remedy}
+    return type(error)(f"{axis} = {index}: {error.problem}", **words)
+
+
+class _OpenedOnce:
+    """Read planes one at a time from a source that stays open: to find the pages of a long TIFF file takes time."""
+
+    def __init__(self, opening: Callable[[], AbstractContextManager[_Read]], contrast: Contrast | None) -> None:
+        self._opening, self._contrast = opening, contrast
+        self._opened, self._lock = ExitStack(), Lock()
+        self._read: _Read | None = None
+
+    def read(self, at: Any) -> Image:
+        """Read a plane."""
+        with self._lock:
+            if self._read is None:
+                self._read = self._opened.enter_context(self._opening())
+            return self._read(at, self._contrast)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._opened.close()
 
 
 def _plane_steps(
-    steps: Generator[Step, None, None], linker: StackLinker, axis: str, count: int
+    steps: Generator[Step, None, None], planes_of: _OpenedOnce, linker: StackLinker, axis: str, count: int
 ) -> Generator[PlaneStep, None, None]:
-    with closing(steps):
+    with closing(planes_of), closing(steps):
         for step in steps:
             if step.masks is None or step.image is None:
-                raise step.error or ImageReadError("A plane gave no masks")
+                error = step.error or ImageReadError("It gave no masks")
+                raise _of_plane(error, axis, step.index) from error
             objects = linker.add(step.masks)
             yield PlaneStep(step.index, count, axis, step.masks, objects, step.image, step.seconds)
 
@@ -361,8 +404,14 @@ def _stack_axis(image: Image, wanted: str | None, fixed: Mapping[str, int]) -> t
 
 
 def _common_contrast(images: list[Image]) -> list[Any]:
-    """Return limits that hold all values that each plane would be shown with; constant planes become black."""
+    """Return limits that hold all values that each plane would be shown with.
+
+    Constant planes have no say unless all are: black ones before and behind the specimen, or where a camera dropped a
+    frame, would leave the others pale. If all are, they become black.
+    """
     limits = np.array([image.recipe["contrast_limits"] for image in images], np.float64)
-    low, high = limits[..., 0].min(axis=0), limits[..., 1].max(axis=0)
+    low, high = limits[..., 0], limits[..., 1]
+    counts = (low < high) | (low >= high).all(axis=0)
+    low, high = low.min(axis=0, where=counts, initial=np.inf), high.max(axis=0, where=counts, initial=-np.inf)
     pairs: list[Any] = np.stack([low, np.where(low < high, high, low + 1)], axis=-1).tolist()
     return pairs if len(pairs) > 1 else pairs[0]

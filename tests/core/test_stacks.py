@@ -173,6 +173,17 @@ def test_planes_share_their_contrast_unless_each_is_to_have_its_own(model: FastS
     assert each == [255] * 12
 
 
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_constant_planes_have_no_say_in_the_contrast(model: FastSAM, channels: tuple[int, ...]) -> None:
+    pixels = 3000 + np.random.default_rng(0).integers(0, 200, (6, *channels, *IMAGE_HW)).astype(np.uint16)
+    axes = "ZCYX" if channels else "ZYX"
+    alone = [step.image.recipe["contrast_limits"] for step in segment_stack(pixels[1:5], model, axes=axes)]
+    pixels[[0, 5]] = 0
+    padded = list(segment_stack(pixels, model, axes=axes))
+    assert [step.image.recipe["contrast_limits"] for step in padded[1:5]] == alone
+    assert not padded[0].image.rgb8.any()
+
+
 @pytest.mark.parametrize(
     ("shape", "axes"), [((3, 2, *IMAGE_HW), "ZCYX"), ((3, *IMAGE_HW, 3), "ZYXS"), ((3, 1, *IMAGE_HW), "ZCYX")]
 )
@@ -190,8 +201,51 @@ def test_a_plane_that_cannot_be_read_ends_it(model: FastSAM, tmp_path: Path) -> 
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.random.default_rng(0).integers(0, 99, (9, 64, 96), np.uint8), photometric="minisblack")
     path.write_bytes(path.read_bytes()[: 64 * 96 * 5])
-    with pytest.raises(ImageReadError):
+    with pytest.raises(ImageReadError, match=r"a\.tif"):
         list(segment_stack(path, model))
+
+
+def test_a_plane_that_cannot_be_decoded_is_named(model: FastSAM, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 99, (20, 64, 96), np.uint8)
+    tifffile.imwrite(path, pixels, metadata={"axes": "TYX"}, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        start = tiff.pages[4].dataoffsets[0]
+    damaged = bytearray(path.read_bytes())
+    damaged[start : start + 100] = b"U" * 100
+    path.write_bytes(damaged)
+    steps = segment_stack(path, model)
+    assert [next(steps).index for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(ImageReadError, match=r"^T = 4: .*a\.tif"):
+        next(steps)
+
+
+def test_the_pages_of_a_file_are_looked_for_once(
+    model: FastSAM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for plane in volume(12):
+            tiff.write(plane, contiguous=False, photometric="minisblack")
+    opened: list[tifffile.TiffFile] = []
+
+    class Counted(tifffile.TiffFile):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            opened.append(self)
+
+    monkeypatch.setattr(tifffile, "TiffFile", Counted)
+    for prefetch in (0, 3):
+        opened.clear()
+        steps = segment_stack(path, model, prefetch=prefetch)
+        assert [step.index for step in steps] == list(range(12))
+        assert len(opened) == 2  # for the contrast, and for the planes
+        assert all(file.filehandle.closed for file in opened)
+    opened.clear()
+    steps = segment_stack(path, model)
+    next(steps)
+    steps.close()
+    assert all(file.filehandle.closed for file in opened)
 
 
 # ---- the whole stack --------------------------------------------------------------------------------------------
