@@ -30,6 +30,8 @@ _WEIGHT_OF_IMAGE: Final = 0.8  # of what a mask covers, in the choice of its col
 _DIMMING: Final = 0.62
 _SMOOTHING_PX: Final = 0.55
 _MARGIN_PX: Final = 3
+_FINE_LINE_PX: Final = 3
+_SIDE_PER_LINE: Final = 16  # outlines wider than fine ones are at most this fraction of the usual mask's side
 _POSITIVE: Final = (46, 204, 113)
 _NEGATIVE: Final = (231, 60, 80)
 _REGION: Final = (255, 221, 51)
@@ -75,16 +77,19 @@ def assign_colours(masks: Masks, rgb8: npt.NDArray[np.uint8] | None = None) -> n
     chosen = np.zeros(count, dtype=np.intp)
     likeness = _likeness(lab, lab)
     below = np.zeros((count, len(lab))) if rgb8 is None else _WEIGHT_OF_IMAGE * _likeness(_mean_lab(masks, rgb8), lab)
-    boxes = np.asarray(masks.extents_xyxy, dtype=np.float64).reshape(count, 4)
     unit = 0.04 * float(np.hypot(*masks.image_hw))
     used = np.zeros(len(rgb))
     order = np.argsort(-np.asarray(masks.areas_px), kind="stable")
-    for rank, index in enumerate(order):
-        done = order[:rank]
-        gap_xy = np.maximum(boxes[done, :2] - boxes[index, 2:], boxes[index, :2] - boxes[done, 2:]).clip(min=0)
-        weight = 1 / (1 + np.hypot(gap_xy[:, 0], gap_xy[:, 1]) / unit) ** 2
-        cost = weight @ likeness[chosen[done]] + below[index] + 1e-3 * used
-        chosen[index] = int(np.argmin(cost))
+    x_start, y_start, x_stop, y_stop = np.ascontiguousarray(masks.extents_xyxy[order].T / unit).reshape(4, count)
+    ranked = np.zeros(count, dtype=np.intp)
+    for rank, index in enumerate(order.tolist()):
+        done = slice(rank)
+        gap_x = np.maximum(x_start[done] - x_stop[rank], x_start[rank] - x_stop[done]).clip(min=0)
+        gap_y = np.maximum(y_start[done] - y_stop[rank], y_start[rank] - y_stop[done]).clip(min=0)
+        weight = 1 / (1 + np.sqrt(gap_x * gap_x + gap_y * gap_y)) ** 2
+        near = np.bincount(ranked[done], weights=weight, minlength=len(rgb))  # how much of each colour
+        cost = near @ likeness + below[index] + 1e-3 * used
+        chosen[index] = ranked[rank] = int(np.argmin(cost))
         used[chosen[index]] += 1
     return rgb[chosen]
 
@@ -161,7 +166,7 @@ def draw_overlay(
         _label_canvas(masks, scale, factor),
         colours,
         alpha,
-        _line_px(masks.image_hw, factor),
+        _line_px(masks, factor),
     )
     return _reduce(canvas, factor // scale)
 
@@ -202,7 +207,7 @@ def draw_answer(
     labels = _label_canvas(masks, scale, factor)
     gray = rgb8.mean(axis=-1, keepdims=True, dtype=np.float32)
     dimmed = _enlarge((_DIMMING * (0.35 * rgb8 + 0.65 * gray)).astype(np.uint8), scale, factor)
-    line_px = _line_px(masks.image_hw, factor)
+    line_px = _line_px(masks, factor)
     canvas = _paint(np.where(labels[..., None] > 0, base, dimmed), labels, assign_colours(masks, rgb8), alpha, line_px)
     picture = Image.fromarray(canvas)
     for prompt in prompts:
@@ -229,8 +234,13 @@ def _drawing_factor(image_hw: tuple[int, int], scale: int) -> int:
     return scale * (2 if image_hw[0] * image_hw[1] * scale * scale <= _SUPERSAMPLED_MAX_PX else 1)
 
 
-def _line_px(image_hw: tuple[int, int], factor: int) -> int:
-    return max(1, round(factor * max(image_hw) / 640))
+def _line_px(masks: Masks, factor: int) -> int:
+    """Return the width of outlines: in large pictures more, but not so much that small masks are all outline."""
+    wide = max(1, round(factor * max(masks.image_hw) / 640))
+    if wide <= _FINE_LINE_PX or not len(masks):
+        return wide
+    side = float(np.sqrt(np.median(masks.areas_px)))
+    return min(wide, max(_FINE_LINE_PX, round(factor * side / _SIDE_PER_LINE)))
 
 
 def _enlarge(rgb8: npt.NDArray[np.uint8], scale: int, factor: int) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,3 +176,23 @@ def test_contact_sheet_shows_every_picture(photo: UInt8Array) -> None:
 def test_contact_sheet_needs_a_card() -> None:
     with pytest.raises(InvalidParameterError):
         contact_sheet([])
+
+
+def test_outlines_leave_small_masks_of_large_images_to_be_seen() -> None:
+    stack = np.zeros((1, 40, 6400), bool)
+    stack[0, 5:35, 5:35] = True
+    drawn = draw_overlay(np.zeros((40, 6400, 3), np.uint8), Masks.from_dense(stack), alpha=0)
+    assert drawn[6, 6].any()
+    assert not drawn[10:30, 10:30].any()
+
+
+def test_colours_of_many_masks_take_little_memory_at_a_time() -> None:
+    corners = [(y, x) for y in range(0, 640, 10) for x in range(0, 640, 10)]
+    masks = Masks.from_crops([np.ones((6, 6), bool)] * len(corners), corners, (640, 640))
+    assign_colours(masks[:10])
+    tracemalloc.start()
+    colours = assign_colours(masks)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(np.unique(colours, axis=0)) > 4
+    assert peak < 1_600_000  # 0.9 MB for a number of each mask and colour, once
