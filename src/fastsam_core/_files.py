@@ -14,7 +14,7 @@ from fastsam_core.errors import InvalidParameterError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["as_path", "atomic_path"]
+__all__ = ["as_path", "atomic_path", "check_writable"]
 
 
 def as_path(path: object) -> Path:
@@ -78,3 +78,13 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):  # those that hold something stay
             for folder in missing:
                 folder.rmdir()
+
+
+class _EnoughError(Exception):
+    """Ends a block of `atomic_path` without a file."""
+
+
+def check_writable(target: str | os.PathLike[str]) -> None:
+    """Raise `OutputError` if ``target`` cannot be written, before hours of work for it; leaves nothing behind."""
+    with suppress(_EnoughError), atomic_path(target):
+        raise _EnoughError

@@ -104,10 +104,13 @@ def _axes(multiscale: Mapping[str, Any], array: Any) -> str:
 
 
 def _named(array: Any) -> str | None:
-    """Return the axes of a plain array if all have names of a letter."""
-    names = getattr(array.metadata, "dimension_names", None) or ()
-    short = len(names) == array.ndim and all(isinstance(name, str) and len(name) == 1 for name in names)
-    return _letters(names) if short else None
+    """Return the axes of a plain array if all have names, Y and X among them; xarray keeps names in an attribute."""
+    names = getattr(array.metadata, "dimension_names", None) or dict(array.attrs).get("_ARRAY_DIMENSIONS") or ()
+    if len(names) != array.ndim or not all(isinstance(name, str) and name for name in names):
+        return None
+    if not {"y", "x"} <= {name.lower() for name in names}:
+        return None
+    return _letters(["channel" if name.lower() == "band" else name for name in names])
 
 
 def _guessed(shape: tuple[int, ...]) -> str:

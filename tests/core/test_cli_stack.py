@@ -149,6 +149,19 @@ def test_the_bar_says_which_plane_and_tile_it_is(folder: Path, monkeypatch: pyte
     assert said[-2:] == ["cells.tif, Z 6 of 6", "Writing cells"]
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("file").write_text("in the way")
+    seen: list[int] = []
+    forward = Blobs.forward
+    monkeypatch.setattr(Blobs, "forward", lambda self, batch: (seen.append(1), forward(self, batch))[1])
+    result = run("cells.tif", "--format", "coco", "--out", "file/out")
+    assert result.exit_code == 1
+    assert "Cannot write" in result.output
+    assert not seen
+    assert run("single.png", "--format", "coco", "--out", "new").exit_code == 1
+    assert not Path("new").exists()
+
+
 def test_earlier_results_are_kept_unless_told_otherwise(folder: Path, loaded: list[dict[str, Any]]) -> None:
     assert run("cells.tif", "--format", "labels").exit_code == 0
     assert "exists already" in " ".join(run("cells.tif", "--format", "labels").output.split())

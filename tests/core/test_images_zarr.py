@@ -80,6 +80,15 @@ def test_plain_arrays(tmp_path: Path) -> None:
     assert read_image(tmp_path / "rgb.zarr").recipe["axes"] == "YXS"
 
 
+@pytest.mark.parametrize(("name", "letter"), [("time", "T"), ("depth", "D"), ("channel", "C"), ("band", "C")])
+def test_plain_arrays_with_names_of_several_letters(tmp_path: Path, name: str, letter: str) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=VALUES[0, :, 0], dimension_names=[name, "y", "x"])
+    xarray = zarr.create_array(tmp_path / "b.zarr", data=VALUES[0, :, 0], zarr_format=2)
+    xarray.attrs["_ARRAY_DIMENSIONS"] = [name, "y", "x"]
+    for path in (tmp_path / "a.zarr", tmp_path / "b.zarr"):
+        assert read_image(path).recipe["axes"] == f"{letter}YX"
+
+
 def test_axes_of_other_names(tmp_path: Path) -> None:
     path = write_ome(tmp_path / "a.zarr", VALUES[0], ["channel", "cycle", "y", "x"], version="0.4")
     assert read_image(path).recipe["axes"] == "CQYX"

@@ -201,9 +201,10 @@ def _run(
 
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
+    from fastsam_core._files import check_writable
     from fastsam_core.cli._batch import Outcome
     from fastsam_core.errors import FastSAMError
-    from fastsam_core.outputs import write_stack
+    from fastsam_core.outputs import output_paths, write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
 
     pictures: dict[int, NDArray[np.uint8]] = {}
@@ -226,6 +227,8 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             yield step
 
     try:
+        for path in output_paths(job.out, job.name, job.formats).values():
+            check_writable(path)
         with closing(segment_stack(job.source, model, on_tile=on_tile, **options)) as steps:
             linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
         bar.say(f"Writing {job.name}")
