@@ -151,9 +151,8 @@ def test_the_bar_says_which_plane_and_tile_it_is(folder: Path, monkeypatch: pyte
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("file").write_text("in the way")
-    seen: list[int] = []
-    forward = Blobs.forward
-    monkeypatch.setattr(Blobs, "forward", lambda self, batch: (seen.append(1), forward(self, batch))[1])
+    seen: list[Path] = []
+    monkeypatch.setattr("fastsam_core.stacks.segment_stack", lambda source, *_, **__: seen.append(source))
     result = run("cells.tif", "--format", "coco", "--out", "file/out")
     assert result.exit_code == 1
     assert "Cannot write" in result.output

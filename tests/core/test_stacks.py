@@ -229,12 +229,13 @@ def test_the_pages_of_a_file_are_looked_for_once(
             tiff.write(plane, contiguous=False, photometric="minisblack")
     opened: list[tifffile.TiffFile] = []
 
-    class Counted(tifffile.TiffFile):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            opened.append(self)
+    original = tifffile.TiffFile
 
-    monkeypatch.setattr(tifffile, "TiffFile", Counted)
+    def counted(*args: Any, **kwargs: Any) -> tifffile.TiffFile:
+        opened.append(original(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(tifffile, "TiffFile", counted)
     for prefetch in (0, 3):
         opened.clear()
         steps = segment_stack(path, model, prefetch=prefetch)
