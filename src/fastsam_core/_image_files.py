@@ -155,7 +155,7 @@ def _open_stream(path: str) -> IO[bytes]:
             f"There is no file {path}",
             expected="the path of an image file",
             actual=repr(path),
-            remedy=f"check the spelling; paths are relative to {os.getcwd()}",
+            remedy="check the spelling" + ("" if os.path.isabs(path) else f"; paths are relative to {os.getcwd()}"),
         ) from None
     except FastSAMError:
         raise

@@ -94,8 +94,11 @@ def test_the_limit_of_pillow_is_not_ours(
 
 
 def test_paths_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImageNotFoundError, match="There is no file"):
+    with pytest.raises(ImageNotFoundError, match="There is no file") as caught:
         read_image(tmp_path / "missing.png")
+    assert caught.value.remedy == "check the spelling"
+    with pytest.raises(ImageNotFoundError, match="paths are relative to"):
+        read_image("missing.png")
     with pytest.raises(FileNotFoundError):
         read_image("")
     with pytest.raises(ImageReadError, match="folder"):
