@@ -8,6 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -219,8 +220,7 @@ class TextEncoder:
 
     def check(self, prompt: Text) -> None:
         """Raise what `embed_texts` would raise for the texts of a prompt, without encoding anything."""
-        for text in (*prompt.queries, *prompt.negatives):
-            self._check(_bare(text))
+        self._check_all([_bare(text) for text in (*prompt.queries, *prompt.negatives)])
 
     def embed_texts(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; those encoded before are remembered.
@@ -240,8 +240,7 @@ class TextEncoder:
         with self._lock:
             bare = [_bare(text) for text in Text(texts).queries]
             fresh = [text for text in dict.fromkeys(bare) if text not in self._remembered]
-            for text in fresh:
-                self._check(text)
+            self._check_all(fresh)
             if fresh:
                 self._encode(fresh)
             rows = [self._remembered[text] for text in bare]
@@ -277,12 +276,19 @@ class TextEncoder:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         self._remembered.update(zip(texts, vectors, strict=True))
 
+    def _check_all(self, texts: Sequence[str]) -> None:
+        self._refuse_unknown_words(texts)
+        for text in texts:
+            self._check(text)
+
     def _check(self, text: str) -> None:
         if not text.strip():
             raise InvalidPromptError("The text is empty", expected="words", actual=repr(text))
-        words = [word.lower() for word in _WORD.findall(text)]
-        if self._known is not None:
-            self._check_words(text, words)
+        vocabulary = self.traits.vocabulary
+        if vocabulary is not None and not any(word in vocabulary for word in _words(text)):
+            raise InvalidPromptError(
+                "The text says nothing", expected="at least one word that means something", actual=repr(text)
+            )
         most = self._towers.context_length
         longest = max(self._towers.count_tokens(template.format(text)) for template in self.traits.templates)
         if longest > most:
@@ -293,9 +299,13 @@ class TextEncoder:
                 remedy="say it in fewer words; nothing is cut off silently",
             )
 
-    def _check_words(self, text: str, words: list[str]) -> None:
+    def _refuse_unknown_words(self, texts: Sequence[str]) -> None:
+        """Refuse the unknown words of all texts at once, so that nobody has to mend them one by one."""
+        if self._known is None:
+            return
         vocabulary = self.traits.vocabulary or ()
-        unknown = [word for word in dict.fromkeys(words) if word not in (self._known or ())]
+        words_of = {text: _words(text) for text in texts}
+        unknown = [word for word in dict.fromkeys(chain(*words_of.values())) if word not in self._known]
         if unknown:
             near = {word: difflib.get_close_matches(word, vocabulary, n=2, cutoff=0.6) for word in unknown}
             hints = [f"{' or '.join(map(repr, found))} for {word!r}" for word, found in near.items() if found]
@@ -303,12 +313,8 @@ class TextEncoder:
             raise UnknownWordsError(
                 f"The text encoder {self.name!r} does not know {', '.join(map(repr, unknown))}",
                 expected=f"words of its vocabulary: {', '.join(vocabulary)}",
-                actual=repr(text),
+                actual=", ".join(repr(text) for text, words in words_of.items() if not self._known.issuperset(words)),
                 remedy=f"{hint} an encoder of open vocabulary (fastsam models download {encoders.RECOMMENDED})",
-            )
-        if not any(word in vocabulary for word in words):
-            raise InvalidPromptError(
-                "The text says nothing", expected="at least one word that means something", actual=repr(text)
             )
 
 
@@ -327,6 +333,10 @@ def check_encoder(given: object) -> None:
             actual=described(given),
             remedy="load one: TextEncoder.load(NAME)",
         )
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
 
 
 def _bare(text: str) -> str:

@@ -109,6 +109,18 @@ def test_unknown_words_are_named_with_the_nearest_known(closed: TextEncoder) -> 
     assert "red, circle, cell" in caught.value.expected
 
 
+def test_unknown_words_of_all_texts_are_named_at_once(closed: TextEncoder) -> None:
+    asked = ["zebra", "red", "a gnu", "zebra yak"]
+    for ask in (
+        lambda: closed.check(Text(("zebra", "red", "a gnu"), ["zebra yak"])),
+        lambda: closed.embed_texts(asked),
+    ):
+        with pytest.raises(UnknownWordsError) as caught:
+            ask()
+        assert "'zebra', 'gnu', 'yak'" in caught.value.problem
+        assert caught.value.actual == "'zebra', 'gnu', 'zebra yak'"
+
+
 def test_fillers_alone_say_nothing(closed: TextEncoder) -> None:
     with pytest.raises(InvalidPromptError, match="says nothing"):
         closed.check(Text("the a"))
