@@ -271,7 +271,7 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
         add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
-        if options.output == "instances" and options.kind == "everything":
+        if options.kind == "everything":
             _tell_instances_apart(target)
     attributes: dict[str, Any] = {RUN_KEY: fo.StringField}
     if options.field is not None:

@@ -232,14 +232,15 @@ def test_in_tiles(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
     assert enrich(dataset, "masks", model=model).done == 3
 
 
+@pytest.mark.parametrize("output", ["instances", "map"])
 def test_masks_are_told_apart_by_colour_unless_there_is_a_scheme(
-    make_dataset: Callable[..., Any], model: FastSAM
+    make_dataset: Callable[..., Any], model: FastSAM, output: str
 ) -> None:
     plain, chosen = make_dataset(1), make_dataset(1)
     chosen.app_config.color_scheme = fo.ColorScheme(color_by="value")
     chosen.save()
     for dataset in (plain, chosen):
-        enrich(dataset, "masks", model=model)
+        enrich(dataset, "masks", model=model, output=output)
         dataset.reload()
     assert plain.app_config.color_scheme.color_by == "instance"
     assert chosen.app_config.color_scheme.color_by == "value"
