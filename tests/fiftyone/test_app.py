@@ -64,7 +64,7 @@ def test_masks_appear_in_the_app(grey_dataset: Any, chromium: str) -> None:
         app.open_dataset(page, address, grey_dataset.name, samples=3)
         app.browse_operators(page, "FastSAM", BOXES)
         app.open_form(page, BOXES)
-        app.execute(page, "1 masks on 3 samples")
+        app.execute(page, "1 mask on 3 samples")
         app.close_form(page)
         app.browse_operators(page, "FastSAM", TEXT)
         app.open_form(page, TEXT)

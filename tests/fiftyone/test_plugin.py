@@ -14,8 +14,10 @@ from fiftyone.plugins.context import build_plugin_contexts
 
 from fastsam_core.errors import OutputError
 from fiftyone_fastsam import doctor, enrich
+from fiftyone_fastsam.doctor import Finding
 from fiftyone_fastsam.install import PLUGIN_NAME, install, operator_names
-from fiftyone_fastsam.operators import OPERATORS, _forms
+from fiftyone_fastsam.model import FastSAMModel
+from fiftyone_fastsam.operators import OPERATORS, _forms, diagnose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,11 +111,13 @@ def test_forms_open_with_and_without_labels(operators: str, dataset: Any, model:
     operator.resolve_type(ctx, "inputs")
 
 
-@pytest.mark.parametrize("name", ["BoxesToMasks", "KeypointsToMasks", "PromptHere"])
+@pytest.mark.parametrize("name", ["BoxesToMasks", "KeypointsToMasks", "PromptHere", "CompareFields"])
 def test_a_form_without_prompts_cannot_be_sent(operators: str, dataset: Any, name: str) -> None:
     [operator] = [kind() for kind in OPERATORS if kind.__name__ == name]
     ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
-    assert operator.resolve_type(ctx, "inputs").invalid
+    form = operator.resolve_type(ctx, "inputs")
+    assert form.invalid
+    assert form.view.label == operator.config.label
 
 
 def test_comparing_shows_the_worst_samples_first(
@@ -151,7 +155,7 @@ def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: 
     run_operator(operators + "segment_everything", dataset, params, selected=[chosen])
     assert dataset.exists("masks").values("id") == [chosen]
     assert len(dataset[chosen].masks.detections) == len(known_masks)
-    assert told == [f"{len(known_masks)} masks on 1 samples"]
+    assert told == [f"{len(known_masks)} masks on 1 sample"]
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -175,6 +179,38 @@ def test_a_problem_is_told_in_the_app(operators: str, dataset: Any, told: list[s
     assert "belongs to FiftyOne" in told[-1]
     run_operator(operators + "text_to_masks", dataset, {"label_field": "masks", "text": " , "})
     assert "text prompt is empty" in told[-1]
+
+
+def test_comparing_says_when_it_has_stopped(
+    operators: str, dataset: Any, model: FastSAM, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    for field in ("one", "two"):
+        enrich(dataset, field, model=model)
+    monkeypatch.setattr(foo.operations.Operations, "set_progress", lambda self, label, progress: shown.append(label))
+    run_operator(operators + "compare_fields", dataset, {"first": "one", "second": "one"})
+    assert shown[-1] == "Stopped"
+    assert "Two fields of Detections are needed" in told[-1]
+
+
+@pytest.mark.parametrize("output", ["instances", "map"])
+def test_what_was_made_is_shown(operators: str, dataset: Any, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    shown: list[list[str]] = []
+    monkeypatch.setattr(foo.operations.Operations, "set_active_fields", lambda self, fields: shown.append(fields))
+    for _ in range(2):
+        request = {"active_fields": shown[-1] if shown else ["other"]}
+        run_operator(operators + "segment_everything", dataset, {"label_field": "made", "output": output}, **request)
+    assert shown == [["other", "made"]]
+
+
+def test_masks_with_embeddings_of_a_model_can_be_asked(operators: str, dataset: Any, model: FastSAM) -> None:
+    pytest.importorskip("open_clip", reason="open_clip is not installed; pip install 'fastsam-plugins[text]'")
+    for name, embeddings in (("plain", False), ("masks", True)):
+        dataset[1:].apply_model(FastSAMModel(model, embeddings=embeddings), name, num_workers=0, progress=False)
+    [operator] = [kind() for kind in OPERATORS if kind.__name__ == "TextToMasks"]
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    asked = operator.resolve_type(ctx, "inputs").type.properties["masks_field"]
+    assert asked.type.values == ["masks"]
 
 
 def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
@@ -294,3 +330,12 @@ def test_the_doctor_finds_what_is_wrong(plugins_dir: Path, dataset: Any, monkeyp
     assert ["forgotten" in finding.text or "not persistent" in finding.text for finding in wrong] == [True, True]
     monkeypatch.setattr(fo.config, "plugins_dir", str(plugins_dir / "none"))
     assert any("fastsam fiftyone install" in finding.remedy for finding in doctor.diagnose())
+
+
+def test_what_the_doctor_finds_is_shown_as_it_is(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding(True, "in fiftyone/__plugins__/x"), Finding(False, "<a*b>", "set persistent_one")]
+    monkeypatch.setattr(diagnose, "diagnose", lambda dataset: found)
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    first, second = diagnose.Doctor().execute(ctx)["findings"].splitlines()
+    assert first == r"- ✓ in fiftyone/\_\_plugins\_\_/x"
+    assert second == r"- ✗ \<a\*b\> — **set persistent\_one**"

@@ -9,6 +9,7 @@ from fiftyone.operators import types
 
 from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 from fiftyone_fastsam._convert import EMBEDDING
+from fiftyone_fastsam._texts import ENCODER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +24,15 @@ __all__ = [
     "add_prompt_field",
     "add_text",
     "add_thresholds",
+    "counted",
     "fields_of_type",
     "listed",
     "load_model",
     "options_from",
 ]
 
+_LOOKED_AT = 20
+_PATIENCE_MS = 200
 _EXISTING = {
     "resume": ("Go on", "Do what is missing or was made with other settings; never touch other labels"),
     "skip": ("Skip", "Leave all samples that have a label in this field"),
@@ -80,10 +84,12 @@ def add_prompt_field(ctx: Any, inputs: Any, name: str, kinds: Sequence[str], lab
     """Ask for the field that holds the prompts; returns False, with an explanation in the form, if there is none."""
     fields = fields_of_type(ctx, kinds)
     if not fields:
+        plural = [kind for kind in kinds if kind.endswith("s")]
         inputs.view(
             "no_prompts",
             types.Error(
-                label=f"No field of {' or '.join(kinds)}", description="This dataset has nothing to prompt with"
+                label=f"This dataset has no field of {' or '.join(plural)}",
+                description="Add such labels first: draw them (Annotate, in an open sample), or import them",
             ),
         )
         return False
@@ -96,8 +102,7 @@ def add_text(ctx: Any, inputs: Any) -> None:
     inputs.str("text", required=True, label="Words", description="Names of objects, separated by commas")
     inputs.str("negatives", label="Rather not", description="What masks may be besides, separated by commas")
     inputs.float("text_threshold", label="Lowest probability", description="0 to 1 (empty: the encoder's own value)")
-    schema = ctx.dataset.get_field_schema(flat=True)
-    asked = [name for name in fields_of_type(ctx, ("Detections",)) if f"{name}.detections.{EMBEDDING}" in schema]
+    asked = _fields_with_embeddings(ctx)
     if asked:
         inputs.enum(
             "masks_field",
@@ -107,6 +112,28 @@ def add_text(ctx: Any, inputs: Any) -> None:
             view=types.DropdownView(),
         )
     _add_encoder(inputs)
+
+
+def _fields_with_embeddings(ctx: Any) -> list[str]:
+    """Return the fields whose masks carry embeddings: declared by `enrich`, or just there, after ``apply_model``."""
+    schema = ctx.dataset.get_field_schema(flat=True)
+    return [
+        name
+        for name in fields_of_type(ctx, ("Detections",))
+        if f"{name}.detections.{EMBEDDING}" in schema or _has_remark(ctx.dataset, name)
+    ]
+
+
+def _has_remark(dataset: Any, name: str) -> bool:
+    """Tell whether the first labels of a field name the encoder of their vectors; a form waits for no long search."""
+    from pymongo.errors import ExecutionTimeout
+
+    remark = f"{name}.{ENCODER_KEY}"
+    labelled = dataset._sample_collection.find({name: {"$type": "object"}}, {remark: 1}).limit(_LOOKED_AT)
+    try:
+        return any(ENCODER_KEY in found[name] for found in labelled.max_time_ms(_PATIENCE_MS))
+    except ExecutionTimeout:
+        return False
 
 
 def add_embeddings(ctx: Any, inputs: Any) -> None:
@@ -191,3 +218,8 @@ def options_from(params: dict[str, Any]) -> dict[str, Any]:
 def listed(text: str | None) -> list[str]:
     """Return words that commas separate."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def counted(number: int, name: str) -> str:
+    """Return a number with what it counts."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CompareFields"]
 
+_LABEL: Final = "FastSAM: compare two fields"
 _REPORT_S: Final = 0.5
 
 
@@ -28,7 +29,7 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """FiftyOne's description of the operator."""
         return foo.OperatorConfig(
             name="compare_fields",
-            label="FastSAM: compare two fields",
+            label=_LABEL,
             description="Find samples where two fields disagree, and duplicates",
             icon="/assets/icon.svg",
             dynamic=True,
@@ -38,18 +39,18 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def resolve_input(self, ctx: Any) -> Any:
         """Build the form."""
-        inputs = types.Object()
+        inputs, title = types.Object(), types.View(label=_LABEL)
         if ctx.target_view(require_flat=True).media_type == "video":
             inputs.view("videos", types.Error(label="Videos cannot be compared yet"))
-            return types.Property(inputs, invalid=True, error_message="images are needed")
+            return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
         fields = _forms.fields_of_type(ctx, ("Detections",))
         if len(fields) < 2:
             inputs.view("too_few", types.Error(label="There are no two fields of Detections to compare"))
-            return types.Property(inputs, invalid=True, error_message="two fields are needed")
+            return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
         for name, label, default in (("first", "Field", fields[0]), ("second", "Compared with", fields[1])):
             inputs.enum(name, fields, required=True, default=default, label=label, view=types.DropdownView())
         inputs.float("min_iou", default=0.5, label="Lowest overlap", description="Below it labels count as unmatched")
-        return types.Property(inputs, view=types.View(label="FastSAM: compare two fields"))
+        return types.Property(inputs, view=title)
 
     def execute(self, ctx: Any) -> Any:
         """Compare, and show the samples that agree least first."""
@@ -96,6 +97,7 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
                 text = _told(counts)
                 yield ctx.ops.set_progress(label=text, progress=share)
         except FastSAMError as error:
+            yield ctx.ops.set_progress(label="Stopped", progress=0)
             yield ctx.ops.notify(str(error), variant="error")
             return
         yield ctx.ops.reload_dataset()
@@ -106,5 +108,8 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
 
 def _told(counts: dict[str, int]) -> str:
-    text = "{samples:,} samples: {unmatched:,} labels without a partner, {duplicates:,} duplicates"
-    return text.format(**counts)
+    samples, unmatched, duplicates = (
+        _forms.counted(counts[name], what)
+        for name, what in (("samples", "sample"), ("unmatched", "label"), ("duplicates", "duplicate"))
+    )
+    return f"{samples}: {unmatched} without a partner, {duplicates}"

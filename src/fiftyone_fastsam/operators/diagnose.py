@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import fiftyone.operators as foo
@@ -29,7 +30,8 @@ class Doctor(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """Look at everything."""
         findings = diagnose(ctx.dataset)
         lines = [
-            f"- {'✅' if f.well else '❌'} {f.text}" + (f" — **{f.remedy}**" if f.remedy else "") for f in findings
+            f"- {'✓' if f.well else '✗'} {_plain(f.text)}" + (f" — **{_plain(f.remedy)}**" if f.remedy else "")
+            for f in findings
         ]
         return {"findings": "\n".join(lines), "problems": sum(not f.well for f in findings)}
 
@@ -39,3 +41,8 @@ class Doctor(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         outputs.int("problems", label="Problems")
         outputs.str("findings", label="Findings", view=types.MarkdownView())
         return types.Property(outputs, view=types.View(label="FastSAM: doctor"))
+
+
+def _plain(text: str) -> str:
+    """Return text for Markdown that shows it as it is: underlines of a path are no emphasis."""
+    return re.sub(r"([\\`*_\[\]<>~&|#])", r"\\\1", text)

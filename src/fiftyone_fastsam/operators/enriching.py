@@ -51,7 +51,9 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         inputs = types.Object()
         view = ctx.target_view(require_flat=True)
         if not self.add_prompts(ctx, inputs):
-            return types.Property(inputs, invalid=True, error_message="nothing to prompt with")
+            return types.Property(
+                inputs, view=types.View(label=self.LABEL), invalid=True, error_message="Not possible here"
+            )
         _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
         self.add_existing(inputs)
         _forms.add_model(inputs)
@@ -112,6 +114,8 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             return
         yield ctx.ops.set_progress(label=outcome.text(run), progress=1)
         yield ctx.ops.reload_dataset()
+        if run.target.path not in ctx.active_fields:  # the App leaves maps unticked
+            yield ctx.ops.set_active_fields([*ctx.active_fields, run.target.path])
         yield ctx.ops.notify(outcome.text(run), variant="warning" if outcome.failed else "success")
 
     def _delegated(self, ctx: Any) -> dict[str, Any]:
@@ -158,7 +162,8 @@ class _Outcome:
         return (self.done + self.failed) / run.total if run.total else 0.0
 
     def text(self, run: Enrichment) -> str:
-        parts = [f"{self.masks:,} masks on {self.done:,} {'frames' if run.target.is_video else 'samples'}"]
+        places = _forms.counted(self.done, "frame" if run.target.is_video else "sample")
+        parts = [f"{_forms.counted(self.masks, 'mask')} on {places}"]
         if self.failed:
             parts.append(f"{self.failed:,} failed (see the saved view 'fastsam: failed')")
         if run.skipped:
@@ -256,12 +261,11 @@ class PromptHere(_Enriching):
         selected = ctx.selected_labels
         if selected:
             names = sorted({label["field"] for label in selected})
-            inputs.view(
-                "selected", types.Notice(label=f"{len(selected)} selected label(s) of {', '.join(names)} will prompt")
-            )
             if len(names) > 1:
-                inputs.view("several", types.Error(label="Select labels of one field only"))
+                inputs.view("several", types.Error(label=f"Select labels of one field only, not of {', '.join(names)}"))
                 return False
+            chosen = _forms.counted(len(selected), "selected label")
+            inputs.view("selected", types.Notice(label=f"{chosen} of {names[0]} will prompt"))
             return True
         kinds = ("Detections", "Detection", "Keypoints", "Keypoint")
         return _forms.add_prompt_field(ctx, inputs, "prompts", kinds, "Labels that prompt")
