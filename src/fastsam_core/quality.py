@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 
 from fastsam_core.errors import CheckpointError
+from fastsam_core.geometry import box_areas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,15 +53,11 @@ def _box_agreement(masks: Masks) -> NDArray[np.float64]:
     boxes, extents = masks.boxes_xyxy.astype(np.float64), masks.extents_xyxy.astype(np.float64)
     low, high = np.maximum(boxes[:, :2], extents[:, :2]), np.minimum(boxes[:, 2:], extents[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
-    return np.asarray(shared / np.maximum(_areas(boxes) + _areas(extents) - shared, _SMALLEST))
+    return np.asarray(shared / np.maximum(box_areas(boxes) + box_areas(extents) - shared, _SMALLEST))
 
 
 def _fill(masks: Masks) -> NDArray[np.float64]:
-    return np.asarray(masks.areas_px / np.maximum(_areas(masks.extents_xyxy), 1))
-
-
-def _areas(boxes_xyxy: NDArray[np.integer] | NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray((boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1]), np.float64)
+    return np.asarray(masks.areas_px / np.maximum(box_areas(masks.extents_xyxy), 1))
 
 
 FIGURES: Final[Mapping[str, Callable[[Masks], NDArray[np.float64]]]] = {

@@ -47,6 +47,14 @@ def test_figures_of_known_shapes() -> None:
     assert named["relative_side"] == pytest.approx(sides - np.average(sides, weights=[0.25, 0.81]), abs=1e-4)
 
 
+def test_the_extent_of_a_mask_may_have_more_pixels_than_32_bits_count() -> None:
+    side = 50_000
+    runs = np.array([[0, 0, side], [side - 1, 0, 1]], np.int32)
+    masks = Masks((side, side), np.array([[0, 0, side, side]]), np.array([0.5]), runs, np.array([0, 2]))
+    named = dict(zip(FIGURES, figures_of(masks).T, strict=True))
+    assert named["fill"] == pytest.approx([(side + 1) / side**2])
+
+
 def judged(seed: int, count: int = 60) -> Judged:
     """Return made-up masks whose true IoU follows roundness, while their scores are noise."""
     rng = np.random.default_rng(seed)
