@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -16,35 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["as_array", "as_integer", "as_number", "as_pair", "as_rows", "as_size", "described"]
 
 
-def as_number(name: str, value: object, low: float, high: float) -> float:
-    """Return a finite number from `low` to `high`.
+def as_number(
+    name: str, value: object, low: float, high: float, kind: type[FastSAMError] = InvalidParameterError
+) -> float:
+    """Return a finite number from `low` to `high`, or raise an error of this `kind`."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):  # whole numbers beyond all floats
+            number = float(value)
+            if low <= number <= high and number != math.inf:
+                return number
+    raise kind(
+        f"{name} is out of range",
+        expected=f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}",
+        actual=repr(value),
+    )
 
-    Raises
-    ------
-    InvalidParameterError
-        It is none, or out of range.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high or value == math.inf:
-        raise InvalidParameterError(
-            f"{name} is out of range",
-            expected=f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}",
-            actual=repr(value),
-        )
-    return float(value)
 
-
-def as_integer(name: str, value: object, low: int) -> int:
-    """Return a whole number of at least `low`.
-
-    Raises
-    ------
-    InvalidParameterError
-        It is none, or out of range.
-    """
+def as_integer(name: str, value: object, low: int, kind: type[FastSAMError] = InvalidParameterError) -> int:
+    """Return a whole number of at least `low`, or raise an error of this `kind`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
-        raise InvalidParameterError(
-            f"{name} is out of range", expected=f"a whole number of at least {low}", actual=repr(value)
-        )
+        raise kind(f"{name} is out of range", expected=f"a whole number of at least {low}", actual=repr(value))
     return int(value)
 
 

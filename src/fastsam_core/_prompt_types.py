@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from fastsam_core._checks import as_integer, as_number, described
 from fastsam_core.errors import InvalidPromptError
 
 if TYPE_CHECKING:
@@ -84,9 +85,8 @@ def _one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
         raise InvalidPromptError(f"{name} is unknown", expected=" or ".join(map(repr, allowed)), actual=repr(value))
 
 
-def _share(value: float, name: str) -> None:
-    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
-        raise InvalidPromptError(f"{name} is out of range", expected="a number in [0, 1]", actual=repr(value))
+def _share(value: float, name: str) -> float:
+    return as_number(name, value, 0, 1, InvalidPromptError)
 
 
 def _all_on(count: int) -> NDArray[np.int64]:
@@ -211,8 +211,7 @@ class Box:
         min_inside: float = DEFAULT_THRESHOLDS["inside"],
     ) -> None:
         _one_of(mode, ("best", "upstream"), "mode")
-        _share(min_iou, "min_iou")
-        _share(min_inside, "min_inside")
+        min_iou, min_inside = _share(min_iou, "min_iou"), _share(min_inside, "min_inside")
         boxes = _table(boxes_xyxy, 4, "boxes_xyxy")
         reversed_ = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
         if reversed_.any():
@@ -224,10 +223,10 @@ class Box:
                 remedy="swap its corners; rows are x first, not (x, y, width, height)",
             )
         object.__setattr__(self, "boxes_xyxy", boxes)
-        object.__setattr__(self, "min_iou", float(min_iou))
+        object.__setattr__(self, "min_iou", min_iou)
         object.__setattr__(self, "mode", mode)
         object.__setattr__(self, "many", bool(many))
-        object.__setattr__(self, "min_inside", float(min_inside))
+        object.__setattr__(self, "min_inside", min_inside)
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -280,8 +279,7 @@ class Polygon:
         _one_of(kind, ("region", "scribble"), "kind")
         criterion = criterion or ("iou" if kind == "region" else "coverage")
         _one_of(criterion, get_args(Criterion), "criterion")
-        threshold = DEFAULT_THRESHOLDS[criterion] if threshold is None else threshold
-        _share(threshold, "threshold")
+        threshold = DEFAULT_THRESHOLDS[criterion] if threshold is None else _share(threshold, "threshold")
         if not isinstance(width_px, Real) or not 0 < width_px < math.inf:
             raise InvalidPromptError("width_px is out of range", expected="a width above 0", actual=repr(width_px))
         least = 3 if kind == "region" else 1
@@ -294,7 +292,7 @@ class Polygon:
         object.__setattr__(self, "vertices_yx", polygons)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "criterion", criterion)
-        object.__setattr__(self, "threshold", float(threshold))
+        object.__setattr__(self, "threshold", threshold)
         object.__setattr__(self, "many", bool(many))
         object.__setattr__(self, "width_px", float(width_px))
 
@@ -305,7 +303,7 @@ def _polygons(vertices_yx: ArrayLike | Sequence[ArrayLike]) -> tuple[NDArray[np.
         raise InvalidPromptError(
             "vertices_yx is not a sequence",
             expected="(P, 2) numbers or a sequence of such",
-            actual=f"an object of type {type(vertices_yx).__name__}",
+            actual=described(vertices_yx),
         )
     polygons: list[Any] = list(vertices_yx)
     if polygons and _rank(polygons[0]) == 1:
@@ -360,16 +358,12 @@ class Text:
         threshold: float | None = None,
     ) -> None:
         _one_of(mode, ("best", "all", "top_k"), "mode")
-        if not isinstance(k, Integral) or k < 1:
-            raise InvalidPromptError("k is out of range", expected="a whole number of at least 1", actual=repr(k))
-        if threshold is not None:
-            if not isinstance(threshold, Real) or not math.isfinite(threshold):
-                raise InvalidPromptError("threshold is not finite", expected="a number or None", actual=repr(threshold))
-            _share(threshold, "threshold")
+        k = as_integer("k", k, 1, InvalidPromptError)
+        threshold = None if threshold is None else _share(threshold, "threshold")
         object.__setattr__(self, "queries", _words(queries, "queries"))
         object.__setattr__(self, "negatives", _words(negatives, "negatives"))
         object.__setattr__(self, "mode", mode)
-        object.__setattr__(self, "k", int(k))
+        object.__setattr__(self, "k", k)
         object.__setattr__(self, "threshold", threshold)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from fastsam_core import _select
+from fastsam_core._checks import described
 from fastsam_core._prompt_types import Box, Points, Polygon, Prompt, Text
 from fastsam_core._regions import polygon_runs, regions_as_runs, scribble_runs
 from fastsam_core.errors import InvalidPromptError
@@ -165,7 +166,7 @@ def _answers(masks: Masks, prompt: Prompt) -> _Answers:
     raise InvalidPromptError(
         "This is no prompt",
         expected="Points, Box, Polygon or Text",
-        actual=f"an object of type {type(prompt).__name__}",
+        actual=described(prompt),
     )
 
 

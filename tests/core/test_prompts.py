@@ -405,6 +405,7 @@ def test_masks_without_pixels_are_never_chosen() -> None:
         (lambda: Box([(0, 0, 4)]), "shape"),
         (lambda: Box((0, 0, 4, 4), min_iou=1.5), "min_iou is out of range"),
         (lambda: Box((0, 0, 4, 4), min_iou=np.nan), "min_iou is out of range"),
+        (lambda: Box((0, 0, 4, 4), min_iou=True), "min_iou is out of range"),
         (lambda: Box((0, 0, 4, 4), min_iou=None), "min_iou is out of range"),  # type: ignore[arg-type]
         (lambda: Polygon([(0, 0), (1, 1)]), "too few vertices"),
         (lambda: Polygon([np.eye(3, 2), np.array([(0, 0), (1, np.nan), (2, 0)])]), r"vertices_yx\[1\]\[1\] is not"),
@@ -416,11 +417,12 @@ def test_masks_without_pixels_are_never_chosen() -> None:
         (lambda: Polygon([(0, 0), (0, 1), (1, 1)], threshold=-1), "threshold"),
         (lambda: Text(["dog", " "]), r"queries\[1\] is empty"),
         (lambda: Text("dog", mode="top_k", k=0), "k is out of range"),
+        (lambda: Text("dog", mode="top_k", k=True), "k is out of range"),
         (lambda: Text("dog", mode="top_k", k=2.5), "k is out of range"),  # type: ignore[arg-type]
-        (lambda: Text("dog", threshold=np.nan), "threshold is not finite"),
+        (lambda: Text("dog", threshold=np.nan), "threshold is out of range"),
         (lambda: Text("dog", threshold=7), "threshold is out of range"),
         (lambda: Text("dog", threshold=-0.1), "threshold is out of range"),
-        (lambda: Text("dog", threshold="0.5"), "threshold is not finite"),  # type: ignore[arg-type]
+        (lambda: Text("dog", threshold="0.5"), "threshold is out of range"),  # type: ignore[arg-type]
         (lambda: Text(None), "queries is no text"),  # type: ignore[arg-type]
     ],
 )
