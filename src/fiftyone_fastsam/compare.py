@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._checks import as_number
 from fastsam_core.geometry import box_iou
 from fiftyone_fastsam._convert import masks_from_detections
 from fiftyone_fastsam._fiftyone import import_fiftyone
@@ -74,7 +75,10 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     InvalidTargetError, LabelFieldError
         Not images, not fields of detections, or the field for the agreement holds something else; raised by the call
         itself.
+    InvalidParameterError
+        `min_iou` is no overlap, from 0 to 1.
     """
+    min_iou = as_number("min_iou", min_iou, 0, 1)
     fo = import_fiftyone()
     target = open_target(view, f"{second}_vs_{first}")
     if target.is_video:

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from fastsam_core._checks import as_number
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fastsam_core.model import FastSAM
     from fastsam_core.text import TextEncoder
 
-__all__ = ["EnrichOptions", "Existing", "Kind", "Output", "Oversize", "WriterName"]
+__all__ = ["EnrichOptions", "Existing", "Kind", "Output", "Oversize", "WriterName", "check_shared", "digest_of"]
 
 Kind: TypeAlias = Literal["everything", "boxes", "points", "text"]
 Output: TypeAlias = Literal["instances", "map"]
@@ -157,12 +158,9 @@ class EnrichOptions:
             )
         if self.embeddings and (given not in ([], ["text"]) or self.output == "map"):
             raise InvalidParameterError("Embeddings are for instances of everything or text", actual=", ".join(given))
-        if not 0 <= self.min_iou <= 1:
-            raise InvalidParameterError("min_iou is out of range", expected="0 to 1", actual=f"{self.min_iou}")
-        if self.text_threshold is not None and not 0 <= self.text_threshold <= 1:
-            raise InvalidParameterError(
-                "text_threshold is out of range", expected="0 to 1", actual=f"{self.text_threshold}"
-            )
+        as_number("min_iou", self.min_iou, 0, 1)
+        if self.text_threshold is not None:
+            as_number("text_threshold", self.text_threshold, 0, 1)
         if self.on_oversize == "files" and self.mask_dir is None:
             raise InvalidParameterError("Mask files need a folder", expected="mask_dir", actual="none")
 
@@ -226,6 +224,22 @@ class EnrichOptions:
         }
         without = ("tile_px", "overlap_px") if self.tile_px is None else ()
         return {name: value for name, value in described.items() if name not in without}
+
+
+def check_shared(options: EnrichOptions, shard_size: int, lease_s: float) -> None:
+    """Refuse what workers cannot share; numbers as of :func:`fiftyone_fastsam.iter_shared`.
+
+    Raises
+    ------
+    InvalidParameterError
+        For ``existing="overwrite"``, a `shard_size` below 1, or a `lease_s` that is not positive.
+    """
+    if options.existing == "overwrite" or shard_size < 1 or lease_s <= 0:
+        raise InvalidParameterError(
+            "Workers cannot share this",
+            expected="existing of 'resume', 'skip' or 'append', a shard_size of at least 1, a positive lease_s",
+            actual=f"existing {options.existing!r}, shard_size {shard_size}, lease_s {lease_s}",
+        )
 
 
 def digest_of(described: dict[str, Any]) -> str:

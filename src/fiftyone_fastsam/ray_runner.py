@@ -14,7 +14,7 @@ from fastsam_core.errors import FastSAMError, InvalidParameterError, MissingDepe
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._target import open_target
 from fiftyone_fastsam.errors import WorkersDiedError
-from fiftyone_fastsam.options import EnrichOptions
+from fiftyone_fastsam.options import EnrichOptions, check_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,16 +69,16 @@ def iter_on_ray(
     MissingDependencyError
         If Ray is not installed.
     InvalidParameterError
-        For numbers that are no numbers of workers, or ``existing="overwrite"``.
+        For numbers out of range, or ``existing="overwrite"``.
     WorkersDiedError
         If workers die again and again; what is finished is kept.
     """
-    checked = EnrichOptions(**options)
-    if checked.existing == "overwrite" or (workers is not None and workers < 1) or cpus <= 0 or gpus < 0:
+    check_shared(EnrichOptions(**options), shard_size, lease_s)
+    if (workers is not None and workers < 1) or cpus <= 0 or gpus < 0:
         raise InvalidParameterError(
-            "Workers cannot share this",
-            expected="existing of 'resume', 'skip' or 'append', at least one worker, cpus above 0",
-            actual=f"existing {checked.existing!r}, workers {workers}, cpus {cpus}, gpus {gpus}",
+            "There can be no such workers",
+            expected="at least one worker, cpus above 0",
+            actual=f"workers {workers}, cpus {cpus}, gpus {gpus}",
         )
     ray = _import_ray()
     target = open_target(view, label_field)

@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fastsam_core.errors import InvalidParameterError
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._provenance import record_start
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
-from fiftyone_fastsam.options import EnrichOptions, digest_of
+from fiftyone_fastsam.options import EnrichOptions, check_shared, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,15 +180,10 @@ def iter_shared(
     Raises
     ------
     InvalidParameterError
-        For ``existing="overwrite"``, which cannot tell what others have done already.
+        For ``existing="overwrite"``, which cannot tell what others have done already, and numbers out of range.
     """
     checked = EnrichOptions(**options)
-    if checked.existing == "overwrite" or shard_size < 1 or lease_s <= 0:
-        raise InvalidParameterError(
-            "Workers cannot share this",
-            expected="existing of 'resume', 'skip' or 'append', a shard_size of at least 1, a positive lease_s",
-            actual=f"existing {checked.existing!r}, shard_size {shard_size}, lease_s {lease_s}",
-        )
+    check_shared(checked, shard_size, lease_s)
     network = model if isinstance(model, FastSAM) else FastSAM.load(model)
     return _work(Enrichment(view, label_field, checked, network), shard_size, lease_s)
 

@@ -8,6 +8,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
+from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks
 from fiftyone_fastsam import to_detections
 from fiftyone_fastsam.compare import compare_fields
@@ -36,6 +37,8 @@ def test_comparing_two_fields(dataset: Any) -> None:
     assert dataset.last().two is None
     with pytest.raises(LabelFieldError):
         compare_fields(dataset, "one", "filepath")
+    with pytest.raises(InvalidParameterError, match="min_iou"):
+        compare_fields(dataset, "one", "two", min_iou=50)
 
 
 @pytest.mark.parametrize("with_metadata", [False, True])

@@ -94,6 +94,6 @@ def test_a_worker_that_dies_is_replaced(dataset: Any, tmp_path: Path) -> None:
 
 
 def test_wrong_numbers_are_refused(dataset: Any) -> None:
-    for options in ({"workers": 0}, {"cpus": 0}, {"existing": "overwrite"}):
+    for options in ({"workers": 0}, {"cpus": 0}, {"existing": "overwrite"}, {"shard_size": 0}, {"lease_s": 0}):
         with pytest.raises(InvalidParameterError):
             iter_on_ray(dataset, "masks", **options)
