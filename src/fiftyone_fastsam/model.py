@@ -6,9 +6,11 @@ plugin wants a model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import fiftyone as fo
 import fiftyone.utils.torch as fout
 import torch
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FastSAMGetItem", "FastSAMModel"]
 
+_LOGGER = logging.getLogger(__name__)
 _PROMPT_KEYS = ("box_prompt_field", "point_prompt_field", "prompt_field")
 
 
@@ -135,20 +138,14 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         return [self._predict(img if isinstance(img, ModelInput) else _of_array(img)) for img in imgs]
 
     def _predict(self, given: ModelInput) -> Any:
-        import logging
-
-        import fiftyone as fo
-
         if given.image is None:
-            logging.getLogger(__name__).warning("%s", given.error)
+            _LOGGER.warning("%s", given.error)
             return None
         if given.kind != "everything" and not given.prompts:
             return fo.Detections()
         slots = {"boxes": "box_prompt_field", "points": "point_prompt_field"}
         options = self.options
         if given.kind in slots:
-            from dataclasses import replace
-
             changed: dict[str, Any] = {slots[given.kind]: "prompts"}
             options = replace(options, **changed)
         masks = self.fastsam.segment(given.image, **options.search())
