@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core._checks import as_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,16 +51,15 @@ def limit_threads(count: int | None = None) -> int:
     Raises
     ------
     InvalidParameterError
-        If ``count`` is less than 1.
+        If ``count`` is no whole number, or less than 1.
     """
-    if count is not None and count < 1:
-        raise InvalidParameterError("The number of threads is out of range", expected="at least 1", actual=str(count))
+    threads = available_cores() if count is None else as_integer("The number of threads", count, 1)
     import cv2
     import numba
     import torch
 
     global _limit
-    threads = _limit = available_cores() if count is None else count
+    _limit = threads
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     numba.set_num_threads(min(threads, int(vars(numba.config)["NUMBA_NUM_THREADS"])))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsam_core import _decode_numpy
+from fastsam_core._checks import as_number
 from fastsam_core._threads import map_slices
 from fastsam_core._upsampling import KnotAxis, plan_axes
 from fastsam_core.errors import InvalidParameterError
@@ -71,11 +72,10 @@ def decode(
     Raises
     ------
     InvalidParameterError
-        If ``threshold`` is not inside (0, 1) or ``snap_px`` is negative.
+        If ``threshold`` is not inside (0, 1), or ``snap_px`` is negative or no number.
     """
     thresholds = logit_thresholds(prediction, threshold)
-    if not snap_px >= 0:
-        raise InvalidParameterError("snap_px is out of range", expected="0 or more pixels", actual=f"{snap_px}")
+    snap_px = as_number("snap_px", snap_px, 0, math.inf)
     image_hw = prediction.letterbox.source_hw
     boxes = prediction.boxes_xyxy
     if snap_px > 0:

@@ -243,6 +243,8 @@ def test_threshold_outside_its_range_is_refused(threshold: float) -> None:
 def test_negative_snap_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="snap_px"):
         decode(synthetic_prediction(1, (50, 50), 64, seed=0), snap_px=-1)
+    with pytest.raises(InvalidParameterError, match="snap_px"):
+        decode(synthetic_prediction(1, (50, 50), 64, seed=0), snap_px="20")  # type: ignore[arg-type]
 
 
 # ---- logits and stability --------------------------------------------------------------------------------------------

@@ -77,8 +77,9 @@ def test_threads_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(map_slices(lambda part: part, np.ones(9), 0)) == 1
         assert _threads.limit_threads() == _threads.available_cores()
         assert torch.get_num_threads() == _threads.available_cores()
-        with pytest.raises(InvalidParameterError, match="threads"):
-            _threads.limit_threads(0)
+        for wrong in (0, 1.5, "2"):
+            with pytest.raises(InvalidParameterError, match="threads"):
+                _threads.limit_threads(wrong)  # type: ignore[arg-type]
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])

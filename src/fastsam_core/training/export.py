@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fastsam_core._checks import as_number
 from fastsam_core._files import atomic_path
 from fastsam_core.checkpoints import FORMAT
 from fastsam_core.checkpoints import load_checkpoint as load_weights
-from fastsam_core.errors import CheckpointError, InvalidParameterError, OutputError
+from fastsam_core.errors import CheckpointError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
 from fastsam_core.training.loss import learnt_masks
 
@@ -150,8 +151,7 @@ def average(
     InvalidParameterError
         If ``share`` is not in [0, 1].
     """
-    if not 0 <= share <= 1:
-        raise InvalidParameterError("The share is out of range", expected="from 0 to 1", actual=f"{share:g}")
+    share = as_number("The share", share, 0, 1)
     shapes = [{name: value.shape for name, value in weights.items()} for weights in (later, earlier)]
     if shapes[0] != shapes[1]:
         raise CheckpointError("Weights of different networks cannot be averaged")
