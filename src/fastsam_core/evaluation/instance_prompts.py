@@ -15,7 +15,7 @@ from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.coco_data import category_of
 from fastsam_core.evaluation.coco_results import boxes_of_entries, scores_of_entries
 from fastsam_core.evaluation.instances import COCO_SIZES, InstanceScorer
-from fastsam_core.evaluation.reports import Report, Table, counted
+from fastsam_core.evaluation.reports import Report, Table, counted, mean
 from fastsam_core.prompts import Box, match
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class CategoryScorer:
         sizes = {size: [scorer.scores(size) for scorer in self._scorers.values()] for size in COCO_SIZES}
         known = {size: [scores for scores in found if scores.n_truths > 0] for size, found in sizes.items()}
         values = {
-            "ap": _mean([scores.ap for scores in known["all"]]),
-            "ap50": _mean([scores.ap50 for scores in known["all"]]),
-            "ap75": _mean([scores.ap75 for scores in known["all"]]),
-            **{f"ap_{size}": _mean([scores.ap for scores in known[size]]) for size in ("small", "medium", "large")},
-            "ar100": _mean([scores.recall[100] for scores in known["all"]]),
+            "ap": mean([scores.ap for scores in known["all"]]),
+            "ap50": mean([scores.ap50 for scores in known["all"]]),
+            "ap75": mean([scores.ap75 for scores in known["all"]]),
+            **{f"ap_{size}": mean([scores.ap for scores in known[size]]) for size in ("small", "medium", "large")},
+            "ar100": mean([scores.recall[100] for scores in known["all"]]),
             "images": self._images,
             "objects": sum(scores.n_truths for scores in known["all"]),
             "classes": len(known["all"]),
@@ -151,7 +151,3 @@ def iter_boxes_as_prompts(
             entries = detections.entries(data.image_ids[index], _MOST_ENTRIES)
             scorer.add(*masks_for_boxes(masks, entries, detections.path), truth, data.categories(index))
             yield index
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")

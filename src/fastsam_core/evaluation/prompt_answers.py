@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from fastsam_core.errors import InvalidMasksError
-from fastsam_core.evaluation.reports import Cell, Report, Table, counted
+from fastsam_core.evaluation.reports import Cell, Report, Table, counted, mean
 from fastsam_core.prompts import Box, Points, Polygon, match
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class PromptScorer:
         rows: list[tuple[Cell, ...]] = []
         for kind, of_kind in zip((*KINDS, _BEST), every, strict=True):
             for among, (overlap, answered) in zip(_AMONG, of_kind, strict=True):
-                figures = _mean(overlap), _mean(overlap >= _RIGHT_IOU), _mean(answered)
+                figures = mean(overlap), mean(overlap >= _RIGHT_IOU), mean(answered)
                 rows.append((kind, _AMONG[among], *figures))
                 name = f"{'best' if kind == _BEST else kind.replace(' ', '_')}_{among}"
                 values |= dict(zip((f"{name}_miou", f"{name}_iou50", f"{name}_answered"), figures, strict=True))
@@ -186,7 +186,3 @@ def _grown_hull(runs: NDArray[np.int32], growth: float) -> NDArray[np.float64]:
     centre = np.average(np.stack([y + 0.5, (start + stop) / 2], axis=1), axis=0, weights=stop - start)
     hull: NDArray[np.float64] = centre + (1 + growth) * (corners[ConvexHull(corners).vertices] - centre)
     return hull
-
-
-def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
-    return float(values.mean()) if len(values) else float("nan")

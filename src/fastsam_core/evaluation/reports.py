@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import AnnotationError
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Cell", "Curve", "Report", "Table", "counted", "format_cell", "markdown_table"]
+    from numpy.typing import NDArray
+
+__all__ = ["Cell", "Curve", "Report", "Table", "counted", "format_cell", "markdown_table", "mean"]
 
 Cell = str | int | float | None
 
@@ -29,6 +33,11 @@ def counted(**counts: float) -> str:
         f"{count:g} {singular.get(kind, kind.removesuffix('s')) if count == 1 else kind}"
         for kind, count in counts.items()
     )
+
+
+def mean(values: Sequence[float] | NDArray[np.float64] | NDArray[np.bool_]) -> float:
+    """Return the mean of some values; NaN of none."""
+    return float(np.mean(values)) if len(values) else math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core.errors import UnknownWordsError
-from fastsam_core.evaluation.reports import Cell, Report, Table, counted
+from fastsam_core.evaluation.reports import Cell, Report, Table, counted, mean
 from fastsam_core.prompts import Text
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ class TextScorer:
         """Average over queries; the most frequent classes have rows of their own."""
         every = np.array([figures for _, figures in self._queries]).reshape(-1, len(_COUNTED))
         values = {"images": float(self._images), "queries": float(len(every))}
-        values |= {"accuracy": _mean(every[:, 1]), "miou": _mean(every[:, 2]), "chance": _mean(every[:, 3])}
+        values |= {"accuracy": mean(every[:, 1]), "miou": mean(every[:, 2]), "chance": mean(every[:, 3])}
         reachable = every[:, 4] > 0
-        values |= {"reachable": _mean(every[:, 4]), "accuracy_where_reachable": _mean(every[reachable, 1])}
-        values |= {"chance_where_reachable": _mean(every[reachable, 3])}
+        values |= {"reachable": mean(every[:, 4]), "accuracy_where_reachable": mean(every[reachable, 1])}
+        values |= {"chance_where_reachable": mean(every[reachable, 3])}
         columns = ("class", "queries", "right", "by chance", "a right mask is there", "mean IoU")
         rows: list[tuple[Cell, ...]] = [_row("all", every)]
         for name, _ in Counter(name for name, _ in self._queries).most_common(20):
@@ -134,8 +134,4 @@ def iter_texts(
 
 
 def _row(name: str, figures: NDArray[np.float64]) -> tuple[Cell, ...]:
-    return (name, len(figures), *(_mean(figures[:, column]) for column in (1, 3, 4, 2)))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+    return (name, len(figures), *(mean(figures[:, column]) for column in (1, 3, 4, 2)))
