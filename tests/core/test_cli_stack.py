@@ -173,6 +173,7 @@ def test_earlier_results_are_kept_unless_told_otherwise(folder: Path, loaded: li
     ("arguments", "problem"),
     [
         (["--plane", "3"], "an axis and an index"),
+        (["--plane", "T=1,t=0"], "each axis once"),
         (["--format", "png"], "some of overlay,labels,coco,csv"),
         (["--overwrite", "--skip-existing"], "exclude each other"),
         (["--channels", "x"], "Cannot read --channels"),

@@ -164,9 +164,12 @@ def read_plane(text: str) -> int | Mapping[str, int]:
         if "=" not in value:
             return int(value)
         pairs = [part.split("=") for part in value.split(",")]
-        return {axis.strip().upper(): int(index) for axis, index in pairs}
+        places = {axis.strip().upper(): int(index) for axis, index in pairs}
+        if len(places) < len(pairs):
+            raise ValueError(value)
+        return places
 
-    plane = _read(text, read, "--plane", "'3' or 'T=2,Z=5'")
+    plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once")
     return 0 if plane is None else plane
 
 
