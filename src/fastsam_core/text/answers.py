@@ -75,8 +75,7 @@ def score_texts(encoder: TextEncoder, embeddings: NDArray[np.float32], prompt: T
     Raises
     ------
     InvalidPromptError
-        See `TextEncoder.embed_texts`.
-        Also if the prompt is no `Text`.
+        See `TextEncoder.embed_texts`; also if the prompt is no `Text`.
     InvalidMasksError
         If the embeddings are not of this encoder's width.
     InvalidParameterError
