@@ -15,13 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fastsam_core._files import as_path
 from fastsam_core.errors import ImageReadError, OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "read_journal"]
 
@@ -121,10 +123,12 @@ class Journal:
     ------
     OutputError
         The file cannot be written.
+    InvalidParameterError
+        `path` is no path.
     """
 
     def __init__(self, path: str | os.PathLike[str], header: Mapping[str, object]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         with _writing(self.path):
             _end_last_line(self.path)
             is_new = not self.path.exists() or not self.path.stat().st_size

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastsam_core._files import atomic_path
+from fastsam_core.errors import ImageReadError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,3 +33,9 @@ def test_a_folder_made_for_a_file_does_not_stay_without_it(tmp_path: Path) -> No
     with pytest.raises(KeyError):
         fail_to_write(tmp_path / "a" / "b" / "d.txt")
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c.txt"]
+
+
+def test_what_the_block_says_of_another_file_is_not_taken_for_the_target(tmp_path: Path) -> None:
+    with pytest.raises(ImageReadError, match="another"), atomic_path(tmp_path / "out.txt"):
+        raise ImageReadError("another file cannot be read")
+    assert list(tmp_path.iterdir()) == []

@@ -89,6 +89,8 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         read_journal(tmp_path / "b.jsonl")
     with pytest.raises(InvalidParameterError, match="names no file"):
         read_journal(None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameterError, match="names no file"):
+        Journal(None, {})  # type: ignore[arg-type]
 
 
 def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
