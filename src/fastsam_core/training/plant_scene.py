@@ -149,7 +149,7 @@ class _Grower:
         if rng.random() < 0.5:
             cast_shadow(canvas, shape + length_px * 0.03 * np.array([np.cos(self.light), np.sin(self.light)]))
         colour = np.clip(self.colour * rng.uniform(0.75, 1.25) + rng.normal(0, self.spread, 3), 0.02, 0.98)
-        drawn = canvas.fill(shape, self._blade(colour, base_xy, heading, length_px))
+        drawn = canvas.fill(shape, self._blade(colour, heading, length_px))
         if drawn is None:
             return
         rib = leaf_outline(base_xy, length_px * 0.97, heading, min(0.03, 2.5 / length_px), 0.3, bend, 0)
@@ -161,9 +161,7 @@ class _Grower:
             brown = np.array([0.4, 0.28, 0.12]) * rng.uniform(0.5, 1.8)
             canvas.fill(spot, stain(brown.astype(np.float32), float(rng.uniform(0.5, 0.9))), 1, inside=drawn[0])
 
-    def _blade(
-        self, colour: NDArray[np.float64], base_xy: tuple[float, float], heading: float, length_px: float
-    ) -> Shader:
+    def _blade(self, colour: NDArray[np.float64], heading: float, length_px: float) -> Shader:
         """Shader with a lit side, side veins and mottling."""
         rng = self.rng
         relief_depth, mottle = float(rng.uniform(0, 0.5)), float(rng.uniform(0.01, 0.07))

@@ -34,11 +34,6 @@ _SHARES: Final = (0.0015, 0.6)
 """Smallest and largest part of the image that a region may take."""
 _SAME_IOU: Final = 0.8
 _MOST_REGIONS: Final = 40
-_LEAST_SOLIDITY: Final = 0.6
-_LEAST_CONTRAST: Final = 10.0
-"""In CIE Lab, between bands on both sides of the boundary; also at least 0.8 of the spread within the bands."""
-_LEAST_CONTRAST_TO_SPREAD: Final = 0.8
-_BAND_PX: Final = (1.5, 5.0)
 
 
 def stable_regions(rgb8: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
@@ -72,24 +67,6 @@ def stable_regions(rgb8: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
         cv2.resize(region.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) for region, _ in found
     ]
     return [region > 0 for region in whole[:_MOST_REGIONS]]
-
-
-def _stands_out(region: NDArray[np.uint8], lab: NDArray[np.float32]) -> bool:
-    """Tell whether a region (0 or 1) is compact and unlike what is around it."""
-    import cv2
-
-    outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    hull_px = cv2.contourArea(cv2.convexHull(np.concatenate(outlines)))
-    if sum(map(cv2.contourArea, outlines)) < _LEAST_SOLIDITY * hull_px:
-        return False
-    near, far = _BAND_PX
-    depths_px = [cv2.distanceTransform(side, cv2.DIST_L2, 3) for side in (region, 1 - region)]
-    bands = [lab[(near < depth_px) & (depth_px <= far)] for depth_px in depths_px]
-    if min(map(len, bands)) == 0:
-        return False
-    contrast = float(np.linalg.norm(bands[0].mean(0) - bands[1].mean(0)))
-    spread = float(np.sqrt(sum(band.var(0).sum() for band in bands) / 2))
-    return contrast >= _LEAST_CONTRAST and contrast >= _LEAST_CONTRAST_TO_SPREAD * spread
 
 
 def _ious(
