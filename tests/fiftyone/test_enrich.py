@@ -459,9 +459,11 @@ def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
         EnrichOptions(text=[])
     with pytest.raises(InvalidPromptError, match="no name"):
         EnrichOptions(box_prompt_field="")
-    for threshold in (-0.1, 7.0, float("nan")):
+    for threshold in (-0.1, 7.0, float("nan"), "0.5"):
         with pytest.raises(InvalidParameterError, match="text_threshold"):
-            EnrichOptions(text="dog", text_threshold=threshold)
+            EnrichOptions(text="dog", text_threshold=threshold)  # type: ignore[arg-type]
+        with pytest.raises(InvalidParameterError, match="min_iou"):
+            EnrichOptions(min_iou=threshold)  # type: ignore[arg-type]
     assert EnrichOptions(text="dog", negatives="cat").negatives == ("cat",)
     with pytest.raises(InvalidParameterError, match="folder"):
         EnrichOptions(on_oversize="files")
