@@ -241,7 +241,7 @@ class OutlineCanvas:
                 self._remove(self.hover)  # it would keep the sliders of an image that is gone
                 self.hover = None
             return
-        states = self._states(candidates)
+        states = self._states()
         part = self._part_to_draw(candidates, plane, states)
         if part is None:
             return
@@ -259,7 +259,7 @@ class OutlineCanvas:
                 self.outlines.visible = True
         self._drawn = (candidates, plane, states)
 
-    def _states(self, candidates: Candidates) -> NDArray[np.uint8]:
+    def _states(self) -> NDArray[np.uint8]:
         """Return how each candidate is drawn; 0 if it is not."""
         session = self.session
         states = np.where(session.shown, _CANDIDATE, 0).astype(np.uint8)

@@ -228,7 +228,6 @@ class CandidatePool:
     """
 
     max_bytes: int = 2**30
-    generation: int = 0
     _planes: OrderedDict[Plane, Candidates] = field(default_factory=OrderedDict)
 
     def get(self, plane: Plane | None) -> Candidates | None:
@@ -238,23 +237,15 @@ class CandidatePool:
         self._planes.move_to_end(plane)
         return self._planes[plane]
 
-    def put(self, plane: Plane, candidates: Candidates, shown: Plane | None = None) -> list[Plane]:
-        """Keep candidates, and those of the plane that is shown; return the planes whose candidates had to go."""
+    def put(self, plane: Plane, candidates: Candidates, shown: Plane | None = None) -> None:
+        """Keep candidates, and those of the plane that is shown; others go where memory is short."""
         if shown is not None and shown in self._planes:
             self._planes.move_to_end(shown)
         self._planes[plane] = candidates
         self._planes.move_to_end(plane)
-        self.generation += 1
-        dropped = []
         fewest = len({plane, shown} & set(self._planes))
         while len(self._planes) > fewest and sum(c.nbytes for c in self._planes.values()) > self.max_bytes:
-            dropped.append(self._planes.popitem(last=False)[0])
-        return dropped
-
-    def clear(self) -> None:
-        """Forget everything; results that are still being computed become stale."""
-        self._planes.clear()
-        self.generation += 1
+            self._planes.popitem(last=False)
 
     def __iter__(self) -> Iterator[Plane]:
         """Iterate over the planes."""
