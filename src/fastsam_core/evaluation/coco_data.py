@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,7 @@ class CocoData:
             twice = next(a for a, b in pairwise(ids) if a == b)
             raise AnnotationError(f"Image id {twice} occurs twice in {path}", expected="one entry for each image")
         self.class_names: dict[int, str] = {
-            entry["id"]: str(entry.get("name", entry["id"]))
-            for entry in document.get("categories", ())
-            if "id" in entry
+            entry["id"]: str(entry.get("name", entry["id"])) for entry in document["categories"] if "id" in entry
         }
         self._objects: list[list[dict[str, Any]]] = [[] for _ in self._images]
         for annotation in document["annotations"]:
@@ -204,13 +202,19 @@ def _read(path: Path) -> dict[str, Any]:
         document: Any = json.loads(path.read_bytes())
         if not isinstance(document, dict):
             raise TypeError("a list, as results are" if isinstance(document, list) else type(document).__name__)
-        if not (isinstance(document["images"], list) and isinstance(document["annotations"], list)):
-            raise TypeError("images and annotations are no lists")
-        for entry in (*document["images"], *document["annotations"]):
+        document["categories"] = document.get("categories") or []
+        parts = [document[name] for name in ("images", "annotations", "categories")]
+        if not all(isinstance(part, list) for part in parts):
+            raise TypeError("images, annotations or categories are no list")
+        for entry in chain(*parts):
             if not isinstance(entry, dict):
                 raise TypeError(f"an entry is no object: {str(entry)[:40]}")
-        if any("id" not in image for image in document["images"]):
+            if any(isinstance(entry.get(name), list | dict) for name in ("id", "image_id")):
+                raise TypeError(f"an id is no number: {str(entry)[:40]}")
+        if any(image.get("id") is None for image in document["images"]):
             raise KeyError("an image has no id")
+        if len({isinstance(image["id"], int | float) for image in document["images"]}) > 1:
+            raise TypeError("some ids of images are numbers, others are not")
     except OSError as error:
         raise AnnotationError(
             f"{path} cannot be read", actual=error.strerror or str(error), remedy="check the path and its permissions"
