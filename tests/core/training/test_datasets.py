@@ -219,6 +219,18 @@ def test_cards_of_long_names_show_how_they_end() -> None:
     assert report._short("coco_000000000540") == "…_000000000540"
 
 
+@pytest.mark.parametrize("damage", ["[1]\n", '{"name": "a"}\n', "no JSON\n", None])
+def test_a_damaged_index_is_named(damage: str | None, tmp_path: Path) -> None:
+    run(write_labels(tmp_path / "in"), tmp_path / "out", "labels")
+    index = Dataset.open(tmp_path / "out").index_path("one")
+    if damage is None:
+        index.unlink()
+    else:
+        index.write_text(damage)
+    with pytest.raises(AnnotationError, match=r"one\.jsonl cannot be read"):
+        stored(tmp_path / "out")
+
+
 def test_missing_folders_come_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"images/ and masks/.*Remedy: name the folder that holds both"):
         list_items("labels", tmp_path)

@@ -137,10 +137,25 @@ class Dataset:
         return self.folder / "index" / f"{source}.jsonl"
 
     def rows(self, source: str) -> Iterator[IndexRow]:
-        """Read the index of a source, one image at a time."""
-        with self.index_path(source).open(encoding="utf-8") as lines:
-            for line in lines:
-                yield IndexRow(**json.loads(line))
+        """Read the index of a source, one image at a time.
+
+        Raises
+        ------
+        AnnotationError
+            If it is missing or damaged.
+        """
+        path = self.index_path(source)
+        try:
+            with path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    yield IndexRow(**json.loads(line))
+        except (OSError, ValueError, TypeError) as error:
+            raise AnnotationError(
+                f"{path} cannot be read",
+                expected="the index that the conversion wrote",
+                actual=f"{type(error).__name__}: {error}",
+                remedy="convert the source again, with --replace",
+            ) from error
 
     def save(self) -> None:
         """Write ``data.yaml`` for Ultralytics, then the manifest, which makes the change count."""
