@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def find_weights(
         See `downloads.fetch`.
     """
     try:
-        path = Path(name_or_path).expanduser()
+        path = Path(os.path.expanduser(name_or_path))  # leaves ~name as it is where there is no such user
     except TypeError as error:
         raise InvalidParameterError(
             "This names no model",

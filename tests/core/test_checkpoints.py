@@ -268,6 +268,8 @@ def test_modules_that_ultralytics_has_moved(tmp_path: Path) -> None:
 
 def test_neither_file_nor_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match="no model or file"):
+        load_checkpoint("~nobody.of.this.name/weights.pt")
+    with pytest.raises(UnknownModelError, match="no model or file"):
         load_checkpoint(tmp_path / "absent.pt")
     with pytest.raises(UnknownModelError):
         load_checkpoint(tmp_path)

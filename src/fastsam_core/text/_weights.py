@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -88,7 +89,7 @@ def find_files(name: str | Path, progress: Progress | None = None) -> EncoderFil
         _fetch(text, repository, (encoders.CONFIG_FILE,), progress)
         weights = _fetch(text, repository, _WEIGHTS_NAMES, progress)
         return EncoderFiles(text, f"local-dir:{weights.parent}", weights, {})
-    folder = Path(text.removeprefix("local-dir:")).expanduser()
+    folder = Path(os.path.expanduser(text.removeprefix("local-dir:")))  # leaves ~name where there is no such user
     if folder.is_dir():
         return _in_folder(folder.name, folder)
     if folder.is_file():

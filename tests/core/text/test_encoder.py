@@ -197,6 +197,8 @@ def test_unknown_names_suggest_the_nearest(name: str, near: str) -> None:
 
 
 def test_a_name_like_nothing() -> None:
+    with pytest.raises(UnknownModelError, match="no text encoder or folder"):
+        TextEncoder.load("~nobody.of.this.name/encoder")
     with pytest.raises(UnknownModelError, match="fastsam models list"):
         TextEncoder.load("§§§")
 
