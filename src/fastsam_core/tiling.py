@@ -13,7 +13,7 @@ from fastsam_core.images import Image, read_image
 from fastsam_core.pipeline import check_model, iter_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
@@ -60,7 +60,7 @@ def segment_tiles(
     iou: float | None = None,
     max_det: int = MAX_DET,
     imgsz: int | Sequence[int] | None = None,
-) -> Iterator[TileStep]:
+) -> Generator[TileStep, None, None]:
     """Segment a large image in overlapping tiles.
 
     An object that the border between tiles cuts becomes one mask again: masks that agree where their tiles overlap are
@@ -122,7 +122,7 @@ def segment_tiles(
 
 def _tile_steps(
     steps: Generator[Step, None, None], windows: list[Window], image_hw: tuple[int, int], sure_conf: float, max_det: int
-) -> Iterator[TileStep]:
+) -> Generator[TileStep, None, None]:
     parts: list[Masks] = []
     with closing(steps):
         for step, window in zip(steps, windows, strict=True):

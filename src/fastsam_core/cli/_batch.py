@@ -200,7 +200,6 @@ def report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
 
 def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False, jsonl: bool) -> None:
     """Print the table of all images and how many there are of each kind."""
-    from fastsam_core.cli._batch import outcome_table
     from fastsam_core.cli._console import console
 
     screen = console(stderr=jsonl)
