@@ -232,13 +232,18 @@ def _with_large(
     """Add the large objects of the whole image, and leave out their pieces; ``cuts`` go along."""
     extents = whole.extents_xyxy
     large = whole[(extents[:, 2:] - extents[:, :2]).max(axis=1, initial=0) > overlap_px]
-    shared = masks.overlaps(large)
-    union = masks.areas_px[:, None] + large.areas_px[None, :] - shared
-    cut = cuts > _CUT
+    if not len(large):
+        return masks, cuts
+    # only pieces, and masks of at least half the area of the smallest large one, can be of the same object
+    places = np.flatnonzero((cuts > _CUT) | (masks.areas_px >= _AGREEMENT * large.areas_px.min()))
+    near, cut = masks[places], cuts[places] > _CUT
+    shared = near.overlaps(large)
+    union = near.areas_px[:, None] + large.areas_px[None, :] - shared
     seen = (shared >= _AGREEMENT * union) & ~cut[:, None]  # tiles see the same object whole, and finer
     missing = ~seen.any(axis=0)
-    inside = (shared >= _PIECE * masks.areas_px[:, None]) & (large.areas_px > masks.areas_px[:, None])
-    left = ~(cut & (inside & missing).any(axis=1))
+    inside = (shared >= _PIECE * near.areas_px[:, None]) & (large.areas_px > near.areas_px[:, None])
+    left = np.ones(len(masks), bool)
+    left[places[cut & (inside & missing).any(axis=1)]] = False
     return Masks.concatenate([masks[left], large[missing]]), np.concatenate([cuts[left], np.zeros(int(missing.sum()))])
 
 
