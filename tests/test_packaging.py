@@ -17,7 +17,7 @@ import fastsam_core
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fastsam_core", "napari_fastsam", "fiftyone_fastsam")
-EXTRAS = ("napari", "fiftyone", "text", "fast", "distributed", "train", "all")
+EXTRAS = ("napari", "fiftyone", "text", "zarr", "fast", "distributed", "train", "all")
 
 
 def _build(target: str, folder: Path) -> Path:
@@ -88,7 +88,7 @@ def test_metadata(wheel: zipfile.ZipFile, wheel_names: set[str]) -> None:
     assert metadata["License-Expression"] == "AGPL-3.0-only"
     assert set(metadata.get_all("Provides-Extra", [])) == set(EXTRAS)
     base = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
-    assert not {line for line in base if re.match(r"(?i)(napari|fiftyone|qtpy|pyqt|pyside|dask|ray)\b", line)}
+    assert not {line for line in base if re.match(r"(?i)(napari|fiftyone|qtpy|pyqt|pyside|dask|zarr|ray)\b", line)}
     assert "fiftyone-db" not in str(metadata)
 
 

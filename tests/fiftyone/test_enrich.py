@@ -225,7 +225,7 @@ def test_in_tiles(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
     whole = enrich(dataset, "masks", model=model)
     assert network.calls == 3
     tiled = enrich(dataset, "masks", model=model, tile_px=96, overlap_px=64)
-    assert (tiled.done, network.calls) == (3, 3 + 3 * 2)
+    assert (tiled.done, network.calls) == (3, 3 + 3 * (1 + 2))  # the whole image, and two tiles
     assert whole.digest != tiled.digest
     info = dataset.get_field("masks").info["fastsam"]
     assert (info["tile_px"], info["overlap_px"]) == (96, 64)
