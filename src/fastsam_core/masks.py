@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from fastsam_core import _runs
+from fastsam_core import _mask_pixels, _runs
 from fastsam_core._checks import as_array, as_integer, as_number, as_pair, as_rows, as_size, described
 from fastsam_core._run_parts import in_large_parts
-from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
+from fastsam_core.errors import InvalidMasksError, InvalidParameterError
 
 if TYPE_CHECKING:
     import os
@@ -164,7 +164,7 @@ class Masks:
     ) -> Self:
         """Make masks from boolean crops (h, w) whose corners lie at ``origins_yx``; outside parts are cut off."""
         origins = as_rows("origins_yx", origins_yx, np.int64, 2)
-        images = _boolean_images(crops)
+        images = _mask_pixels.boolean_images(crops)
         if len(origins) != len(images):
             raise InvalidMasksError("Each crop needs an origin", expected=f"{len(images)}", actual=f"{len(origins)}")
         parts = [_runs.runs_of_mask(crop, int(y), int(x)) for crop, (y, x) in zip(images, origins, strict=True)]
@@ -176,18 +176,8 @@ class Masks:
     @classmethod
     def from_label_map(cls, labels: ArrayLike, scores: ArrayLike | None = None) -> Self:
         """Make one mask for each id > 0 of a label map (H, W), in ascending order; ids go to ``fields["label"]``."""
-        array = as_array("The label map", labels)
-        if array.ndim != 2 or not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
-            raise InvalidMasksError(
-                "Not a label map", expected="integers of shape (H, W)", actual=f"{array.dtype} {array.shape}"
-            )
-        ids, dense = np.unique(array, return_inverse=True)
-        background = np.searchsorted(ids, 0, side="right")
-        ids = ids[background:].astype(np.int64)
-        dense = np.maximum(dense.reshape(array.shape).astype(np.int64) + (1 - background), 0)
-        runs, offsets = _runs.runs_of_labels(np.ascontiguousarray(dense), len(ids))
-        masks = cls._of_runs((array.shape[0], array.shape[1]), runs, offsets, scores)
-        return masks.with_fields(label=ids)
+        image_hw, ids, runs, offsets = _mask_pixels.runs_of_label_map(labels)
+        return cls._of_runs(image_hw, runs, offsets, scores).with_fields(label=ids)
 
     @classmethod
     def _of_runs(
@@ -492,21 +482,7 @@ class Masks:
         TooMuchMemoryError
             If it would take more than ``max_bytes`` (2 GiB by default).
         """
-        height, width = self.image_hw
-        needed = len(self) * height * width
-        if not isinstance(max_bytes, Real):
-            raise InvalidParameterError("max_bytes is no number", expected="bytes", actual=repr(max_bytes))
-        if needed > max_bytes:
-            raise TooMuchMemoryError(
-                f"A stack of {len(self)} masks of {height} x {width} px is too large",
-                expected=f"at most {max_bytes:,} bytes",
-                actual=f"{needed:,} bytes",
-                remedy="use crops(), to_label_map() or to_rle(), or raise max_bytes",
-            )
-        out = np.zeros((len(self), height, width), bool)
-        for index in range(len(self)):
-            _runs.fill(self.runs[self.offsets[index] : self.offsets[index + 1]], 0, 0, out[index])
-        return out
+        return _mask_pixels.to_dense(self, max_bytes)
 
     def to_label_map(
         self, ids: ArrayLike | None = None, *, on_overlap: Literal["smaller", "score"] = "smaller"
@@ -525,22 +501,7 @@ class Masks:
         ndarray of shape (H, W)
             0 is background; uint16, or uint32 when an id needs it.
         """
-        given = np.arange(1, len(self) + 1) if ids is None else ids
-        labels = as_array("ids", given, np.int64, InvalidParameterError).reshape(-1)
-        if len(labels) != len(self) or np.any((labels < 1) | (labels > np.iinfo(np.uint32).max)):
-            raise InvalidParameterError(
-                "Ids of a label map are positive, one a mask", expected=f"{len(self)} ids in 1 … 2**32 - 1"
-            )
-        if on_overlap not in ("smaller", "score"):
-            raise InvalidParameterError(
-                "Unknown overlap rule", expected="'smaller' or 'score'", actual=repr(on_overlap)
-            )
-        keys = -self.areas_px if on_overlap == "smaller" else self.scores
-        order = np.argsort(keys, kind="stable").astype(np.int64)
-        dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-        out = np.zeros(self.image_hw, dtype)
-        _runs.paint_labels(self.runs, self.offsets, order, labels.astype(np.int64), out)
-        return out
+        return _mask_pixels.to_label_map(self, ids, on_overlap)
 
     def to_rle(self) -> list[dict[str, Any]]:
         """Return COCO's compressed run-length encoding of each mask (``counts`` as str)."""
@@ -593,14 +554,6 @@ def check_masks(given: object, use: str) -> None:
             expected="Masks, as FastSAM.segment returns them",
             actual=described(given),
         )
-
-
-def _boolean_images(crops: Iterable[ArrayLike]) -> list[NDArray[np.bool_]]:
-    given: Any = crops
-    images = [as_array("A crop", crop, bool) for crop in given] if isinstance(given, Iterable) else None
-    if images is None or any(image.ndim != 2 for image in images):
-        raise InvalidMasksError("The crops are no images", expected="arrays of shape (h, w)", actual=described(crops))
-    return images
 
 
 def _length(column: NDArray[Any]) -> str:
