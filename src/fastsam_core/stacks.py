@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     _Read = Callable[[PlaneChoice, Contrast | None], Image]
 
-__all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stack", "stack_sizes"]
+__all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stack"]
 
 _NO_STACK_AXES = "YXSC"
 _SAMPLED_PLANES = 8
@@ -382,7 +382,7 @@ def _plane_steps(
             yield PlaneStep(step.index, count, axis, step.masks, objects, step.image, step.seconds)
 
 
-def stack_sizes(image: Image) -> dict[str, int]:
+def _stack_sizes(image: Image) -> dict[str, int]:
     """Return how many planes the file or array of an image has along each axis of a stack; empty for a single plane."""
     named = zip(str(image.recipe.get("axes", "")), image.recipe.get("shape", ()), strict=False)  # type: ignore[call-overload]
     return {name: int(size) for name, size in named if name not in _NO_STACK_AXES and size > 1}
@@ -390,7 +390,7 @@ def stack_sizes(image: Image) -> dict[str, int]:
 
 def _stack_axis(image: Image, wanted: str | None, fixed: Mapping[str, int]) -> tuple[str, int]:
     """Return the axis to go along and its length."""
-    sizes = {name: size for name, size in stack_sizes(image).items() if name not in fixed}
+    sizes = {name: size for name, size in _stack_sizes(image).items() if name not in fixed}
     along = max(sizes, key=sizes.__getitem__, default=None) if wanted is None else str(wanted).upper()
     if along not in sizes:
         raise ImageContentError(
