@@ -133,7 +133,9 @@ def plan_letterbox(source_hw: tuple[int, int], imgsz: int, stride: int = 32) -> 
     )
 
 
-def letterbox(rgb8: UInt8Array, imgsz: int, stride: int = 32) -> tuple[UInt8Array, Letterbox]:
+def letterbox(
+    rgb8: UInt8Array, imgsz: int, stride: int = 32, *, source_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Letterbox]:
     """Resize an image into the network's input and pad it with grey to whole strides.
 
     Parameters
@@ -144,6 +146,8 @@ def letterbox(rgb8: UInt8Array, imgsz: int, stride: int = 32) -> tuple[UInt8Arra
         Length of the longer side of the network input in pixels.
     stride : int
         Largest stride of the network.
+    source_hw : tuple of int, optional
+        Height and width that the image stands for, where it was made smaller before.
 
     Returns
     -------
@@ -154,11 +158,12 @@ def letterbox(rgb8: UInt8Array, imgsz: int, stride: int = 32) -> tuple[UInt8Arra
     """
     import cv2
 
-    plan = plan_letterbox((rgb8.shape[0], rgb8.shape[1]), imgsz, stride)
+    pixels_hw = (rgb8.shape[0], rgb8.shape[1])
+    plan = plan_letterbox(source_hw or pixels_hw, imgsz, stride)
     (resized_h, resized_w), (height, width), (top, left) = plan.resized_hw, plan.network_hw, plan.pad_yx
     canvas: UInt8Array = np.full((height, width, 3), PADDING_VALUE, dtype=np.uint8)
     inside = canvas[top : top + resized_h, left : left + resized_w]
-    if plan.resized_hw == plan.source_hw:
+    if plan.resized_hw == pixels_hw:
         inside[:] = rgb8
     else:
         inside[:] = cv2.resize(np.ascontiguousarray(rgb8), (resized_w, resized_h), interpolation=cv2.INTER_LINEAR)

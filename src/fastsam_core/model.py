@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastsam_core._checks import as_integer, as_number
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
+from fastsam_core._overview import Overview, pixels_in
 from fastsam_core._sizes import sizes_after_first, well_seen
 from fastsam_core._version import __version__
 from fastsam_core._windows import SAME_MASK_IOU, Window, drop_duplicates, join_tiles, join_windows, plan_windows
@@ -315,20 +316,27 @@ class FastSAM:
     ) -> Masks:
         """Segment each tile as an image of its own, and join what was found."""
         each = replace(settings, tile_px=None, own_conf=False)
+        overview = Overview(image.image_hw, max(settings.imgsz))
         parts = []
         for number, tile in enumerate(tiles, 1):
             if on_tile is not None:
                 on_tile(number, len(tiles))
             crop = np.ascontiguousarray(image.rgb8[tile.y0 : tile.y1, tile.x0 : tile.x1])
+            overview.add(tile, crop)
             found = self.segment_with(Image(crop, image.source, image.recipe), each)
             parts.append(found.placed((tile.y0, tile.x0), image.image_hw))
+        return self.join(tiles, parts, overview.image(image.source), settings)
+
+    def join(self, tiles: Sequence[Window], parts: Sequence[Masks], image: Image, settings: Settings) -> Masks:
+        """Join the masks of tiles, in coordinates of the whole image, with the large objects found in it as a whole."""
+        each = replace(settings, tile_px=None, own_conf=False)
         masks = join_tiles(
             tiles,
             parts,
             sure_conf=self.info.conf,
             max_det=settings.max_det,
             cut_penalty=self.info.cut_penalty,
-            whole=self.segment_with(image, each),
+            whole=self.segment_with(image, each) if len(tiles) > 1 else None,
             overlap_px=settings.overlap_px,
         ).filter(min_score=settings.conf)
         if settings.rank_by == "quality":
@@ -341,8 +349,9 @@ class FastSAM:
         windows = windows_of(image.image_hw, imgsz)
         parts = []
         for window in windows:
-            crop = image.rgb8[window.y0 : window.y1, window.x0 : window.x1]
-            [prediction] = self.predict_prepared([letterbox(crop, imgsz, self.info.stride)], settings.roomy)
+            crop = pixels_in(image.rgb8, window, image.image_hw)
+            prepared = letterbox(crop, imgsz, self.info.stride, source_hw=window.hw)
+            [prediction] = self.predict_prepared([prepared], settings.roomy)
             masks = decode(prediction, snap_px=settings.snap_px, stability=settings.stability)
             parts.append(masks.placed((window.y0, window.x0), image.image_hw) if len(windows) > 1 else masks)
         return join_windows(windows, parts) if len(windows) > 1 else parts[0]

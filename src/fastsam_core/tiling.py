@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX
-from fastsam_core._windows import Window, join_tiles, plan_windows
+from fastsam_core._overview import Overview
+from fastsam_core._windows import Window, plan_windows
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.images import Image, read_image
 from fastsam_core.pipeline import check_model, iter_segment
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from fastsam_core.masks import Masks
-    from fastsam_core.model import FastSAM
+    from fastsam_core.model import FastSAM, Settings
     from fastsam_core.pipeline import Step
 
 __all__ = ["TileStep", "segment_tiles"]
@@ -56,16 +57,16 @@ def segment_tiles(
     prefetch: int = 1,
     batch_size: int = 1,
     reader: Callable[[object], Image] = read_image,
-    conf: float | None = None,
+    conf: float | Literal["auto"] | None = None,
     iou: float | None = None,
     max_det: int = MAX_DET,
-    imgsz: int | Sequence[int] | None = None,
+    imgsz: int | Sequence[int] | Literal["auto"] | None = None,
 ) -> Generator[TileStep, None, None]:
-    """Segment a large image in overlapping tiles.
+    """Segment a large image in overlapping tiles, without ever having all of it in memory.
 
     An object that the border between tiles cuts becomes one mask again: masks that agree where their tiles overlap are
-    one object. Objects should be smaller than a tile; those larger are put together from their pieces. For what fits
-    into memory `FastSAM.segment` in tiles takes large objects from the image as a whole.
+    one object. Objects longer than ``overlap_px`` that tiles cut come from a pass over the whole image, reduced to
+    about 2000 px. The joined masks are those of `FastSAM.segment` with ``tile_px``.
 
     Parameters
     ----------
@@ -100,10 +101,6 @@ def segment_tiles(
     """
     check_model(model)
     settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, tile_px=tile_px, overlap_px=overlap_px)
-    if settings.own_conf:
-        raise InvalidParameterError(
-            "Tiles share one conf", expected="a number", actual="'auto'", remedy="filter the result by its scores"
-        )
     array, image_hw = _sliceable(source, reader)
     windows = plan_windows(image_hw, (tile_px, tile_px), overlap_px)
     steps = iter_segment(
@@ -112,25 +109,31 @@ def segment_tiles(
         prefetch=prefetch,
         batch_size=batch_size,
         reader=reader,
-        conf=conf,
+        conf=settings.conf,
         iou=iou,
         max_det=max_det,
         imgsz=imgsz,
     )
-    return _tile_steps(steps, windows, image_hw, model.info.conf, max_det)
+    return _tile_steps(steps, windows, image_hw, model, settings)
 
 
 def _tile_steps(
-    steps: Generator[Step, None, None], windows: list[Window], image_hw: tuple[int, int], sure_conf: float, max_det: int
+    steps: Generator[Step, None, None],
+    windows: list[Window],
+    image_hw: tuple[int, int],
+    model: FastSAM,
+    settings: Settings,
 ) -> Generator[TileStep, None, None]:
     parts: list[Masks] = []
+    overview = Overview(image_hw, max(settings.imgsz))
     with closing(steps):
         for step, window in zip(steps, windows, strict=True):
-            if step.masks is None:
+            if step.masks is None or step.image is None:
                 raise step.error or InvalidParameterError("A tile gave no masks")
             parts.append(step.masks.placed((window.y0, window.x0), image_hw))
+            overview.add(window, step.image.rgb8)
             last = len(parts) == len(windows)
-            result = join_tiles(windows, parts, sure_conf=sure_conf, max_det=max_det) if last else None
+            result = model.join(windows, parts, overview.image(step.image.source), settings) if last else None
             yield TileStep(step.index, len(windows), window, parts[-1], result)
 
 

@@ -61,5 +61,6 @@ def test_each_image_is_cut_at_a_threshold_of_its_own() -> None:
     assert not faint.segment(IMAGE, conf="auto", max_det=6).at_limit
     with pytest.raises(InvalidParameterError, match="conf"):
         sure.segment(IMAGE, conf="best")  # type: ignore[arg-type]
-    with pytest.raises(InvalidParameterError, match="share one conf"):
-        segment_tiles(IMAGE, sure, conf="auto")  # type: ignore[arg-type]
+    [tile] = segment_tiles(IMAGE, faint, conf="auto")
+    assert tile.result is not None
+    assert len(tile.result) == 5

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastsam_core._overview import Overview
 from fastsam_core._windows import Window, drop_duplicates, join_tiles, join_windows, plan_windows
 from fastsam_core.confidence import best_conf
 from fastsam_core.errors import ImageContentError, ImageReadError, InvalidParameterError
@@ -229,17 +230,49 @@ def test_a_conf_of_its_own_is_that_of_the_whole_image() -> None:
     assert masks.metadata["conf"] == best_conf(masks.scores) != 0.01
 
 
-def test_what_is_larger_than_a_tile_comes_from_the_whole_image() -> None:
+@pytest.mark.parametrize("longest_px", [2048, 210])
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_what_is_larger_than_a_tile_comes_from_the_whole_image(
+    longest_px: int, one_by_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastsam_core._overview._LONGEST_PX", longest_px)
     image, truth = scene()
     y, x = np.indices(image.shape[:2])
     large = np.asarray((y - 150) ** 2 + (x - 200) ** 2 <= 120**2)
     image[large] = 220
     small = truth[~(truth.to_dense() & large).any(axis=(1, 2))]
-    masks = FastSAM(BlobNetwork()).segment(image, tile_px=160, overlap_px=60, imgsz=160)
+    how: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160}
+    if one_by_one:
+        *_, last = segment_tiles(image, FastSAM(BlobNetwork()), **how)
+        assert last.result is not None
+        masks = last.result
+    else:
+        masks = FastSAM(BlobNetwork()).segment(image, **how)
     expected = Masks.concatenate([small, Masks.from_dense(large[None])])
     assert len(small) > 3
     assert len(masks) == len(expected)
+    assert masks.image_hw == image.shape[:2]
     assert expected.iou(masks).max(axis=1).min() > 0.85
+
+
+@given(hw=st.tuples(st.integers(1, 90), st.integers(1, 90)), tile_px=st.integers(4, 60))
+def test_an_overview_has_each_pixel_of_the_tiles_in_its_place(hw: tuple[int, int], tile_px: int) -> None:
+    ramp = np.add.outer(np.arange(hw[0]) * 255 // hw[0], np.zeros(hw[1])).astype(np.uint8)
+    across = np.add.outer(np.zeros(hw[0]), np.arange(hw[1]) * 255 // hw[1]).astype(np.uint8)
+    rgb8 = np.dstack([ramp, across, ramp])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastsam_core._overview._LONGEST_PX", 40)
+        overview = Overview(hw)
+    for tile in plan_windows(hw, (tile_px, tile_px), tile_px // 4):
+        overview.add(tile, np.ascontiguousarray(rgb8[tile.y0 : tile.y1, tile.x0 : tile.x1]))
+    image = overview.image("slide")
+    assert image.image_hw == hw
+    assert max(image.rgb8.shape[:2]) == min(max(hw), 40)
+    for axis, channel in enumerate((0, 1)):
+        side = image.rgb8.shape[axis]
+        expected = (np.arange(side) + 0.5) * hw[axis] / side * 255 / hw[axis]
+        seen = image.rgb8[..., channel].mean(axis=1 - axis)
+        assert np.abs(seen - expected).max() < 3 * 255 / side
 
 
 def halves(*, second: bool) -> tuple[list[Window], list[Masks], Masks]:
