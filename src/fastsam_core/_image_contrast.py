@@ -110,6 +110,24 @@ def plane_stretch(values: AnyArray) -> Stretch:
     return Stretch(percentile_limits(values), "percentile")
 
 
+def common_limits(limits: Sequence[Any]) -> Contrast:
+    """Return limits that hold all values that each of several planes or regions would be shown with.
+
+    Constant ones have no say unless all are: black ones before and behind the specimen, or where a camera dropped a
+    frame, would leave the others pale. If all are, they become black.
+
+    Parameters
+    ----------
+    limits : sequence of sequences of pairs
+        Of each plane the limits of its channels.
+    """
+    low, high = np.moveaxis(np.array(limits, np.float64), -1, 0)
+    counts = (low < high) | (low >= high).all(axis=0)
+    low, high = low.min(axis=0, where=counts, initial=np.inf), high.max(axis=0, where=counts, initial=-np.inf)
+    pairs: list[list[float]] = np.stack([low, np.where(low < high, high, low + 1)], axis=-1).tolist()
+    return pairs if len(pairs) > 1 else pairs[0]
+
+
 def to_uint8(values: AnyArray, limits: Limits) -> NDArray[np.uint8]:
     """Scale values linearly so that `limits` become 0 and 255; what lies outside is clipped, NaN becomes 0.
 

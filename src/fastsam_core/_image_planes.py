@@ -46,6 +46,8 @@ class Source:
     """What a fourth colour sample is."""
     facts: dict[str, object] = field(default_factory=dict)
     """What the recipe should say about where the pixels come from."""
+    regions: bool = False
+    """Whether a part of a plane is read without the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,37 @@ def _check_named(axes: str, shape: tuple[int, ...]) -> None:
         )
 
 
+def plane_hw(source: Source, axes: str | None, channels: tuple[int, ...] | None) -> tuple[int, int]:
+    """Return height and width of the planes of a source, as they are stored.
+
+    Raises
+    ------
+    ImageContentError
+        Axes do not fit the shape.
+    """
+    _, sizes = _named_sizes(source, axes, channels)
+    return sizes["Y"], sizes["X"]
+
+
+def regions_of(source: Source, axes: str | None) -> bool:
+    """Tell whether regions of planes can be read one by one, upright, also with axes that overrule the source's."""
+    same = axes is None or [axes.upper().find(axis) for axis in "YX"] == [source.axes.find(axis) for axis in "YX"]
+    return source.regions and same and source.orientation() not in range(2, 9)
+
+
+def _named_sizes(source: Source, axes: str | None, channels: tuple[int, ...] | None) -> tuple[str, dict[str, int]]:
+    """Return the names of all axes, and the size of each."""
+    shape = tuple(int(n) for n in source.array.shape)
+    if not axes:
+        _check_named(source.axes, shape)
+    names = _settle_roles(check_axes(axes or source.axes, shape), shape, channels is not None)
+    if 0 in shape:
+        raise ImageContentError(
+            "The image has no pixels", expected="a size of at least 1 along every axis", actual=f"shape {shape}"
+        )
+    return names, dict(zip(names, shape, strict=True))
+
+
 def take_plane(
     source: Source,
     *,
@@ -135,8 +168,11 @@ def take_plane(
     plane: PlaneChoice,
     channels: tuple[int, ...] | None,
     max_pixels: int | None,
+    region: tuple[slice, slice] | None = None,
 ) -> Plane:
     """Read one plane of the source, with the chosen channels only, and put it upright.
+
+    Of a source that has regions (`regions_of`) a `region`, rows and columns, may be read instead.
 
     Raises
     ------
@@ -145,23 +181,18 @@ def take_plane(
     ImageTooLargeError
         More than `max_pixels` would have to be read.
     """
-    shape = tuple(int(n) for n in source.array.shape)
-    if not axes:
-        _check_named(source.axes, shape)
-    names = _settle_roles(check_axes(axes or source.axes, shape), shape, channels is not None)
-    sizes = dict(zip(names, shape, strict=True))
-    if 0 in shape:
-        raise ImageContentError(
-            "The image has no pixels", expected="a size of at least 1 along every axis", actual=f"shape {shape}"
-        )
+    names, sizes = _named_sizes(source, axes, channels)
     kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
     stack = {name: size for name, size in sizes.items() if name not in kept}
     chosen = _choose_plane(plane, stack)
     _check_channels(channels, sizes.get("C", 1))
     count = sizes.get("S", 1 if "C" not in kept else len(channels) if channels else sizes["C"])
-    _check_pixels(sizes["Y"], sizes["X"], count, max_pixels)
+    rows, columns = region or (slice(0, sizes["Y"]), slice(0, sizes["X"]))
+    _check_pixels(rows.stop - rows.start, columns.stop - columns.start, count, max_pixels)
 
     index: dict[str, int | slice] = {name: chosen.get(name, slice(None)) for name in names}
+    if region is not None:
+        index |= {"Y": rows, "X": columns}
     if channels is None or "C" not in kept:
         array = _ordered(np.asarray(source.array[tuple(index.values())]), names, kept)
     else:
@@ -169,7 +200,7 @@ def take_plane(
         array = np.stack([_ordered(part, names, "YX") for part in parts])
     if array.ndim == 3 and kept == "CYX" and array.shape[0] == 1:
         array, kept = array[0], "YX"
-    facts = dict(source.facts) | {"shape": list(shape), "axes": names, "dtype": array.dtype.name}
+    facts = dict(source.facts) | {"shape": list(sizes.values()), "axes": names, "dtype": array.dtype.name}
     facts |= {"pages": math.prod(stack.values()), "plane": chosen}
     if (orientation := source.orientation()) in range(2, 9):
         facts["orientation"] = orientation

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._image_planes import Alpha, AnyArray, Source, upright
+from fastsam_core._tiff_regions import has_regions, read_region
 from fastsam_core.errors import ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def open_tiff(stream: IO[bytes], path: str) -> Iterator[Source]:
             pages = _Unequal([first, *(TiffPages(other, stream) for other in series[1:])])
         orientation = _orientation(series[0].keyframe)
         facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(series[0].levels)}
-        yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts)
+        yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, regions=pages.regions)
 
 
 def _orientation(page: Any) -> int:
@@ -61,6 +62,8 @@ class TiffPages:
             and self.shape[self._leading :] == tuple(page.shape)
             and math.prod(self.shape[: self._leading]) == len(series.pages)
         )
+        self.regions = self._paged and has_regions(series.pages[0], page)
+        """Whether a part of a page is decoded without the rest."""
         if page.photometric == _PALETTE:
             self.axes, self.shape = self.axes + "S", (*self.shape, 3)
         elif page.photometric in (_SEPARATED, _YCBCR):
@@ -89,8 +92,27 @@ class TiffPages:
             return self._finish(self._series.asarray(), self._series.keyframe)[key]
         count = len(self._series.pages)
         numbers = np.arange(count).reshape(self.shape[: self._leading])[key[: self._leading]]
-        decoded = [self._page(int(number))[key[self._leading :]] for number in numbers.reshape(-1)]
+        decoded = [self._part(int(number), key[self._leading :]) for number in numbers.reshape(-1)]
         return decoded[0] if numbers.ndim == 0 else np.stack(decoded).reshape(numbers.shape + decoded[0].shape)
+
+    def _part(self, number: int, key: tuple[int | slice, ...]) -> AnyArray:
+        """Return what is asked for of a page, decoded without the rest where bounds are given and it can be."""
+        page: Any = self._series.pages[number]
+        axes, keyframe = self.axes[self._leading :], self._series.keyframe
+        wanted: dict[str, Any] = dict(zip(axes, key, strict=True))
+        rows, columns = wanted["Y"], wanted["X"]
+        bounded = all(isinstance(part, slice) and part != slice(None) for part in (rows, columns))
+        if page is None or not self.regions or not bounded:
+            return self._page(number)[key]
+        try:
+            region = read_region(page, keyframe, rows, columns)
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise _undecodable(page, keyframe, error) from error
+        wanted |= {"Y": slice(None), "X": slice(None)}
+        part: AnyArray = self._finish(region, keyframe)[tuple(wanted.values())]
+        return part
 
     def _page(self, number: int) -> AnyArray:
         page: Any = self._series.pages[number]
@@ -140,12 +162,7 @@ class TiffPages:
             if pixels.shape != expected:
                 raise ValueError(f"decoded to shape {pixels.shape} instead of {expected}")
         except (OSError, ValueError) as error:
-            raise ImageReadError(
-                f"Page {page.index} of the TIFF file cannot be decoded",
-                expected=f"complete data in {keyframe.compression.name} compression",
-                actual=str(error),
-                remedy="pip install imagecodecs (it knows more compressions); if that does not help, copy it again",
-            ) from error
+            raise _undecodable(page, keyframe, error) from error
         return pixels
 
     def _by_pillow(self, page: Any) -> AnyArray:
@@ -170,12 +187,22 @@ class TiffPages:
         return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]] if pixels.ndim == 3 else pixels
 
 
+def _undecodable(page: Any, keyframe: Any, error: Exception) -> ImageReadError:
+    return ImageReadError(
+        f"Page {page.index} of the TIFF file cannot be decoded",
+        expected=f"complete data in {keyframe.compression.name} compression",
+        actual=str(error),
+        remedy="pip install imagecodecs (it knows more compressions); if that does not help, copy it again",
+    )
+
+
 class _Unequal:
     """Pages that differ in size: axis ``I`` chooses among them; the shape is what the largest one has."""
 
     def __init__(self, pages: list[TiffPages]) -> None:
         self._pages = pages
         self.axes = "I" + pages[0].axes
+        self.regions = all(page.regions for page in pages)
         self.shape = (len(pages), *(max(sizes) for sizes in zip(*(page.shape for page in pages), strict=True)))
 
     def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:

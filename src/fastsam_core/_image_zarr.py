@@ -56,12 +56,13 @@ def open_zarr(path: str) -> Iterator[Source]:
     try:
         node: Any = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
-            source = Source(node, _named(node) or _guessed(node.shape), facts={"format": "Zarr"})
+            source = Source(node, _named(node) or _guessed(node.shape), facts={"format": "Zarr"}, regions=True)
         else:
             image, multiscale = _first_image(node, path)
             levels = multiscale["datasets"]
             array: Any = image[levels[0]["path"]]
-            source = Source(array, _axes(multiscale, array), facts={"format": "OME-Zarr", "levels": len(levels)})
+            facts = {"format": "OME-Zarr", "levels": len(levels)}
+            source = Source(array, _axes(multiscale, array), facts=facts, regions=True)
     except FastSAMError:
         raise
     except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:

@@ -65,6 +65,36 @@ def to_dense(masks: Masks, max_bytes: int) -> NDArray[np.bool_]:
     return out
 
 
+def label_strips(masks: Masks, rows: int) -> Iterator[NDArray[np.uint16] | NDArray[np.uint32]]:
+    """Paint the label map strip by strip, each of so many rows or what is left: label i + 1 is mask i, smaller on top."""
+    height, width = masks.image_hw
+    dtype = np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32
+    order = np.argsort(-masks.areas_px, kind="stable")
+    top, bottom = masks.extents_xyxy[order, 1], masks.extents_xyxy[order, 3]
+    for y0 in range(0, height, rows):
+        y1 = min(y0 + rows, height)
+        here = order[(top < y1) & (bottom > y0)]
+        strip = np.zeros((y1 - y0, width), dtype)
+        part = masks[here].placed((-y0, 0), strip.shape)
+        _runs.paint_labels(part.runs, part.offsets, np.arange(len(here)), here + 1, strip)
+        yield strip
+
+
+def reduced(masks: Masks, image_hw: tuple[int, int]) -> Masks:
+    """Return the masks in a smaller image: each of its pixels has the value at its centre; some masks may be empty."""
+    (height, width), (rows, columns) = masks.image_hw, image_hw
+    at_y = ((np.arange(rows) + 0.5) * height / rows).astype(np.int64)
+    at_x = ((np.arange(columns) + 0.5) * width / columns).astype(np.int64)
+    y = np.searchsorted(at_y, masks.runs[:, 0])
+    x0, x1 = (np.searchsorted(at_x, masks.runs[:, column]) for column in (1, 2))
+    kept = (at_y[np.minimum(y, rows - 1)] == masks.runs[:, 0]) & (x0 < x1)
+    before = np.concatenate([[0], np.cumsum(kept)])
+    runs = np.stack([y, x0, x1], axis=1)[kept].astype(masks.runs.dtype)
+    boxes = masks.boxes_xyxy * np.array([columns / width, rows / height] * 2, np.float32)
+    offsets = before[masks.offsets]
+    return replace(masks, image_hw=image_hw, boxes_xyxy=boxes, runs=runs, offsets=offsets)
+
+
 def to_label_map(
     masks: Masks, ids: ArrayLike | None, on_overlap: Literal["smaller", "score"]
 ) -> NDArray[np.uint16] | NDArray[np.uint32]:

@@ -65,9 +65,9 @@ class Overview:
         elif inside.size:
             inside[:] = cv2.resize(rgb8, (inside.shape[1], inside.shape[0]), interpolation=cv2.INTER_AREA)
 
-    def image(self, source: str) -> Image:
-        """Return the image as a whole, in the size of the original as far as masks are concerned."""
-        return ReducedImage(self._rgb8, source, {}, self._image_hw)
+    def image(self, of: Image) -> ReducedImage:
+        """Return the image as a whole, given itself or one of its tiles for source and recipe."""
+        return ReducedImage(self._rgb8, of.source, of.recipe, self._image_hw)
 
 
 def pixels_in(rgb8: npt.NDArray[np.uint8], window: Window, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -173,7 +173,7 @@ def open_planes(
     if max_pixels is not None:
         as_integer("max_pixels", max_pixels, 1)
     choice = parse_channels(channels)
-    name, opening, limited = _open(source, choice.indices is not None, axes)
+    name, opening, limited = open_source(source, choice.indices is not None, axes)
     limit = max_pixels if limited else None
     with opening as opened:
 
@@ -200,7 +200,7 @@ def read_values(
     ndarray of shape (H, W), (C, H, W) for channels, or (H, W, 3 or 4) for colour
     """
     chosen = parse_channels(channels).indices
-    _, opening, limited = _open(source, chosen is not None, axes)
+    _, opening, limited = open_source(source, chosen is not None, axes)
     limit = max_pixels if limited else None
     with opening as opened:
         return take_plane(opened, axes=axes, plane=plane, channels=chosen, max_pixels=limit).array
@@ -211,7 +211,9 @@ def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(colours[..., :3].mean(axis=-1, dtype=np.float32))
 
 
-def _open(source: object, channels_chosen: bool, axes: str | None) -> tuple[str, AbstractContextManager[Source], bool]:
+def open_source(
+    source: object, channels_chosen: bool, axes: str | None
+) -> tuple[str, AbstractContextManager[Source], bool]:
     """Return a name for the source, a way to open it, and whether the pixel limit holds for it."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
@@ -244,7 +246,8 @@ def _array_source(array: Any, kind: str, channels_chosen: bool, axes: str | None
             actual=f"shape {array.shape}",
             remedy="call array.compute_chunk_sizes() first",
         ) from None
-    return Source(array, axes or infer_axes(shape, channels_chosen=channels_chosen), facts={"format": kind})
+    named = axes or infer_axes(shape, channels_chosen=channels_chosen)
+    return Source(array, named, facts={"format": kind}, regions=True)
 
 
 def _tensor_source(tensor: Any, axes: str | None) -> Source:
@@ -255,7 +258,7 @@ def _tensor_source(tensor: Any, axes: str | None) -> Source:
     named = "YX" if array.ndim == 2 else "SYX" if array.ndim == 3 and array.shape[0] in (3, 4) else "CYX"
     if axes is None and array.ndim not in (2, 3):
         infer_axes(array.shape, channels_chosen=False)  # raises: says what is expected
-    return Source(array, axes or named, facts={"format": "torch"})
+    return Source(array, axes or named, facts={"format": "torch"}, regions=True)
 
 
 def _pillow_source(image: Any) -> Source:
@@ -268,4 +271,5 @@ def _pillow_source(image: Any) -> Source:
             actual=str(error),
             remedy="open a complete file",
         ) from error
-    return Source(array, "YX" if array.ndim == 2 else "YXS", facts={"format": "pillow", "mode": image.mode})
+    axes = "YX" if array.ndim == 2 else "YXS"
+    return Source(array, axes, facts={"format": "pillow", "mode": image.mode}, regions=True)

@@ -325,7 +325,7 @@ class FastSAM:
             overview.add(tile, crop)
             found = self.segment_with(Image(crop, image.source, image.recipe), each)
             parts.append(found.placed((tile.y0, tile.x0), image.image_hw))
-        return self.join(tiles, parts, overview.image(image.source), settings)
+        return self.join(tiles, parts, overview.image(image), settings)
 
     def join(self, tiles: Sequence[Window], parts: Sequence[Masks], image: Image, settings: Settings) -> Masks:
         """Join the masks of tiles, in coordinates of the whole image, with the large objects found in it as a whole."""

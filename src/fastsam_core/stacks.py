@@ -13,6 +13,7 @@ import numpy as np
 
 from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
+from fastsam_core._image_contrast import common_limits
 from fastsam_core.errors import (
     FastSAMError,
     ImageContentError,
@@ -331,7 +332,8 @@ def segment_stack(
         planes = [{**fixed, along: index} for index in range(count)]
         if contrast is None:
             sampled = np.unique(np.linspace(0, count - 1, _SAMPLED_PLANES).round().astype(int)).tolist()
-            contrast = _common_contrast([_read_sample(read, planes[index], along) for index in sampled])
+            images = [_read_sample(read, planes[index], along) for index in sampled]
+            contrast = common_limits([image.recipe["contrast_limits"] for image in images])
     planes_of = _OpenedOnce(partial(open_planes, source, **reading), contrast)
     steps = iter_segment(planes, model, prefetch=prefetch, reader=planes_of.read, **search)
     return _plane_steps(steps, planes_of, linker, along, count)
@@ -401,17 +403,3 @@ def _stack_axis(image: Image, wanted: str | None, fixed: Mapping[str, int]) -> t
             remedy="name the axes, such as ZYX; a single plane is segmented by itself",
         )
     return along, sizes[along]
-
-
-def _common_contrast(images: list[Image]) -> list[Any]:
-    """Return limits that hold all values that each plane would be shown with.
-
-    Constant planes have no say unless all are: black ones before and behind the specimen, or where a camera dropped a
-    frame, would leave the others pale. If all are, they become black.
-    """
-    limits = np.array([image.recipe["contrast_limits"] for image in images], np.float64)
-    low, high = limits[..., 0], limits[..., 1]
-    counts = (low < high) | (low >= high).all(axis=0)
-    low, high = low.min(axis=0, where=counts, initial=np.inf), high.max(axis=0, where=counts, initial=-np.inf)
-    pairs: list[Any] = np.stack([low, np.where(low < high, high, low + 1)], axis=-1).tolist()
-    return pairs if len(pairs) > 1 else pairs[0]

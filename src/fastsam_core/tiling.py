@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastsam_core._defaults import MAX_DET, OVERLAP_PX
+from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX
 from fastsam_core._overview import Overview
 from fastsam_core._windows import Window, plan_windows
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.images import Image, read_image
+from fastsam_core.large_images import open_plane
 from fastsam_core.pipeline import check_model, iter_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from fastsam_core._image_colour import Channels
+    from fastsam_core._image_contrast import Contrast
+    from fastsam_core._image_planes import PlaneChoice
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM, Settings
     from fastsam_core.pipeline import Step
@@ -39,6 +43,8 @@ class TileStep:
         Masks of this tile, in the coordinates of the whole image, not yet joined with its neighbours'.
     result : Masks or None
         The joined masks of the whole image, best score first; only in the last step.
+    overview : Image or None
+        The whole image, of which ``rgb8`` is reduced to about 2000 px; only in the last step.
     """
 
     index: int
@@ -46,6 +52,7 @@ class TileStep:
     window: Window
     masks: Masks
     result: Masks | None = None
+    overview: Image | None = None
 
 
 def segment_tiles(
@@ -56,7 +63,12 @@ def segment_tiles(
     overlap_px: int = OVERLAP_PX,
     prefetch: int = 1,
     batch_size: int = 1,
-    reader: Callable[[object], Image] = read_image,
+    reader: Callable[[Any], Image] | None = None,
+    channels: Channels | None = None,
+    axes: str | None = None,
+    contrast: Contrast | None = None,
+    plane: PlaneChoice = 0,
+    max_pixels: int | None = MAX_PIXELS,
     conf: float | Literal["auto"] | None = None,
     iou: float | None = None,
     max_det: int = MAX_DET,
@@ -70,17 +82,22 @@ def segment_tiles(
 
     Parameters
     ----------
-    source : Image, path, or array of shape (H, W) or (H, W, 3)
-        Of zarr and dask arrays only the tiles being worked on are read. Values that are not 8-bit need a reader with
-        fixed contrast limits, or each tile would be stretched by itself.
+    source : path, array, or Image
+        Of TIFF files, Zarr stores and lazy arrays only the tiles being worked on are read; see
+        `fastsam_core.large_images.open_plane`.
     model : FastSAM
         The model.
     tile_px : int
         Side of the square tiles in image pixels.
     overlap_px : int
         How much neighbours share at least: more than the diameter of usual objects.
-    prefetch, batch_size, reader
+    prefetch, batch_size
         As in `fastsam_core.iter_segment`.
+    reader : callable, optional
+        Reads a tile; then the source is whatever has a ``shape`` of (H, W) and gives, indexed with two slices, what the
+        reader takes.
+    channels, axes, contrast, plane, max_pixels
+        How to read the source without a reader, as in `open_plane`: all tiles with the same contrast.
     conf, iou, max_det, imgsz
         As in `FastSAM.segment`; ``max_det`` holds for each tile. ``imgsz`` is the network's input for a tile, the
         model's own where left out.
@@ -95,26 +112,41 @@ def segment_tiles(
     InvalidParameterError
         If a setting is out of range or the model is none.
     ImageContentError
-        If an array has other axes.
-    ImageReadError, UnsupportedImageError, TooMuchMemoryError
-        If a tile cannot be read or segmented.
+        If channels, axes, plane or contrast do not fit the source.
+    ImageReadError, ImageNotFoundError, UnsupportedImageError, TooMuchMemoryError
+        If the source or a tile cannot be read, or a tile not be segmented.
+
+    Examples
+    --------
+    >>> for tile in segment_tiles("slide.ome.tif", model):  # doctest: +SKIP
+    ...     print(tile.index + 1, "of", tile.count)
+    >>> masks = tile.result  # doctest: +SKIP
     """
     check_model(model)
     settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, tile_px=tile_px, overlap_px=overlap_px)
-    array, image_hw = _sliceable(source, reader)
-    windows = plan_windows(image_hw, (tile_px, tile_px), overlap_px)
-    steps = iter_segment(
-        (array[window.y0 : window.y1, window.x0 : window.x1] for window in windows),
-        model,
-        prefetch=prefetch,
-        batch_size=batch_size,
-        reader=reader,
-        conf=settings.conf,
-        iou=iou,
-        max_det=max_det,
-        imgsz=imgsz,
-    )
-    return _tile_steps(steps, windows, image_hw, model, settings)
+    with ExitStack() as opening:
+        tiled: Any = source
+        read = reader
+        if read is None:
+            reading: dict[str, Any] = {"channels": channels, "axes": axes, "contrast": contrast, "plane": plane}
+            if isinstance(source, Image):
+                source = read_image(source, **reading).rgb8
+            tiled = opening.enter_context(open_plane(source, **reading, max_pixels=max_pixels))
+            read = tiled.read
+        image_hw = _size_of(tiled)
+        windows = plan_windows(image_hw, (tile_px, tile_px), overlap_px)
+        steps = iter_segment(
+            (tiled[window.y0 : window.y1, window.x0 : window.x1] for window in windows),
+            model,
+            prefetch=prefetch,
+            batch_size=batch_size,
+            reader=read,
+            conf=settings.conf,
+            iou=iou,
+            max_det=max_det,
+            imgsz=imgsz,
+        )
+        return _tile_steps(steps, windows, image_hw, model, settings, opening.pop_all())
 
 
 def _tile_steps(
@@ -123,31 +155,32 @@ def _tile_steps(
     image_hw: tuple[int, int],
     model: FastSAM,
     settings: Settings,
+    opened: ExitStack,
 ) -> Generator[TileStep, None, None]:
     parts: list[Masks] = []
     overview = Overview(image_hw, max(settings.imgsz))
-    with closing(steps):
+    with opened, closing(steps):
         for step, window in zip(steps, windows, strict=True):
             if step.masks is None or step.image is None:
                 raise step.error or InvalidParameterError("A tile gave no masks")
             parts.append(step.masks.placed((window.y0, window.x0), image_hw))
             overview.add(window, step.image.rgb8)
-            last = len(parts) == len(windows)
-            result = model.join(windows, parts, overview.image(step.image.source), settings) if last else None
-            yield TileStep(step.index, len(windows), window, parts[-1], result)
+            if len(parts) < len(windows):
+                yield TileStep(step.index, len(windows), window, parts[-1])
+                continue
+            whole = overview.image(step.image)
+            result = model.join(windows, parts, whole, settings)
+            yield TileStep(step.index, len(windows), window, parts[-1], result, whole)
 
 
-def _sliceable(source: object, reader: Callable[[object], Image]) -> tuple[Any, tuple[int, int]]:
-    """Return what tiles are cut from, and its size: a lazy array itself, anything else read."""
-    shape = getattr(source, "shape", None)
-    if shape is None or isinstance(source, Image) or type(source).__module__.partition(".")[0] in ("torch", "PIL"):
-        image = reader(source)
-        return image.rgb8, image.image_hw
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)) or 0 in shape:
+def _size_of(source: Any) -> tuple[int, int]:
+    """Return height and width of what a reader's tiles are cut from."""
+    shape: tuple[int, ...] = tuple(getattr(source, "shape", ()))
+    if len(shape) not in (2, 3) or 0 in shape:
         raise ImageContentError(
-            "An array of this shape cannot be cut into tiles",
-            expected="(H, W) or (H, W, 3)",
-            actual=str(tuple(shape)),
-            remedy="choose plane and channels first, or pass the result of read_image",
+            "This cannot be cut into tiles for a reader",
+            expected="a shape of (H, W) or (H, W, samples)",
+            actual=str(shape),
+            remedy="leave the reader out, and choose plane and channels",
         )
-    return source, (int(shape[0]), int(shape[1]))
+    return int(shape[0]), int(shape[1])

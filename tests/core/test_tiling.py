@@ -265,7 +265,8 @@ def test_an_overview_has_each_pixel_of_the_tiles_in_its_place(hw: tuple[int, int
         overview = Overview(hw)
     for tile in plan_windows(hw, (tile_px, tile_px), tile_px // 4):
         overview.add(tile, np.ascontiguousarray(rgb8[tile.y0 : tile.y1, tile.x0 : tile.x1]))
-    image = overview.image("slide")
+    image = overview.image(Image(np.zeros((1, 1, 3), np.uint8), "slide", {"format": "TIFF"}))
+    assert (image.source, image.recipe) == ("slide", {"format": "TIFF"})
     assert image.image_hw == hw
     assert max(image.rgb8.shape[:2]) == min(max(hw), 40)
     for axis, channel in enumerate((0, 1)):
@@ -343,7 +344,8 @@ def test_lazy_arrays_are_read_tile_by_tile() -> None:
             largest[0] = max(largest[0], part.size)
             return part
 
-    *_, last = segment_tiles(Lazy(), FastSAM(BlobNetwork()), tile_px=160, overlap_px=60, imgsz=160)
+    how: dict[str, Any] = {"tile_px": 160, "overlap_px": 60, "imgsz": 160, "contrast": (0, 255)}
+    *_, last = segment_tiles(Lazy(), FastSAM(BlobNetwork()), **how)
     assert last.result is not None
     assert len(last.result) == len(truth)
     assert largest[0] == 160 * 160 * 3
@@ -394,10 +396,16 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
         iter_segment([np.zeros((9, 9), np.uint8)], model)
 
 
-@pytest.mark.parametrize("shape", [(3, 50, 60), (5,), (2, 3, 4, 5), (0, 4)])
+@pytest.mark.parametrize("shape", [(20, 50, 60), (5,), (2, 3, 4, 5), (0, 4)])
 def test_arrays_of_other_axes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ImageContentError, match="tiles"):
+    with pytest.raises(ImageContentError, match=r"axes|pixels"):
         segment_tiles(np.zeros(shape, np.uint8), FastSAM(BlobNetwork()))
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5), (0, 4)])
+def test_what_a_reader_cannot_get_tiles_of(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageContentError, match="tiles"):
+        segment_tiles(np.zeros(shape, np.uint8), FastSAM(BlobNetwork()), reader=read_image)
 
 
 def test_a_tile_that_cannot_be_read() -> None:

@@ -1,0 +1,169 @@
+"""Planes that are not read as a whole: slides and mosaics, of which only the region being looked at is in memory."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import product
+from threading import Lock
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from fastsam_core._defaults import MAX_PIXELS
+from fastsam_core._image_colour import parse_channels, to_rgb8
+from fastsam_core._image_contrast import SAMPLE_VALUES, common_limits
+from fastsam_core._image_planes import Plane, plane_hw, regions_of, take_plane
+from fastsam_core.images import Image, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastsam_core._image_colour import ChannelChoice, Channels
+    from fastsam_core._image_contrast import Contrast
+    from fastsam_core._image_planes import PlaneChoice, Source
+
+__all__ = ["LargePlane", "Region", "open_plane"]
+
+Region = tuple[int, int, int, int]
+"""First row, last row + 1, first column, last column + 1."""
+
+_SAMPLES = 5
+"""As many regions down and across decide what is black and white in planes too large to look at all of it."""
+
+
+class LargePlane:
+    """A plane that is read region by region, all with the same contrast; from `open_plane`.
+
+    Indexing it with two slices gives a `Region`, and `read` reads that: it can be cut like an array by what hands the
+    parts to threads that read them.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height and width in pixels.
+    source : str
+        The path, or ``"<array>"`` and the like.
+    """
+
+    def __init__(
+        self,
+        opened: Source,
+        name: str,
+        choice: ChannelChoice,
+        *,
+        axes: str | None,
+        plane: PlaneChoice,
+        contrast: Contrast | None,
+        max_pixels: int | None,
+    ) -> None:
+        self.source = name
+        self._opened, self._choice, self._axes, self._plane = opened, choice, axes, plane
+        self._lock = Lock()
+        self._whole: Plane | None = None
+        self.shape = plane_hw(opened, axes, choice.indices)
+        if not regions_of(opened, axes):
+            self._whole = self._take(None, max_pixels)
+            self.shape = cast("tuple[int, int]", tuple(self._whole.array.shape[at] for at in _places(self._whole)))
+        self._contrast = contrast
+        if contrast is None or isinstance(contrast, str):
+            _, facts = to_rgb8(self._sample(), choice, contrast)
+            self._contrast = common_limits([facts["contrast_limits"]])
+
+    def __getitem__(self, window: tuple[slice, slice]) -> Region:
+        """Return the region of two slices; nothing is read yet."""
+        (y0, y1, _), (x0, x1, _) = (bounds.indices(side) for bounds, side in zip(window, self.shape, strict=True))
+        return y0, y1, x0, x1
+
+    def read(self, region: object) -> Image:
+        """Read a region; one call at a time does so.
+
+        Parameters
+        ----------
+        region : Region
+
+        Raises
+        ------
+        ImageReadError
+            It cannot be decoded.
+        """
+        y0, y1, x0, x1 = cast("Region", region)
+        part = self._part(slice(y0, y1), slice(x0, x1))
+        rgb8, facts = to_rgb8(part, self._choice, self._contrast)
+        return Image(np.ascontiguousarray(rgb8), self.source, part.facts | facts)
+
+    def _take(self, region: tuple[slice, slice] | None, max_pixels: int | None = None) -> Plane:
+        how = {"axes": self._axes, "plane": self._plane, "channels": self._choice.indices}
+        return take_plane(self._opened, **how, max_pixels=max_pixels, region=region)  # type: ignore[arg-type]
+
+    def _part(self, rows: slice, columns: slice) -> Plane:
+        whole = self._whole
+        if whole is None:
+            with self._lock:
+                return self._take((rows, columns))
+        at_y, _ = _places(whole)
+        part = whole.array[(slice(None),) * at_y + (rows, columns)]
+        return Plane(part, whole.axes, whole.alpha, whole.facts)
+
+    def _sample(self) -> Plane:
+        """Return the plane, or parts of it below each other."""
+        height, width = self.shape
+        if height * width <= SAMPLE_VALUES:
+            return self._part(slice(0, height), slice(0, width))
+        of_each = SAMPLE_VALUES // _SAMPLES**2
+        columns = min(of_each // min(int(of_each**0.5), height), width)
+        rows = min(of_each // columns, height)
+        tops, lefts = (
+            np.unique(np.linspace(0, most, _SAMPLES).astype(int)).tolist() for most in (height - rows, width - columns)
+        )
+        parts = [self._part(slice(y, y + rows), slice(x, x + columns)) for y, x in product(tops, lefts)]
+        first = parts[0]
+        array = np.concatenate([part.array for part in parts], axis=_places(first)[0])
+        return Plane(array, first.axes, first.alpha, first.facts)
+
+
+def _places(plane: Plane) -> tuple[int, int]:
+    return plane.axes.index("Y"), plane.axes.index("X")
+
+
+@contextmanager
+def open_plane(
+    source: object,
+    *,
+    channels: Channels | None = None,
+    axes: str | None = None,
+    contrast: Contrast | None = None,
+    plane: PlaneChoice = 0,
+    max_pixels: int | None = MAX_PIXELS,
+) -> Iterator[LargePlane]:
+    """Open a plane of a file or array of which regions are to be read.
+
+    Of TIFF files in tiles or strips, of Zarr stores and of lazy arrays only what lies in a region is read; other files
+    are decoded as a whole once.
+
+    Parameters
+    ----------
+    source, channels, axes, plane
+        As in `fastsam_core.read_image`.
+    contrast : pair of float, one pair for each channel, or "percentile", optional
+        As there; where it is chosen, 25 regions of planes of more than 4 million pixels decide for all of it.
+    max_pixels : int or None
+        Limit for files that have to be decoded as a whole.
+
+    Yields
+    ------
+    LargePlane
+
+    Raises
+    ------
+    ImageReadError, ImageNotFoundError, ImageTooLargeError, UnsupportedImageError, ImageContentError
+        As in `fastsam_core.read_image`.
+
+    Examples
+    --------
+    >>> with open_plane("slide.ome.tif") as slide:  # doctest: +SKIP
+    ...     corner = slide.read(slide[:1024, :1024])
+    """
+    choice = parse_channels(channels)
+    name, opening, _ = open_source(source, choice.indices is not None, axes)
+    with opening as opened:
+        yield LargePlane(opened, name, choice, axes=axes, plane=plane, contrast=contrast, max_pixels=max_pixels)

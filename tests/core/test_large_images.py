@@ -1,0 +1,193 @@
+"""Planes that are read region by region: the same pixels as of the whole, and no more read than asked for."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+
+from fastsam_core.errors import ImageContentError, ImageReadError, ImageTooLargeError
+from fastsam_core.images import read_image
+from fastsam_core.large_images import open_plane
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HW = (70, 90)
+REGION = (slice(5, 41), slice(10, 77))
+LAYOUTS = {"YX": HW, "YXS": (*HW, 3), "SYX": (3, *HW)}
+
+
+def pixels(axes: str, dtype: str) -> npt.NDArray[Any]:
+    values = np.random.default_rng(0).random(LAYOUTS[axes])
+    return values > 0.5 if dtype == "bool" else (values * 200 + 20).astype(dtype)
+
+
+def same(source: Any, **reading: Any) -> None:
+    """Check that a region is what the whole image has there."""
+    whole = read_image(source, **reading)
+    with open_plane(source, **reading) as plane:
+        assert plane.shape == whole.image_hw
+        part = plane.read(plane[REGION])
+        np.testing.assert_array_equal(part.rgb8, whole.rgb8[REGION])
+        assert part.source == whole.source
+
+
+CASES = [
+    (axes, dtype, compression, tile, byteorder)
+    for axes, dtype, compression, tile, byteorder in product(
+        LAYOUTS, ("uint8", "uint16", "float32", "bool"), (None, "zlib"), (None, (16, 32)), "<>"
+    )
+    if dtype != "bool" or axes == "YX"
+]
+
+
+@pytest.mark.parametrize(("axes", "dtype", "compression", "tile", "byteorder"), CASES)
+def test_regions_of_tiff_files(
+    axes: str, dtype: str, compression: str | None, tile: tuple[int, int] | None, byteorder: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(
+        path,
+        pixels(axes, dtype),
+        compression=compression,
+        predictor=compression is not None and dtype[0] == "u",
+        tile=tile,
+        rowsperstrip=None if tile else 7,
+        byteorder=byteorder,
+        photometric="rgb" if "S" in axes else "minisblack",
+        planarconfig={"YXS": "contig", "SYX": "separate"}.get(axes),
+    )
+    same(path)
+
+
+def test_regions_of_planes_and_channels(tmp_path: Path) -> None:
+    path = tmp_path / "stack.ome.tif"
+    stack = np.random.default_rng(1).integers(0, 60_000, (3, 2, *HW), np.uint16)
+    tifffile.imwrite(path, stack, tile=(32, 16), compression="zlib", metadata={"axes": "ZCYX"})
+    for plane in ({"Z": 2}, 1):
+        same(path, plane=plane)
+        same(path, plane=plane, channels=1)
+        same(path, plane=plane, channels={0: "blue", 1: "red"}, contrast=((0, 9_000), (100, 60_000)))
+    same(stack[0], axes="CYX", channels=[1])
+
+
+def test_palettes_inverted_gray_and_turned_files(tmp_path: Path) -> None:
+    gray = pixels("YX", "uint8")
+    tifffile.imwrite(tmp_path / "inverted.tif", gray, photometric="miniswhite", tile=(16, 16))
+    colours = np.random.default_rng(2).integers(0, 65_535, (3, 256), np.uint16)
+    tifffile.imwrite(tmp_path / "palette.tif", gray, photometric="palette", colormap=colours, tile=(16, 16))
+    tifffile.imwrite(tmp_path / "turned.tif", gray, extratags=[(274, "H", 1, 3, True)], tile=(16, 16))
+    for path in sorted(tmp_path.glob("*.tif")):
+        same(path)
+
+
+def test_axes_that_overrule_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "turned.tif"
+    tifffile.imwrite(path, pixels("YX", "uint16"), tile=(16, 16))
+    whole = read_image(path, axes="XY")
+    with open_plane(path, axes="XY") as plane:
+        assert plane.shape == whole.image_hw == HW[::-1]
+        np.testing.assert_array_equal(plane.read(plane[10:50, 3:60]).rgb8, whole.rgb8[10:50, 3:60])
+
+
+def test_files_that_are_decoded_as_a_whole(tmp_path: Path) -> None:
+    for axes in ("YX", "YXS"):
+        path = tmp_path / f"{axes}.png"
+        PillowImage.fromarray(pixels(axes, "uint8")).save(path)
+        same(path)
+        with pytest.raises(ImageTooLargeError, match="max_pixels"), open_plane(path, max_pixels=1000):
+            pass
+
+
+@pytest.mark.parametrize("wrap", ["zarr", "dask"])
+def test_of_lazy_arrays_only_the_chunks_of_a_region_are_read(wrap: str, tmp_path: Path) -> None:
+    values = pixels("YX", "uint16")
+    if wrap == "zarr":
+        import zarr
+
+        path = tmp_path / "plane.zarr"
+        array = zarr.create_array(path, shape=HW, chunks=(16, 16), dtype="u2")
+        array[:] = values
+        for chunk in (path / "c").glob("3/*"):
+            chunk.write_bytes(b"damaged")
+        source: Any = path
+    else:
+        import dask.array as da
+
+        def block(block_info: Any = None) -> npt.NDArray[Any]:
+            (y0, y1), (x0, x1) = block_info[None]["array-location"]
+            if y0 >= 48:
+                raise AssertionError("this chunk is not asked for")
+            return values[y0:y1, x0:x1]
+
+        source = da.map_blocks(block, chunks=((16, 16, 16, 16, 6), (90,)), dtype="u2")
+    with open_plane(source, contrast=(20, 220)) as plane:
+        region = plane.read(plane[5:41, 10:77]).rgb8
+        np.testing.assert_array_equal(region, read_image(values, contrast=(20, 220)).rgb8[REGION])
+        if wrap == "zarr":
+            with pytest.raises(ImageReadError):
+                plane.read(plane[40:60, 0:20])
+
+
+def test_a_tile_is_read_without_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "slide.tif"
+    values = pixels("YX", "uint16")
+    tifffile.imwrite(path, values, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        [page] = tiff.pages
+        damaged = [(page.dataoffsets[i], page.databytecounts[i]) for i in range(len(page.dataoffsets)) if i >= 24]
+    with path.open("r+b") as file:
+        for offset, length in damaged:
+            file.seek(offset)
+            file.write(b"x" * length)
+    with open_plane(path, contrast=(20, 220)) as plane:
+        whole = read_image(values, contrast=(20, 220)).rgb8
+        np.testing.assert_array_equal(plane.read(plane[0:64, 10:77]).rgb8, whole[0:64, 10:77])
+        with pytest.raises(ImageReadError, match="slide"):
+            plane.read(plane[60:70, 0:20])
+
+
+@given(
+    hw=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    high=st.sampled_from([90, 255, 4000]),
+    colour=st.booleans(),
+    data=st.data(),
+)
+def test_the_contrast_is_that_of_the_whole_and_the_same_everywhere(
+    hw: tuple[int, int], high: int, colour: bool, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(high)
+    dtype = np.uint8 if high <= 255 else np.uint16
+    values = rng.integers(0, high, (*hw, 3) if colour else hw, dtype, endpoint=True)
+    y0, x0 = data.draw(st.integers(0, hw[0] - 1)), data.draw(st.integers(0, hw[1] - 1))
+    y1, x1 = data.draw(st.integers(y0 + 1, hw[0])), data.draw(st.integers(x0 + 1, hw[1]))
+    whole = read_image(values, axes="YXS" if colour else "YX")
+    with open_plane(values, axes="YXS" if colour else "YX") as plane:
+        np.testing.assert_array_equal(plane.read(plane[y0:y1, x0:x1]).rgb8, whole.rgb8[y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("hw", [(90, 70), (4, 3000), (3000, 4), (61, 59)])
+def test_regions_of_large_planes_decide_on_the_contrast(hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastsam_core.large_images.SAMPLE_VALUES", 2500)
+    values = np.random.default_rng(3).integers(500, 4000, hw, np.uint16)
+    values[0, 0] = 65_535
+    with open_plane(values, axes="YX") as plane:
+        [limits] = cast("list[list[float]]", plane.read(plane[: hw[0], : hw[1]]).recipe["contrast_limits"])
+    assert limits == pytest.approx([500, 4000], abs=40)
+
+
+def test_what_does_not_fit_is_said_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "plane.tif"
+    tifffile.imwrite(path, pixels("YX", "uint16"), tile=(16, 16))
+    wrong: list[dict[str, Any]] = [{"plane": 4}, {"channels": 3}, {"axes": "YXC"}, {"contrast": (4, 1)}]
+    for reading in wrong:
+        with pytest.raises(ImageContentError), open_plane(path, **reading) as plane:
+            plane.read(plane[:10, :10])
