@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import AnyArray, ArrayLike, Source
+from fastsam_core._image_planes import AnyArray, ArrayLike, Source, pick_level
 from fastsam_core.errors import (
     FastSAMError,
     ImageNotFoundError,
@@ -64,7 +64,7 @@ _DAMAGED = (
 
 
 @contextmanager
-def open_file(path: str) -> Iterator[Source]:
+def open_file(path: str, level: int = 0) -> Iterator[Source]:
     """Open an image file; its pixels are decoded when the source is indexed, inside the ``with`` block.
 
     Only opening and decoding raise what is listed here; other errors of the block pass as they are.
@@ -83,7 +83,7 @@ def open_file(path: str) -> Iterator[Source]:
     with ExitStack() as opened:
         with _errors_named(path):
             if is_zarr(path):
-                source = opened.enter_context(open_zarr(path))
+                source = opened.enter_context(open_zarr(path, level))
             else:
                 stream = opened.enter_context(_open_stream(path))
                 prefix = stream.read(32)
@@ -91,8 +91,9 @@ def open_file(path: str) -> Iterator[Source]:
                 if prefix[:4] in _TIFF:
                     from fastsam_core._image_tiff import open_tiff
 
-                    source = opened.enter_context(open_tiff(stream, path))
+                    source = opened.enter_context(open_tiff(stream, path, level))
                 else:
+                    pick_level([path], level, path)
                     source = _open_pillow(stream, prefix, path)
             array = _Decoded(source.array, path)
         yield replace(source, array=array)

@@ -7,10 +7,10 @@ Axes are letters as tifffile and OME use them: ``Y`` and ``X`` are the plane, ``
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_index
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastsam_core.errors import ImageContentError, ImageTooLargeError
 
 AnyArray = NDArray[Any]
+_Level = TypeVar("_Level")
 PlaneChoice = int | Mapping[str, int]
 Alpha = Literal["straight", "associated", "none"]
 """Opacity, opacity that the colours are already multiplied by, or something else than opacity."""
@@ -128,6 +129,25 @@ def _check_named(axes: str, shape: tuple[int, ...]) -> None:
             actual=f"shape {shape}",
             remedy="name them, e.g. axes='TCZYX', and choose a plane, e.g. plane={'T': 0, 'Z': 3}",
         )
+
+
+def pick_level(levels: Sequence[_Level], level: object, path: str) -> _Level:
+    """Return a level of a pyramid, 0 being the full size.
+
+    Raises
+    ------
+    ImageContentError
+        There is no such level.
+    """
+    number = _integer(level, "level")
+    if not 0 <= number < len(levels):
+        raise ImageContentError(
+            f"{path} has no level {number}",
+            expected=f"0 to {len(levels) - 1}" if len(levels) > 1 else "0: it is no pyramid",
+            actual=f"level={level!r}",
+            remedy="0 is the full size",
+        )
+    return levels[number]
 
 
 def plane_hw(source: Source, axes: str | None, channels: tuple[int, ...] | None) -> tuple[int, int]:
@@ -258,8 +278,8 @@ def _check_pixels(height: int, width: int, samples: int, max_pixels: int | None)
             f"The image has {height} × {width} pixels" + (f" in {samples} channels" if samples > 4 else ""),
             expected=f"at most {max_pixels} pixels",
             actual=f"{pixels} pixels",
-            remedy="if you trust the file, raise the limit with max_pixels= (--max-pixels), or lift it with "
-            "max_pixels=None",
+            remedy="segment it in tiles, of which one is read at a time (segment_tiles, --tile-px 1024); or, if you "
+            "trust the file and have the memory, raise max_pixels= (--max-pixels), or lift it with max_pixels=None",
         )
 
 

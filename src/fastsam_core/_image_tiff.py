@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import Alpha, AnyArray, Source, upright
+from fastsam_core._image_planes import Alpha, AnyArray, Source, pick_level, upright
 from fastsam_core._tiff_regions import has_regions, read_region
 from fastsam_core.errors import ImageReadError, UnsupportedImageError
 
@@ -22,25 +22,29 @@ if TYPE_CHECKING:
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CFA = 0, 1, 2, 3, 5, 6, 32803
 _LINEAR_RAW, _MASK = 34892, 4
 _ORIENTATION = 274
+_SLIDES = ("avs", "bif", "ndpi", "philips", "qpi", "scn", "svs")  # tifffile's kinds of slide scanners' files
 _ASSOCIATED, _STRAIGHT = 1, 2  # kinds of alpha, tag 338
 
 
 @contextmanager
-def open_tiff(stream: IO[bytes], path: str) -> Iterator[Source]:
-    """Open the first series of a TIFF file (the largest level of a pyramid); pages are decoded when indexed.
+def open_tiff(stream: IO[bytes], path: str, level: int = 0) -> Iterator[Source]:
+    """Open the first series of a TIFF file, of a pyramid one level; pages are decoded when indexed.
 
-    Pages that differ in size form several series; they are then addressed by page number.
+    Pages that differ in size form several series; they are then addressed by page number, but not those beside a
+    pyramid or in a slide scanner's file, which are pictures of the slide and its label.
     """
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series
-        first = TiffPages(series[0], stream)
+        levels = series[0].levels
+        first = TiffPages(pick_level(levels, level, path), stream)
         pages: TiffPages | _Unequal = first
-        if len(series) > 1 and set(first.axes) <= set("YXS") and len({other.axes for other in series}) == 1:
+        single = len(levels) == 1 and series[0].kind not in _SLIDES and set(first.axes) <= set("YXS")
+        if len(series) > 1 and single and len({other.axes for other in series}) == 1:
             pages = _Unequal([first, *(TiffPages(other, stream) for other in series[1:])])
         orientation = _orientation(series[0].keyframe)
-        facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(series[0].levels)}
+        facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(levels), "level": level}
         yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, regions=pages.regions)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastsam_core._image_planes import Source, infer_axes
+from fastsam_core._image_planes import Source, infer_axes, pick_level
 from fastsam_core.errors import (
     FastSAMError,
     ImageContentError,
@@ -32,8 +32,8 @@ def is_zarr(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def open_zarr(path: str) -> Iterator[Source]:
-    """Open an array, or the largest level of the first image of an OME-Zarr store.
+def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
+    """Open an array, or a level of the first image of an OME-Zarr store, by default the largest.
 
     Raises
     ------
@@ -56,12 +56,13 @@ def open_zarr(path: str) -> Iterator[Source]:
     try:
         node: Any = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
+            pick_level([node], level, path)
             source = Source(node, _named(node) or _guessed(node.shape), facts={"format": "Zarr"}, regions=True)
         else:
             image, multiscale = _first_image(node, path)
             levels = multiscale["datasets"]
-            array: Any = image[levels[0]["path"]]
-            facts = {"format": "OME-Zarr", "levels": len(levels)}
+            array: Any = image[pick_level(levels, level, path)["path"]]
+            facts = {"format": "OME-Zarr", "levels": len(levels), "level": level}
             source = Source(array, _axes(multiscale, array), facts=facts, regions=True)
     except FastSAMError:
         raise

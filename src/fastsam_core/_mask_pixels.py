@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,11 +14,13 @@ from fastsam_core._checks import as_array, described
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, TooMuchMemoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
     from fastsam_core.masks import Masks
 
-__all__ = ["boolean_images", "runs_of_label_map", "to_dense", "to_label_map"]
+__all__ = ["boolean_images", "label_strips", "reduced", "runs_of_label_map", "to_dense", "to_label_map"]
 
 
 def boolean_images(crops: Iterable[ArrayLike]) -> list[NDArray[np.bool_]]:
@@ -66,7 +69,7 @@ def to_dense(masks: Masks, max_bytes: int) -> NDArray[np.bool_]:
 
 
 def label_strips(masks: Masks, rows: int) -> Iterator[NDArray[np.uint16] | NDArray[np.uint32]]:
-    """Paint the label map strip by strip, each of so many rows or what is left: label i + 1 is mask i, smaller on top."""
+    """Paint the label map strip by strip, of so many rows each: label i + 1 is mask i, smaller ones on top."""
     height, width = masks.image_hw
     dtype = np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32
     order = np.argsort(-masks.areas_px, kind="stable")
@@ -88,10 +91,13 @@ def reduced(masks: Masks, image_hw: tuple[int, int]) -> Masks:
     y = np.searchsorted(at_y, masks.runs[:, 0])
     x0, x1 = (np.searchsorted(at_x, masks.runs[:, column]) for column in (1, 2))
     kept = (at_y[np.minimum(y, rows - 1)] == masks.runs[:, 0]) & (x0 < x1)
-    before = np.concatenate([[0], np.cumsum(kept)])
-    runs = np.stack([y, x0, x1], axis=1)[kept].astype(masks.runs.dtype)
+    owner = np.repeat(np.arange(len(masks)), np.diff(masks.offsets))[kept]
+    y, x0, x1 = y[kept], x0[kept], x1[kept]
+    touches = (owner[1:] == owner[:-1]) & (y[1:] == y[:-1]) & (x0[1:] == x1[:-1])
+    first, last = np.append(True, ~touches)[: len(y)], np.append(~touches, True)[: len(y)]
+    runs = np.stack([y[first], x0[first], x1[last]], axis=1).astype(masks.runs.dtype)
+    offsets = np.searchsorted(owner[first], np.arange(len(masks) + 1))
     boxes = masks.boxes_xyxy * np.array([columns / width, rows / height] * 2, np.float32)
-    offsets = before[masks.offsets]
     return replace(masks, image_hw=image_hw, boxes_xyxy=boxes, runs=runs, offsets=offsets)
 
 

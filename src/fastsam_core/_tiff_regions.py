@@ -70,6 +70,8 @@ def read_region(page: Any, keyframe: Any, rows: slice, columns: slice) -> AnyArr
         at = keyframe.axes.index("Y")
         region: AnyArray = np.array(whole[(slice(None),) * at + (rows, columns)], keyframe.dtype)
         return region
+    decode = keyframe.decode  # reads from the file when it is made, so before anything is looked up there
+    tables = {"jpegtables": keyframe.jpegtables} if keyframe.jpegtables else {}
     planes, down, across = _grid(keyframe)
     down_px, across_px = _segment_hw(keyframe)
     region_hw = rows.stop - rows.start, columns.stop - columns.start
@@ -82,8 +84,8 @@ def read_region(page: Any, keyframe: Any, rows: slice, columns: slice) -> AnyArr
         if not length:  # left out by the writer
             continue
         handle.seek(page.dataoffsets[index])
-        tables = {"jpegtables": keyframe.jpegtables} if keyframe.jpegtables else {}
-        segment, (_, _, y, x, _), (_, height, width, _) = keyframe.decode(handle.read(length), index, **tables)
+        encoded = handle.read(length)
+        segment, (_, _, y, x, _), (_, height, width, _) = decode(encoded, index, **tables)
         y0, y1 = max(y, rows.start), min(y + height, rows.stop)
         x0, x1 = max(x, columns.start), min(x + width, columns.stop)
         here = slice(y0 - rows.start, y1 - rows.start), slice(x0 - columns.start, x1 - columns.start)

@@ -26,7 +26,7 @@ from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
-from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, take_plane
+from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, pick_level, take_plane
 from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def read_image(
     axes: str | None = None,
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
+    level: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Image:
     """Read an image from a file or an array, as 8-bit RGB.
@@ -122,6 +123,8 @@ def read_image(
         pixels of larger ones). NaN becomes black.
     plane : int or mapping from axis letter to int, default 0
         Which plane of a stack or animation: its number (counted row by row over all stack axes) or an index by axis.
+    level : int, default 0
+        Which level of a pyramid (OME-TIFF, OME-Zarr, Aperio SVS …): 0 is the full size, and each next one is smaller.
     max_pixels : int or None, default 2**28
         Limit for files and lazy arrays, checked before decoding; None lifts it. Up to 4 channels count once.
 
@@ -143,15 +146,15 @@ def read_image(
         Axes, plane, channels or contrast do not fit the image, or the axes are ambiguous.
     """
     if isinstance(source, Image):
-        if (channels, axes, contrast) != (None, None, None) or plane != 0:
+        if (channels, axes, contrast) != (None, None, None) or plane != 0 or level != 0:
             raise ImageContentError(
-                "An Image is already 8-bit RGB: channels, axes, contrast and plane have no meaning for it",
+                "An Image is already 8-bit RGB: channels, axes, contrast, plane and level have no meaning for it",
                 expected="the original file or array",
                 actual=repr(source.source),
                 remedy="read the original with these options",
             )
         return source
-    with open_planes(source, channels=channels, axes=axes, max_pixels=max_pixels) as read:
+    with open_planes(source, channels=channels, axes=axes, level=level, max_pixels=max_pixels) as read:
         return read(plane, contrast)
 
 
@@ -161,6 +164,7 @@ def open_planes(
     *,
     channels: Channels | None = None,
     axes: str | None = None,
+    level: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Iterator[Callable[[PlaneChoice, Contrast | None], Image]]:
     """Open a file or array once for several of its planes; parameters and errors as in `read_image`.
@@ -173,7 +177,7 @@ def open_planes(
     if max_pixels is not None:
         as_integer("max_pixels", max_pixels, 1)
     choice = parse_channels(channels)
-    name, opening, limited = open_source(source, choice.indices is not None, axes)
+    name, opening, limited = open_source(source, choice.indices is not None, axes, level)
     limit = max_pixels if limited else None
     with opening as opened:
 
@@ -212,13 +216,14 @@ def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def open_source(
-    source: object, channels_chosen: bool, axes: str | None
+    source: object, channels_chosen: bool, axes: str | None, level: int = 0
 ) -> tuple[str, AbstractContextManager[Source], bool]:
     """Return a name for the source, a way to open it, and whether the pixel limit holds for it."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         if isinstance(path, str):
-            return path, open_file(path), True
+            return path, open_file(path, level), True
+    pick_level([source], level, "An array")
     if isinstance(source, np.ndarray):
         return "<array>", nullcontext(_array_source(source, "array", channels_chosen, axes)), False
     package = type(source).__module__.partition(".")[0]

@@ -133,6 +133,7 @@ def open_plane(
     axes: str | None = None,
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
+    level: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Iterator[LargePlane]:
     """Open a plane of a file or array of which regions are to be read.
@@ -142,7 +143,7 @@ def open_plane(
 
     Parameters
     ----------
-    source, channels, axes, plane
+    source, channels, axes, plane, level
         As in `fastsam_core.read_image`.
     contrast : pair of float, one pair for each channel, or "percentile", optional
         As there; where it is chosen, 25 regions of planes of more than 4 million pixels decide for all of it.
@@ -164,6 +165,6 @@ def open_plane(
     ...     corner = slide.read(slide[:1024, :1024])
     """
     choice = parse_channels(channels)
-    name, opening, _ = open_source(source, choice.indices is not None, axes)
+    name, opening, _ = open_source(source, choice.indices is not None, axes, level)
     with opening as opened:
         yield LargePlane(opened, name, choice, axes=axes, plane=plane, contrast=contrast, max_pixels=max_pixels)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fastsam_core._files import atomic_path
+from fastsam_core._mask_pixels import label_strips, reduced
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import check_masks
 
@@ -46,6 +47,11 @@ SUFFIXES: Final[Mapping[Format, str]] = {
     "coco": "_coco.json",
     "csv": "_measurements.csv",
 }
+
+_LARGE_PX: Final = 2**28
+"""Label maps of more pixels are written in tiles, and never are in memory as a whole."""
+
+_TILE_PX: Final = 1024
 
 _PLANE_PX: Final = 400
 """About the longer side of a plane on the sheet of a stack."""
@@ -138,21 +144,27 @@ def write_image(path: str | os.PathLike[str], rgb8: npt.NDArray[np.uint8]) -> Pa
 
 
 def write_label_map(path: str | os.PathLike[str], masks: Masks) -> Path:
-    """Write the label map as TIFF (zlib), 16 bit up to 65 535 masks and 32 bit above.
+    """Write the label map as TIFF (zlib), 16 bit up to 65 535 masks and 32 bit above; very large ones in tiles.
 
     Pixel value 0 is background and i + 1 is mask i; where masks overlap the smaller is on top.
     """
     check_masks(masks, "write")
-    return _write_labels(path, masks.to_label_map(), "YX")
+    height, width = masks.image_hw
+    if height * width <= _LARGE_PX:
+        return _write_labels(path, masks.to_label_map(), "YX")
+    strips = label_strips(masks, _TILE_PX)
+    dtype = np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32
+    tiles = (strip[:, x : x + _TILE_PX] for strip in strips for x in range(0, width, _TILE_PX))
+    return _write_labels(path, tiles, "YX", shape=masks.image_hw, dtype=dtype, tile=(_TILE_PX, _TILE_PX), bigtiff=True)
 
 
-def _write_labels(path: str | os.PathLike[str], labels: Any, axes: str, **of_pages: Any) -> Path:
-    """Write a label map, or the pages of a stack of them, whose shape and dtype must then be said."""
+def _write_labels(path: str | os.PathLike[str], labels: Any, axes: str, **of_parts: Any) -> Path:
+    """Write a label map, or the pages of a stack or tiles of one, whose shape and dtype must then be said."""
     import tifffile
 
     how: dict[str, Any] = {"compression": "zlib", "predictor": True, "photometric": "minisblack"}
     with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, labels, metadata={"axes": axes}, **how, **of_pages)
+        tifffile.imwrite(temporary, labels, metadata={"axes": axes}, **how, **of_parts)
     return Path(path)
 
 
@@ -251,13 +263,13 @@ def write_outputs(
     masks : Masks
         The masks.
     rgb8 : uint8 ndarray of shape (H, W, 3)
-        The image the masks lie on, for the overlay.
+        The image the masks lie on, for the overlay; or the same image reduced, and so will the overlay be.
     formats : iterable of {"overlay", "labels", "coco", "csv"}
         What to write.
     file_name : str, optional
         The image's name in the COCO file; the stem by default.
     prompts : sequence of Points, Box, Polygon or Text
-        What the masks answer; drawn into the overlay.
+        What the masks answer; drawn into the overlay, unless that is reduced.
 
     Returns
     -------
@@ -274,7 +286,10 @@ def write_outputs(
         if kind == "overlay":
             from fastsam_core.overlay import draw_answer, draw_overlay
 
-            write_image(path, draw_answer(rgb8, masks, prompts) if prompts else draw_overlay(rgb8, masks))
+            if _is_reduced(rgb8.shape, masks.image_hw):
+                write_image(path, draw_overlay(rgb8, reduced(masks, (rgb8.shape[0], rgb8.shape[1]))))
+            else:
+                write_image(path, draw_answer(rgb8, masks, prompts) if prompts else draw_overlay(rgb8, masks))
         elif kind == "labels":
             write_label_map(path, masks)
         elif kind == "coco":
@@ -282,6 +297,12 @@ def write_outputs(
         else:
             write_measurements(path, masks)
     return paths
+
+
+def _is_reduced(shape: tuple[int, ...], image_hw: tuple[int, int]) -> bool:
+    """Tell whether pixels of this shape are an image of this size, made smaller."""
+    scale = max(shape[:2]) / max(image_hw)
+    return scale < 1 and shape[:2] == tuple(max(round(side * scale), 1) for side in image_hw)
 
 
 def write_stack(

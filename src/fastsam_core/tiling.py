@@ -68,6 +68,7 @@ def segment_tiles(
     axes: str | None = None,
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
+    level: int = 0,
     max_pixels: int | None = MAX_PIXELS,
     conf: float | Literal["auto"] | None = None,
     iou: float | None = None,
@@ -96,7 +97,7 @@ def segment_tiles(
     reader : callable, optional
         Reads a tile; then the source is whatever has a ``shape`` of (H, W) and gives, indexed with two slices, what the
         reader takes.
-    channels, axes, contrast, plane, max_pixels
+    channels, axes, contrast, plane, level, max_pixels
         How to read the source without a reader, as in `open_plane`: all tiles with the same contrast.
     conf, iou, max_det, imgsz
         As in `FastSAM.segment`; ``max_det`` holds for each tile. ``imgsz`` is the network's input for a tile, the
@@ -128,7 +129,8 @@ def segment_tiles(
         tiled: Any = source
         read = reader
         if read is None:
-            reading: dict[str, Any] = {"channels": channels, "axes": axes, "contrast": contrast, "plane": plane}
+            reading: dict[str, Any] = {"channels": channels, "axes": axes, "contrast": contrast}
+            reading |= {"plane": plane, "level": level}
             if isinstance(source, Image):
                 source = read_image(source, **reading).rgb8
             tiled = opening.enter_context(open_plane(source, **reading, max_pixels=max_pixels))

@@ -191,6 +191,33 @@ def test_large_images_in_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "overlap_px below tile_px" in " ".join(refused.output.split())
 
 
+def test_what_is_too_large_for_memory_is_read_tile_by_tile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Bar, "say", lambda _, text: said.append(text))
+    tifffile.imwrite("photos/slide.tif", np.full((*IMAGE_HW, 3), 90, np.uint8), tile=(16, 16), photometric="rgb")
+    tiles = ("--tile-px", "64", "--overlap-px", "32", "--format", "coco,labels,overlay", "--jsonl")
+    small = lines(run("photos/slide.tif", "photos/b.png", *tiles, "--out", "whole"))
+    result = run("photos/slide.tif", "photos/b.png", *tiles, "--out", "tiles", "--max-pixels", "5000")
+    assert result.exit_code == 1
+    slide, refused = lines(result)
+    assert (slide["status"], slide["image_hw"], slide["masks"]) == ("ok", list(IMAGE_HW), small[0]["masks"])
+    for name in ("slide_coco.json", "slide_labels.tif", "slide_overlay.png"):
+        assert Path("tiles", name).read_bytes() == Path("whole", name).read_bytes()
+    assert "Segmenting, tile 2 of 2" in said
+    assert refused["error"]["type"] == "ImageTooLargeError"  # a PNG has to be decoded as a whole
+    refused = lines(run("photos/slide.tif", "--jsonl", "--max-pixels", "5000"))[0]
+    assert "--tile-px 1024" in refused["error"]["message"]
+
+
+def test_prompts_of_what_is_read_tile_by_tile(folder: Path) -> None:
+    tifffile.imwrite("photos/slide.tif", np.full((*IMAGE_HW, 3), 90, np.uint8), tile=(16, 16), photometric="rgb")
+    tiles = ("--tile-px", "64", "--overlap-px", "32", "--max-pixels", "5000", "--jsonl")
+    [line] = lines(run("photos/slide.tif", *tiles, "--points", "66,20", "--format", "csv,overlay"))
+    assert (line["status"], line["masks"]) == ("ok", 1)
+    [line] = lines(run("photos/slide.tif", *tiles, "--text", "a nucleus", "--format", "coco"))
+    assert "Texts cannot be asked" in line["error"]["message"]
+
+
 def test_the_bar_says_which_tile_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(Bar, "say", lambda _, text: said.append(text))

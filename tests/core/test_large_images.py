@@ -191,3 +191,68 @@ def test_what_does_not_fit_is_said_when_it_is_opened(tmp_path: Path) -> None:
     for reading in wrong:
         with pytest.raises(ImageContentError), open_plane(path, **reading) as plane:
             plane.read(plane[:10, :10])
+
+
+# ---- pyramids ---------------------------------------------------------------------------------------------------
+
+
+def write_pyramid(path: Path, beside: bool = False) -> list[npt.NDArray[np.uint8]]:
+    """Write a pyramid of three levels, laid out as OME-TIFF or, with pictures beside it, as Aperio's slides."""
+    values = np.random.default_rng(4).integers(30, 220, (128, 192, 3), np.uint8)
+    levels = [np.ascontiguousarray(values[::step, ::step]) for step in (1, 2, 4)]
+    how: dict[str, Any] = {"photometric": "rgb", "tile": (32, 48), "compression": "zlib"}
+    with tifffile.TiffWriter(path) as tiff:
+        if beside:
+            words = "Aperio Image Library v11\n192x128 (48x32) Q=30|AppMag = 20"
+            tiff.write(levels[0], description=words, metadata=None, **how)
+            tiff.write(levels[2][::2, ::2], description=words, metadata=None, photometric="rgb", rowsperstrip=4)
+            for level in levels[1:]:
+                tiff.write(level, description=words, metadata=None, **how)
+            for _ in range(2):  # the label and the whole glass
+                tiff.write(values[:80, :40], description=words, metadata=None, subfiletype=1, photometric="rgb")
+        else:
+            tiff.write(levels[0], subifds=2, metadata={"axes": "YXS"}, **how)
+            for level in levels[1:]:
+                tiff.write(level, subfiletype=1, **how)
+    return levels
+
+
+@pytest.mark.parametrize(("name", "beside"), [("slide.ome.tif", False), ("slide.svs", True)])
+def test_levels_of_a_pyramid(name: str, beside: bool, tmp_path: Path) -> None:
+    path = tmp_path / name
+    levels = write_pyramid(path, beside)
+    for level, values in enumerate(levels):
+        image = read_image(path, level=level)
+        np.testing.assert_array_equal(image.rgb8, values)
+        assert {"levels": 3, "level": level}.items() <= image.recipe.items()
+        with open_plane(path, level=level) as plane:
+            assert plane.shape == values.shape[:2]
+            np.testing.assert_array_equal(plane.read(plane[5:30, 7:44]).rgb8, values[5:30, 7:44])
+    with pytest.raises(ImageContentError, match=r"no level 3\. Expected: 0 to 2"):
+        read_image(path, level=3)
+    with pytest.raises(ImageContentError, match="whole number"):
+        read_image(path, level=0.5)  # type: ignore[arg-type]
+
+
+def test_levels_of_an_ome_zarr_store(tmp_path: Path) -> None:
+    import zarr
+
+    values = np.random.default_rng(5).integers(0, 250, (40, 60), np.uint8)
+    group = zarr.open_group(tmp_path / "slide.ome.zarr", mode="w")
+    for name, level in (("0", values), ("1", values[::2, ::2])):
+        group.create_array(name, data=level)
+    described = {"axes": [{"name": name} for name in "yx"], "datasets": [{"path": "0"}, {"path": "1"}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [described]}
+    np.testing.assert_array_equal(read_image(tmp_path / "slide.ome.zarr", level=1).rgb8[..., 0], values[::2, ::2])
+    with pytest.raises(ImageContentError, match="0 to 1"):
+        read_image(tmp_path / "slide.ome.zarr", level=2)
+
+
+def test_what_is_no_pyramid_has_level_0(tmp_path: Path) -> None:
+    values = pixels("YX", "uint8")
+    tifffile.imwrite(tmp_path / "plain.tif", values)
+    PillowImage.fromarray(values).save(tmp_path / "plain.png")
+    for source in (tmp_path / "plain.tif", tmp_path / "plain.png", values):
+        assert read_image(source, level=0).image_hw == HW
+        with pytest.raises(ImageContentError, match="no pyramid"):
+            read_image(source, level=1)

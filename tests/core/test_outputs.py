@@ -18,6 +18,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fastsam_core import Masks
+from fastsam_core._mask_pixels import label_strips, reduced
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError
 from fastsam_core.measurements import measure
 from fastsam_core.outputs import (
@@ -111,6 +112,47 @@ def test_label_map_of_many_masks_has_32_bits(tmp_path: Path) -> None:
     labels = tifffile.imread(write_label_map(tmp_path / "labels.tif", many))
     assert labels.dtype == np.uint32
     assert labels.max() == 66_000
+
+
+@given(masks_strategy(), st.integers(1, 40))
+def test_strips_are_the_label_map(masks: Masks, rows: int) -> None:
+    strips = list(label_strips(masks, rows))
+    assert all(len(strip) == rows for strip in strips[:-1])
+    np.testing.assert_array_equal(np.concatenate(strips), masks.to_label_map())
+
+
+def test_very_large_label_maps_are_written_in_tiles(
+    masks: Masks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastsam_core.outputs._LARGE_PX", 1000)
+    monkeypatch.setattr("fastsam_core.outputs._TILE_PX", 16)
+    path = write_label_map(tmp_path / "labels.tif", masks)
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.series[0].keyframe.is_tiled
+        assert tiff.is_bigtiff
+    np.testing.assert_array_equal(tifffile.imread(path), masks.to_label_map())
+
+
+@given(masks_strategy(), st.data())
+def test_reduced_masks_have_the_values_at_pixel_centres(masks: Masks, data: st.DataObject) -> None:
+    height, width = masks.image_hw
+    hw = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+    y, x = (
+        ((np.arange(short) + 0.5) * long / short).astype(int) for short, long in zip(hw, (height, width), strict=True)
+    )
+    small = reduced(masks, hw)
+    np.testing.assert_array_equal(small.to_dense(), masks.to_dense()[:, y][:, :, x])
+    np.testing.assert_array_equal(small.scores, masks.scores)
+
+
+def test_the_overlay_of_a_reduced_image_is_as_small(masks: Masks, tmp_path: Path) -> None:
+    rgb8 = np.full((20, 25, 3), 90, np.uint8)
+    paths = write_outputs(tmp_path, "slide", masks, rgb8, formats=("overlay", "labels"))
+    with Image.open(paths["overlay"]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), draw_overlay(rgb8, reduced(masks, (20, 25))))
+    assert tifffile.imread(paths["labels"]).shape == masks.image_hw
+    with pytest.raises(InvalidParameterError):  # another image
+        write_outputs(tmp_path, "other", masks, np.full((20, 30, 3), 90, np.uint8), formats=("overlay",))
 
 
 @given(masks_strategy())

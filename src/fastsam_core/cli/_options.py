@@ -20,6 +20,7 @@ __all__ = [
     "ImgszOption",
     "IouOption",
     "JsonlOption",
+    "LevelOption",
     "MaxPixelsOption",
     "ModelOption",
     "OutOption",
@@ -87,6 +88,9 @@ ChannelsOption = Annotated[
     typer.Option(metavar="0,2|0:blue,2:green", help="Channels to show the network.", rich_help_panel=_READING),
 ]
 AxesOption = Annotated[str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)]
+LevelOption = Annotated[
+    int, typer.Option(min=0, help="Level of a pyramid; 0 is the full size.", rich_help_panel=_READING)
+]
 MaxPixelsOption = Annotated[
     int,
     typer.Option(

@@ -19,6 +19,7 @@ from fastsam_core.cli._options import (
     ImgszOption,
     IouOption,
     JsonlOption,
+    LevelOption,
     MaxPixelsOption,
     ModelOption,
     OutOption,
@@ -46,7 +47,7 @@ from fastsam_core.cli._text import (
     TextThresholdOption,
     TextTopOption,
 )
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core.errors import ImageTooLargeError, InvalidParameterError
 
 if TYPE_CHECKING:
     from fastsam_core.cli._batch import Job, Outcome
@@ -126,6 +127,7 @@ def segment(
         str | None,
         typer.Option(metavar="LOW,HIGH|percentile", help="Values shown black and white.", rich_help_panel=_READING),
     ] = None,
+    level: LevelOption = 0,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
@@ -154,6 +156,7 @@ def segment(
             "axes": axes,
             "plane": read_plane(plane),
             "contrast": read_contrast(contrast),
+            "level": level,
             "max_pixels": max_pixels,
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
@@ -232,6 +235,7 @@ def _run(
             if outcome is not None:
                 report(outcome, bar, jsonl=jsonl)
         if jobs:
+            from fastsam_core.cli._large import in_tiles
             from fastsam_core.cli._model import load_model
             from fastsam_core.cli._text import load_text_answers
             from fastsam_core.images import read_image
@@ -256,6 +260,8 @@ def _run(
             with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]
+                    if search["tile_px"] is not None and isinstance(step.error, ImageTooLargeError):
+                        step = in_tiles(job, network, search, reading, on_tile)
                     bar.say(f"Writing {job.name}")
                     results[place] = outcome = finish(job, step, answers, conf=conf)
                     report(outcome, bar, jsonl=jsonl)
