@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from fastsam_core._windows import Window, join_tiles
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import FastSAMError
 from fastsam_core.masks import Masks
@@ -19,6 +20,8 @@ from napari_fastsam.controllers.segmentation import LOADED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from fastsam_core.images import Image
 
 Make = Callable[..., Any]
 
@@ -67,6 +70,10 @@ class BlobModel:
     def settings(self, **options: Any) -> Settings:
         """Check settings as the real model does."""
         return FastSAM(None, self.info).settings(**options)  # type: ignore[arg-type]
+
+    def join(self, tiles: Sequence[Window], parts: Sequence[Masks], image: Image, settings: Settings) -> Masks:
+        """Join tiles as the real model does, without a pass over the whole plane."""
+        return join_tiles(tiles, parts, sure_conf=self.info.conf, max_det=settings.max_det)
 
 
 @pytest.fixture(autouse=True)
