@@ -162,7 +162,7 @@ def find(
 
     plans: dict[PlaneKey | None, list[Look]] = {key: view.looks(key, steps) for key in view.planes(steps)}
     if all(len(looks) == 1 and not looks[0].tiled and looks[0].region is None for looks in plans.values()):
-        with closing(iter_segment(jobs, model, reader=read, **search.whole)) as found:
+        with closing(iter_segment(jobs, model, reader=read, **search.options)) as found:
             for step in found:
                 job = cast("Job", step.source)
                 if step.masks is None:
@@ -183,20 +183,19 @@ def find(
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """How masks are looked for: in one pass down to faint ones, in tiles only those that are shown."""
+    """How masks are looked for, down to faint ones, and from which confidence on they are shown."""
 
-    whole: Mapping[str, Any]
-    tiles: Mapping[str, Any]
+    options: Mapping[str, Any]
     shown_from: float
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any], model: FastSAM) -> Self:
         """Read what a journal says; older ones know of no faint masks."""
-        tiles = {name: value for name, value in recorded.items() if name != "faint_conf"}
+        options = {name: value for name, value in recorded.items() if name != "faint_conf"}
         if "faint_conf" not in recorded:
-            return cls(tiles, tiles, 0.0)
+            return cls(options, 0.0)
         shown_from = float(recorded.get("conf", model.info.conf))
-        return cls({**tiles, "conf": min(recorded["faint_conf"], shown_from)}, tiles, shown_from)
+        return cls({**options, "conf": min(recorded["faint_conf"], shown_from)}, shown_from)
 
 
 def _look(
@@ -209,12 +208,12 @@ def _look(
     masks, whole = Masks.empty(image.image_hw), 0
     for look in looks:
         if look.region is None:
-            masks = _segment_tiles(image, model, search.tiles) if look.tiled else _segment(image, model, search.whole)
+            masks = (_segment_tiles if look.tiled else _segment)(image, model, search.options)
             whole = len(masks)
         else:
             y0, y1, x0, x1 = look.region
             part = Image(np.ascontiguousarray(image.rgb8[y0:y1, x0:x1]), image.source, image.recipe)
-            added = whole_in(_segment(part, model, search.whole), look.region, image.image_hw)
+            added = whole_in(_segment(part, model, search.options), look.region, image.image_hw)
             masks = Masks.concatenate([masks, added[new_among(added, masks, search.shown_from)]])
         found.append((look.step, masks, whole))
     return found

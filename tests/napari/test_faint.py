@@ -134,12 +134,21 @@ def test_the_lowest_confidence_of_the_preferences_is_where_showing_begins(
 
 
 @pytest.mark.usefixtures("blob_model")
-def test_tiles_are_segmented_without_faint_ones(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+def test_tiles_have_faint_ones_too(viewer: Any, make_widget: Make, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_fastsam.models.inference._TILE_PX", 64)
+    monkeypatch.setattr("napari_fastsam.models.inference._OVERLAP_PX", 40)
     viewer.add_layer(Image(scene(), name="Image", contrast_limits=(0, 200)))
     widget = make_widget(viewer)
     choose_region(widget, "tiles")
     run(qtbot, widget)
-    assert len(widget.session.candidates) == 3
+    session = widget.session
+    assert session.shown.tolist() == [True, True, True, False]
+    assert "3</b> of 3 candidates shown, 0 of 1 fainter" in widget.filter_panel.count.text()
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([DIM_YX])
+    assert session.selected == [3]
+    widget.label_panel.commit_picked()
+    assert (viewer.layers["Image labels"].data[scene() == 50] > 0).all()
 
 
 def squares(*rows: tuple[int, int, float]) -> Masks:
@@ -230,8 +239,9 @@ def test_filters_that_were_set_before_are_in_the_journal_of_the_next_image(
 
 
 @pytest.mark.usefixtures("blob_model")
+@pytest.mark.parametrize("region", ["plane", "tiles"])
 def test_a_stack_links_what_is_shown_and_a_replay_finds_the_faint_one(
-    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    region: str, viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FASTSAM_JOURNALS")  # beside the image
     tifffile.imwrite(
@@ -240,6 +250,7 @@ def test_a_stack_links_what_is_shown_and_a_replay_finds_the_faint_one(
     viewer.open(tmp_path / "stack.tif")
     viewer.layers[0].contrast_limits = (0, 200)
     widget = make_widget(viewer)
+    choose_region(widget, region)
     widget.segment_panel.stack.setChecked(True)
     run(qtbot, widget)
     assert [linked.objects.tolist() for linked in widget.session.links.values()] == [[1, 2, 3]] * 3

@@ -245,10 +245,7 @@ class _Tiles:
 
 
 def _tiled(task: Task, model: FastSAM) -> Generator[Done, None, None]:
-    """Segment planes in tiles; what each tile adds is a step, and the last step of a plane has joined its tiles.
-
-    Faint masks are left out: they would join with others at the borders of tiles.
-    """
+    """Segment planes in tiles; what each tile adds is a step, and the last step of a plane has joined its tiles."""
     from fastsam_core.stacks import StackLinker
     from fastsam_core.tiling import segment_tiles
 
@@ -262,15 +259,17 @@ def _tiled(task: Task, model: FastSAM) -> Generator[Done, None, None]:
             tile_px=_TILE_PX,
             overlap_px=_OVERLAP_PX,
             reader=tiles.image_of,
-            conf=task.conf,
+            conf=min(PROMPT_CONF, conf),
             max_det=task.max_det,
         )
         so_far: Candidates | None = None
         for step in steps:
             if step.result is not None:
-                links = linker.add(step.result) if task.stack_axis is not None else None
-                yield Done(plane, Candidates.measure(step.result, tiles.values, conf=conf), links)
+                candidates = Candidates.measure(step.result, tiles.values, conf=conf)
+                links = linker.add(step.result[candidates.sure]) if task.stack_axis is not None else None
+                yield Done(plane, candidates, links)
                 break
-            found = Candidates.measure(step.masks, tiles.values, conf=conf)
+            full = step.masks[is_sure(step.masks, conf)].at_limit
+            found = Candidates.measure(step.masks.with_metadata(at_limit=full), tiles.values, conf=conf)
             so_far = found if so_far is None else so_far.extended(found)
             yield Done(plane, so_far, partial=True)
