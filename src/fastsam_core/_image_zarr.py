@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,29 @@ from fastsam_core.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["is_zarr", "open_zarr"]
+__all__ = ["ZIP_SUFFIXES", "is_zarr", "open_zarr"]
 
+ZIP_SUFFIXES = (".ozx", ".zarr.zip")
+"""How stores in one file are called: OME-Zarr's own suffix, and the usual one."""
+
+_ZIP = b"PK\x03\x04"
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _OLD_AXES = "TCZYX"
 """The axes of OME-Zarr up to version 0.2, which does not name them."""
 
 
 def is_zarr(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a folder is a Zarr store, by the file that describes it."""
-    return any(os.path.isfile(os.path.join(path, mark)) for mark in _MARKS)
+    """Tell whether a folder or a ZIP file is a Zarr store, by the file that describes it."""
+    if not os.path.isfile(path):
+        return any(os.path.isfile(os.path.join(path, mark)) for mark in _MARKS)
+    try:
+        with open(path, "rb") as stream:
+            if stream.read(len(_ZIP)) != _ZIP:
+                return False
+        with zipfile.ZipFile(path) as archive:
+            return not set(_MARKS).isdisjoint(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 @contextmanager
@@ -53,8 +67,9 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
             actual=str(error),
             remedy="pip install 'fastsam-plugins[zarr]'",
         ) from error
+    store: Any = zarr.storage.ZipStore(path, mode="r") if os.path.isfile(path) else None
     try:
-        node: Any = zarr.open(path, mode="r")
+        node: Any = zarr.open(store or path, mode="r")
         if isinstance(node, zarr.Array):
             pick_level([node], level, path)
             source = Source(node, _named(node) or _guessed(node.shape), facts={"format": "Zarr"}, regions=True)
@@ -73,11 +88,15 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
             actual=f"{type(error).__name__}: {error}",
             remedy="name the array inside, e.g. image.zarr/0",
         ) from error
-    yield source
+    try:
+        yield source
+    finally:
+        if store is not None:
+            store.close()
 
 
 def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any]]:
-    """Return the group of the first image and what describes its levels; bioformats2raw numbers images."""
+    """Return the group of the first image and what describes its levels; bioformats2raw lists or numbers images."""
     attributes = _ome(group)
     if "plate" in attributes or "well" in attributes:
         raise UnsupportedImageError(
@@ -87,7 +106,8 @@ def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any]]:
             remedy="name one of them, e.g. plate.zarr/A/1/0",
         )
     if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
-        group = group["0"]
+        listed = dict(group["OME"].attrs) if "OME" in group else {}
+        group = group[next(iter(listed.get("ome", listed).get("series", ())), "0")]
         attributes = _ome(group)
     return group, attributes["multiscales"][0]
 

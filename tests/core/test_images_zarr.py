@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastsam_core.errors import (
     UnsupportedImageError,
 )
 from fastsam_core.images import read_image, read_values
+from fastsam_core.large_images import open_plane
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +67,44 @@ def test_the_first_image_of_bioformats2raw(tmp_path: Path) -> None:
     group.attrs["bioformats2raw.layout"] = 3
     write_ome(tmp_path / "a.zarr" / "0", VALUES[0, 0], ["z", "y", "x"], version="0.4")
     np.testing.assert_array_equal(read_values(tmp_path / "a.zarr", plane=2), VALUES[0, 0, 2])
+
+
+def test_bioformats2raw_may_name_its_images(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    group.create_group("OME").attrs["series"] = ["first", "second"]
+    write_ome(tmp_path / "a.zarr" / "first", VALUES[0, 0], ["z", "y", "x"], version="0.4")
+    np.testing.assert_array_equal(read_values(tmp_path / "a.zarr", plane=2), VALUES[0, 0, 2])
+
+
+@pytest.mark.parametrize("name", ["a.ozx", "a.ome.zarr.zip", "noname"])
+def test_stores_in_one_file(name: str, tmp_path: Path) -> None:
+    folder = write_ome(tmp_path / "store", VALUES[0, 0], ["z", "y", "x"])
+    path = tmp_path / "images" / name
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for part in sorted(folder.rglob("*")):
+            if part.is_file():
+                archive.write(part, part.relative_to(folder))
+    np.testing.assert_array_equal(read_values(path, plane=2), VALUES[0, 0, 2])
+    assert read_image(path, plane=1, level=1).image_hw == (10, 15)
+    with open_plane(path, plane=3, contrast=(0, 4000)) as plane:
+        np.testing.assert_array_equal(
+            plane.read(plane[3:9, 5:20]).rgb8, read_image(path, plane=3, contrast=(0, 4000)).rgb8[3:9, 5:20]
+        )
+    assert expand_paths([str(path)], recursive=False, out=tmp_path / "out", written_suffixes=()) == [path]
+    if name != "noname":
+        assert expand_paths([str(path.parent)], recursive=False, out=tmp_path / "out", written_suffixes=()) == [path]
+
+
+def test_other_zip_files_are_no_images(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+        archive.writestr("readme.txt", "no image")
+    with pytest.raises(ImageReadError, match="is not an image"):
+        read_image(tmp_path / "a.zarr.zip")
+    (tmp_path / "b.ozx").write_bytes(b"PK\x03\x04 and nothing more")
+    with pytest.raises(ImageReadError):
+        read_image(tmp_path / "b.ozx")
 
 
 def test_plain_arrays(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastsam_core._image_zarr import is_zarr
+from fastsam_core._image_zarr import ZIP_SUFFIXES, is_zarr
 from fastsam_core.errors import ImageReadError, InvalidParameterError
 from fastsam_core.images import IMAGE_SUFFIXES, is_image_path
 
@@ -66,7 +66,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
 
 
 def _is_image(path: Path) -> bool:
-    return is_zarr(path) if path.is_dir() else is_image_path(path)
+    return is_zarr(path) if path.is_dir() or path.name.endswith(ZIP_SUFFIXES) else is_image_path(path)
 
 
 def _is_written(path: Path, out: Path, endings: tuple[str, ...]) -> bool:

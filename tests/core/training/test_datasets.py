@@ -83,6 +83,16 @@ def stored(out: Path, source: str = "one") -> list[Masks]:
     return [read_row(dataset, source, row).masks for row in dataset.rows(source)]
 
 
+def test_sa1b_with_images_in_another_folder(tmp_path: Path) -> None:
+    folder = write_sa1b(tmp_path / "in", 3)
+    (tmp_path / "pictures" / "deep").mkdir(parents=True)
+    for path in folder.glob("*.jpg"):
+        path.rename(tmp_path / "pictures" / "deep" / path.name)
+    entry = run(folder, tmp_path / "out", "sa1b", images=tmp_path / "pictures")
+    assert sum(entry.images.values()) == 3
+    assert not entry.broken
+
+
 def test_sa1b_folder_keeps_every_mask(tmp_path: Path) -> None:
     entry = run(write_sa1b(tmp_path / "in"), tmp_path / "out", "sa1b")
     assert sum(entry.images.values()) == 6

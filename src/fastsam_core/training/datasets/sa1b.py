@@ -23,7 +23,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def list_pairs(source: Path, images: Path | None = None) -> list[Item]:
-    """List the pairs below a folder, in its ``.tar`` shards too, or in one shard.
+    """List the pairs below a folder, in its ``.tar`` shards too, or in one shard; images may be below another folder.
 
     Raises
     ------
@@ -35,6 +35,9 @@ def list_pairs(source: Path, images: Path | None = None) -> list[Item]:
     else:
         files = sorted(path for path in source.rglob("*") if path.is_file())
         found = {path.relative_to(source).as_posix(): partial(path.read_bytes) for path in files}
+        if images is not None:
+            found = {name: read for name, read in found.items() if not name.endswith(_IMAGE_SUFFIXES)}
+            found |= {path.name: partial(path.read_bytes) for path in sorted(images.rglob("*")) if path.is_file()}
         items = _pairs({name: read for name, read in found.items() if not name.endswith(".tar")})
         for path in files:
             if path.suffix == ".tar":
