@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image as PillowImage
 
-IMAGE_SUFFIXES = frozenset(".apng .bmp .btf .gif .jfif .jpeg .jpg .lsm .pgm .png .pnm .ppm .svs .tif .tiff .webp".split())
+IMAGE_SUFFIXES = frozenset(
+    ".apng .bmp .btf .gif .jfif .jpeg .jpg .lsm .pgm .png .pnm .ppm .svs .tif .tiff .webp".split()
+)
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PILLOW = (  # what a file begins with, Pillow's module, and what opens it there

@@ -150,26 +150,20 @@ def pick_level(levels: Sequence[_Level], level: object, path: str) -> _Level:
     return levels[number]
 
 
-def plane_hw(source: Source, axes: str | None, channels: tuple[int, ...] | None) -> tuple[int, int]:
-    """Return height and width of the planes of a source, as they are stored.
-
-    Raises
-    ------
-    ImageContentError
-        Axes do not fit the shape.
-    """
-    _, sizes = _named_sizes(source, axes, channels)
-    return sizes["Y"], sizes["X"]
-
-
 def regions_of(source: Source, axes: str | None) -> bool:
     """Tell whether regions of planes can be read one by one, upright, also with axes that overrule the source's."""
     same = axes is None or [axes.upper().find(axis) for axis in "YX"] == [source.axes.find(axis) for axis in "YX"]
     return source.regions and same and source.orientation() not in range(2, 9)
 
 
-def _named_sizes(source: Source, axes: str | None, channels: tuple[int, ...] | None) -> tuple[str, dict[str, int]]:
-    """Return the names of all axes, and the size of each."""
+def named_sizes(source: Source, axes: str | None, channels: tuple[int, ...] | None) -> dict[str, int]:
+    """Return the size of each axis by its name, in order, as they are stored.
+
+    Raises
+    ------
+    ImageContentError
+        Axes do not fit the shape, or there are no pixels.
+    """
     shape = tuple(int(n) for n in source.array.shape)
     if not axes:
         _check_named(source.axes, shape)
@@ -178,7 +172,7 @@ def _named_sizes(source: Source, axes: str | None, channels: tuple[int, ...] | N
         raise ImageContentError(
             "The image has no pixels", expected="a size of at least 1 along every axis", actual=f"shape {shape}"
         )
-    return names, dict(zip(names, shape, strict=True))
+    return dict(zip(names, shape, strict=True))
 
 
 def take_plane(
@@ -201,7 +195,8 @@ def take_plane(
     ImageTooLargeError
         More than `max_pixels` would have to be read.
     """
-    names, sizes = _named_sizes(source, axes, channels)
+    sizes = named_sizes(source, axes, channels)
+    names = "".join(sizes)
     kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
     stack = {name: size for name, size in sizes.items() if name not in kept}
     chosen = _choose_plane(plane, stack)

@@ -24,13 +24,13 @@ import numpy as np
 
 from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
-from fastsam_core._image_colour import Channels, parse_channels, to_rgb8
+from fastsam_core._image_colour import ChannelChoice, Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
-from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, pick_level, take_plane
+from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, named_sizes, pick_level, take_plane
 from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import DTypeLike, NDArray
@@ -154,8 +154,31 @@ def read_image(
                 remedy="read the original with these options",
             )
         return source
-    with open_planes(source, channels=channels, axes=axes, level=level, max_pixels=max_pixels) as read:
-        return read(plane, contrast)
+    with open_planes(source, channels=channels, axes=axes, level=level, max_pixels=max_pixels) as planes:
+        return planes.read(plane, contrast)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planes:
+    """A source that was opened, and how its planes are read."""
+
+    opened: Source
+    source: str
+    choice: ChannelChoice
+    axes: str | None
+    max_pixels: int | None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of each axis by its letter, known before anything is decoded."""
+        return named_sizes(self.opened, self.axes, self.choice.indices)
+
+    def read(self, plane: PlaneChoice, contrast: Contrast | None) -> Image:
+        """Read a plane; one call at a time."""
+        how = {"axes": self.axes, "channels": self.choice.indices, "max_pixels": self.max_pixels}
+        chosen = take_plane(self.opened, plane=plane, **how)  # type: ignore[arg-type]
+        rgb8, facts = to_rgb8(chosen, self.choice, contrast)
+        return Image(np.ascontiguousarray(rgb8), self.source, chosen.facts | facts)
 
 
 @contextmanager
@@ -166,13 +189,12 @@ def open_planes(
     axes: str | None = None,
     level: int = 0,
     max_pixels: int | None = MAX_PIXELS,
-) -> Iterator[Callable[[PlaneChoice, Contrast | None], Image]]:
+) -> Iterator[Planes]:
     """Open a file or array once for several of its planes; parameters and errors as in `read_image`.
 
     Yields
     ------
-    callable
-        Reads a plane, given which one and its contrast; one call at a time.
+    Planes
     """
     if max_pixels is not None:
         as_integer("max_pixels", max_pixels, 1)
@@ -180,13 +202,7 @@ def open_planes(
     name, opening, limited = open_source(source, choice.indices is not None, axes, level)
     limit = max_pixels if limited else None
     with opening as opened:
-
-        def read(plane: PlaneChoice, contrast: Contrast | None) -> Image:
-            chosen = take_plane(opened, axes=axes, plane=plane, channels=choice.indices, max_pixels=limit)
-            rgb8, facts = to_rgb8(chosen, choice, contrast)
-            return Image(np.ascontiguousarray(rgb8), name, chosen.facts | facts)
-
-        yield read
+        yield Planes(opened, name, choice, axes, limit)
 
 
 def read_values(

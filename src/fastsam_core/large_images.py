@@ -12,7 +12,7 @@ import numpy as np
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import parse_channels, to_rgb8
 from fastsam_core._image_contrast import SAMPLE_VALUES, common_limits
-from fastsam_core._image_planes import Plane, plane_hw, regions_of, take_plane
+from fastsam_core._image_planes import Plane, named_sizes, regions_of, take_plane
 from fastsam_core.images import Image, open_source
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class LargePlane:
         self._opened, self._choice, self._axes, self._plane = opened, choice, axes, plane
         self._lock = Lock()
         self._whole: Plane | None = None
-        self.shape = plane_hw(opened, axes, choice.indices)
+        sizes = named_sizes(opened, axes, choice.indices)
+        self.shape = sizes["Y"], sizes["X"]
         if not regions_of(opened, axes):
             self._whole = self._take(None, max_pixels)
             self.shape = cast("tuple[int, int]", tuple(self._whole.array.shape[at] for at in _places(self._whole)))

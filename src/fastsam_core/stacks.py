@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral, Real
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -21,23 +21,22 @@ from fastsam_core.errors import (
     InvalidMasksError,
     InvalidParameterError,
 )
-from fastsam_core.images import Image, open_planes
+from fastsam_core.images import Image, Planes, open_planes
 from fastsam_core.masks import Masks, check_masks
 from fastsam_core.pipeline import iter_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from fastsam_core._image_colour import Channels
     from fastsam_core._image_contrast import Contrast
-    from fastsam_core._image_planes import PlaneChoice
     from fastsam_core.model import FastSAM
     from fastsam_core.pipeline import Step
 
-    _Read = Callable[[PlaneChoice, Contrast | None], Image]
+_Error = TypeVar("_Error", bound=FastSAMError)
 
 __all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stack"]
 
@@ -249,9 +248,11 @@ class PlaneStep:
     objects : ndarray of int64, shape (N,)
         The object that each mask belongs to, from 1, the same in all planes.
     image : Image
-        The plane as the network saw it.
+        The plane as the network saw it; black where it could not be read.
     seconds : float
         Reading, network and masks, without waiting.
+    error : FastSAMError or None
+        Why a plane that was skipped could not be read; it has no masks.
     """
 
     index: int
@@ -261,6 +262,7 @@ class PlaneStep:
     objects: NDArray[np.int64]
     image: Image
     seconds: float
+    error: FastSAMError | None = None
 
 
 def segment_stack(
@@ -276,6 +278,7 @@ def segment_stack(
     max_pixels: int | None = MAX_PIXELS,
     min_iou: float = 0.25,
     max_gap: int = 1,
+    skip_unreadable: bool = False,
     prefetch: int = 1,
     **search: Any,
 ) -> Generator[PlaneStep, None, None]:
@@ -301,6 +304,9 @@ def segment_stack(
         Limit for a plane of files and lazy arrays; None lifts it.
     min_iou, max_gap
         As in `StackLinker`.
+    skip_unreadable : bool
+        Give planes that cannot be read as steps with an ``error`` and no masks, instead of raising it. Objects go on
+        behind as many of them as ``max_gap`` says.
     prefetch : int
         Planes to read ahead.
     **search
@@ -329,26 +335,40 @@ def segment_stack(
     fixed = {str(name).upper(): index for name, index in (plane or {}).items()}
     reading: dict[str, Any] = {"channels": channels, "axes": axes, "level": level}
     reading["max_pixels"] = max_pixels
-    with open_planes(source, **reading) as read:
-        along, count = _stack_axis(read(fixed, contrast), axis, fixed)
+    with open_planes(source, **reading) as opened:
+        along, count = _stack_axis(opened.sizes, axis, fixed)
         planes = [{**fixed, along: index} for index in range(count)]
-        if contrast is None:
-            sampled = np.unique(np.linspace(0, count - 1, _SAMPLED_PLANES).round().astype(int)).tolist()
-            images = [_read_sample(read, planes[index], along) for index in sampled]
-            contrast = common_limits([image.recipe["contrast_limits"] for image in images])
+        samples = _read_samples(opened, planes, along, contrast, skip_unreadable)
+    if contrast is None:
+        contrast = common_limits([image.recipe["contrast_limits"] for image in samples])
     planes_of = _OpenedOnce(partial(open_planes, source, **reading), contrast)
     steps = iter_segment(planes, model, prefetch=prefetch, reader=planes_of.read, **search)
-    return _plane_steps(steps, planes_of, linker, along, count)
+    black = np.zeros_like(samples[0].rgb8) if skip_unreadable else None
+    return _plane_steps(steps, planes_of, linker, along, count, black)
 
 
-def _read_sample(read: _Read, at: Mapping[str, int], axis: str) -> Image:
-    try:
-        return read(at, None)
-    except FastSAMError as error:
-        raise _of_plane(error, axis, at[axis]) from error
+def _read_samples(
+    opened: Planes, planes: Sequence[Mapping[str, int]], axis: str, contrast: Contrast | None, skip_unreadable: bool
+) -> list[Image]:
+    """Read the planes that decide on the contrast, or one if it is decided; at least one can be read."""
+    chosen = np.linspace(0, len(planes) - 1, _SAMPLED_PLANES).round().astype(int)
+    samples: list[Image] = []
+    unreadable: list[ImageReadError] = []
+    for index in np.unique(chosen).tolist():
+        try:
+            samples.append(opened.read(planes[index], contrast))
+        except ImageReadError as error:
+            unreadable.append(_of_plane(error, axis, index))
+            if not skip_unreadable:
+                raise unreadable[0] from error
+        if samples and contrast is not None:
+            break
+    if not samples:
+        raise unreadable[0]
+    return samples
 
 
-def _of_plane(error: FastSAMError, axis: str, index: int) -> FastSAMError:
+def _of_plane(error: _Error, axis: str, index: int) -> _Error:
     """Return an error that says which plane it is of."""
     words = {"expected": error.expected, "actual": error.actual, "remedy": error.remedy}
     return type(error)(f"{axis} = {index}: {error.problem}", **words)
@@ -357,51 +377,55 @@ def _of_plane(error: FastSAMError, axis: str, index: int) -> FastSAMError:
 class _OpenedOnce:
     """Read planes one at a time from a source that stays open: to find the pages of a long TIFF file takes time."""
 
-    def __init__(self, opening: Callable[[], AbstractContextManager[_Read]], contrast: Contrast | None) -> None:
+    def __init__(self, opening: Callable[[], AbstractContextManager[Planes]], contrast: Contrast | None) -> None:
         self._opening, self._contrast = opening, contrast
-        self._opened, self._lock = ExitStack(), Lock()
-        self._read: _Read | None = None
+        self._exit, self._lock = ExitStack(), Lock()
+        self._opened: Planes | None = None
 
     def read(self, at: Any) -> Image:
         """Read a plane."""
         with self._lock:
-            if self._read is None:
-                self._read = self._opened.enter_context(self._opening())
-            return self._read(at, self._contrast)
+            if self._opened is None:
+                self._opened = self._exit.enter_context(self._opening())
+            return self._opened.read(at, self._contrast)
 
     def close(self) -> None:
         """Close the source."""
-        self._opened.close()
+        self._exit.close()
 
 
 def _plane_steps(
-    steps: Generator[Step, None, None], planes_of: _OpenedOnce, linker: StackLinker, axis: str, count: int
+    steps: Generator[Step, None, None],
+    planes_of: _OpenedOnce,
+    linker: StackLinker,
+    axis: str,
+    count: int,
+    black: NDArray[np.uint8] | None,
 ) -> Generator[PlaneStep, None, None]:
+    """Link what the steps found; planes that cannot be read are `black` if that is given, and errors otherwise."""
     with closing(planes_of), closing(steps):
         for step in steps:
-            if step.masks is None or step.image is None:
-                error = step.error or ImageReadError("It gave no masks")
-                raise _of_plane(error, axis, step.index) from error
-            objects = linker.add(step.masks)
-            yield PlaneStep(step.index, count, axis, step.masks, objects, step.image, step.seconds)
+            image, masks, error = step.image, step.masks, None
+            if masks is None or image is None:
+                error = _of_plane(step.error or ImageReadError("It gave no masks"), axis, step.index)
+                if black is None or not isinstance(error, ImageReadError):
+                    raise error from step.error
+                image = Image(black, str(step.source), {})
+                masks = Masks.empty(image.image_hw)
+            objects = linker.add(masks)
+            yield PlaneStep(step.index, count, axis, masks, objects, image, step.seconds, error)
 
 
-def _stack_sizes(image: Image) -> dict[str, int]:
-    """Return how many planes the file or array of an image has along each axis of a stack; empty for a single plane."""
-    named = zip(str(image.recipe.get("axes", "")), image.recipe.get("shape", ()), strict=False)  # type: ignore[call-overload]
-    return {name: int(size) for name, size in named if name not in _NO_STACK_AXES and size > 1}
-
-
-def _stack_axis(image: Image, wanted: str | None, fixed: Mapping[str, int]) -> tuple[str, int]:
+def _stack_axis(sizes: Mapping[str, int], wanted: str | None, fixed: Mapping[str, int]) -> tuple[str, int]:
     """Return the axis to go along and its length."""
-    sizes = {name: size for name, size in _stack_sizes(image).items() if name not in fixed}
-    along = max(sizes, key=sizes.__getitem__, default=None) if wanted is None else str(wanted).upper()
-    if along not in sizes:
+    stack = {name: size for name, size in sizes.items() if name not in (*_NO_STACK_AXES, *fixed) and size > 1}
+    along = max(stack, key=stack.__getitem__, default=None) if wanted is None else str(wanted).upper()
+    if along not in stack:
         raise ImageContentError(
             "There is no stack of planes" + ("" if wanted is None else f" along {along}"),
             expected="an axis of several planes"
-            + (f": {', '.join(f'{name} has {size}' for name, size in sizes.items())}" if sizes else ""),
-            actual=f"axes {image.recipe.get('axes')}, shape {image.recipe.get('shape')}",
+            + (f": {', '.join(f'{name} has {size}' for name, size in stack.items())}" if stack else ""),
+            actual=f"axes {''.join(sizes)}, shape {list(sizes.values())}",
             remedy="name the axes, such as ZYX; a single plane is segmented by itself",
         )
-    return along, sizes[along]
+    return along, stack[along]

@@ -64,6 +64,25 @@ def run(*arguments: str, command: str = "stack") -> Result:
     return CliRunner().invoke(app, [command, *arguments])
 
 
+def test_a_plane_that_cannot_be_read_stays_empty(folder: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 900, (6, *IMAGE_HW), np.uint16)
+    tifffile.imwrite("cells.tif", pixels, metadata={"axes": "ZYX"}, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile("cells.tif") as tiff:
+        start = tiff.pages[3].dataoffsets[0]
+    content = bytearray(Path("cells.tif").read_bytes())
+    content[start : start + 100] = b"U" * 100
+    Path("cells.tif").write_bytes(content)
+    result = run("cells.tif", "--jsonl", "--out", "out")
+    assert result.exit_code == 1
+    [line] = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (line["status"], line["planes"], line["objects"]) == ("ok", 6, 3)
+    assert [words.split(":")[0] for words in line["unreadable_planes"]] == ["Z = 3"]
+    assert "cells.tif: Z = 3" in result.stderr
+    assert "Planes that could not be read, and are empty: 1." in result.stderr
+    labels = tifffile.imread("out/cells_labels.tif")
+    assert labels.any(axis=(1, 2)).tolist() == [True, True, True, False, True, True]
+
+
 def test_all_formats(folder: Path) -> None:
     result = run("cells.tif", "--jsonl", "--out", "out")
     assert result.exit_code == 0, result.output

@@ -205,19 +205,44 @@ def test_a_plane_that_cannot_be_read_ends_it(model: FastSAM, tmp_path: Path) -> 
         list(segment_stack(path, model))
 
 
-def test_a_plane_that_cannot_be_decoded_is_named(model: FastSAM, tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
+def damaged_stack(path: Path, *damaged: int) -> Path:
+    """Write a stack of 20 compressed planes, of which some cannot be decoded."""
     pixels = np.random.default_rng(0).integers(0, 99, (20, 64, 96), np.uint8)
     tifffile.imwrite(path, pixels, metadata={"axes": "TYX"}, photometric="minisblack", compression="zlib")
     with tifffile.TiffFile(path) as tiff:
-        start = tiff.pages[4].dataoffsets[0]
-    damaged = bytearray(path.read_bytes())
-    damaged[start : start + 100] = b"U" * 100
-    path.write_bytes(damaged)
-    steps = segment_stack(path, model)
+        starts = [tiff.pages[index].dataoffsets[0] for index in damaged]
+    content = bytearray(path.read_bytes())
+    for start in starts:
+        content[start : start + 100] = b"U" * 100
+    path.write_bytes(content)
+    return path
+
+
+def test_a_plane_that_cannot_be_decoded_is_named(model: FastSAM, tmp_path: Path) -> None:
+    steps = segment_stack(damaged_stack(tmp_path / "a.tif", 4), model)
     assert [next(steps).index for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ImageReadError, match=r"^T = 4: .*a\.tif"):
         next(steps)
+
+
+@pytest.mark.parametrize("contrast", [None, (0, 99), "percentile"])
+def test_planes_that_cannot_be_decoded_are_empty_on_request(contrast: Any, model: FastSAM, tmp_path: Path) -> None:
+    path = damaged_stack(tmp_path / "a.tif", 0, 4, 19)
+    steps = list(segment_stack(path, model, contrast=contrast, skip_unreadable=True))
+    assert [step.index for step in steps] == list(range(20))
+    for step in steps:
+        unreadable = step.index in (0, 4, 19)
+        assert (step.error is not None, len(step.masks) == 0, not step.image.rgb8.any()) == (unreadable,) * 3
+    assert str(steps[4].error).startswith("T = 4: ")
+    assert isinstance(steps[4].error, ImageReadError)
+    stack = LinkedStack.of(steps)
+    assert stack.to_label_maps().shape == (20, 64, 96)
+    assert set(stack.objects[3]) & set(stack.objects[5]), "objects go on behind it"
+    with pytest.raises(ImageReadError, match=r"^T = 0: "):
+        segment_stack(path, model, contrast=contrast)
+    everything = damaged_stack(tmp_path / "b.tif", *range(20))
+    with pytest.raises(ImageReadError, match=r"^T = 0: "):
+        segment_stack(everything, model, contrast=contrast, skip_unreadable=True)
 
 
 def test_the_pages_of_a_file_are_looked_for_once(

@@ -48,7 +48,7 @@ class Outcome:
     """What became of one image; ``full`` where as many masks were found as were allowed.
 
     Of a stack, ``planes`` says how many it has, and ``objects`` how many objects its masks belong to; of a single plane
-    ``left_out`` says how many others its file has.
+    ``left_out`` says how many others its file has. ``unreadable`` are the errors of planes that stayed empty.
     """
 
     source: Path
@@ -63,6 +63,7 @@ class Outcome:
     planes: int | None = None
     objects: int | None = None
     left_out: int = 0
+    unreadable: tuple[FastSAMError, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the line for ``--jsonl``."""
@@ -76,6 +77,8 @@ class Outcome:
             }
             if self.planes is not None:
                 line |= {"planes": self.planes, "objects": self.objects}
+            if self.unreadable:
+                line["unreadable_planes"] = [str(error) for error in self.unreadable]
         if self.outputs:
             line["outputs"] = {kind: os.fspath(path) for kind, path in self.outputs.items()}
         if self.error is not None:
@@ -191,11 +194,13 @@ def report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
     """Print the line for programs, and above the bar what went wrong."""
     if jsonl:
         typer.echo(json.dumps(outcome.to_json()))
-    if outcome.error is not None:
+    errors = [*outcome.unreadable, *([] if outcome.error is None else [outcome.error])]
+    if errors:
         from rich.text import Text
 
-        name, problem = printable(f"{outcome.source}: "), printable(outcome.error)
-        bar.log(Text(name, style="bold red").append(problem, style="not bold red"))
+        for error in errors:
+            name, problem = printable(f"{outcome.source}: "), printable(error)
+            bar.log(Text(name, style="bold red").append(problem, style="not bold red"))
 
 
 def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False, jsonl: bool) -> None:
@@ -208,5 +213,7 @@ def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False,
     words = [f"{counts['ok']} segmented"]
     words += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
     screen.print(f"{', '.join(words)}; results in {printable(out)}")
+    if unreadable := sum(len(outcome.unreadable) for outcome in outcomes):
+        screen.print(f"Planes that could not be read, and are empty: {unreadable}.")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")

@@ -117,6 +117,7 @@ def stack(
     """Segment stacks plane by plane, and link what overlaps in neighbouring planes into objects.
 
     An object has one number in all planes of the label stack. One plane is in memory at a time.
+    A plane that cannot be read stays empty and is reported.
     Exit code: 0 all fine, 1 some failed, 2 wrong usage.
 
     fastsam stack embryo.tif --axis Z --min-planes 3
@@ -157,7 +158,7 @@ def stack(
         planned = list(plan(sources, lambda _: PromptSet(), formats=chosen, out=out, existing=existing))
         outcomes = _run(planned, model, loading, options, min_planes, jsonl=jsonl)
         summarise(outcomes, out, jsonl=jsonl)
-        if any(outcome.status == "failed" for outcome in outcomes):
+        if any(outcome.status == "failed" or outcome.unreadable for outcome in outcomes):
             raise typer.Exit(EXIT_FAILED)
 
 
@@ -211,6 +212,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
     from fastsam_core.stacks import LinkedStack, segment_stack
 
     pictures: dict[int, NDArray[np.uint8]] = {}
+    unreadable: list[FastSAMError] = []
     seconds, full = 0.0, False
     now = job.source.name
     bar.say(now)
@@ -225,6 +227,8 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             bar.say(now)
             seconds += step.seconds
             full |= step.masks.at_limit
+            if step.error is not None:
+                unreadable.append(step.error)
             if "overlay" in job.formats and step.index in _shown_planes(step):
                 pictures[step.index] = step.image.rgb8
             yield step
@@ -232,7 +236,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
     try:
         for path in output_paths(job.out, job.name, job.formats).values():
             check_writable(path)
-        with closing(segment_stack(job.source, model, on_tile=on_tile, **options)) as steps:
+        with closing(segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **options)) as steps:
             linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
         bar.say(f"Writing {job.name}")
         outputs = write_stack(job.out, job.name, linked, pictures, formats=job.formats, file_name=job.source.name)
@@ -249,6 +253,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
         full=full,
         planes=len(linked.planes),
         objects=len(linked),
+        unreadable=tuple(unreadable),
     )
 
 
