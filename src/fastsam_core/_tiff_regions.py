@@ -17,15 +17,21 @@ _YCBCR = 6
 _JPEG = (6, 7, 33007, 34892)
 """Compressions of which tifffile gives colours that are not stored as such, as RGB."""
 
+_MOST_PX = 2**26
+"""Of what is stored in larger pieces, regions are no gain."""
+
 
 def has_regions(page: Any, keyframe: Any) -> bool:
-    """Tell whether `read_region` can read a page like this: in one plane of tiles or strips."""
+    """Tell whether `read_region` can read a page like this: one plane of tiles or strips that are not all too large."""
     _, depth, *_ = keyframe.shaped
     if depth != 1 or keyframe.axes not in ("YX", "YXS", "SYX") or page is None:
         return False
     if keyframe.photometric == _YCBCR and keyframe.compression not in _JPEG:
         return False
-    return bool(keyframe.is_memmappable) or len(page.dataoffsets) == math.prod(_grid(keyframe))
+    if keyframe.is_memmappable:
+        return True
+    small = math.prod(_segment_hw(keyframe)) <= _MOST_PX
+    return small and len(page.dataoffsets) == math.prod(_grid(keyframe))
 
 
 def _grid(keyframe: Any) -> tuple[int, int, int]:

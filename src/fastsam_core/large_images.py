@@ -75,7 +75,7 @@ class LargePlane:
         (y0, y1, _), (x0, x1, _) = (bounds.indices(side) for bounds, side in zip(window, self.shape, strict=True))
         return y0, y1, x0, x1
 
-    def read(self, region: object) -> Image:
+    def read(self, region: Region) -> Image:
         """Read a region; one call at a time does so.
 
         Parameters
@@ -87,7 +87,7 @@ class LargePlane:
         ImageReadError
             It cannot be decoded.
         """
-        y0, y1, x0, x1 = cast("Region", region)
+        y0, y1, x0, x1 = region
         part = self._part(slice(y0, y1), slice(x0, x1))
         rgb8, facts = to_rgb8(part, self._choice, self._contrast)
         return Image(np.ascontiguousarray(rgb8), self.source, part.facts | facts)

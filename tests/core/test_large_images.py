@@ -68,6 +68,15 @@ def test_regions_of_tiff_files(
     same(path)
 
 
+def test_a_file_in_one_piece_is_decoded_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastsam_core._tiff_regions._MOST_PX", 1000)
+    path = tmp_path / "plane.tif"
+    tifffile.imwrite(path, pixels("YX", "uint16"), compression="zlib", rowsperstrip=HW[0])
+    same(path)
+    with pytest.raises(ImageTooLargeError), open_plane(path, max_pixels=1000):
+        pass
+
+
 def test_regions_of_planes_and_channels(tmp_path: Path) -> None:
     path = tmp_path / "stack.ome.tif"
     stack = np.random.default_rng(1).integers(0, 60_000, (3, 2, *HW), np.uint16)
