@@ -13,6 +13,7 @@ from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import parse_channels, to_rgb8
 from fastsam_core._image_contrast import SAMPLE_VALUES, common_limits
 from fastsam_core._image_planes import Plane, named_sizes, regions_of, take_plane
+from fastsam_core.errors import ImageTooLargeError
 from fastsam_core.images import Image, open_source
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class LargePlane:
         sizes = named_sizes(opened, axes, choice.indices)
         self.shape = sizes["Y"], sizes["X"]
         if not regions_of(opened, axes):
-            self._whole = self._take(None, max_pixels)
+            self._whole = self._take_whole(max_pixels)
             self.shape = cast("tuple[int, int]", tuple(self._whole.array.shape[at] for at in _places(self._whole)))
         self._contrast = contrast
         if contrast is None or isinstance(contrast, str):
@@ -95,6 +96,18 @@ class LargePlane:
     def _take(self, region: tuple[slice, slice] | None, max_pixels: int | None = None) -> Plane:
         how = {"axes": self._axes, "plane": self._plane, "channels": self._choice.indices}
         return take_plane(self._opened, **how, max_pixels=max_pixels, region=region)  # type: ignore[arg-type]
+
+    def _take_whole(self, max_pixels: int | None) -> Plane:
+        try:
+            return self._take(None, max_pixels)
+        except ImageTooLargeError as error:
+            raise ImageTooLargeError(
+                error.problem,
+                expected=error.expected,
+                actual=error.actual,
+                remedy="convert it to a TIFF file in tiles, or to OME-Zarr, of which regions can be read; or, if you trust "
+                "the file and have the memory, raise max_pixels= (--max-pixels)",
+            ) from error
 
     def _part(self, rows: slice, columns: slice) -> Plane:
         whole = self._whole

@@ -205,6 +205,7 @@ def test_what_is_too_large_for_memory_is_read_tile_by_tile(folder: Path, monkeyp
         assert Path("tiles", name).read_bytes() == Path("whole", name).read_bytes()
     assert "Segmenting, tile 2 of 2" in said
     assert refused["error"]["type"] == "ImageTooLargeError"  # a PNG has to be decoded as a whole
+    assert "convert it to a TIFF file in tiles" in refused["error"]["message"]
     refused = lines(run("photos/slide.tif", "--jsonl", "--max-pixels", "5000"))[0]
     assert "--tile-px 1024" in refused["error"]["message"]
 
