@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsam_core._generators import outcome
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ __all__ = [
     "Overlap",
     "check_ids",
     "commit_steps",
-    "outcome",
     "plan_commit",
     "plan_delete",
     "plan_merge",
@@ -30,7 +30,6 @@ __all__ = [
 
 Overlap = Literal["keep", "steal", "fill"]
 Labels2D = NDArray[Any]
-_T = TypeVar("_T")
 
 _TAKEN_SHARE = 0.1
 """With "keep", a candidate is left out if existing labels cover more than this share of it."""
@@ -132,15 +131,6 @@ def plan_commit(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Over
         Masks of an image of another size, not one id a mask, or an unknown `overlap`.
     """
     return outcome(commit_steps(plane, masks, ids, overlap))
-
-
-def outcome(steps: Generator[object, None, _T]) -> _T:
-    """Go all steps at once and return what they lead to."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast("_T", end.value)
 
 
 def commit_steps(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Overlap) -> Generator[float, None, Edit]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from fastsam_core._checks import as_number
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
+from fastsam_core._prompt_types import Level
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ Output: TypeAlias = Literal["instances", "map"]
 Existing: TypeAlias = Literal["resume", "skip", "overwrite", "append"]
 Oversize: TypeAlias = Literal["shrink", "files", "top_k", "fail"]
 WriterName: TypeAlias = Literal["auto", "direct", "sdk"]
-Level: TypeAlias = Literal["auto", "part", "object", "group"]
 
 _DIGEST_VERSION = 3
 _SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability", "tile_px", "overlap_px")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core._checks import as_integer, described
+from fastsam_core._generators import outcome
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.masks import check_masks
 from fastsam_core.text import _upstream
@@ -54,12 +55,7 @@ def embed_masks(
     steps = iter_embed_masks(
         encoder, image_rgb8, masks, options, store=store, batch_size=batch_size, image_digest=image_digest
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            embeddings: NDArray[np.float32] = end.value
-            return embeddings
+    return outcome(steps)
 
 
 def iter_embed_masks(

@@ -9,6 +9,7 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core import label_edits as edits
+from fastsam_core._generators import outcome
 from fastsam_core.errors import ImageContentError, InvalidParameterError
 from fastsam_core.label_edits import Edit, Overlap
 from fastsam_core.stacks import object_of
@@ -222,7 +223,7 @@ class LabelController:
             order = self._order(list(indices), scope)
             task = self._task(order)
             if task.area_px <= _AT_ONCE_PX:
-                return self._write_planned(task, edits.outcome(plan_steps(task)))
+                return self._write_planned(task, outcome(plan_steps(task)))
             if self.planning.running:
                 raise InvalidParameterError(
                     "Another commit is being planned", remedy="wait until its labels are written, or cancel it"

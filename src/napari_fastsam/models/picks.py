@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,11 @@ from fastsam_core.prompts import Box, Points, Polygon, match
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastsam_core._prompt_types import Level
     from fastsam_core.masks import Masks
 
-__all__ = ["Level", "Pick", "PickOptions", "PromptSet", "resolve"]
+__all__ = ["Pick", "PickOptions", "PromptSet", "resolve"]
 
-Level = Literal["auto", "part", "object", "group"]
 Float = NDArray[np.float64]
 
 _MIN_SCRIBBLE_PX = 3.0

@@ -14,11 +14,11 @@ from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, form, hint, row_of
 
 if TYPE_CHECKING:
+    from fastsam_core._prompt_types import Level
     from napari_fastsam.controllers.hover import HoverController
     from napari_fastsam.controllers.prompts import PromptController
     from napari_fastsam.controllers.segmentation import SegmentationController
     from napari_fastsam.controllers.session import Session
-    from napari_fastsam.models.picks import Level
 
 __all__ = ["PickPanel"]
 
