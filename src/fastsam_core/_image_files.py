@@ -40,6 +40,17 @@ _PILLOW = (  # what a file begins with, Pillow's module, and what opens it there
     (b"RIFF", "WebPImagePlugin", "WebPImageFile"),
     *((b"P%d" % kind, "PpmImagePlugin", "PpmImageFile") for kind in range(1, 7)),
 )
+_TO_OME = "OME-TIFF or OME-Zarr (with Fiji, bfconvert or bioformats2raw)"
+_FOREIGN = (  # where a file of another kind has which bytes, its name, and what it can become
+    (0, b"ZISRAWFILE", "Zeiss CZI", _TO_OME),
+    (0, b"\xda\xce\xbe\n", "Nikon ND2", _TO_OME),
+    (0, b"\x70\0\0\0", "Leica LIF", _TO_OME),
+    (0, b"\xd0\xcf\x11\xe0", "OLE (Olympus OIB, Zeiss ZVI)", _TO_OME),
+    (0, b"\x89HDF", "HDF5 (Imaris, ilastik)", _TO_OME),
+    (0, b"\0\0\0\x0cjP", "JPEG 2000", "TIFF"),
+    (0, b"\x93NUMPY", "NumPy", "TIFF"),
+    (4, b"ftyp", "HEIF, AVIF or MP4", "PNG or JPEG"),
+)
 _ORIENTATION = 0x0112
 _AS_THEY_ARE = {"1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F", "RGB", "RGBA"}
 _TO_RGBA = {"LA", "La", "PA", "RGBa"}
@@ -178,9 +189,17 @@ def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
             factory = getattr(importlib.import_module(f"PIL.{module}"), opener)
             break
     else:
+        for place, magic, kind, better in _FOREIGN:
+            if prefix[place:].startswith(magic):
+                raise UnsupportedImageError(
+                    f"{path} is a {kind} file, which is not read here",
+                    expected="PNG, JPEG, TIFF, OME-Zarr, BMP, WebP, GIF or PPM",
+                    actual=kind,
+                    remedy=f"convert it to {better}, or read it into an array and pass that, with axes such as 'TCZYX'",
+                )
         raise ImageReadError(
             f"{path} is not an image that can be read here",
-            expected="PNG, JPEG, TIFF, BMP, WebP, GIF or PPM",
+            expected="PNG, JPEG, TIFF, OME-Zarr, BMP, WebP, GIF or PPM",
             actual=f"a file that begins with {prefix[:8]!r}",
             remedy="convert it to PNG or TIFF",
         )

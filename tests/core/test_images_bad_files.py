@@ -15,7 +15,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from fastsam_core.errors import ImageNotFoundError, ImageReadError, ImageTooLargeError, InvalidParameterError
+from fastsam_core.errors import (
+    ImageNotFoundError,
+    ImageReadError,
+    ImageTooLargeError,
+    InvalidParameterError,
+    UnsupportedImageError,
+)
 from fastsam_core.images import IMAGE_SUFFIXES, is_image_path, read_image
 
 Array = NDArray[Any]
@@ -24,6 +30,26 @@ Array = NDArray[Any]
 @pytest.fixture(scope="module")
 def colours() -> Array:
     return np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"ZISRAWFILE\0\0\0\0", "Zeiss CZI"),
+        (b"\xda\xce\xbe\n\0\0", "Nikon ND2"),
+        (b"\x70\0\0\0\x2a\0", "Leica LIF"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"\x93NUMPY\x01\0", "NumPy"),
+        (b"\0\0\0\x18ftypheic", "HEIF"),
+    ],
+)
+def test_files_of_other_programs_are_named(content: bytes, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    path.write_bytes(content + bytes(100))
+    with pytest.raises(UnsupportedImageError, match=rf"is a {kind}.*Remedy: convert it to"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
