@@ -12,9 +12,11 @@ import numpy as np
 from fastsam_core.errors import FastSAMError, InvalidMasksError, InvalidParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["as_array", "as_integer", "as_number", "as_pair", "as_rows", "as_size", "described"]
+__all__ = ["as_array", "as_integer", "as_iterator", "as_number", "as_pair", "as_rows", "as_size", "described"]
 
 
 def as_number(
@@ -51,6 +53,19 @@ def as_pair(
     except (TypeError, ValueError, OverflowError):
         pass
     raise kind(problem, expected=expected, actual=repr(given))
+
+
+def as_iterator(sources: Any) -> Iterator[Any]:
+    """Begin to go through several images, or raise an error; a path alone would be taken letter by letter."""
+    with suppress(TypeError):
+        if not isinstance(sources, str | bytes):
+            return iter(sources)
+    raise InvalidParameterError(
+        "The sources are no sequence of images",
+        expected="several paths, arrays or other images",
+        actual=repr(sources),
+        remedy="put a single image into a list",
+    )
 
 
 def as_size(given: object) -> tuple[int, int]:

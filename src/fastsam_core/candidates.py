@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core.masks import check_masks
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,6 +44,7 @@ def measure_columns(
     from fastsam_core._jit import compilable
     from fastsam_core._measure_kernels import hull_areas, run_means
 
+    check_masks(masks, "measure")
     boxes = masks.extents_xyxy
     if values is None:
         intensity = np.full(len(masks), np.nan)

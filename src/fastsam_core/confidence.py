@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core._checks import as_array
+from fastsam_core.errors import InvalidParameterError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -21,12 +24,17 @@ def expected_f1(scores: ArrayLike) -> NDArray[np.float64]:
         How probable it is that each mask shows an object, in [0, 1]; those of faint masks, too, as together they say
         how many objects the image has.
 
+    Raises
+    ------
+    InvalidParameterError
+        These are no numbers.
+
     Notes
     -----
     Of k masks the sum of their probabilities is to be right, and of all masks that many objects are there: the ratio of
     expectations stands for that of F1, as in Lipton, Elkan and Narayanaswamy 2014 (arXiv 1402.1892).
     """
-    best_first = np.sort(np.asarray(scores, np.float64).reshape(-1))[::-1]
+    best_first = np.sort(_checked(scores))[::-1]
     found = np.cumsum(best_first)
     f1: NDArray[np.float64] = 2 * found / np.maximum(np.arange(1, len(found) + 1) + found[-1:].sum(), 1)
     return f1
@@ -48,4 +56,9 @@ def best_conf(scores: ArrayLike) -> float:
     f1 = expected_f1(scores)
     if not len(f1):
         return 1.0
-    return float(np.sort(np.asarray(scores, np.float64).reshape(-1))[::-1][int(f1.argmax())])
+    return float(np.sort(_checked(scores))[::-1][int(f1.argmax())])
+
+
+def _checked(scores: ArrayLike) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = as_array("scores", scores, np.float64, InvalidParameterError).reshape(-1)
+    return values

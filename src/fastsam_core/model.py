@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core._checks import as_integer, as_number
+from fastsam_core._checks import as_integer, as_iterator, as_number
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core._overview import Overview, pixels_in
 from fastsam_core._sizes import sizes_after_first, well_seen
@@ -384,7 +384,9 @@ class FastSAM:
         `segment`.
         """
         settings = self.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz)
-        prepared = [letterbox(read_image(image).rgb8, settings.imgsz[0], self.info.stride) for image in images]
+        prepared = [
+            letterbox(read_image(image).rgb8, settings.imgsz[0], self.info.stride) for image in as_iterator(images)
+        ]
         return self.predict_prepared(prepared, settings)
 
     def predict_prepared(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
+from fastsam_core._checks import as_iterator
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
@@ -150,7 +151,7 @@ def iter_segment(
         )
     overlap_decoding = not model.device.startswith("cpu")
     return _steps(
-        _iterator(sources),
+        as_iterator(sources),
         model,
         settings,
         max(prefetch, batch_size - 1),
@@ -176,21 +177,6 @@ def check_model(model: object) -> None:
             actual=f"an object of type {type(model).__name__}",
             remedy="load one: FastSAM.load(NAME)",
         )
-
-
-def _iterator(sources: Iterable[object]) -> Iterator[object]:
-    """Begin to go through the sources; a path alone would be taken letter by letter."""
-    try:
-        if not isinstance(sources, str | bytes):
-            return iter(sources)
-    except TypeError:
-        pass
-    raise InvalidParameterError(
-        "The sources are no sequence of images",
-        expected="several paths, arrays or other images",
-        actual=repr(sources),
-        remedy="put a single image into a list",
-    )
 
 
 def _steps(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastsam_core._measure_kernels import hull_areas, run_means
 from fastsam_core.candidates import COLUMNS, inside_limits, measure_columns
+from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
 
 Stack = NDArray[np.bool_]
@@ -68,3 +69,8 @@ def test_limits_include_their_ends_and_let_unmeasured_values_pass() -> None:
     columns = {"a": np.array([1.0, 2, 3, np.nan])}
     assert inside_limits(columns, {"a": (2, 3)}).tolist() == [False, True, True, True]
     assert inside_limits(columns, {}).all()
+
+
+def test_what_are_no_masks_is_not_measured() -> None:
+    with pytest.raises(InvalidMasksError, match="no masks to measure"):
+        measure_columns(None)  # type: ignore[arg-type]

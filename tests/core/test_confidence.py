@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,3 +66,9 @@ def test_each_image_is_cut_at_a_threshold_of_its_own() -> None:
     [tile] = segment_tiles(IMAGE, faint, conf="auto")
     assert tile.result is not None
     assert len(tile.result) == 5
+
+
+@pytest.mark.parametrize("scores", ["a", [[0.1], [0.2, 0.3]], {}])
+def test_what_are_no_scores(scores: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="scores"):
+        best_conf(scores)

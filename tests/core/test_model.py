@@ -278,3 +278,9 @@ def test_the_built_in_model_loads_and_finds_coins() -> None:
     inside_coins = [(45, 335), (190, 100), (50, 45), (50, 110)]
     assert masks.hits(inside_coins).any(axis=1).all()
     assert 10 <= len(masks) <= 60
+
+
+@pytest.mark.parametrize("images", [None, "a.png", 3])
+def test_what_is_no_batch_of_images(images: Any) -> None:
+    with pytest.raises(InvalidParameterError, match="no sequence of images"):
+        FastSAM(BlobNetwork()).predict_batch(images)
