@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastsam_core._image_planes import Source, infer_axes, pick_level
 from fastsam_core.errors import (
     FastSAMError,
@@ -20,10 +22,15 @@ from fastsam_core.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ZIP_SUFFIXES", "is_zarr", "open_zarr"]
+    from numpy.typing import NDArray
+
+__all__ = ["ZIP_SUFFIXES", "Blocks", "is_zarr", "open_zarr"]
 
 ZIP_SUFFIXES = (".ozx", ".zarr.zip")
 """How stores in one file are called: OME-Zarr's own suffix, and the usual one."""
+
+_BLOCK_BYTES = 2**29
+"""Planes that share chunks are kept together up to this size; larger ones are decoded anew for each plane."""
 
 _ZIP = b"PK\x03\x04"
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -72,13 +79,14 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
         node: Any = zarr.open(store or path, mode="r")
         if isinstance(node, zarr.Array):
             pick_level([node], level, path)
-            source = Source(node, _named(node) or _guessed(node.shape), facts={"format": "Zarr"}, regions=True)
+            axes = _named(node) or _guessed(node.shape)
+            source = Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
         else:
             image, multiscale = _first_image(node, path)
             levels = multiscale["datasets"]
             array: Any = image[pick_level(levels, level, path)["path"]]
             facts = {"format": "OME-Zarr", "levels": len(levels), "level": level}
-            source = Source(array, _axes(multiscale, array), facts=facts, regions=True)
+            source = Source(Blocks(array), _axes(multiscale, array), facts=facts, regions=True)
     except FastSAMError:
         raise
     except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
@@ -93,6 +101,45 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
     finally:
         if store is not None:
             store.close()
+
+
+class Blocks:
+    """An array whose chunks may hold several planes: what was decoded with the last plane is kept for the next ones.
+
+    Parameters
+    ----------
+    array : zarr.Array or alike
+        With ``shape``, ``chunks`` and ``dtype``.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape = tuple(int(n) for n in array.shape)
+        self._kept: tuple[tuple[int | slice, ...], NDArray[Any]] | None = None
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        wider: list[int | slice] = []
+        inside: list[int | slice] = []
+        values = 1
+        for at, length, depth in zip(key, self.shape, self._array.chunks, strict=True):
+            if isinstance(at, slice):
+                wider.append(at)
+                inside.append(slice(None))
+                values *= len(range(length)[at])
+            elif depth > 1:
+                first = at // depth * depth
+                wider.append(slice(first, min(first + depth, length)))
+                inside.append(at - first)
+                values *= depth
+            else:
+                wider.append(at)
+        block = tuple(wider)
+        if block == key or values * self._array.dtype.itemsize > _BLOCK_BYTES:
+            return np.asarray(self._array[key])
+        if self._kept is None or self._kept[0] != block:
+            self._kept = None  # not two of them at a time
+            self._kept = block, np.asarray(self._array[block])
+        return np.asarray(self._kept[1][tuple(inside)])
 
 
 def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any]]:

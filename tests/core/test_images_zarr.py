@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fastsam_core._image_zarr import Blocks
 from fastsam_core.cli._inputs import expand_paths
 from fastsam_core.errors import (
     ImageContentError,
@@ -181,3 +184,44 @@ def test_stores_count_as_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidParameterError, match="Zarr stores"):
         names(str(tmp_path / "empty"))
+
+
+class Recorded:
+    """An array in chunks that remembers what was asked for."""
+
+    def __init__(self, values: npt.NDArray[Any], chunks: tuple[int, ...]) -> None:
+        self.values, self.chunks = values, chunks
+        self.shape, self.dtype = values.shape, values.dtype
+        self.asked: list[Any] = []
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        self.asked.append(key)
+        part: npt.NDArray[Any] = self.values[key]
+        return part
+
+
+def test_planes_that_share_chunks_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = VALUES[0]  # (3, 4, 20, 30)
+    array = Recorded(values, (1, 3, 16, 16))
+    blocks = Blocks(array)
+    for channel in range(3):
+        for z in range(4):
+            np.testing.assert_array_equal(blocks[channel, z, slice(None), slice(None)], values[channel, z])
+    assert len(array.asked) == 6
+    monkeypatch.setattr("fastsam_core._image_zarr._BLOCK_BYTES", 3 * 20 * 30 * 2 - 1)
+    for z in range(4):
+        np.testing.assert_array_equal(blocks[1, z, slice(None), slice(None)], values[1, z])
+    assert len(array.asked) == 10
+
+
+@given(data=st.data(), chunks=st.tuples(*[st.integers(1, 4)] * 4))
+def test_blocks_are_the_array(data: st.DataObject, chunks: tuple[int, ...]) -> None:
+    values = VALUES[0]
+    blocks = Blocks(Recorded(values, chunks))
+    for _ in range(4):
+        key: tuple[Any, ...] = ()
+        for axis, length in enumerate(values.shape):
+            start = data.draw(st.integers(0, length - 1))
+            whole = axis < 2 and data.draw(st.booleans())
+            key += (start if whole else slice(start, data.draw(st.integers(start + 1, length))),)
+        np.testing.assert_array_equal(blocks[key], values[key])
