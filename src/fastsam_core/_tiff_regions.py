@@ -30,8 +30,8 @@ def has_regions(page: Any, keyframe: Any) -> bool:
         return False
     if keyframe.is_memmappable:
         return True
-    small = math.prod(_segment_hw(keyframe)) <= _MOST_PX
-    return small and len(page.dataoffsets) == math.prod(_grid(keyframe))
+    usable = 0 < math.prod(_segment_hw(keyframe)) <= _MOST_PX
+    return usable and len(page.dataoffsets) == math.prod(_grid(keyframe))
 
 
 def _grid(keyframe: Any) -> tuple[int, int, int]:
@@ -44,7 +44,7 @@ def _grid(keyframe: Any) -> tuple[int, int, int]:
 def _segment_hw(keyframe: Any) -> tuple[int, int]:
     if keyframe.is_tiled:
         return keyframe.tilelength, keyframe.tilewidth
-    return keyframe.rowsperstrip, keyframe.shaped[3]
+    return min(keyframe.rowsperstrip, keyframe.shaped[2]), keyframe.shaped[3]
 
 
 def read_region(page: Any, keyframe: Any, rows: slice, columns: slice) -> AnyArray:
