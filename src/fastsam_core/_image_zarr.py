@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,19 +74,27 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
             actual=str(error),
             remedy="pip install 'fastsam-plugins[zarr]'",
         ) from error
-    store: Any = zarr.storage.ZipStore(path, mode="r") if os.path.isfile(path) else None
+    with ExitStack() as opened:
+        store: Any = path
+        if os.path.isfile(path):
+            store = opened.enter_context(closing(zarr.storage.ZipStore(path, mode="r")))
+        yield _source_in(store, path, level)
+
+
+def _source_in(store: Any, path: str, level: int) -> Source:
+    import zarr
+
     try:
-        node: Any = zarr.open(store or path, mode="r")
+        node: Any = zarr.open(store, mode="r")
         if isinstance(node, zarr.Array):
             pick_level([node], level, path)
             axes = _named(node) or _guessed(node.shape)
-            source = Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
-        else:
-            image, multiscale = _first_image(node, path)
-            levels = multiscale["datasets"]
-            array: Any = image[pick_level(levels, level, path)["path"]]
-            facts = {"format": "OME-Zarr", "levels": len(levels), "level": level}
-            source = Source(Blocks(array), _axes(multiscale, array), facts=facts, regions=True)
+            return Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
+        image, multiscale = _first_image(node, path)
+        levels = multiscale["datasets"]
+        array: Any = image[pick_level(levels, level, path)["path"]]
+        facts = {"format": "OME-Zarr", "levels": len(levels), "level": level}
+        return Source(Blocks(array), _axes(multiscale, array), facts=facts, regions=True)
     except FastSAMError:
         raise
     except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
@@ -96,11 +104,6 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
             actual=f"{type(error).__name__}: {error}",
             remedy="name the array inside, e.g. image.zarr/0",
         ) from error
-    try:
-        yield source
-    finally:
-        if store is not None:
-            store.close()
 
 
 class Blocks:

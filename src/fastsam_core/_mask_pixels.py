@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["boolean_images", "label_strips", "reduced", "runs_of_label_map", "to_dense", "to_label_map"]
+__all__ = ["boolean_images", "label_dtype", "label_strips", "reduced", "runs_of_label_map", "to_dense", "to_label_map"]
 
 
 def boolean_images(crops: Iterable[ArrayLike]) -> list[NDArray[np.bool_]]:
@@ -68,10 +68,15 @@ def to_dense(masks: Masks, max_bytes: int) -> NDArray[np.bool_]:
     return out
 
 
+def label_dtype(highest: int) -> np.dtype[Any]:
+    """Return the type of a label map, given its highest label: uint16, or uint32 where that is too small."""
+    return np.dtype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+
+
 def label_strips(masks: Masks, rows: int) -> Iterator[NDArray[np.uint16] | NDArray[np.uint32]]:
     """Paint the label map strip by strip, of so many rows each: label i + 1 is mask i, smaller ones on top."""
     height, width = masks.image_hw
-    dtype = np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32
+    dtype = label_dtype(len(masks))
     order = np.argsort(-masks.areas_px, kind="stable")
     top, bottom = masks.extents_xyxy[order, 1], masks.extents_xyxy[order, 3]
     for y0 in range(0, height, rows):
@@ -115,7 +120,7 @@ def to_label_map(
         raise InvalidParameterError("Unknown overlap rule", expected="'smaller' or 'score'", actual=repr(on_overlap))
     keys = -masks.areas_px if on_overlap == "smaller" else masks.scores
     order = np.argsort(keys, kind="stable").astype(np.int64)
-    dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    dtype = label_dtype(int(labels.max(initial=0)))
     out = np.zeros(masks.image_hw, dtype)
     _runs.paint_labels(masks.runs, masks.offsets, order, labels.astype(np.int64), out)
     return out

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core.geometry import size_within
 from fastsam_core.images import Image
 
 if TYPE_CHECKING:
@@ -51,9 +52,8 @@ class Overview:
 
     def __init__(self, image_hw: tuple[int, int], least_px: int = 0) -> None:
         self._image_hw = image_hw
-        scale = min(1.0, max(_LONGEST_PX, least_px) / max(image_hw))
-        height, width = (max(round(side * scale), 1) for side in image_hw)
-        self._rgb8: npt.NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
+        reduced_hw = size_within(image_hw, max(_LONGEST_PX, least_px))
+        self._rgb8: npt.NDArray[np.uint8] = np.zeros((*reduced_hw, 3), np.uint8)
 
     def add(self, tile: Window, rgb8: npt.NDArray[np.uint8]) -> None:
         """Put in the pixels of a tile, uint8 (h, w, 3)."""

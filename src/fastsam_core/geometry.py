@@ -24,6 +24,7 @@ __all__ = [
     "letterbox",
     "plan_letterbox",
     "round_to_stride",
+    "size_within",
     "snap_boxes_to_border",
 ]
 
@@ -131,6 +132,13 @@ def plan_letterbox(source_hw: tuple[int, int], imgsz: int, stride: int = 32) -> 
         network_hw=(resized_h + spare_h, resized_w + spare_w),
         pad_yx=(round(spare_h / 2 - 0.1), round(spare_w / 2 - 0.1)),
     )
+
+
+def size_within(image_hw: tuple[int, int], longest_px: int) -> tuple[int, int]:
+    """Return the size of an image reduced to a longer side of so many pixels, its own where it is smaller."""
+    scale = min(1.0, longest_px / max(image_hw))
+    height, width = (max(round(side * scale), 1) for side in image_hw)
+    return height, width
 
 
 def letterbox(

@@ -26,7 +26,16 @@ from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import ChannelChoice, Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
-from fastsam_core._image_planes import PlaneChoice, Source, infer_axes, named_sizes, pick_level, take_plane
+from fastsam_core._image_planes import (
+    Plane,
+    PlaneChoice,
+    Source,
+    infer_axes,
+    named_sizes,
+    pick_level,
+    regions_of,
+    take_plane,
+)
 from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -173,12 +182,30 @@ class Planes:
         """The size of each axis by its letter, known before anything is decoded."""
         return named_sizes(self.opened, self.axes, self.choice.indices)
 
+    @property
+    def has_regions(self) -> bool:
+        """Whether a part of a plane is read without the rest."""
+        return regions_of(self.opened, self.axes)
+
+    def take(self, plane: PlaneChoice, region: tuple[slice, slice] | None = None) -> Plane:
+        """Read a plane with its own values, or rows and columns of it, whatever its size; one call at a time."""
+        return take_plane(
+            self.opened,
+            axes=self.axes,
+            plane=plane,
+            channels=self.choice.indices,
+            max_pixels=self.max_pixels if region is None else None,
+            region=region,
+        )
+
+    def show(self, plane: Plane, contrast: Contrast | None) -> Image:
+        """Return what was taken as the network takes it."""
+        rgb8, facts = to_rgb8(plane, self.choice, contrast)
+        return Image(np.ascontiguousarray(rgb8), self.source, plane.facts | facts)
+
     def read(self, plane: PlaneChoice, contrast: Contrast | None) -> Image:
         """Read a plane; one call at a time."""
-        how = {"axes": self.axes, "channels": self.choice.indices, "max_pixels": self.max_pixels}
-        chosen = take_plane(self.opened, plane=plane, **how)  # type: ignore[arg-type]
-        rgb8, facts = to_rgb8(chosen, self.choice, contrast)
-        return Image(np.ascontiguousarray(rgb8), self.source, chosen.facts | facts)
+        return self.show(self.take(plane), contrast)
 
 
 @contextmanager
@@ -199,7 +226,7 @@ def open_planes(
     if max_pixels is not None:
         as_integer("max_pixels", max_pixels, 1)
     choice = parse_channels(channels)
-    name, opening, limited = open_source(source, choice.indices is not None, axes, level)
+    name, opening, limited = _open(source, choice.indices is not None, axes, level)
     limit = max_pixels if limited else None
     with opening as opened:
         yield Planes(opened, name, choice, axes, limit)
@@ -219,11 +246,8 @@ def read_values(
     -------
     ndarray of shape (H, W), (C, H, W) for channels, or (H, W, 3 or 4) for colour
     """
-    chosen = parse_channels(channels).indices
-    _, opening, limited = open_source(source, chosen is not None, axes)
-    limit = max_pixels if limited else None
-    with opening as opened:
-        return take_plane(opened, axes=axes, plane=plane, channels=chosen, max_pixels=limit).array
+    with open_planes(source, channels=channels, axes=axes, max_pixels=max_pixels) as planes:
+        return planes.take(plane).array
 
 
 def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
@@ -231,8 +255,8 @@ def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(colours[..., :3].mean(axis=-1, dtype=np.float32))
 
 
-def open_source(
-    source: object, channels_chosen: bool, axes: str | None, level: int = 0
+def _open(
+    source: object, channels_chosen: bool, axes: str | None, level: int
 ) -> tuple[str, AbstractContextManager[Source], bool]:
     """Return a name for the source, a way to open it, and whether the pixel limit holds for it."""
     if isinstance(source, str | os.PathLike):

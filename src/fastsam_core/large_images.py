@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from fastsam_core._defaults import MAX_PIXELS
-from fastsam_core._image_colour import parse_channels, to_rgb8
 from fastsam_core._image_contrast import SAMPLE_VALUES, common_limits
-from fastsam_core._image_planes import Plane, named_sizes, regions_of, take_plane
+from fastsam_core._image_planes import Plane
 from fastsam_core.errors import ImageTooLargeError
-from fastsam_core.images import Image, open_source
+from fastsam_core.images import open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastsam_core._image_colour import ChannelChoice, Channels
+    from fastsam_core._image_colour import Channels
     from fastsam_core._image_contrast import Contrast
-    from fastsam_core._image_planes import PlaneChoice, Source
+    from fastsam_core._image_planes import PlaneChoice
+    from fastsam_core.images import Image, Planes
 
 __all__ = ["LargePlane", "Region", "open_plane"]
 
@@ -46,30 +46,17 @@ class LargePlane:
         The path, or ``"<array>"`` and the like.
     """
 
-    def __init__(
-        self,
-        opened: Source,
-        name: str,
-        choice: ChannelChoice,
-        *,
-        axes: str | None,
-        plane: PlaneChoice,
-        contrast: Contrast | None,
-        max_pixels: int | None,
-    ) -> None:
-        self.source = name
-        self._opened, self._choice, self._axes, self._plane = opened, choice, axes, plane
+    def __init__(self, planes: Planes, plane: PlaneChoice, contrast: Contrast | None) -> None:
+        self.source = planes.source
+        self._planes, self._plane, self._contrast = planes, plane, contrast
         self._lock = Lock()
         self._whole: Plane | None = None
-        sizes = named_sizes(opened, axes, choice.indices)
-        self.shape = sizes["Y"], sizes["X"]
-        if not regions_of(opened, axes):
-            self._whole = self._take_whole(max_pixels)
+        self.shape = planes.sizes["Y"], planes.sizes["X"]
+        if not planes.has_regions:
+            self._whole = self._take_whole()
             self.shape = cast("tuple[int, int]", tuple(self._whole.array.shape[at] for at in _places(self._whole)))
-        self._contrast = contrast
         if contrast is None or isinstance(contrast, str):
-            _, facts = to_rgb8(self._sample(), choice, contrast)
-            self._contrast = common_limits([facts["contrast_limits"]])
+            self._contrast = common_limits([planes.show(self._sample(), contrast).recipe["contrast_limits"]])
 
     def __getitem__(self, window: tuple[slice, slice]) -> Region:
         """Return the region of two slices; nothing is read yet."""
@@ -89,17 +76,11 @@ class LargePlane:
             It cannot be decoded.
         """
         y0, y1, x0, x1 = region
-        part = self._part(slice(y0, y1), slice(x0, x1))
-        rgb8, facts = to_rgb8(part, self._choice, self._contrast)
-        return Image(np.ascontiguousarray(rgb8), self.source, part.facts | facts)
+        return self._planes.show(self._part(slice(y0, y1), slice(x0, x1)), self._contrast)
 
-    def _take(self, region: tuple[slice, slice] | None, max_pixels: int | None = None) -> Plane:
-        how = {"axes": self._axes, "plane": self._plane, "channels": self._choice.indices}
-        return take_plane(self._opened, **how, max_pixels=max_pixels, region=region)  # type: ignore[arg-type]
-
-    def _take_whole(self, max_pixels: int | None) -> Plane:
+    def _take_whole(self) -> Plane:
         try:
-            return self._take(None, max_pixels)
+            return self._planes.take(self._plane)
         except ImageTooLargeError as error:
             raise ImageTooLargeError(
                 error.problem,
@@ -113,7 +94,7 @@ class LargePlane:
         whole = self._whole
         if whole is None:
             with self._lock:
-                return self._take((rows, columns))
+                return self._planes.take(self._plane, (rows, columns))
         at_y, _ = _places(whole)
         part = whole.array[(slice(None),) * at_y + (rows, columns)]
         return Plane(part, whole.axes, whole.alpha, whole.facts)
@@ -178,7 +159,5 @@ def open_plane(
     >>> with open_plane("slide.ome.tif") as slide:  # doctest: +SKIP
     ...     corner = slide.read(slide[:1024, :1024])
     """
-    choice = parse_channels(channels)
-    name, opening, _ = open_source(source, choice.indices is not None, axes, level)
-    with opening as opened:
-        yield LargePlane(opened, name, choice, axes=axes, plane=plane, contrast=contrast, max_pixels=max_pixels)
+    with open_planes(source, channels=channels, axes=axes, level=level, max_pixels=max_pixels) as planes:
+        yield LargePlane(planes, plane, contrast)

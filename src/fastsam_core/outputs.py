@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fastsam_core._files import atomic_path
-from fastsam_core._mask_pixels import label_strips, reduced
+from fastsam_core._mask_pixels import label_dtype, label_strips, reduced
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.geometry import size_within
 from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def write_label_map(path: str | os.PathLike[str], masks: Masks) -> Path:
     if height * width <= _LARGE_PX:
         return _write_labels(path, masks.to_label_map(), "YX")
     strips = label_strips(masks, _TILE_PX)
-    dtype = np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32
+    dtype = label_dtype(len(masks))
     tiles = (strip[:, x : x + _TILE_PX] for strip in strips for x in range(0, width, _TILE_PX))
     return _write_labels(path, tiles, "YX", shape=masks.image_hw, dtype=dtype, tile=(_TILE_PX, _TILE_PX), bigtiff=True)
 
@@ -301,8 +302,7 @@ def write_outputs(
 
 def _is_reduced(shape: tuple[int, ...], image_hw: tuple[int, int]) -> bool:
     """Tell whether pixels of this shape are an image of this size, made smaller."""
-    scale = max(shape[:2]) / max(image_hw)
-    return scale < 1 and shape[:2] == tuple(max(round(side * scale), 1) for side in image_hw)
+    return shape[:2] != image_hw and shape[:2] == size_within(image_hw, max(shape[:2]))
 
 
 def write_stack(

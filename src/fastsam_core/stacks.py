@@ -14,6 +14,7 @@ import numpy as np
 from fastsam_core._checks import as_integer
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_contrast import common_limits
+from fastsam_core._mask_pixels import label_dtype
 from fastsam_core.errors import (
     FastSAMError,
     ImageContentError,
@@ -218,7 +219,7 @@ class LinkedStack:
     @property
     def label_dtype(self) -> np.dtype[Any]:
         """The type of the label maps: uint16, or uint32 when an object's number needs it."""
-        return np.min_scalar_type(max(256, *(int(objects.max(initial=0)) for objects in self.objects)))
+        return label_dtype(max(int(objects.max(initial=0)) for objects in self.objects))
 
     def iter_label_maps(self) -> Iterator[NDArray[Any]]:
         """Yield the label map of each plane, (H, W), with objects as values; smaller masks on top."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX
 from fastsam_core._overview import Overview
@@ -16,6 +19,8 @@ from fastsam_core.pipeline import check_model, iter_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+    from numpy.typing import NDArray
 
     from fastsam_core._image_colour import Channels
     from fastsam_core._image_contrast import Contrast
@@ -132,9 +137,10 @@ def segment_tiles(
             reading: dict[str, Any] = {"channels": channels, "axes": axes, "contrast": contrast}
             reading |= {"plane": plane, "level": level}
             if isinstance(source, Image):
-                source = read_image(source, **reading).rgb8
-            tiled = opening.enter_context(open_plane(source, **reading, max_pixels=max_pixels))
-            read = tiled.read
+                tiled, read = read_image(source, **reading).rgb8, partial(_part_of, source)
+            else:
+                tiled = opening.enter_context(open_plane(source, **reading, max_pixels=max_pixels))
+                read = tiled.read
         image_hw = _size_of(tiled)
         windows = plan_windows(image_hw, (tile_px, tile_px), overlap_px)
         steps = iter_segment(
@@ -149,6 +155,10 @@ def segment_tiles(
             imgsz=imgsz,
         )
         return _tile_steps(steps, windows, image_hw, model, settings, opening.pop_all())
+
+
+def _part_of(image: Image, rgb8: NDArray[np.uint8]) -> Image:
+    return Image(np.ascontiguousarray(rgb8), image.source, image.recipe)
 
 
 def _tile_steps(

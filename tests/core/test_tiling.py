@@ -351,6 +351,26 @@ def test_lazy_arrays_are_read_tile_by_tile() -> None:
     assert largest[0] == 160 * 160 * 3
 
 
+def test_an_image_is_cut_as_it_is() -> None:
+    faint = Image(np.full((300, 420, 3), 90, np.uint8), "slide.tif", {"format": "TIFF"})
+    faint.rgb8[40:80, 40:80] = 140  # stretched it would be above the network's threshold
+    seen: list[int] = []
+
+    class Watching(BlobNetwork):
+        def forward(self, batch_bhwc: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+            seen.append(int(batch_bhwc.max()))
+            return super().forward(batch_bhwc)
+
+    *_, last = segment_tiles(faint, FastSAM(Watching()), tile_px=160, overlap_px=60, imgsz=160)
+    assert max(seen) == 140
+    assert last.result is not None
+    assert last.result.metadata["source"] == "slide.tif"
+    [small] = segment_tiles(Image(faint.rgb8[:5].copy(), "thin", {}), FastSAM(BlobNetwork()), tile_px=500)
+    assert small.result is not None
+    with pytest.raises(ImageContentError, match="no meaning"):
+        segment_tiles(faint, FastSAM(BlobNetwork()), channels=0)
+
+
 def test_a_limit_of_each_tile_is_none_of_their_sum() -> None:
     image, truth = scene()
     for max_det, full in ((len(truth) - 4, False), (2, True)):
