@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 __all__ = ["outcome"]
 
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
-def outcome(steps: Generator[object, None, _T]) -> _T:
-    """Go all steps at once and return what they lead to."""
+def outcome(steps: Generator[_S, None, _T], on_step: Callable[[_S], None] | None = None) -> _T:
+    """Go all steps at once, each told to ``on_step``, and return what they lead to."""
     while True:
         try:
-            next(steps)
+            step = next(steps)
         except StopIteration as end:
             return cast("_T", end.value)
+        if on_step is not None:
+            on_step(step)

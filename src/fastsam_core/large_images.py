@@ -18,12 +18,14 @@ from fastsam_core.images import open_planes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from fastsam_core._image_colour import Channels
     from fastsam_core._image_contrast import Contrast
     from fastsam_core._image_planes import PlaneChoice
     from fastsam_core.images import Image, Planes
 
-__all__ = ["LargePlane", "Region", "open_plane"]
+__all__ = ["LargePixels", "LargePlane", "Region", "open_plane"]
 
 Region = tuple[int, int, int, int]
 """First row, last row + 1, first column, last column + 1."""
@@ -78,6 +80,11 @@ class LargePlane:
         y0, y1, x0, x1 = region
         return self._planes.show(self._part(slice(y0, y1), slice(x0, x1)), self._contrast)
 
+    @property
+    def rgb8(self) -> LargePixels:
+        """The pixels, of which those of a region are read where they are asked for."""
+        return LargePixels(self)
+
     def _take_whole(self) -> Plane:
         try:
             return self._planes.take(self._plane)
@@ -114,6 +121,28 @@ class LargePlane:
         first = parts[0]
         array = np.concatenate([part.array for part in parts], axis=_places(first)[0])
         return Plane(array, first.axes, first.alpha, first.facts)
+
+
+class LargePixels:
+    """The pixels of a `LargePlane` as an array that is read where two slices index it.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height, width and 3.
+    dtype : numpy.dtype
+        uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, plane: LargePlane) -> None:
+        self._plane = plane
+        self.shape = (*plane.shape, 3)
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.uint8]:
+        """Read rows and columns, at least one of each."""
+        return self._plane.read(self._plane[window]).rgb8
 
 
 def _places(plane: Plane) -> tuple[int, int]:

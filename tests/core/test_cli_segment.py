@@ -215,8 +215,13 @@ def test_prompts_of_what_is_read_tile_by_tile(folder: Path) -> None:
     tiles = ("--tile-px", "64", "--overlap-px", "32", "--max-pixels", "5000", "--jsonl")
     [line] = lines(run("photos/slide.tif", *tiles, "--points", "66,20", "--format", "csv,overlay"))
     assert (line["status"], line["masks"]) == ("ok", 1)
-    [line] = lines(run("photos/slide.tif", *tiles, "--text", "a nucleus", "--format", "coco"))
-    assert "Texts cannot be asked" in line["error"]["message"]
+    texts = ("--text", "a nucleus", "--text", "red", "--text-mode", "top-k", "--text-threshold", "0")
+    in_tiles, whole = (
+        run("photos/slide.tif", *tiles, *limit, *texts, "--format", "coco", "--out", out)
+        for limit, out in (((), "tiles"), (("--max-pixels", "9999"), "whole"))
+    )
+    assert lines(in_tiles)[0]["masks"] == lines(whole)[0]["masks"] > 2
+    assert Path("tiles", "slide_coco.json").read_bytes() == Path("whole", "slide_coco.json").read_bytes()
 
 
 def test_the_bar_says_which_tile_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

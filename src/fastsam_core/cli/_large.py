@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastsam_core.errors import FastSAMError, InvalidParameterError
+from fastsam_core.cli._batch import Outcome, finish
+from fastsam_core.errors import FastSAMError
+from fastsam_core.large_images import open_plane
 from fastsam_core.pipeline import Step
 from fastsam_core.tiling import segment_tiles
 
@@ -13,24 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastsam_core.cli._batch import Job
-    from fastsam_core.model import FastSAM, OnTile
+    from fastsam_core.cli._progress import Bar
+    from fastsam_core.cli._text import TextAnswers
+    from fastsam_core.model import FastSAM
 
 __all__ = ["in_tiles"]
 
 
-def in_tiles(job: Job, model: FastSAM, search: Mapping[str, Any], reading: Mapping[str, Any], on_tile: OnTile) -> Step:
-    """Segment a file of which only tiles are in memory; the step's image is the whole, reduced."""
+def in_tiles(
+    job: Job,
+    model: FastSAM,
+    search: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    texts: TextAnswers | None,
+    bar: Bar,
+    *,
+    conf: float | Literal["auto"],
+) -> Outcome:
+    """Do with a file, of which only tiles are in memory, what `finish` does; the overlay shows the whole, reduced."""
     start = time.perf_counter()
     try:
-        if job.prompts.texts:
-            raise InvalidParameterError(
-                "Texts cannot be asked of an image that is read tile by tile",
-                expected=f"at most --max-pixels {reading['max_pixels']} pixels",
-                remedy="raise --max-pixels if there is memory for the whole image, or use points and boxes",
-            )
-        for tile in segment_tiles(job.source, model, **search, **reading):
-            if tile.result is None:
-                on_tile(tile.index + 2, tile.count)
-        return Step(0, job.source, tile.result, None, tile.overview, time.perf_counter() - start)
+        with open_plane(job.source, **reading) as plane:
+            for tile in segment_tiles(plane, model, reader=plane.read, **search):
+                if tile.result is None:
+                    bar.say(f"Segmenting, tile {tile.index + 2} of {tile.count}")
+            step = Step(0, job.source, tile.result, None, tile.overview, time.perf_counter() - start)
+            bar.say(f"Writing {job.name}")
+            return finish(job, step, texts and texts.reading(plane.rgb8), conf=conf)
     except FastSAMError as error:
-        return Step(0, job.source, None, error, None, time.perf_counter() - start)
+        return Outcome(job.source, "failed", seconds=time.perf_counter() - start, error=error)

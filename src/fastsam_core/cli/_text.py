@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fastsam_core._generators import outcome
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastsam_core.cli._progress import Bar
+    from fastsam_core.large_images import LargePixels
     from fastsam_core.masks import Masks
     from fastsam_core.prompts import Text
     from fastsam_core.text import EmbeddingStore, TextEncoder
@@ -104,11 +106,17 @@ class TextOptions:
 
 
 class TextAnswers:
-    """Answers texts about one image after the other."""
+    """Answers texts about one image after the other, or about the one that ``pixels`` reads parts of."""
 
-    def __init__(self, encoder: TextEncoder, store: EmbeddingStore | None = None) -> None:
+    def __init__(
+        self, encoder: TextEncoder, store: EmbeddingStore | None, bar: Bar, pixels: LargePixels | None = None
+    ) -> None:
         self.encoder = encoder
-        self._store = store
+        self._store, self._bar, self._pixels = store, bar, pixels
+
+    def reading(self, pixels: LargePixels) -> TextAnswers:
+        """Return the same for an image that is not in memory."""
+        return TextAnswers(self.encoder, self._store, self._bar, pixels)
 
     def check(self, prompts: Iterable[Text]) -> None:
         """Raise what is wrong with texts before long work begins; see `TextEncoder.check`."""
@@ -117,9 +125,11 @@ class TextAnswers:
 
     def answer(self, image_rgb8: NDArray[np.uint8], masks: Masks, prompts: Iterable[Text]) -> list[Masks]:
         """Return the masks for each prompt; the image is encoded once."""
-        from fastsam_core.text import embed_masks, select_text
+        from fastsam_core.text import iter_embed_masks, select_text
 
-        embeddings = embed_masks(self.encoder, image_rgb8, masks, store=self._store)
+        pixels = image_rgb8 if self._pixels is None else self._pixels
+        steps = iter_embed_masks(self.encoder, pixels, masks, store=self._store)
+        embeddings = outcome(steps, lambda step: self._bar.say(f"Looking at masks, {step[0]} of {step[1]}"))
         return [select_text(self.encoder, masks, embeddings, prompt) for prompt in prompts]
 
 
@@ -140,4 +150,4 @@ def load_text_answers(name: str | None, device: str, cache: Path | None, bar: Ba
     encoder = load_encoder(name, device, bar)
     if encoder.notice:
         bar.log(Line(encoder.notice))
-    return TextAnswers(encoder, None if cache is None else EmbeddingStore(folder=cache))
+    return TextAnswers(encoder, None if cache is None else EmbeddingStore(folder=cache), bar)

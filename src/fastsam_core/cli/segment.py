@@ -261,9 +261,11 @@ def _run(
                 for step in steps:
                     place, job = jobs[step.index]
                     if search["tile_px"] is not None and isinstance(step.error, ImageTooLargeError):
-                        step = in_tiles(job, network, search, reading, on_tile)
-                    bar.say(f"Writing {job.name}")
-                    results[place] = outcome = finish(job, step, answers, conf=conf)
+                        outcome = in_tiles(job, network, search, reading, answers, bar, conf=conf)
+                    else:
+                        bar.say(f"Writing {job.name}")
+                        outcome = finish(job, step, answers, conf=conf)
+                    results[place] = outcome
                     report(outcome, bar, jsonl=jsonl)
                     bar.advance()
                     bar.say("Segmenting")

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from fastsam_core.masks import Masks
+    from fastsam_core.text.crops import Pixels
 
 __all__ = ["BACKGROUNDS", "picture"]
 
 BACKGROUNDS: Final = ("fastsam", "ultralytics")
 
 
-def picture(image_rgb8: NDArray[np.uint8], masks: Masks, index: int, background: str) -> Any:
+def picture(image_rgb8: Pixels, masks: Masks, index: int, background: str) -> Any:
     """Return a PIL image of one mask.
 
     ``"fastsam"``: CASIA-IVA-Lab/FastSAM, ``_segment_image`` in ``fastsam/prompt.py``: the box of the mask on a white

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
 from fastsam_core._checks import as_number
+from fastsam_core._mask_pixels import reduced
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["Background", "CropOptions", "blend", "cut_out", "cut_window"]
+__all__ = ["Background", "CropOptions", "Pixels", "blend", "cut_out", "cut_window"]
 
 Background: TypeAlias = Literal["keep", "grey", "blur", "white", "black", "fastsam", "ultralytics"]
 
@@ -24,6 +26,24 @@ _LEAST_WINDOW_PX: Final = 8
 _FILLS: Final = {"grey": 124, "white": 255, "black": 0}
 #: Blur of the background, as a share of the crop's side.
 _BLUR_SHARE: Final = 0.06
+#: Windows of at least twice this side are reduced to about it while they are read, block by block.
+_LONGEST_PX: Final = 2048
+_BLOCK_PX: Final = 4096
+
+
+class Pixels(Protocol):
+    """An image of uint8, (H, W, 3), of which two slices give a part: an array, or what reads parts of a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and 3."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values."""
+
+    def __getitem__(self, window: tuple[slice, slice], /) -> NDArray[np.uint8]:
+        """Return rows and columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +78,13 @@ class CropOptions:
 
 
 def cut_window(
-    image_rgb8: NDArray[np.uint8], masks: Masks, index: int, size_px: int, margin: float
+    image_rgb8: Pixels, masks: Masks, index: int, size_px: int, margin: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Cut the square around one mask out of the image and scale it.
 
     Parameters
     ----------
-    image_rgb8 : ndarray of uint8, shape (H, W, 3)
+    image_rgb8 : ndarray of uint8, shape (H, W, 3), or what is read like one
         The image.
     masks : Masks
         Masks of that image.
@@ -93,26 +113,49 @@ def _window(masks: Masks, index: int, margin: float) -> tuple[int, int, int]:
     return (x0 + x1 - side) // 2, (y0 + y1 - side) // 2, side
 
 
-def _picture(image_rgb8: NDArray[np.uint8], window: tuple[int, int, int], size_px: int) -> NDArray[np.uint8]:
+def _step(side: int, size_px: int) -> int:
+    """Return how many pixels of a window become one before it is scaled: 1, but for very large ones."""
+    return max(1, side // max(_LONGEST_PX, 4 * size_px))
+
+
+def _picture(image_rgb8: Pixels, window: tuple[int, int, int], size_px: int) -> NDArray[np.uint8]:
     import cv2
 
     left, top, side = window
     height, width = image_rgb8.shape[:2]
-    inside = image_rgb8[max(top, 0) : min(top + side, height), max(left, 0) : min(left + side, width)]
-    beyond = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
-    shown = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
+    rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
+    step = _step(side, size_px)
+    inside = np.asarray(image_rgb8[rows, columns]) if step == 1 else _in_small(image_rgb8, rows, columns, step)
+    edges = (-top, top + side - height, -left, left + side - width)
+    up, down, before, behind = (round(max(edge, 0) / step) for edge in edges)
+    beyond = max(edges) > 0
+    shown = cv2.copyMakeBorder(inside, up, down, before, behind, cv2.BORDER_REPLICATE) if beyond else inside
     way = cv2.INTER_AREA if side > size_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(shown, (size_px, size_px), interpolation=way), np.uint8)
+
+
+def _in_small(image_rgb8: Pixels, rows: slice, columns: slice, step: int) -> NDArray[np.uint8]:
+    """Read a part of the image as the means of blocks of step x step pixels, with little of it in memory."""
+    import cv2
+
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    small = np.empty((-(-height // step), -(-width // step), 3), np.uint8)
+    at_once = step * max(1, _BLOCK_PX // step)
+    for y, x in product(range(0, height, at_once), range(0, width, at_once)):
+        to_y, to_x = min(y + at_once, height), min(x + at_once, width)
+        block = image_rgb8[rows.start + y : rows.start + to_y, columns.start + x : columns.start + to_x]
+        target = small[y // step : -(-to_y // step), x // step : -(-to_x // step)]
+        target[:] = cv2.resize(np.asarray(block), target.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return small
 
 
 def _cover(masks: Masks, index: int, window: tuple[int, int, int], size_px: int) -> NDArray[np.uint8]:
     import cv2
 
     left, top, side = window
-    x0, y0, x1, y1 = masks.extents_xyxy[index].tolist()
-    alpha = np.zeros((side, side), np.uint8)
-    alpha[y0 - top : y1 - top, x0 - left : x1 - left] = masks.crop(index)
-    alpha *= 255
+    small = side // _step(side, size_px)
+    placed = masks[[index]].placed((-top, -left), (side, side))
+    alpha = reduced(placed, (small, small)).to_dense()[0].astype(np.uint8) * np.uint8(255)
     way = cv2.INTER_AREA if side > size_px else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(alpha, (size_px, size_px), interpolation=way), np.uint8)
 
@@ -132,9 +175,7 @@ def blend(rgb8: NDArray[np.uint8], alpha: NDArray[np.uint8], background: Backgro
     return mixed.astype(np.uint8)
 
 
-def cut_out(
-    image_rgb8: NDArray[np.uint8], masks: Masks, index: int, size_px: int, options: CropOptions
-) -> NDArray[np.uint8]:
+def cut_out(image_rgb8: Pixels, masks: Masks, index: int, size_px: int, options: CropOptions) -> NDArray[np.uint8]:
     """Return one mask as a picture of shape (size_px, size_px, 3); see `cut_window`."""
     if options.background == "keep":  # the mask's pixels do not matter
         return _picture(image_rgb8, _window(masks, index, options.margin), size_px)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastsam_core.masks import Masks
+    from fastsam_core.text.crops import Pixels
     from fastsam_core.text.encoder import TextEncoder
 
 __all__ = ["DEFAULT_OPTIONS", "embed_masks", "iter_embed_masks"]
@@ -37,7 +38,7 @@ _WORKERS: Final = min(4, os.cpu_count() or 1)
 
 def embed_masks(
     encoder: TextEncoder,
-    image_rgb8: NDArray[np.uint8],
+    image_rgb8: Pixels,
     masks: Masks,
     options: CropOptions = DEFAULT_OPTIONS,
     *,
@@ -60,7 +61,7 @@ def embed_masks(
 
 def iter_embed_masks(
     encoder: TextEncoder,
-    image_rgb8: NDArray[np.uint8],
+    image_rgb8: Pixels,
     masks: Masks,
     options: CropOptions = DEFAULT_OPTIONS,
     *,
@@ -78,8 +79,9 @@ def iter_embed_masks(
     ----------
     encoder : TextEncoder
         Turns pictures into vectors.
-    image_rgb8 : ndarray of uint8, shape (H, W, 3)
-        The image.
+    image_rgb8 : ndarray of uint8, shape (H, W, 3), or what is read like one
+        The image; of one that is too large for memory, `LargePlane.rgb8`, only what is around each mask is read, and
+        with a store once all of it, for its digest.
     masks : Masks
         N masks of that image.
     options : CropOptions
@@ -152,7 +154,7 @@ def iter_embed_masks(
 class _Preparation:
     """Makes the encoder's input from the number of a mask, and runs it."""
 
-    def __init__(self, encoder: TextEncoder, image_rgb8: NDArray[np.uint8], masks: Masks, options: CropOptions) -> None:
+    def __init__(self, encoder: TextEncoder, image_rgb8: Pixels, masks: Masks, options: CropOptions) -> None:
         self._encoder, self._image, self._masks, self._options = encoder, image_rgb8, masks, options
         self._transform = encoder.preprocess() if options.background in _upstream.BACKGROUNDS else None
 
@@ -175,7 +177,7 @@ def _submit(workers: ThreadPoolExecutor, prepare: _Preparation, batch: NDArray[n
 
 def _check_image(image_rgb8: object, image_hw: tuple[int, int]) -> None:
     expected = (*image_hw, 3)
-    if not isinstance(image_rgb8, np.ndarray) or image_rgb8.dtype != np.uint8 or image_rgb8.shape != expected:
+    if getattr(image_rgb8, "shape", None) != expected or getattr(image_rgb8, "dtype", None) != np.uint8:
         raise ImageContentError(
             "The image does not fit the masks",
             expected=f"uint8 of shape {expected}",

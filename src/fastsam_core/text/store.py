@@ -22,19 +22,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastsam_core.masks import Masks
-    from fastsam_core.text.crops import CropOptions
+    from fastsam_core.text.crops import CropOptions, Pixels
 
 __all__ = ["EmbeddingStore", "image_digest", "mask_digests", "page_key"]
 
 _LOGGER = logging.getLogger(__name__)
 _DIGEST_BYTES: Final = 16
+_DIGEST_ROWS: Final = 512
 _MAGIC: Final = "fastsam-embeddings/1"
 
 
-def image_digest(image_rgb8: NDArray[np.uint8]) -> str:
+def image_digest(image_rgb8: Pixels) -> str:
     """Return a digest of an image's size and pixels."""
     hasher = hashlib.blake2b(str(image_rgb8.shape).encode(), digest_size=_DIGEST_BYTES)
-    hasher.update(np.ascontiguousarray(image_rgb8).data)
+    height, width = image_rgb8.shape[:2]
+    for y in range(0, height, _DIGEST_ROWS):
+        hasher.update(np.ascontiguousarray(image_rgb8[y : y + _DIGEST_ROWS, :width]).data)
     return hasher.hexdigest()
 
 
@@ -99,7 +102,7 @@ class EmbeddingStore:
             return sum(page.size_bytes for page in self._pages.values())
 
     @staticmethod
-    def image_digest(image_rgb8: NDArray[np.uint8]) -> str:
+    def image_digest(image_rgb8: Pixels) -> str:
         """Return the digest of an image, to hand over where the same image is asked about again and again."""
         return image_digest(image_rgb8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShapeScene:
 
     finds_shapes = FastSAM(RectangleNetwork((), ()), ModelInfo(name="shapes"))
     monkeypatch.setattr(FastSAM, "load", lambda *_, **__: finds_shapes)
+    import_module("fastsam_core.tiling")  # or it would keep what stands in for `iter_segment`
     monkeypatch.setattr("fastsam_core.pipeline.iter_segment", segment)
     monkeypatch.setenv("FASTSAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")

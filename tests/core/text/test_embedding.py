@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsam_core import Masks
 from fastsam_core.errors import ImageContentError, InvalidMasksError, InvalidParameterError
+from fastsam_core.large_images import open_plane
 from fastsam_core.testing import masks_strategy
 from fastsam_core.text import CropOptions, EmbeddingStore, TextEncoder, embed_masks, iter_embed_masks
 from fastsam_core.text.crops import blend, cut_out, cut_window
@@ -81,6 +83,45 @@ def test_beyond_the_border_the_border_is_repeated() -> None:
     assert alpha.sum() == 16 * 255
 
 
+def smooth_image(image_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    import cv2
+
+    noise = np.random.default_rng(3).integers(0, 255, (*image_hw, 3), np.uint8)
+    return np.asarray(cv2.normalize(cv2.blur(noise, (71, 71)), np.empty(0), 0, 255, cv2.NORM_MINMAX), np.uint8)
+
+
+class Watched:
+    """An image of which parts are read; keeps the size of each."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, rgb8: NDArray[np.uint8]) -> None:
+        self.shape, self.read, self._rgb8 = rgb8.shape, list[tuple[int, ...]](), rgb8
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[np.uint8]:
+        part = self._rgb8[window]
+        self.read.append(part.shape[:2])
+        return part
+
+
+@pytest.mark.parametrize("x0", [0, 100, 199])
+@pytest.mark.parametrize("background", ["keep", "white"])
+def test_very_large_windows_are_read_block_by_block(background: Any, x0: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = smooth_image((700, 1300))
+    y, x = np.ogrid[:700, :1300]
+    masks = Masks.from_dense([((y - 350) / 350) ** 2 + ((x - x0 - 550) / 550) ** 2 < 1])
+    options = CropOptions(background)
+    expected = cut_out(image, masks, 0, 8, options)
+    monkeypatch.setattr("fastsam_core.text.crops._LONGEST_PX", 400)
+    monkeypatch.setattr("fastsam_core.text.crops._BLOCK_PX", 100)
+    watched = Watched(image)
+    found = cut_out(watched, masks, 0, 8, options).astype(int)
+    np.testing.assert_allclose(found[2:6], expected[2:6], atol=4)
+    np.testing.assert_allclose(found, expected, atol=20)  # of the border, some pixels are repeated instead of one
+    assert max(max(hw) for hw in watched.read) <= 100
+    assert sum(height * width for height, width in watched.read) <= image[..., 0].size
+
+
 @pytest.mark.parametrize("background", ["grey", "blur", "white", "black"])
 def test_backgrounds_leave_the_mask_as_it_is(background: str) -> None:
     rgb8 = np.random.default_rng(2).integers(0, 255, (16, 16, 3), np.uint8)
@@ -125,6 +166,20 @@ def test_batches_do_not_matter(
     np.testing.assert_allclose(embed_masks(encoder, picture, masks, batch_size=batch_size), expected, atol=1e-5)
     assert max(counted) <= batch_size
     assert sum(counted) == 4
+
+
+def test_an_image_of_which_only_parts_are_read(
+    encoder: TextEncoder, picture: NDArray[np.uint8], masks: Masks, counted: Counted, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "slide.tif", picture, tile=(16, 16), photometric="rgb")
+    store = EmbeddingStore()
+    with open_plane(tmp_path / "slide.tif") as slide:
+        for options in (CropOptions(), CropOptions("blur", 1), CropOptions("ultralytics")):
+            expected = embed_masks(encoder, picture, masks, options, store=store)
+            np.testing.assert_array_equal(embed_masks(encoder, slide.rgb8, masks, options), expected)
+            counted.clear()
+            np.testing.assert_array_equal(embed_masks(encoder, slide.rgb8, masks, options, store=store), expected)
+            assert counted == []  # the digest of an image is the same, however it is read
 
 
 def test_no_masks(encoder: TextEncoder, picture: NDArray[np.uint8], counted: Counted) -> None:
