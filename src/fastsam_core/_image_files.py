@@ -104,7 +104,7 @@ def open_file(path: str, level: int = 0) -> Iterator[Source]:
                 if prefix[:4] in _TIFF:
                     from fastsam_core._image_tiff import open_tiff
 
-                    source = opened.enter_context(open_tiff(stream, path, level))
+                    source = opened.enter_context(open_tiff(path, level))
                 else:
                     pick_level([path], level, path)
                     source = _open_pillow(stream, prefix, path)

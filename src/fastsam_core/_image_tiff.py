@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from fastsam_core._tiff_regions import has_regions, read_region
 from fastsam_core.errors import ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tifffile import TiffPage, TiffPageSeries
 
@@ -24,10 +25,12 @@ _LINEAR_RAW, _MASK = 34892, 4
 _ORIENTATION = 274
 _SLIDES = ("avs", "bif", "ndpi", "philips", "qpi", "scn", "svs")  # tifffile's kinds of slide scanners' files
 _ASSOCIATED, _STRAIGHT = 1, 2  # kinds of alpha, tag 338
+_WITHOUT_CODEC = (ImportError, NotImplementedError, ValueError)
+"""What tifffile raises where it needs imagecodecs, or for zstd Python 3.14."""
 
 
 @contextmanager
-def open_tiff(stream: IO[bytes], path: str, level: int = 0) -> Iterator[Source]:
+def open_tiff(path: str, level: int = 0) -> Iterator[Source]:
     """Open the first series of a TIFF file, of a pyramid one level; pages are decoded when indexed.
 
     Pages that differ in size form several series; they are then addressed by page number, but not those beside a
@@ -38,11 +41,11 @@ def open_tiff(stream: IO[bytes], path: str, level: int = 0) -> Iterator[Source]:
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series
         levels = series[0].levels
-        first = TiffPages(pick_level(levels, level, path), stream)
+        first = TiffPages(pick_level(levels, level, path))
         pages: TiffPages | _Unequal = first
         single = len(levels) == 1 and series[0].kind not in _SLIDES and set(first.axes) <= set("YXS")
         if len(series) > 1 and single and len({other.axes for other in series}) == 1:
-            pages = _Unequal([first, *(TiffPages(other, stream) for other in series[1:])])
+            pages = _Unequal([first, *map(TiffPages, series[1:])])
         orientation = _orientation(series[0].keyframe)
         facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(levels), "level": level}
         yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, regions=pages.regions)
@@ -56,17 +59,19 @@ def _orientation(page: Any) -> int:
 class TiffPages:
     """One series as a lazy array: indexing with integers and slices decodes the pages that it touches."""
 
-    def __init__(self, series: TiffPageSeries, stream: IO[bytes]) -> None:
-        self._series, self._stream = series, stream
+    def __init__(self, series: TiffPageSeries) -> None:
+        self._series = series
         page: Any = series.keyframe
         self.axes, self.shape = str(series.axes), tuple(int(n) for n in series.shape)
         self._leading = len(self.shape) - len(page.shape)
+        count = math.prod(self.shape[: self._leading])
+        self._pages: Sequence[Any] = series.pages
+        if len(series.pages) == 1 < count and series.dataoffset is not None and page.is_memmappable:
+            self._pages = [_Consecutive(page, series.dataoffset + number * page.nbytes) for number in range(count)]
         self._paged = (
-            self._leading >= 0
-            and self.shape[self._leading :] == tuple(page.shape)
-            and math.prod(self.shape[: self._leading]) == len(series.pages)
+            self._leading >= 0 and self.shape[self._leading :] == tuple(page.shape) and count == len(self._pages)
         )
-        self.regions = self._paged and has_regions(series.pages[0], page)
+        self.regions = self._paged and has_regions(self._pages[0], page)
         """Whether a part of a page is decoded without the rest."""
         if page.photometric == _PALETTE:
             self.axes, self.shape = self.axes + "S", (*self.shape, 3)
@@ -94,14 +99,13 @@ class TiffPages:
     def __getitem__(self, key: tuple[int | slice, ...]) -> AnyArray:
         if not self._paged:
             return self._finish(self._series.asarray(), self._series.keyframe)[key]
-        count = len(self._series.pages)
-        numbers = np.arange(count).reshape(self.shape[: self._leading])[key[: self._leading]]
+        numbers = np.arange(len(self._pages)).reshape(self.shape[: self._leading])[key[: self._leading]]
         decoded = [self._part(int(number), key[self._leading :]) for number in numbers.reshape(-1)]
         return decoded[0] if numbers.ndim == 0 else np.stack(decoded).reshape(numbers.shape + decoded[0].shape)
 
     def _part(self, number: int, key: tuple[int | slice, ...]) -> AnyArray:
         """Return what is asked for of a page, decoded without the rest where bounds are given and it can be."""
-        page: Any = self._series.pages[number]
+        page: Any = self._pages[number]
         axes, keyframe = self.axes[self._leading :], self._series.keyframe
         wanted: dict[str, Any] = dict(zip(axes, key, strict=True))
         rows, columns = wanted["Y"], wanted["X"]
@@ -109,9 +113,10 @@ class TiffPages:
         if page is None or not self.regions or not bounded:
             return self._page(number)[key]
         try:
-            region = read_region(page, keyframe, rows, columns)
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
+            with _opened(page):
+                region = read_region(page, keyframe, rows, columns)
+        except _WITHOUT_CODEC as error:
+            if not _lacks_codec(error):
                 raise
             raise _undecodable(page, keyframe, error) from error
         wanted |= {"Y": slice(None), "X": slice(None)}
@@ -119,17 +124,21 @@ class TiffPages:
         return part
 
     def _page(self, number: int) -> AnyArray:
-        page: Any = self._series.pages[number]
+        page: Any = self._pages[number]
         keyframe = self._series.keyframe
         if page is None:  # an OME-TIFF may leave planes out
             return np.zeros(self.shape[self._leading :], keyframe.dtype)
         if keyframe.photometric == _YCBCR:
             return self._other_library(page)
         try:
-            return self._finish(page.asarray(), keyframe)
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
+            with _opened(page):
+                array = page.asarray()
+            return self._finish(array, keyframe)
+        except _WITHOUT_CODEC as error:
+            if not _lacks_codec(error):
                 raise
+            if isinstance(error, NotImplementedError):  # packed integers, such as 12 bits: others scale them
+                raise _undecodable(page, keyframe, error) from error
         return self._other_library(page)
 
     def _finish(self, array: AnyArray, page: TiffPage) -> AnyArray:
@@ -153,42 +162,81 @@ class TiffPages:
     def _other_library(self, page: Any) -> AnyArray:
         """Decode with Pillow or OpenCV (libtiff) what tifffile only does with imagecodecs: LZW, JPEG, fax."""
         keyframe: Any = self._series.keyframe
-        end = self._stream.seek(0, os.SEEK_END)
-        self._stream.seek(0)
+        path = page.parent.filehandle.path
         ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-        if max(ends) > end or (keyframe.photometric == _PALETTE and keyframe.colormap is None):
+        if max(ends) > os.path.getsize(path) or (keyframe.photometric == _PALETTE and keyframe.colormap is None):
             raise ValueError("the file ends before its pixels do")
         expected = self.shape[self._leading :]
         try:
-            pixels = self._by_pillow(page) if keyframe.dtype in (np.uint8, np.bool_) else self._by_opencv(page)
+            by_pillow = keyframe.dtype in (np.uint8, np.bool_)
+            pixels = self._by_pillow(path, page) if by_pillow else self._by_opencv(path, page)
             if pixels.ndim == 3 and str(keyframe.axes).startswith("S"):
                 pixels = np.moveaxis(pixels, -1, 0)
             if pixels.shape != expected:
                 raise ValueError(f"decoded to shape {pixels.shape} instead of {expected}")
-        except (OSError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError) as error:
             raise _undecodable(page, keyframe, error) from error
         return pixels
 
-    def _by_pillow(self, page: Any) -> AnyArray:
+    def _by_pillow(self, path: str, page: Any) -> AnyArray:
         from PIL.TiffImagePlugin import TiffImageFile
 
         from fastsam_core._image_files import pillow_array
 
-        image = TiffImageFile(self._stream)
-        image.seek(page.index)
+        with TiffImageFile(path) as image:
+            image.seek(page.index)
+            pixels = pillow_array(image)
         turned = _orientation(self._series.keyframe)
         # Pillow turns TIFF images upright; here that is done later, for all decoders alike.
-        return upright(pillow_array(image), {6: 8, 8: 6}.get(turned, turned), "YXS")
+        return upright(pixels, {6: 8, 8: 6}.get(turned, turned), "YXS")
 
-    def _by_opencv(self, page: Any) -> AnyArray:
+    def _by_opencv(self, path: str, page: Any) -> AnyArray:
         import cv2
 
-        data = np.frombuffer(self._stream.read(), np.uint8)
+        data = np.fromfile(path, np.uint8)
         _, decoded = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
         if not decoded:
             raise ValueError("OpenCV cannot decode it either")
         pixels = np.asarray(decoded[0])
         return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]] if pixels.ndim == 3 else pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Consecutive:
+    """A plane without a page of its own: of large stacks ImageJ describes the first one, and the others follow it."""
+
+    keyframe: TiffPage
+    offset: int
+
+    @property
+    def parent(self) -> Any:
+        return self.keyframe.parent
+
+    @property
+    def dataoffsets(self) -> tuple[int]:
+        return (self.offset,)
+
+    def asarray(self) -> AnyArray:
+        rows, columns = slice(0, self.keyframe.imagelength), slice(0, self.keyframe.imagewidth)
+        return read_region(self, self.keyframe, rows, columns)
+
+
+@contextmanager
+def _opened(page: Any) -> Iterator[None]:
+    """Open the file of a page while the block runs: OME-TIFF images may lie in several, and tifffile closes them."""
+    file = page.parent.filehandle
+    closed = file.closed
+    if closed:
+        file.open()
+    try:
+        yield
+    finally:
+        if closed:
+            file.close()
+
+
+def _lacks_codec(error: Exception) -> bool:
+    return isinstance(error, ImportError) or "imagecodecs" in str(error)
 
 
 def _undecodable(page: Any, keyframe: Any, error: Exception) -> ImageReadError:

@@ -22,7 +22,10 @@ _MOST_PX = 2**26
 
 
 def has_regions(page: Any, keyframe: Any) -> bool:
-    """Tell whether `read_region` can read a page like this: one plane of tiles or strips that are not all too large."""
+    """Tell whether `read_region` can read a page like this: one plane of tiles or strips that are not all too large.
+
+    What tifffile only decodes with imagecodecs, such as LZW and JPEG, has none without it.
+    """
     _, depth, *_ = keyframe.shaped
     if depth != 1 or keyframe.axes not in ("YX", "YXS", "SYX") or page is None:
         return False
@@ -30,8 +33,17 @@ def has_regions(page: Any, keyframe: Any) -> bool:
         return False
     if keyframe.is_memmappable:
         return True
-    usable = 0 < math.prod(_segment_hw(keyframe)) <= _MOST_PX
+    usable = 0 < math.prod(_segment_hw(keyframe)) <= _MOST_PX and _is_decoded(keyframe)
     return usable and len(page.dataoffsets) == math.prod(_grid(keyframe))
+
+
+def _is_decoded(keyframe: Any) -> bool:
+    from tifffile import TIFF
+
+    try:
+        return None not in (TIFF.DECOMPRESSORS[keyframe.compression], TIFF.UNPREDICTORS[keyframe.predictor])
+    except KeyError:
+        return False
 
 
 def _grid(keyframe: Any) -> tuple[int, int, int]:
@@ -52,8 +64,8 @@ def read_region(page: Any, keyframe: Any, rows: slice, columns: slice) -> AnyArr
 
     Parameters
     ----------
-    page : tifffile.TiffPage or TiffFrame
-        Where the data lies.
+    page : tifffile.TiffPage, TiffFrame, or alike
+        Where the data lies; its file is open.
     keyframe : tifffile.TiffPage
         What it is like.
     rows, columns : slice
@@ -69,7 +81,7 @@ def read_region(page: Any, keyframe: Any, rows: slice, columns: slice) -> AnyArr
     ValueError
         tifffile cannot decode it, for instance without imagecodecs.
     """
-    handle = keyframe.parent.filehandle
+    handle = page.parent.filehandle
     if keyframe.is_memmappable:
         stored = keyframe.parent.byteorder + np.dtype(keyframe.dtype).str[1:]
         whole = handle.memmap_array(stored, keyframe.shape, offset=page.dataoffsets[0])

@@ -93,8 +93,9 @@ class LargePlane:
                 error.problem,
                 expected=error.expected,
                 actual=error.actual,
-                remedy="convert it to a TIFF file in tiles, or to OME-Zarr, of which regions can be read; or, if you "
-                "trust the file and have the memory, raise max_pixels= (--max-pixels)",
+                remedy="convert it to a TIFF file in tiles, or to OME-Zarr, of which regions can be read (of those in "
+                "LZW, JPEG and the like: pip install imagecodecs); or, if you trust the file and have the memory, "
+                "raise max_pixels= (--max-pixels)",
             ) from error
 
     def _part(self, rows: slice, columns: slice) -> Plane:

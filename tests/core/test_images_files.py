@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -20,7 +22,8 @@ from fastsam_core.errors import (
     ImageTooLargeError,
     UnsupportedImageError,
 )
-from fastsam_core.images import read_image
+from fastsam_core.images import open_planes, read_image, read_values
+from fastsam_core.large_images import open_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -390,3 +393,79 @@ def test_flipped_bytes_give_an_image_or_a_typed_error(kind: str, colours: Array,
         except (ImageReadError, ImageTooLargeError, ImageContentError, UnsupportedImageError):
             continue
         assert image.rgb8.size
+
+
+def _file_of_a_set(folder: Path, channel: int, shape: tuple[int, int]) -> tuple[Path, str]:
+    """Return the path of a file of an OME-TIFF of two channels, one in each file, and what it says of the set."""
+    names = [(f"c{c}.ome.tif", f"urn:uuid:00000000-0000-0000-0000-00000000000{c}") for c in range(2)]
+    blocks = "".join(
+        f'<TiffData IFD="0" FirstC="{c}" PlaneCount="1"><UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for c, (name, uuid) in enumerate(names)
+    )
+    pixels = f'DimensionOrder="XYCZT" Type="uint8" SizeX="{shape[1]}" SizeY="{shape[0]}" SizeC="2" SizeZ="1" SizeT="1"'
+    words = (
+        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        f'UUID="{names[channel][1]}"><Image ID="Image:0"><Pixels ID="Pixels:0" {pixels}>{blocks}</Pixels></Image></OME>'
+    )
+    return folder / names[channel][0], words
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_an_ome_tiff_in_several_files(compression: str | None, colours: Array, tmp_path: Path) -> None:
+    stored = np.moveaxis(colours[..., :2], -1, 0)
+    paths = []
+    for channel, plane in enumerate(stored):
+        path, words = _file_of_a_set(tmp_path, channel, plane.shape)
+        paths.append(path)
+        if compression == "lzw":
+            Pillow.fromarray(plane).save(path, compression="tiff_lzw", description=words)
+        else:
+            tile = (16, 16) if compression else None
+            tifffile.imwrite(path, plane, description=words, metadata=None, compression=compression, tile=tile)
+    for path in paths:
+        np.testing.assert_array_equal(read_values(path), stored)
+        whole = read_image(path)
+        with open_plane(path) as plane:
+            np.testing.assert_array_equal(plane.read(plane[3:30, 20:50]).rgb8, whole.rgb8[3:30, 20:50])
+
+
+@pytest.mark.parametrize("options", [{"imagej": True}, {"byteorder": ">"}], ids=str)
+def test_of_stacks_with_a_single_page_only_a_plane_is_read(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    stack = np.random.default_rng(0).integers(0, 60_000, (20, 2, 90, 110)).astype(np.uint16)
+    tifffile.imwrite(path, stack, truncate=True, metadata={"axes": "ZCYX"}, photometric="minisblack", **options)
+    with tifffile.TiffFile(path) as tiff:
+        assert len(tiff.pages) == 1
+    with open_planes(path) as planes:
+        assert planes.has_regions
+        tracemalloc.start()
+        taken = planes.take({"Z": 7}).array
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        np.testing.assert_array_equal(taken, stack[7])
+        assert most < stack.nbytes / 4
+        region = planes.take({"Z": 19}, (slice(10, 20), slice(5, 90))).array
+        np.testing.assert_array_equal(region, stack[19, :, 10:20, 5:90])
+    if "imagej" in options:  # cut short, tifffile sees a single plane in it
+        return
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 5000)
+    np.testing.assert_array_equal(read_values(path, plane={"Z": 18}), stack[18])
+    with pytest.raises(ImageReadError):
+        read_image(path, plane={"Z": 19})
+
+
+def test_compressions_that_need_imagecodecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gray = np.arange(40 * 64, dtype=np.uint16).reshape(40, 64)
+    Pillow.fromarray(gray).save(tmp_path / "lzw.tif", compression="tiff_lzw")
+    monkeypatch.setattr("fastsam_core._tiff_regions._is_decoded", lambda _: False)
+    with open_plane(tmp_path / "lzw.tif", contrast=(0, 2560)) as plane:  # decoded as a whole
+        assert plane.read(plane[3:9, 4:20]).image_hw == (6, 16)
+    with pytest.raises(ImageTooLargeError, match="pip install imagecodecs"):
+        open_plane(tmp_path / "lzw.tif", max_pixels=100).__enter__()
+    tifffile.imwrite(tmp_path / "zstd.tif", gray, compression="zlib")
+    for error in (ModuleNotFoundError("compression"), NotImplementedError("12-bit integers require imagecodecs")):
+        monkeypatch.setattr(tifffile.TiffPage, "asarray", Mock(side_effect=error))
+        monkeypatch.setattr(cv2, "imdecodemulti", lambda *_, **__: (False, ()))
+        with pytest.raises(ImageReadError, match="pip install imagecodecs"):
+            read_image(tmp_path / "zstd.tif")
