@@ -49,6 +49,8 @@ class Source:
     """What the recipe should say about where the pixels come from."""
     regions: bool = False
     """Whether a part of a plane is read without the rest."""
+    page_shapes: Sequence[tuple[int, ...]] | None = None
+    """The shapes of pages that differ in size, which the first axis chooses among; `array` has the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,25 @@ def named_sizes(source: Source, axes: str | None, channels: tuple[int, ...] | No
     return dict(zip(names, shape, strict=True))
 
 
+def plane_sizes(
+    source: Source, *, axes: str | None, plane: PlaneChoice, channels: tuple[int, ...] | None
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the size of each axis as `named_sizes`, but as one plane has it, and where it lies along the stack's axes.
+
+    Raises
+    ------
+    ImageContentError
+        Axes, plane or channels do not fit the shape, or there are no pixels.
+    """
+    sizes = named_sizes(source, axes, channels)
+    names = list(sizes)
+    kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
+    chosen = _choose_plane(plane, {name: size for name, size in sizes.items() if name not in kept})
+    if source.page_shapes is not None and names[0] in chosen:
+        sizes |= zip(names[1:], source.page_shapes[chosen[names[0]]], strict=True)
+    return sizes, chosen
+
+
 def take_plane(
     source: Source,
     *,
@@ -195,11 +216,9 @@ def take_plane(
     ImageTooLargeError
         More than `max_pixels` would have to be read.
     """
-    sizes = named_sizes(source, axes, channels)
+    sizes, chosen = plane_sizes(source, axes=axes, plane=plane, channels=channels)
     names = "".join(sizes)
     kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
-    stack = {name: size for name, size in sizes.items() if name not in kept}
-    chosen = _choose_plane(plane, stack)
     _check_channels(channels, sizes.get("C", 1))
     count = sizes.get("S", 1 if "C" not in kept else len(channels) if channels else sizes["C"])
     rows, columns = region or (slice(0, sizes["Y"]), slice(0, sizes["X"]))
@@ -216,7 +235,7 @@ def take_plane(
     if array.ndim == 3 and kept == "CYX" and array.shape[0] == 1:
         array, kept = array[0], "YX"
     facts = dict(source.facts) | {"shape": list(sizes.values()), "axes": names, "dtype": array.dtype.name}
-    facts |= {"pages": math.prod(stack.values()), "plane": chosen}
+    facts |= {"pages": math.prod(sizes[name] for name in chosen), "plane": chosen}
     if (orientation := source.orientation()) in range(2, 9):
         facts["orientation"] = orientation
         array = upright(array, orientation, kept)

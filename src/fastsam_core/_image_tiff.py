@@ -43,12 +43,14 @@ def open_tiff(path: str, level: int = 0) -> Iterator[Source]:
         levels = series[0].levels
         first = TiffPages(pick_level(levels, level, path))
         pages: TiffPages | _Unequal = first
+        shapes: list[tuple[int, ...]] | None = None
         single = len(levels) == 1 and series[0].kind not in _SLIDES and set(first.axes) <= set("YXS")
         if len(series) > 1 and single and len({other.axes for other in series}) == 1:
-            pages = _Unequal([first, *map(TiffPages, series[1:])])
+            every = [first, *map(TiffPages, series[1:])]
+            pages, shapes = _Unequal(every), [page.shape for page in every]
         orientation = _orientation(series[0].keyframe)
         facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(levels), "level": level}
-        yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, regions=pages.regions)
+        yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, pages.regions, shapes)
 
 
 def _orientation(page: Any) -> int:

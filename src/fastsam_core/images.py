@@ -33,6 +33,7 @@ from fastsam_core._image_planes import (
     infer_axes,
     named_sizes,
     pick_level,
+    plane_sizes,
     regions_of,
     take_plane,
 )
@@ -181,6 +182,11 @@ class Planes:
     def sizes(self) -> dict[str, int]:
         """The size of each axis by its letter, known before anything is decoded."""
         return named_sizes(self.opened, self.axes, self.choice.indices)
+
+    def plane_hw(self, plane: PlaneChoice) -> tuple[int, int]:
+        """Return height and width of a plane, as they are stored."""
+        sizes, _ = plane_sizes(self.opened, axes=self.axes, plane=plane, channels=self.choice.indices)
+        return sizes["Y"], sizes["X"]
 
     @property
     def has_regions(self) -> bool:

@@ -53,7 +53,7 @@ class LargePlane:
         self._planes, self._plane, self._contrast = planes, plane, contrast
         self._lock = Lock()
         self._whole: Plane | None = None
-        self.shape = planes.sizes["Y"], planes.sizes["X"]
+        self.shape = planes.plane_hw(plane)
         if not planes.has_regions:
             self._whole = self._take_whole()
             self.shape = cast("tuple[int, int]", tuple(self._whole.array.shape[at] for at in _places(self._whole)))

@@ -88,6 +88,16 @@ def test_regions_of_planes_and_channels(tmp_path: Path) -> None:
     same(stack[0], axes="CYX", channels=[1])
 
 
+def test_pages_that_differ_in_size(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for hw in (HW, (80, 80), (48, 79)):
+            tiff.write(np.random.default_rng(6).integers(0, 900, hw, np.uint16), tile=(16, 16), metadata={"axes": "YX"})
+    for plane, hw in enumerate((HW, (80, 80), (48, 79))):
+        same(path, plane=plane)
+        assert read_image(path, plane=plane, max_pixels=hw[0] * hw[1]).image_hw == hw
+
+
 def test_palettes_inverted_gray_and_turned_files(tmp_path: Path) -> None:
     gray = pixels("YX", "uint8")
     tifffile.imwrite(tmp_path / "inverted.tif", gray, photometric="miniswhite", tile=(16, 16))
