@@ -154,7 +154,8 @@ def pick_level(levels: Sequence[_Level], level: object, path: str) -> _Level:
 
 def regions_of(source: Source, axes: str | None) -> bool:
     """Tell whether regions of planes can be read one by one, upright, also with axes that overrule the source's."""
-    same = axes is None or [axes.upper().find(axis) for axis in "YX"] == [source.axes.find(axis) for axis in "YX"]
+    unnamed = not {"Y", "X"} <= set(source.axes)  # a plain Zarr array, of which any axes can be cut
+    same = axes is None or unnamed or [axes.upper().find(a) for a in "YX"] == [source.axes.find(a) for a in "YX"]
     return source.regions and same and source.orientation() not in range(2, 9)
 
 

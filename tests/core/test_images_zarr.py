@@ -123,6 +123,13 @@ def test_plain_arrays(tmp_path: Path) -> None:
     assert read_image(tmp_path / "rgb.zarr").recipe["axes"] == "YXS"
 
 
+def test_regions_of_plain_arrays_whose_axes_are_given(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "stack.zarr", data=VALUES)
+    whole = read_image(tmp_path / "stack.zarr", axes="TCZYX", plane={"Z": 2})
+    with open_plane(tmp_path / "stack.zarr", axes="TCZYX", plane={"Z": 2}, max_pixels=10) as plane:
+        np.testing.assert_array_equal(plane.read(plane[3:9, 5:20]).rgb8, whole.rgb8[3:9, 5:20])
+
+
 @pytest.mark.parametrize(("name", "letter"), [("time", "T"), ("depth", "D"), ("channel", "C"), ("band", "C")])
 def test_plain_arrays_with_names_of_several_letters(tmp_path: Path, name: str, letter: str) -> None:
     zarr.create_array(tmp_path / "a.zarr", data=VALUES[0, :, 0], dimension_names=[name, "y", "x"])
