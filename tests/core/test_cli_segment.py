@@ -224,6 +224,17 @@ def test_prompts_of_what_is_read_tile_by_tile(folder: Path) -> None:
     assert Path("tiles", "slide_coco.json").read_bytes() == Path("whole", "slide_coco.json").read_bytes()
 
 
+def test_before_long_work_it_is_seen_whether_results_can_be_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile.imwrite("photos/slide.tif", np.full((*IMAGE_HW, 3), 90, np.uint8), tile=(16, 16), photometric="rgb")
+    (folder / "taken").write_text("a file")
+    monkeypatch.setattr(RectangleNetwork, "forward", lambda *_: pytest.fail("worked for nothing"))
+    tiles = ("--tile-px", "64", "--overlap-px", "32", "--max-pixels", "5000", "--jsonl")
+    [line] = lines(run("photos/slide.tif", *tiles, "--out", "taken/out"))
+    assert line["error"]["type"] == "OutputError"
+
+
 def test_the_bar_says_which_tile_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(Bar, "say", lambda _, text: said.append(text))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from fastsam_core._files import check_writable
 from fastsam_core.cli._batch import Outcome, finish
 from fastsam_core.errors import FastSAMError
 from fastsam_core.large_images import open_plane
+from fastsam_core.outputs import output_paths
 from fastsam_core.pipeline import Step
 from fastsam_core.tiling import segment_tiles
 
@@ -35,6 +37,8 @@ def in_tiles(
     """Do with a file, of which only tiles are in memory, what `finish` does; the overlay shows the whole, reduced."""
     start = time.perf_counter()
     try:
+        for path in output_paths(job.out, job.name, job.formats).values():
+            check_writable(path)
         with open_plane(job.source, **reading) as plane:
             for tile in segment_tiles(plane, model, reader=plane.read, **search):
                 if tile.result is None:
