@@ -191,13 +191,20 @@ def _over_black(rgb8: RGB8, alpha: AnyArray, kind: Alpha) -> tuple[RGB8, str]:
     opacity = to_uint8(alpha, (0.0, top))
     if opacity.min() == 255:
         return rgb8, "opaque"
-    if opacity.max() == 0:
+    if opacity.max() == 0 and kind != "filled":
         return rgb8, "ignored (zero everywhere)"
     faded = rgb8.astype(np.uint16)
     faded *= opacity[..., None]
     faded += 127
     faded //= 255
     return faded.astype(np.uint8), "over black"
+
+
+def alpha_of_parts(plane: Plane) -> Alpha:
+    """Return what the alpha of all parts of an image is, given enough of it: none if it is zero everywhere."""
+    if plane.alpha != "straight" or plane.axes != "YXS" or plane.array.shape[2] != 4:
+        return plane.alpha
+    return "filled" if plane.array[..., 3].any() else "none"
 
 
 def _interleave(components: list[RGB8]) -> RGB8:

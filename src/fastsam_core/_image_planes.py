@@ -20,8 +20,9 @@ from fastsam_core.errors import ImageContentError, ImageTooLargeError
 AnyArray = NDArray[Any]
 _Level = TypeVar("_Level")
 PlaneChoice = int | Mapping[str, int]
-Alpha = Literal["straight", "associated", "none"]
-"""Opacity, opacity that the colours are already multiplied by, or something else than opacity."""
+Alpha = Literal["straight", "filled", "associated", "none"]
+"""Opacity, opacity also where it is zero everywhere, opacity that the colours are already multiplied by, or something
+else than opacity."""
 
 MAX_CHANNELS = 6
 """An unnamed leading axis of up to this length means channels; a longer one could be a stack, so it must be named."""

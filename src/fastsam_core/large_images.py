@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from threading import Lock
 from typing import TYPE_CHECKING, cast
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from fastsam_core._defaults import MAX_PIXELS
+from fastsam_core._image_colour import alpha_of_parts
 from fastsam_core._image_contrast import SAMPLE_VALUES, common_limits
-from fastsam_core._image_planes import Plane
 from fastsam_core.errors import ImageTooLargeError
 from fastsam_core.images import open_planes
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastsam_core._image_colour import Channels
     from fastsam_core._image_contrast import Contrast
-    from fastsam_core._image_planes import PlaneChoice
+    from fastsam_core._image_planes import Alpha, Plane, PlaneChoice
     from fastsam_core.images import Image, Planes
 
 __all__ = ["LargePixels", "LargePlane", "Region", "open_plane"]
@@ -57,8 +58,13 @@ class LargePlane:
         if not planes.has_regions:
             self._whole = self._take_whole()
             self.shape = cast("tuple[int, int]", tuple(self._whole.array.shape[at] for at in _places(self._whole)))
-        if contrast is None or isinstance(contrast, str):
-            self._contrast = common_limits([planes.show(self._sample(), contrast).recipe["contrast_limits"]])
+        self._alpha: Alpha | None = None
+        chosen = contrast is None or isinstance(contrast, str)
+        if chosen or planes.sizes.get("S") == 4:
+            sample = self._sample()
+            self._alpha = alpha_of_parts(sample)
+            if chosen:
+                self._contrast = common_limits([planes.show(sample, contrast).recipe["contrast_limits"]])
 
     def __getitem__(self, window: tuple[slice, slice]) -> Region:
         """Return the region of two slices; nothing is read yet."""
@@ -99,13 +105,13 @@ class LargePlane:
             ) from error
 
     def _part(self, rows: slice, columns: slice) -> Plane:
-        whole = self._whole
-        if whole is None:
+        if self._whole is None:
             with self._lock:
-                return self._planes.take(self._plane, (rows, columns))
-        at_y, _ = _places(whole)
-        part = whole.array[(slice(None),) * at_y + (rows, columns)]
-        return Plane(part, whole.axes, whole.alpha, whole.facts)
+                part = self._planes.take(self._plane, (rows, columns))
+        else:
+            at_y, _ = _places(self._whole)
+            part = replace(self._whole, array=self._whole.array[(slice(None),) * at_y + (rows, columns)])
+        return part if self._alpha is None else replace(part, alpha=self._alpha)
 
     def _sample(self) -> Plane:
         """Return the plane, or parts of it below each other."""
@@ -119,9 +125,8 @@ class LargePlane:
             np.unique(np.linspace(0, most, _SAMPLES).astype(int)).tolist() for most in (height - rows, width - columns)
         )
         parts = [self._part(slice(y, y + rows), slice(x, x + columns)) for y, x in product(tops, lefts)]
-        first = parts[0]
-        array = np.concatenate([part.array for part in parts], axis=_places(first)[0])
-        return Plane(array, first.axes, first.alpha, first.facts)
+        array = np.concatenate([part.array for part in parts], axis=_places(parts[0])[0])
+        return replace(parts[0], array=array)
 
 
 class LargePixels:

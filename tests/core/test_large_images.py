@@ -193,6 +193,26 @@ def test_the_contrast_is_that_of_the_whole_and_the_same_everywhere(
         np.testing.assert_array_equal(plane.read(plane[y0:y1, x0:x1]).rgb8, whole.rgb8[y0:y1, x0:x1])
 
 
+@pytest.mark.parametrize("contrast", [None, (0, 255)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_transparent_parts_are_black_unless_all_is_transparent(
+    contrast: Any, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastsam_core.large_images.SAMPLE_VALUES", 2500)
+    top = 1 if dtype == "float32" else np.iinfo(dtype).max
+    path = tmp_path / "slide.tif"
+    values = np.full((96, 112, 4), top, dtype)
+    values[..., 3] = 0
+    for inside in (top, 0):
+        values[40:72, 30:80, 3] = inside
+        tifffile.imwrite(path, values, photometric="rgb", extrasamples=["unassalpha"], tile=(16, 16))
+        whole = read_image(path, contrast=contrast).rgb8
+        with open_plane(path, contrast=contrast) as plane:
+            for y, x in product(range(0, 96, 32), range(0, 112, 28)):
+                part = plane.read(plane[y : y + 32, x : x + 28]).rgb8
+                np.testing.assert_array_equal(part, whole[y : y + 32, x : x + 28])
+
+
 @pytest.mark.parametrize("hw", [(90, 70), (4, 3000), (3000, 4), (61, 59)])
 def test_regions_of_large_planes_decide_on_the_contrast(hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastsam_core.large_images.SAMPLE_VALUES", 2500)
