@@ -54,6 +54,9 @@ _LARGE_PX: Final = 2**28
 
 _TILE_PX: Final = 1024
 
+_BIGTIFF_BYTES: Final = 2**34
+"""Stacks of labels of more bytes are BigTIFF: compressed, too, they could take the 4 GB that a plain TIFF file can."""
+
 _PLANE_PX: Final = 400
 """About the longer side of a plane on the sheet of a stack."""
 
@@ -350,7 +353,8 @@ def write_stack(
         if kind == "overlay":
             write_image(path, _sheet_of_planes(stack, pictures))
         elif kind == "labels":
-            of_pages = {"shape": (len(stack.planes), *stack.image_hw), "dtype": stack.label_dtype}
+            shape, dtype = (len(stack.planes), *stack.image_hw), stack.label_dtype
+            of_pages = {"shape": shape, "dtype": dtype, "bigtiff": math.prod(shape) * dtype.itemsize > _BIGTIFF_BYTES}
             _write_labels(path, stack.iter_label_maps(), f"{stack.axis}YX", **of_pages)
         elif kind == "coco":
             images = [masks.with_fields(object=objects) for masks, objects in numbered]

@@ -19,6 +19,7 @@ from fastsam_core.errors import (
     FastSAMError,
     ImageContentError,
     ImageReadError,
+    ImageTooLargeError,
     InvalidMasksError,
     InvalidParameterError,
 )
@@ -44,6 +45,12 @@ __all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stac
 _NO_STACK_AXES = "YXSC"
 _SAMPLED_PLANES = 8
 """As many planes, spread evenly, decide what is black and white in all of them."""
+
+
+_LARGE_PLANES = (
+    "planes of stacks are read as a whole: choose a smaller level= of a pyramid (--level); or, if you trust the file "
+    "and have the memory, raise max_pixels= (--max-pixels)"
+)
 
 
 def object_of(links: NDArray[np.int64], index: int) -> int:
@@ -324,7 +331,7 @@ def segment_stack(
         If a setting is out of range or the model is none.
     ImageContentError
         If there are no planes along this axis, or channels, axes or contrast do not fit.
-    ImageReadError, ImageNotFoundError, UnsupportedImageError
+    ImageReadError, ImageNotFoundError, ImageTooLargeError, UnsupportedImageError
         If a plane cannot be read.
 
     Examples
@@ -339,34 +346,41 @@ def segment_stack(
     with open_planes(source, **reading) as opened:
         along, count = _stack_axis(opened.sizes, axis, fixed)
         planes = [{**fixed, along: index} for index in range(count)]
-        samples = _read_samples(opened, planes, along, contrast, skip_unreadable)
+        limits, image_hw = _look_at_some(opened, planes, along, contrast, skip_unreadable)
     if contrast is None:
-        contrast = common_limits([image.recipe["contrast_limits"] for image in samples])
+        contrast = common_limits(limits)
     planes_of = _OpenedOnce(partial(open_planes, source, **reading), contrast)
     steps = iter_segment(planes, model, prefetch=prefetch, reader=planes_of.read, **search)
-    black = np.zeros_like(samples[0].rgb8) if skip_unreadable else None
+    black = np.zeros((*image_hw, 3), np.uint8) if skip_unreadable else None
     return _plane_steps(steps, planes_of, linker, along, count, black)
 
 
-def _read_samples(
+def _look_at_some(
     opened: Planes, planes: Sequence[Mapping[str, int]], axis: str, contrast: Contrast | None, skip_unreadable: bool
-) -> list[Image]:
-    """Read the planes that decide on the contrast, or one if it is decided; at least one can be read."""
+) -> tuple[list[Any], tuple[int, int]]:
+    """Return the contrast limits of planes that decide on them, or of one if they are decided, and the planes' size."""
     chosen = np.linspace(0, len(planes) - 1, _SAMPLED_PLANES).round().astype(int)
-    samples: list[Image] = []
+    limits: list[Any] = []
+    image_hw = 0, 0
     unreadable: list[ImageReadError] = []
     for index in np.unique(chosen).tolist():
         try:
-            samples.append(opened.read(planes[index], contrast))
+            image = opened.read(planes[index], contrast)
+            limits.append(image.recipe["contrast_limits"])
+            image_hw = image.image_hw
+            del image  # not two of them at a time
+        except ImageTooLargeError as error:
+            words = {"expected": error.expected, "actual": error.actual, "remedy": _LARGE_PLANES}
+            raise ImageTooLargeError(error.problem, **words) from error
         except ImageReadError as error:
             unreadable.append(_of_plane(error, axis, index))
             if not skip_unreadable:
                 raise unreadable[0] from error
-        if samples and contrast is not None:
+        if limits and contrast is not None:
             break
-    if not samples:
+    if not limits:
         raise unreadable[0]
-    return samples
+    return limits, image_hw
 
 
 def _of_plane(error: _Error, axis: str, index: int) -> _Error:

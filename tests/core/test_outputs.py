@@ -30,8 +30,10 @@ from fastsam_core.outputs import (
     write_label_map,
     write_measurements,
     write_outputs,
+    write_stack,
 )
 from fastsam_core.overlay import draw_overlay
+from fastsam_core.stacks import LinkedStack
 from fastsam_core.testing import masks_strategy
 
 if TYPE_CHECKING:
@@ -119,6 +121,19 @@ def test_strips_are_the_label_map(masks: Masks, rows: int) -> None:
     strips = list(label_strips(masks, rows))
     assert all(len(strip) == rows for strip in strips[:-1])
     np.testing.assert_array_equal(np.concatenate(strips), masks.to_label_map())
+
+
+@pytest.mark.parametrize(("limit", "large"), [(1000, True), (2000, False)])
+def test_very_large_stacks_of_labels_are_big_tiff(
+    limit: int, large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastsam_core.outputs._BIGTIFF_BYTES", limit)
+    masks = Masks.from_dense(np.eye(20, dtype=bool)[None])
+    stack = LinkedStack("Z", (masks, masks), (np.array([1]), np.array([1])))
+    path = write_stack(tmp_path, "a", stack, {}, formats=["labels"])["labels"]
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_bigtiff is large
+    np.testing.assert_array_equal(tifffile.imread(path), stack.to_label_maps())
 
 
 def test_very_large_label_maps_are_written_in_tiles(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastsam_core.checkpoints import ModelInfo
-from fastsam_core.errors import ImageContentError, ImageReadError, InvalidMasksError, InvalidParameterError
+from fastsam_core.errors import (
+    ImageContentError,
+    ImageReadError,
+    ImageTooLargeError,
+    InvalidMasksError,
+    InvalidParameterError,
+)
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.stacks import LinkedStack, StackLinker, segment_stack
@@ -171,6 +178,23 @@ def test_planes_share_their_contrast_unless_each_is_to_have_its_own(model: FastS
     assert highest == [255] * 6 + [24] * 6
     each = [int(step.image.rgb8.max()) for step in segment_stack(pixels, model, axes="ZYX", contrast="percentile")]
     assert each == [255] * 12
+
+
+def test_planes_that_decide_on_the_contrast_are_not_kept(model: FastSAM) -> None:
+    planes = np.random.default_rng(0).integers(0, 4000, (8, 400, 400), np.uint16)
+    segment_stack(planes[:, :9, :9], model, axes="ZYX").close()
+    tracemalloc.start()
+    segment_stack(planes, model, axes="ZYX").close()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * 3 * planes[0].size
+
+
+def test_what_to_do_about_planes_that_are_too_large(model: FastSAM, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 40, 50), np.uint8), metadata={"axes": "ZYX"})
+    with pytest.raises(ImageTooLargeError, match=r"--level.*--max-pixels") as caught:
+        segment_stack(tmp_path / "stack.tif", model, max_pixels=1000, tile_px=30, overlap_px=4)
+    assert "--tile-px" not in str(caught.value)
 
 
 @pytest.mark.parametrize("channels", [(), (2,)])
