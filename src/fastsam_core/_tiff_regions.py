@@ -93,7 +93,7 @@ def read_region(page: Any, keyframe: Any, rows: slice, columns: slice) -> AnyArr
     planes, down, across = _grid(keyframe)
     down_px, across_px = _segment_hw(keyframe)
     region_hw = rows.stop - rows.start, columns.stop - columns.start
-    out: AnyArray = np.zeros((planes, *region_hw, keyframe.shaped[4]), keyframe.dtype)
+    out: AnyArray = np.full((planes, *region_hw, keyframe.shaped[4]), keyframe.nodata, keyframe.dtype)
     of_rows = range(rows.start // down_px, -(-rows.stop // down_px))
     of_columns = range(columns.start // across_px, -(-columns.stop // across_px))
     for plane, row, column in product(range(planes), of_rows, of_columns):

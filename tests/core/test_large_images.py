@@ -88,6 +88,15 @@ def test_regions_of_planes_and_channels(tmp_path: Path) -> None:
     same(stack[0], axes="CYX", channels=[1])
 
 
+@pytest.mark.parametrize("nodata", ["0", "250"])
+def test_tiles_that_are_left_out(nodata: str, tmp_path: Path) -> None:
+    path = tmp_path / "slide.tif"
+    tiles = (None if i in (2, 5, 6) else np.full((32, 32), 10 * i, np.uint8) for i in range(12))
+    how: dict[str, Any] = {"tile": (32, 32), "compression": "zlib", "extratags": [(42113, "s", 0, nodata, True)]}
+    tifffile.imwrite(path, tiles, shape=(96, 128), dtype=np.uint8, photometric="minisblack", **how)
+    same(path)
+
+
 def test_pages_that_differ_in_size(tmp_path: Path) -> None:
     path = tmp_path / "pages.tif"
     with tifffile.TiffWriter(path, ome=True) as tiff:
