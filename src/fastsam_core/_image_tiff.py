@@ -34,7 +34,8 @@ def open_tiff(path: str, level: int = 0) -> Iterator[Source]:
     """Open the first series of a TIFF file, of a pyramid one level; pages are decoded when indexed.
 
     Pages that differ in size form several series; they are then addressed by page number, but not those beside a
-    pyramid or in a slide scanner's file, which are pictures of the slide and its label.
+    pyramid or in a slide scanner's file, which are pictures of the slide and its label. Of several stacks or images of
+    several channels the first is opened; the fact ``images`` says how many there are.
     """
     import tifffile
 
@@ -44,12 +45,15 @@ def open_tiff(path: str, level: int = 0) -> Iterator[Source]:
         first = TiffPages(pick_level(levels, level, path))
         pages: TiffPages | _Unequal = first
         shapes: list[tuple[int, ...]] | None = None
-        single = len(levels) == 1 and series[0].kind not in _SLIDES and set(first.axes) <= set("YXS")
-        if len(series) > 1 and single and len({other.axes for other in series}) == 1:
+        plain = len(levels) == 1 and series[0].kind not in (*_SLIDES, "lsm")  # LSM files have thumbnails
+        images = sum(other.axes == series[0].axes for other in series) if plain else 1
+        if images == len(series) > 1 and set(first.axes) <= set("YXS"):
+            images = 1
             every = [first, *map(TiffPages, series[1:])]
             pages, shapes = _Unequal(every), [page.shape for page in every]
         orientation = _orientation(series[0].keyframe)
         facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(levels), "level": level}
+        facts["images"] = images
         yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, pages.regions, shapes)
 
 

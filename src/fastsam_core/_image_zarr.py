@@ -90,10 +90,10 @@ def _source_in(store: Any, path: str, level: int) -> Source:
             pick_level([node], level, path)
             axes = _named(node) or _guessed(node.shape)
             return Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
-        image, multiscale = _first_image(node, path)
+        image, multiscale, images = _first_image(node, path)
         levels = multiscale["datasets"]
         array: Any = image[pick_level(levels, level, path)["path"]]
-        facts = {"format": "OME-Zarr", "levels": len(levels), "level": level}
+        facts = {"format": "OME-Zarr", "levels": len(levels), "level": level, "images": images}
         return Source(Blocks(array), _axes(multiscale, array), facts=facts, regions=True)
     except FastSAMError:
         raise
@@ -145,8 +145,11 @@ class Blocks:
         return np.asarray(self._kept[1][tuple(inside)])
 
 
-def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any]]:
-    """Return the group of the first image and what describes its levels; bioformats2raw lists or numbers images."""
+def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any], int]:
+    """Return the group of the first image, what describes its levels, and how many images there are.
+
+    bioformats2raw lists or numbers them.
+    """
     attributes = _ome(group)
     if "plate" in attributes or "well" in attributes:
         raise UnsupportedImageError(
@@ -155,11 +158,14 @@ def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any]]:
             actual="plate" if "plate" in attributes else "well",
             remedy="name one of them, e.g. plate.zarr/A/1/0",
         )
+    names = ["0"]
     if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
         listed = dict(group["OME"].attrs) if "OME" in group else {}
-        group = group[next(iter(listed.get("ome", listed).get("series", ())), "0")]
+        numbered = sorted(filter(str.isdigit, group.group_keys()), key=int)
+        names = list(listed.get("ome", listed).get("series", ())) or numbered or names
+        group = group[names[0]]
         attributes = _ome(group)
-    return group, attributes["multiscales"][0]
+    return group, attributes["multiscales"][0], len(names)
 
 
 def _ome(group: Any) -> Mapping[str, Any]:

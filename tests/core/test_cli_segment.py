@@ -256,6 +256,17 @@ def test_reading_options_reach_the_reader(folder: Path) -> None:
     np.testing.assert_allclose(overlay, np.broadcast_to((127, 0, 0), overlay.shape), atol=1)
 
 
+def test_says_where_a_file_holds_several_images(folder: Path) -> None:
+    channels = np.zeros((2, *IMAGE_HW), np.uint16)
+    for name, images in (("one", 1), ("two", 2)):
+        with tifffile.TiffWriter(folder / f"{name}.ome.tif") as tiff:
+            for _ in range(images):
+                tiff.write(channels, metadata={"axes": "CYX"}, photometric="minisblack")
+    assert "several images" not in run("one.ome.tif", "--format", "csv").output
+    result = run("one.ome.tif", "two.ome.tif", "--format", "csv", "--overwrite")
+    assert "Files with several images, of which the first was segmented: 1." in " ".join(result.output.split())
+
+
 # ---- failures and repeats ---------------------------------------------------------------------------------------
 
 

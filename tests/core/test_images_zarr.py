@@ -69,6 +69,7 @@ def test_the_first_image_of_bioformats2raw(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     group.attrs["bioformats2raw.layout"] = 3
     write_ome(tmp_path / "a.zarr" / "0", VALUES[0, 0], ["z", "y", "x"], version="0.4")
+    assert read_image(tmp_path / "a.zarr").recipe["images"] == 1
     np.testing.assert_array_equal(read_values(tmp_path / "a.zarr", plane=2), VALUES[0, 0, 2])
 
 
@@ -78,6 +79,7 @@ def test_bioformats2raw_may_name_its_images(tmp_path: Path) -> None:
     group.create_group("OME").attrs["series"] = ["first", "second"]
     write_ome(tmp_path / "a.zarr" / "first", VALUES[0, 0], ["z", "y", "x"], version="0.4")
     np.testing.assert_array_equal(read_values(tmp_path / "a.zarr", plane=2), VALUES[0, 0, 2])
+    assert read_image(tmp_path / "a.zarr").recipe["images"] == 2
 
 
 @pytest.mark.parametrize("name", ["a.ozx", "a.ome.zarr.zip", "noname"])

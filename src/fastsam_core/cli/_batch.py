@@ -48,7 +48,8 @@ class Outcome:
     """What became of one image; ``full`` where as many masks were found as were allowed.
 
     Of a stack, ``planes`` says how many it has, and ``objects`` how many objects its masks belong to; of a single plane
-    ``left_out`` says how many others its file has. ``unreadable`` are the errors of planes that stayed empty.
+    ``left_out`` says how many others its file has. ``images`` is how many images the file holds, of which the first was
+    segmented. ``unreadable`` are the errors of planes that stayed empty.
     """
 
     source: Path
@@ -63,6 +64,7 @@ class Outcome:
     planes: int | None = None
     objects: int | None = None
     left_out: int = 0
+    images: int = 1
     unreadable: tuple[FastSAMError, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -155,10 +157,19 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: floa
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    full, pages = everything.at_limit, step.image.recipe.get("pages", 1)
-    left_out = pages - 1 if isinstance(pages, int) else 0
-    size = masks.image_hw
-    return Outcome(job.source, "ok", size, len(masks), unmatched, step.seconds, outputs, full=full, left_out=left_out)
+    recipe: Mapping[str, Any] = step.image.recipe
+    return Outcome(
+        job.source,
+        "ok",
+        masks.image_hw,
+        len(masks),
+        unmatched,
+        step.seconds,
+        outputs,
+        full=everything.at_limit,
+        left_out=recipe.get("pages", 1) - 1,
+        images=recipe.get("images", 1),
+    )
 
 
 def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
@@ -215,5 +226,7 @@ def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False,
     screen.print(f"{', '.join(words)}; results in {printable(out)}")
     if unreadable := sum(len(outcome.unreadable) for outcome in outcomes):
         screen.print(f"Planes that could not be read, and are empty: {unreadable}.")
+    if several := sum(outcome.images > 1 for outcome in outcomes):
+        screen.print(f"Files with several images, of which the first was segmented: {several}.")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")

@@ -213,7 +213,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
 
     pictures: dict[int, NDArray[np.uint8]] = {}
     unreadable: list[FastSAMError] = []
-    seconds, full = 0.0, False
+    seconds, full, images = 0.0, False, 1
     now = job.source.name
     bar.say(now)
 
@@ -221,12 +221,14 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
         bar.say(f"{now}, tile {number} of {count}")
 
     def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
-        nonlocal seconds, full, now
+        nonlocal seconds, full, images, now
         for step in steps:
             now = f"{job.source.name}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
             bar.say(now)
             seconds += step.seconds
             full |= step.masks.at_limit
+            recipe: Mapping[str, Any] = step.image.recipe
+            images = recipe.get("images", images)
             if step.error is not None:
                 unreadable.append(step.error)
             if "overlay" in job.formats and step.index in _shown_planes(step):
@@ -253,6 +255,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
         full=full,
         planes=len(linked.planes),
         objects=len(linked),
+        images=images,
         unreadable=tuple(unreadable),
     )
 
