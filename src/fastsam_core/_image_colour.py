@@ -184,11 +184,7 @@ def _over_black(rgb8: RGB8, alpha: AnyArray, kind: Alpha) -> tuple[RGB8, str]:
         return rgb8, "ignored (the file says that it is none)"
     if kind == "associated":
         return rgb8, "over black (as the file has it)"
-    if alpha.dtype.kind == "f":
-        top = 1.0 if np.nanmax(alpha, initial=0) <= 1 else 255.0
-    else:
-        top = 1.0 if alpha.dtype == np.bool_ else float(np.iinfo(alpha.dtype).max)
-    opacity = to_uint8(alpha, (0.0, top))
+    opacity = _opacity(alpha)
     if opacity.min() == 255:
         return rgb8, "opaque"
     if opacity.max() == 0 and kind != "filled":
@@ -200,11 +196,20 @@ def _over_black(rgb8: RGB8, alpha: AnyArray, kind: Alpha) -> tuple[RGB8, str]:
     return faded.astype(np.uint8), "over black"
 
 
+def _opacity(alpha: AnyArray) -> RGB8:
+    """Return opacity from 0 to 255."""
+    if alpha.dtype.kind == "f":
+        top = 1.0 if np.nanmax(alpha, initial=0) <= 1 else 255.0
+    else:
+        top = 1.0 if alpha.dtype == np.bool_ else float(np.iinfo(alpha.dtype).max)
+    return to_uint8(alpha, (0.0, top))
+
+
 def alpha_of_parts(plane: Plane) -> Alpha:
     """Return what the alpha of all parts of an image is, given enough of it: none if it is zero everywhere."""
     if plane.alpha != "straight" or plane.axes != "YXS" or plane.array.shape[2] != 4:
         return plane.alpha
-    return "filled" if plane.array[..., 3].any() else "none"
+    return "filled" if _opacity(plane.array[..., 3]).any() else "none"
 
 
 def _interleave(components: list[RGB8]) -> RGB8:

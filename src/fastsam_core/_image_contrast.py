@@ -124,7 +124,8 @@ def common_limits(limits: Sequence[Any]) -> Contrast:
     low, high = np.moveaxis(np.array(limits, np.float64), -1, 0)
     counts = (low < high) | (low >= high).all(axis=0)
     low, high = low.min(axis=0, where=counts, initial=np.inf), high.max(axis=0, where=counts, initial=-np.inf)
-    pairs: list[list[float]] = np.stack([low, np.where(low < high, high, low + 1)], axis=-1).tolist()
+    above = np.maximum(low + 1, np.nextafter(low, np.inf))
+    pairs: list[list[float]] = np.stack([low, np.where(low < high, high, above)], axis=-1).tolist()
     return pairs if len(pairs) > 1 else pairs[0]
 
 

@@ -222,6 +222,19 @@ def test_transparent_parts_are_black_unless_all_is_transparent(
                 np.testing.assert_array_equal(part, whole[y : y + 32, x : x + 28])
 
 
+def test_alpha_that_is_as_good_as_zero() -> None:
+    values = np.random.default_rng(7).integers(0, 2**31, (*HW, 4), np.int32)
+    values[..., 3] = 0
+    values[20:30, 20:30, 3] = 4000  # of 2 ** 31
+    same(values, axes="YXS")
+
+
+@pytest.mark.parametrize("value", [2**63, 1e17, 1e300, -3e18])
+def test_constant_planes_of_very_large_values_are_black(value: float) -> None:
+    values = np.full((70, 90), value, np.uint64 if value == 2**63 else np.float64)
+    same(values)
+
+
 @pytest.mark.parametrize("hw", [(90, 70), (4, 3000), (3000, 4), (61, 59)])
 def test_regions_of_large_planes_decide_on_the_contrast(hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastsam_core.large_images.SAMPLE_VALUES", 2500)
