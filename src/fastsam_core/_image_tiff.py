@@ -77,7 +77,8 @@ class TiffPages:
         self._paged = (
             self._leading >= 0 and self.shape[self._leading :] == tuple(page.shape) and count == len(self._pages)
         )
-        self.regions = self._paged and has_regions(self._pages[0], page)
+        in_pages = {"Y", "X"} <= set(self.axes[self._leading :])  # not so where pages are (X, C), for example
+        self.regions = self._paged and in_pages and has_regions(self._pages[0], page)
         """Whether a part of a page is decoded without the rest."""
         if page.photometric == _PALETTE:
             self.axes, self.shape = self.axes + "S", (*self.shape, 3)
@@ -114,9 +115,10 @@ class TiffPages:
         page: Any = self._pages[number]
         axes, keyframe = self.axes[self._leading :], self._series.keyframe
         wanted: dict[str, Any] = dict(zip(axes, key, strict=True))
+        if page is None or not self.regions:
+            return self._page(number)[key]
         rows, columns = wanted["Y"], wanted["X"]
-        bounded = all(isinstance(part, slice) and part != slice(None) for part in (rows, columns))
-        if page is None or not self.regions or not bounded:
+        if not all(isinstance(part, slice) and part != slice(None) for part in (rows, columns)):
             return self._page(number)[key]
         try:
             with _opened(page):

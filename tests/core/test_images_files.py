@@ -319,6 +319,20 @@ def test_axes_that_the_file_does_not_name_are_asked_for(tmp_path: Path) -> None:
     assert read_image(path, axes="TZIYX").image_hw == (20, 30)
 
 
+@pytest.mark.parametrize("axes", ["YXZ", "ZYXC", "YZX", "XYC", "CYX"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_pages_that_are_no_planes(axes: str, tile: tuple[int, int] | None, tmp_path: Path) -> None:
+    sizes = {"Z": 5, "Y": 40, "X": 50, "C": 2}
+    values = np.random.default_rng(0).integers(0, 4000, [sizes[axis] for axis in axes], np.uint16)
+    path = tmp_path / "pages.tif"
+    tifffile.imwrite(path, values, metadata={"axes": axes}, photometric="minisblack", tile=tile)
+    plane = {"Z": 3} if "Z" in axes else {}
+    whole = read_image(path, plane=plane)
+    np.testing.assert_array_equal(whole.rgb8, read_image(values, axes=axes, plane=plane).rgb8)
+    with open_plane(path, plane=plane) as part:
+        np.testing.assert_array_equal(part.read(part[3:30, 20:45]).rgb8, whole.rgb8[3:30, 20:45])
+
+
 def test_axes_given_by_the_caller_overrule_the_file(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (20, 30, 2), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "last.tif", values)
