@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX
 from fastsam_core._overview import Overview
 from fastsam_core._windows import Window, plan_windows
-from fastsam_core.errors import ImageContentError, InvalidParameterError
+from fastsam_core.errors import FastSAMError, ImageContentError, InvalidParameterError
 from fastsam_core.images import Image, read_image
 from fastsam_core.large_images import open_plane
 from fastsam_core.pipeline import check_model, iter_segment
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from fastsam_core._image_contrast import Contrast
     from fastsam_core._image_planes import PlaneChoice
     from fastsam_core.masks import Masks
-    from fastsam_core.model import FastSAM, Settings
+    from fastsam_core.model import FastSAM, OnTile, Settings
     from fastsam_core.pipeline import Step
 
-__all__ = ["TileStep", "segment_tiles"]
+__all__ = ["TileStep", "segment_tiles", "step_in_tiles"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +80,8 @@ def segment_tiles(
     iou: float | None = None,
     max_det: int = MAX_DET,
     imgsz: int | Sequence[int] | Literal["auto"] | None = None,
+    snap_px: float = 0,
+    stability: bool = False,
 ) -> Generator[TileStep, None, None]:
     """Segment a large image in overlapping tiles, without ever having all of it in memory.
 
@@ -104,7 +107,7 @@ def segment_tiles(
         reader takes.
     channels, axes, contrast, plane, level, max_pixels
         How to read the source without a reader, as in `open_plane`: all tiles with the same contrast.
-    conf, iou, max_det, imgsz
+    conf, iou, max_det, imgsz, snap_px, stability
         As in `FastSAM.segment`; ``max_det`` holds for each tile. ``imgsz`` is the network's input for a tile, the
         model's own where left out.
 
@@ -129,7 +132,8 @@ def segment_tiles(
     >>> masks = tile.result  # doctest: +SKIP
     """
     check_model(model)
-    settings = model.settings(conf=conf, iou=iou, max_det=max_det, imgsz=imgsz, tile_px=tile_px, overlap_px=overlap_px)
+    given: dict[str, Any] = {"iou": iou, "max_det": max_det, "imgsz": imgsz, "snap_px": snap_px, "stability": stability}
+    settings = model.settings(conf=conf, tile_px=tile_px, overlap_px=overlap_px, **given)
     with ExitStack() as opening:
         tiled: Any = source
         read = reader
@@ -150,11 +154,41 @@ def segment_tiles(
             batch_size=batch_size,
             reader=read,
             conf=settings.conf,
-            iou=iou,
-            max_det=max_det,
-            imgsz=imgsz,
+            **given,
         )
         return _tile_steps(steps, windows, image_hw, model, settings, opening.pop_all())
+
+
+def step_in_tiles(step: Step, source: object, model: FastSAM, *, on_tile: OnTile | None = None, **options: Any) -> Step:
+    """Return a step whose image is too large to be read as a whole with its masks, of which one tile is read at a time.
+
+    Parameters
+    ----------
+    step : Step
+        From `iter_segment`, with the error.
+    source : path or array
+        What is to be read.
+    model : FastSAM
+    on_tile : callable, optional
+        As in `iter_segment`.
+    **options
+        Of `segment_tiles`.
+
+    Returns
+    -------
+    Step
+        Its image is the whole, reduced to about 2000 px; or it has another error.
+    """
+    start = time.perf_counter()
+    masks = image = error = None
+    try:
+        for tile in segment_tiles(source, model, **options):
+            masks, image = tile.result, tile.overview
+            if masks is None and on_tile is not None:
+                on_tile(tile.index + 2, tile.count)
+    except FastSAMError as problem:
+        error = problem
+    return replace(step, masks=masks, error=error, image=image, seconds=step.seconds + time.perf_counter() - start)
 
 
 def _part_of(image: Image, rgb8: NDArray[np.uint8]) -> Image:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, InvalidPromptError
 from fastsam_core.images import Image, read_image
 from fiftyone_fastsam._pending import finished_filter, is_answered, prompt_stages, visible_prompts
@@ -59,15 +60,15 @@ class Item:
     unasked: bool = False
 
 
-def read_item(item: object) -> Image:
-    """Read an item's image; errors are those of `read_image`."""
+def read_item(item: object, max_pixels: int | None = MAX_PIXELS) -> Image:
+    """Read an item's image; limit and errors are those of `read_image`."""
     if not isinstance(item, Item):
         raise TypeError(f"expected an Item, not {type(item).__name__}")
     if item.error is not None:
         raise item.error
     if item.unasked:
         raise InvalidPromptError("Nothing prompts here")  # keeps it from the network
-    return read_image(item.filepath if item.pixels is None else item.pixels)
+    return read_image(item.filepath if item.pixels is None else item.pixels, max_pixels=max_pixels)
 
 
 def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> Iterator[Item]:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
-from fastsam_core.cli._options import DebugOption, OverlapOption, TileOption
+from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX, PROMPT_CONF
+from fastsam_core.cli._options import DebugOption, MaxPixelsOption, OverlapOption, TileOption
 
 __all__ = ["enrich_app", "fiftyone_app"]
 
@@ -84,6 +84,7 @@ def enrich(
     imgsz: Annotated[int | None, typer.Option(help="Network size, px.", rich_help_panel=_SEARCH)] = None,
     tile_px: TileOption = None,
     overlap_px: OverlapOption = OVERLAP_PX,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     min_iou: Annotated[float, typer.Option(help="Boxes that fit worse get no mask.", rich_help_panel=_SEARCH)] = 0.2,
     batch_size: Annotated[int, typer.Option(help="Images in a forward pass.")] = 1,
     worker: Annotated[
@@ -128,6 +129,7 @@ def enrich(
         "imgsz": imgsz,
         "tile_px": tile_px,
         "overlap_px": overlap_px,
+        "max_pixels": max_pixels,
         "min_iou": min_iou,
         "batch_size": batch_size,
     }

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fastsam_core.errors import FastSAMError, ImageReadError, InvalidPromptError
+from fastsam_core.errors import FastSAMError, ImageReadError, ImageTooLargeError, InvalidPromptError
 from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import iter_segment
+from fastsam_core.tiling import step_in_tiles
 from fiftyone_fastsam._answers import answer, semantic_map
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._lock import alone
@@ -215,11 +216,33 @@ class Enrichment:
             self.model,
             prefetch=options.prefetch,
             batch_size=options.batch_size,
-            reader=read_item,
+            reader=partial(read_item, max_pixels=options.max_pixels),
             **options.search(),
         )
         for step in segmented:
+            if options.tile_px is not None and isinstance(step.error, ImageTooLargeError):
+                step = self._in_tiles(step)
             yield partial(self._made, _item_of(step), partial(self._answered, step))
+
+    def _in_tiles(self, step: Step) -> Step:
+        """Segment what is too large to be read as a whole, one tile of it in memory at a time."""
+        options = self.options
+        if self.words is not None or options.output == "map":
+            error = ImageTooLargeError(
+                "Words, embeddings and maps need the whole image, which is too large to be read",
+                expected=f"at most {options.max_pixels} pixels",
+                remedy="raise max_pixels if there is memory for it, or ask for instances without words",
+            )
+            return replace(step, error=error)
+        return step_in_tiles(
+            step,
+            _item_of(step).filepath,
+            self.model,
+            prefetch=options.prefetch,
+            batch_size=options.batch_size,
+            max_pixels=options.max_pixels,
+            **options.search(),
+        )
 
     def _items(self) -> Iterator[Item]:
         """Yield the items to segment; those without prompts are marked, and get an empty label."""

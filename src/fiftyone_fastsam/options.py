@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from fastsam_core._checks import as_number
-from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
+from fastsam_core._checks import as_integer, as_number
+from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX, PROMPT_CONF
 from fastsam_core._prompt_types import Level
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
@@ -30,7 +30,7 @@ WriterName: TypeAlias = Literal["auto", "direct", "sdk"]
 _DIGEST_VERSION = 3
 _SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability", "tile_px", "overlap_px")
 _HOW_NOT_WHAT = {"existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures"}
-_HOW_NOT_WHAT |= {"text_encoder"}  # its id counts, see described
+_HOW_NOT_WHAT |= {"max_pixels", "text_encoder"}  # of the encoder, its id counts, see described
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,9 @@ class EnrichOptions:
     conf, iou, max_det, imgsz, snap_px, tile_px, overlap_px
         As in ``FastSAM.segment``; None takes the model's recommended value. Boxes and keypoints choose among masks of
         any ``conf`` from 0.01 on if it is None. ``tile_px`` finds what is small in mosaics and slides.
+    max_pixels : int or None
+        Files with more pixels are not read as a whole: with ``tile_px`` one tile is in memory at a time, as in
+        ``fastsam_core.segment_tiles``, else the sample fails. Words, embeddings and maps need the whole image.
     stability : bool
         Write how little each mask changes with the threshold, 0 to 1, into the attribute ``stability``.
     min_iou : float
@@ -121,6 +124,7 @@ class EnrichOptions:
     snap_px: float = 0
     tile_px: int | None = None
     overlap_px: int = OVERLAP_PX
+    max_pixels: int | None = MAX_PIXELS
     stability: bool = True
     min_iou: float = 0.2
     level: Level = "auto"
@@ -159,6 +163,8 @@ class EnrichOptions:
         if self.embeddings and (given not in ([], ["text"]) or self.output == "map"):
             raise InvalidParameterError("Embeddings are for instances of everything or text", actual=", ".join(given))
         as_number("min_iou", self.min_iou, 0, 1)
+        if self.max_pixels is not None:
+            as_integer("max_pixels", self.max_pixels, 1)
         if self.text_threshold is not None:
             as_number("text_threshold", self.text_threshold, 0, 1)
         if self.on_oversize == "files" and self.mask_dir is None:

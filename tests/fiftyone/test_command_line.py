@@ -50,6 +50,9 @@ def test_large_images_in_tiles(dataset: Any, network: FakeNetwork) -> None:
     assert result.exit_code == 0, result.output
     assert network.calls == 3 * (1 + 2)  # the whole image, and two tiles
     assert run(app, ["enrich", dataset.name, "-l", "masks", "--tile-px", "96"]).exit_code == 2
+    refused = run(app, ["enrich", dataset.name, "-l", "others", "--max-pixels", "5000"])
+    assert refused.exit_code == 1
+    assert "The image has 96 × 128 pixels" in " ".join(refused.output.split())
 
 
 def test_failures_give_exit_code_1(make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastsam_core._files import check_writable
@@ -10,8 +11,7 @@ from fastsam_core.cli._batch import Outcome, finish
 from fastsam_core.errors import FastSAMError
 from fastsam_core.large_images import open_plane
 from fastsam_core.outputs import output_paths
-from fastsam_core.pipeline import Step
-from fastsam_core.tiling import segment_tiles
+from fastsam_core.tiling import step_in_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._text import TextAnswers
     from fastsam_core.model import FastSAM
+    from fastsam_core.pipeline import Step
 
 __all__ = ["in_tiles"]
 
 
 def in_tiles(
+    step: Step,
     job: Job,
     model: FastSAM,
     search: Mapping[str, Any],
@@ -35,15 +37,20 @@ def in_tiles(
     conf: float | Literal["auto"],
 ) -> Outcome:
     """Do with a file, of which only tiles are in memory, what `finish` does; the overlay shows the whole, reduced."""
-    start = time.perf_counter()
+    start = time.perf_counter() - step.seconds
     try:
         for path in output_paths(job.out, job.name, job.formats).values():
             check_writable(path)
         with open_plane(job.source, **reading) as plane:
-            for tile in segment_tiles(plane, model, reader=plane.read, **search):
-                if tile.result is None:
-                    bar.say(f"Segmenting, tile {tile.index + 2} of {tile.count}")
-            step = Step(0, job.source, tile.result, None, tile.overview, time.perf_counter() - start)
+            opened = replace(step, seconds=time.perf_counter() - start)
+            step = step_in_tiles(
+                opened,
+                plane,
+                model,
+                reader=plane.read,
+                on_tile=lambda number, count: bar.say(f"Segmenting, tile {number} of {count}"),
+                **search,
+            )
             bar.say(f"Writing {job.name}")
             return finish(job, step, texts and texts.reading(plane.rgb8), conf=conf)
     except FastSAMError as error:

@@ -261,7 +261,7 @@ def _run(
                 for step in steps:
                     place, job = jobs[step.index]
                     if search["tile_px"] is not None and isinstance(step.error, ImageTooLargeError):
-                        outcome = in_tiles(job, network, search, reading, answers, bar, conf=conf)
+                        outcome = in_tiles(step, job, network, search, reading, answers, bar, conf=conf)
                     else:
                         bar.say(f"Writing {job.name}")
                         outcome = finish(job, step, answers, conf=conf)
