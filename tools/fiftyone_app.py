@@ -138,6 +138,17 @@ def execute(page: Page, notice: str) -> None:
     page.get_by_role("button", name="Done").first.wait_for()
 
 
+def schedule(page: Page) -> None:
+    """Schedule the operator whose form is open, and wait until the App has done so."""
+    execute_now = page.get_by_role("button", name="Execute", exact=True).first
+    execute_now.locator("xpath=following-sibling::button").click()
+    page.get_by_text("Schedule", exact=True).first.click()
+    button = page.get_by_role("button", name="Schedule", exact=True).first
+    button.click()
+    button.wait_for(state="hidden")
+    page.wait_for_timeout(2000)
+
+
 def close_form(page: Page) -> None:
     """Close what an operator that has ended shows."""
     done = page.get_by_role("button", name="Done").first

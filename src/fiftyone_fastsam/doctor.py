@@ -15,7 +15,10 @@ from fiftyone_fastsam.install import PLUGIN_NAME, operator_names
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Finding", "diagnose"]
+__all__ = ["ALLOW_SCHEDULING", "Finding", "can_schedule", "diagnose"]
+
+ALLOW_SCHEDULING: Final = "FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS=true"
+"""What lets the App schedule operations for ``fiftyone delegated launch``; set where FiftyOne is started."""
 
 _STUCK_AFTER: Final = timedelta(minutes=10)
 
@@ -30,7 +33,7 @@ class Finding:
     text : str
         What was found.
     remedy : str
-        What to do; empty if all is well.
+        What to do; empty if there is nothing to do.
     """
 
     well: bool
@@ -53,7 +56,7 @@ def diagnose(dataset: Any = None) -> list[Finding]:
     database = _database(fo)
     findings.append(database)
     if database.well:
-        findings += [*_plugin(), *_stuck_operations()]
+        findings += [*_plugin(), _scheduling(), *_stuck_operations()]
         if dataset is not None:
             findings.append(_persistence(dataset))
     return findings
@@ -128,6 +131,19 @@ def _double_loading() -> Finding:
             "remove the link to the package, then fastsam fiftyone install",
         )
     return Finding(True, "No module is loaded twice")
+
+
+def can_schedule() -> bool:
+    """Tell whether forms offer to schedule an operation without a registered orchestrator."""
+    return bool(getattr(import_fiftyone().config, "allow_legacy_orchestrators", True))
+
+
+def _scheduling() -> Finding:
+    if can_schedule():
+        return Finding(True, "The App's forms can schedule operations for `fiftyone delegated launch`")
+    return Finding(
+        True, "The App's forms execute at once and cannot schedule", f"to change that, start it with {ALLOW_SCHEDULING}"
+    )
 
 
 def _stuck_operations() -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import skimage
 from PIL import Image
 
 import fiftyone_app as app
+from fiftyone_fastsam.doctor import ALLOW_SCHEDULING
 from fiftyone_fastsam.install import PLUGIN_NAME, install
 
 if TYPE_CHECKING:
@@ -92,6 +93,25 @@ def test_masks_appear_in_the_app(grey_dataset: Any, chromium: str) -> None:
         picture = page.get_by_test_id("modal-looker-container").screenshot()
     saturations = np.asarray(Image.open(io.BytesIO(picture)).convert("HSV"))[..., 1]
     assert (saturations > 80).mean() > 0.05
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_form_schedules_for_a_background_worker(
+    grey_dataset: Any, chromium: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*ALLOW_SCHEDULING.split("="))
+    with app.served_app() as address, app.browser_page(chromium) as page:
+        app.open_dataset(page, address, grey_dataset.name, samples=3)
+        app.select_samples(page, 2)
+        app.browse_operators(page, "FastSAM", OPERATOR)
+        app.open_form(page, OPERATOR)
+        app.schedule(page)
+        operation = app.run_worker(grey_dataset)
+    assert operation is not None
+    assert operation.run_state == "completed", operation.result
+    assert operation.result.result["done"] == 2
+    grey_dataset.reload()
+    assert grey_dataset.exists("fastsam").values("id") == grey_dataset.values("id")[:2]
 
 
 @pytest.mark.usefixtures("plugin")

@@ -17,7 +17,7 @@ from fiftyone_fastsam import doctor, enrich
 from fiftyone_fastsam.doctor import Finding
 from fiftyone_fastsam.install import PLUGIN_NAME, install, operator_names
 from fiftyone_fastsam.model import FastSAMModel
-from fiftyone_fastsam.operators import OPERATORS, _forms, diagnose
+from fiftyone_fastsam.operators import OPERATORS, _forms, diagnose, enriching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,6 +330,20 @@ def test_the_doctor_finds_what_is_wrong(plugins_dir: Path, dataset: Any, monkeyp
     assert ["forgotten" in finding.text or "not persistent" in finding.text for finding in wrong] == [True, True]
     monkeypatch.setattr(fo.config, "plugins_dir", str(plugins_dir / "none"))
     assert any("fastsam fiftyone install" in finding.remedy for finding in doctor.diagnose())
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_it_is_said_when_the_app_cannot_schedule(
+    operators: str, dataset: Any, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    monkeypatch.setattr(enriching, "_MANY_SAMPLES", 2)
+    monkeypatch.setattr(fo.config, "allow_legacy_orchestrators", allowed)
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    notice = enriching.SegmentEverything().resolve_type(ctx, "inputs").type.properties["many"].view.description
+    told = [finding for finding in doctor.diagnose() if "schedule" in finding.text]
+    assert ("fiftyone delegated launch" in notice) is allowed
+    assert (doctor.ALLOW_SCHEDULING in notice) is not allowed
+    assert [(finding.well, doctor.ALLOW_SCHEDULING in finding.remedy) for finding in told] == [(True, not allowed)]
 
 
 def test_what_the_doctor_finds_is_shown_as_it_is(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fastsam_core.errors import FastSAMError
+from fiftyone_fastsam.doctor import ALLOW_SCHEDULING, can_schedule
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
 from fiftyone_fastsam.operators import _forms
 from fiftyone_fastsam.options import EnrichOptions
@@ -64,7 +65,9 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
                 "many",
                 types.Notice(
                     label=f"{count:,} samples: better scheduled than executed now",
-                    description="A worker does it in the background: fiftyone delegated launch",
+                    description="A worker does it in the background: fiftyone delegated launch"
+                    if can_schedule()
+                    else f"To schedule, start the App with {ALLOW_SCHEDULING}; or use a terminal: fastsam enrich",
                 ),
             )
         return types.Property(inputs, view=types.View(label=self.LABEL))
