@@ -44,12 +44,13 @@ def _views(target: Target) -> dict[str, Any]:
         return ViewField(name).exists()  # a new one each time: filter() ties an expression to its array
 
     failed, done = target.error_field, f"{target.label_field}.{RUN_KEY}"
+    samples = target.everything
     if not target.is_video:
-        return {DONE_VIEW: target.dataset.match(holds(done)), FAILED_VIEW: target.dataset.match(holds(failed))}
+        return {DONE_VIEW: samples.match(holds(done)), FAILED_VIEW: samples.match(holds(failed))}
     frames = ViewField("frames")
     return {
-        DONE_VIEW: target.dataset.match(frames.filter(holds(done)).length() > 0),
-        FAILED_VIEW: target.dataset.match(holds(failed) | (frames.filter(holds(failed)).length() > 0)),
+        DONE_VIEW: samples.match(frames.filter(holds(done)).length() > 0),
+        FAILED_VIEW: samples.match(holds(failed) | (frames.filter(holds(failed)).length() > 0)),
     }
 
 

@@ -73,6 +73,13 @@ class Target:
         return f"{self.label_field}_error"
 
     @property
+    def everything(self) -> Any:
+        """All samples of the dataset, without groups: of grouped datasets those of all slices with such media."""
+        if self.dataset.media_type != "group":
+            return self.dataset
+        return self.dataset.select_group_slices(media_type="video" if self.is_video else "image")
+
+    @property
     def samples(self) -> Any:
         """MongoDB collection of the samples."""
         return self.dataset._sample_collection

@@ -205,7 +205,7 @@ class SdkWriter:
         by_sample: dict[str, list[Result]] = {}
         for result in results:
             by_sample.setdefault(str(result.item.sample_id), []).append(result)
-        for sample in self._target.dataset.select(list(by_sample)).iter_samples(autosave=True):
+        for sample in self._target.everything.select(list(by_sample)).iter_samples(autosave=True):
             for result in by_sample[sample.id]:
                 self._put(sample, result)
 

@@ -154,7 +154,6 @@ class Enrichment:
     def _classes(self) -> dict[str, int]:
         """Give each class of the prompts a value, and tell FiftyOne; values of earlier runs stay."""
         target, options = self.target, self.options
-        dataset = target.dataset
         if options.texts:
             return self._valued(options.texts)
         if options.field is None:
@@ -162,9 +161,9 @@ class Enrichment:
         path = next(
             path
             for part in ("detections.label", "keypoints.label", "label")
-            if dataset.get_field(path := f"{target.prefix}{options.field}.{part}") is not None
+            if target.dataset.get_field(path := f"{target.prefix}{options.field}.{part}") is not None
         )
-        return self._valued(sorted({label or "" for label in dataset.distinct(path)} | {""}))
+        return self._valued(sorted({label or "" for label in target.everything.distinct(path)} | {""}))
 
     def _valued(self, labels: Iterable[str]) -> dict[str, int]:
         dataset, target = self.target.dataset, self.target

@@ -409,6 +409,41 @@ def test_flattened_groups_are_enriched(
     assert grouped.select_group_slices("left").first().masks is None
 
 
+@pytest.fixture
+def pairs(make_dataset: Callable[..., Any], image_paths: list[Path]) -> Any:
+    """Return a dataset of one group, whose slices have boxes of different classes, one without an image."""
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    paths = {"left": image_paths[0], "right": image_paths[1], "broken": "/missing.png"}
+    group = fo.Group()
+    for side, path in paths.items():
+        boxes = fo.Detections(detections=[fo.Detection(label=side, bounding_box=[0.1, 0.1, 0.5, 0.5])])
+        grouped.add_sample(fo.Sample(filepath=str(path), group=group.element(side), boxes=boxes))
+    return grouped
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_all_slices_of_groups_are_written_and_shown(pairs: Any, model: FastSAM, writer: str) -> None:
+    flat = pairs.select_group_slices()
+    report = enrich(flat, "masks", model=model, writer=writer)
+    assert (report.done, report.failed) == (2, 1)
+    by_side = {sample.group.name: sample for sample in flat}
+    assert {side: sample.masks is not None for side, sample in by_side.items()} == {
+        "left": True,
+        "right": True,
+        "broken": False,
+    }
+    assert by_side["broken"].masks_error is not None
+    shown = {name: [s.group.name for s in pairs.load_saved_view(name)] for name in pairs.list_saved_views()}
+    assert shown == {"fastsam: done": ["left", "right"], "fastsam: failed": ["broken"]}
+
+
+def test_classes_of_all_slices_of_groups_have_values(pairs: Any, model: FastSAM) -> None:
+    report = enrich(pairs.select_group_slices(), "map", model=model, box_prompt_field="boxes", output="map")
+    assert (report.done, report.failed) == (2, 1)
+    assert {"left", "right"} <= set(pairs.mask_targets["map"].values())
+
+
 @pytest.mark.parametrize("name", ["filepath", "id", "tags", "a.b", "_x", "not a name", "save", ""])
 def test_names_that_cannot_be_fields(dataset: Any, model: FastSAM, name: str) -> None:
     with pytest.raises(LabelFieldError):
