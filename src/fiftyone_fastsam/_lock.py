@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from fiftyone_fastsam._retry import with_retries
+from fiftyone_fastsam.errors import InvalidTargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +31,24 @@ def alone(target: Target) -> Iterator[None]:
     """Run the block while no other process is in such a block for this dataset, with the dataset as it is now.
 
     Whoever is in it for a minute, by the server's clock, is taken for dead.
+
+    Raises
+    ------
+    InvalidTargetError
+        The dataset is gone.
     """
+    from fiftyone.core.dataset import DatasetNotFoundError
+
     locks, key, owner = target.samples.database[LOCKS], str(target.dataset._doc.id), uuid.uuid4().hex
     while not with_retries(_taken, locks, key, owner):
         time.sleep(_PAUSE_S)
     try:
-        with_retries(target.dataset.reload)
+        try:
+            with_retries(target.dataset.reload)
+        except DatasetNotFoundError as error:
+            raise InvalidTargetError(
+                f"Dataset {target.dataset.name!r} is gone", remedy="it was deleted or renamed meanwhile"
+            ) from error
         yield
     finally:
         with_retries(locks.delete_one, {"_id": key, "owner": owner})

@@ -111,13 +111,21 @@ class DirectWriter:
     def write(self, results: Sequence[Result]) -> None:
         """Store results; safe to repeat."""
         now = datetime.now(UTC)
-        frames = [self._update(result, now) for result in results if result.item.frame_number is not None]
+        of_frames = [result for result in results if result.item.frame_number is not None]
+        left = self._left({result.item.sample_id for result in of_frames})
+        frames = [self._update(result, now) for result in of_frames if result.item.sample_id in left]
         samples = [self._update(result, now) for result in results if result.item.frame_number is None]
         if frames:
             self._target.frames.bulk_write(frames, ordered=False)
         if samples:
             self._target.samples.bulk_write(samples, ordered=False)
         self._refresh({result.item.sample_id for result in results})
+
+    def _left(self, videos: set[Any]) -> set[Any]:
+        """Return which samples are still there; frames of others would be inserted, and belong to nothing."""
+        if not videos:
+            return videos
+        return {found["_id"] for found in self._target.samples.find({"_id": {"$in": list(videos)}}, {"_id": 1})}
 
     def _update(self, result: Result, now: datetime) -> Any:
         from pymongo import UpdateOne

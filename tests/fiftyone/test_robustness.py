@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import local_services
 from fiftyone_fastsam import _retry, enrich, masks_from_detections
 from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
-from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError
+from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError, InvalidTargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,6 +271,46 @@ def test_finished_videos_needed_nothing(make_dataset: Callable[..., Any], model:
     report = enrich(dataset, "masks", model=model)
     assert (report.done, report.failed, report.skipped) == (0, 0, 2)
     assert dataset.load_run_results("fastsam_masks").skipped == 2
+
+
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_frames_of_a_video_that_is_deleted_meanwhile_do_not_come_back(
+    make_dataset: Callable[..., Any], model: FastSAM, network: FakeNetwork, video: Path, writer: str
+) -> None:
+    dataset = make_dataset(0)
+    dataset.add_samples([fo.Sample(filepath=str(shutil.copy(video, video.with_name(f"{i}.avi")))) for i in range(2)])
+    first, second = dataset.values("id")
+    run_first(network, lambda: dataset.delete_samples([first]))
+    enrich(dataset, "masks", model=model, writer=writer)
+    assert dataset.values("id") == [second]
+    assert dataset.count("frames") == 5
+
+
+def test_a_dataset_that_is_deleted_meanwhile(image_paths: list[Path], model: FastSAM, network: FakeNetwork) -> None:
+    dataset = fo.Dataset(persistent=True)
+    dataset.add_samples([fo.Sample(filepath=str(path)) for path in image_paths], progress=False)
+    collection = dataset._sample_collection
+
+    def delete_elsewhere() -> None:
+        collection.database.datasets.delete_one({"_id": dataset._doc.id})
+        collection.drop()
+
+    run_first(network, delete_elsewhere)
+    with pytest.raises(InvalidTargetError, match="deleted or renamed"):
+        enrich(dataset, "masks", model=model)
+    assert collection.estimated_document_count() == 0
+
+
+def run_first(network: Any, action: Callable[[], object]) -> None:
+    """Do something at the first forward pass, before anything was written."""
+    forward = network.forward
+
+    def once(batch: Any) -> Any:
+        network.forward = forward
+        action()
+        return forward(batch)
+
+    network.forward = once
 
 
 def test_only_the_frames_of_the_chosen_prompts_are_touched(
