@@ -10,10 +10,12 @@ from fiftyone_fastsam._target import RUN_KEY
 if TYPE_CHECKING:
     from fiftyone_fastsam._target import Target
 
-__all__ = ["DONE_VIEW", "FAILED_VIEW", "record_results", "record_start", "run_key"]
+__all__ = ["DONE_VIEW", "FAILED_VIEW", "METHOD", "record_results", "record_start", "run_key", "view_description"]
 
 FAILED_VIEW = "fastsam: failed"
 DONE_VIEW = "fastsam: done"
+METHOD = "fastsam"
+"""Method of our custom runs."""
 
 
 def run_key(target: Target) -> str:
@@ -21,10 +23,15 @@ def run_key(target: Target) -> str:
     return f"fastsam_{target.label_field}"
 
 
+def view_description(path: str) -> str:
+    """Return how a saved view says which field it tells of."""
+    return f"Field {path}"
+
+
 def record_start(target: Target, described: dict[str, Any], digest: str) -> None:
     """Write down what is about to be done, so that even a killed run explains itself."""
     dataset = target.dataset
-    config = dataset.init_run(method="fastsam", label_field=target.path, digest=digest, fastsam=__version__)
+    config = dataset.init_run(method=METHOD, label_field=target.path, digest=digest, fastsam=__version__)
     for name, value in described.items():
         setattr(config, f"asked_{name}", value)
     dataset.register_run(run_key(target), config, overwrite=True)
@@ -33,7 +40,7 @@ def record_start(target: Target, described: dict[str, Any], digest: str) -> None
     field.info = {**(field.info or {}), "fastsam": {**described, "digest": digest}}
     field.save()
     for name, view in _views(target).items():
-        dataset.save_view(name, view, description=f"Field {target.path}", overwrite=True)
+        dataset.save_view(name, view, description=view_description(target.path), overwrite=True)
 
 
 def _views(target: Target) -> dict[str, Any]:

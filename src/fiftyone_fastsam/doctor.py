@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import MissingDependencyError
 from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._provenance import METHOD, view_description
 from fiftyone_fastsam.install import PLUGIN_NAME, operator_names
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def diagnose(dataset: Any = None) -> list[Finding]:
     if database.well:
         findings += [*_plugin(), _scheduling(), *_stuck_operations()]
         if dataset is not None:
-            findings.append(_persistence(dataset))
+            findings += [_persistence(dataset), *_leftovers(dataset)]
     return findings
 
 
@@ -168,6 +169,23 @@ def _last_sign(operation: Any) -> datetime:
     progress = getattr(operation, "status", None)
     updated = getattr(progress, "updated_at", None) or operation.started_at
     return datetime.now(UTC).replace(tzinfo=None) if updated is None else updated.replace(tzinfo=None)
+
+
+def _leftovers(dataset: Any) -> Iterator[Finding]:
+    """Tell what is left of enrichments whose field was deleted or has another name now."""
+    views = dataset.list_saved_views(info=True)
+    for key in dataset.list_runs():
+        config = dataset.get_run_info(key).config
+        if getattr(config, "method", None) != METHOD or dataset.get_field(path := config.label_field) is not None:
+            continue
+        reasons = f"{path.removeprefix('frames.')}_error"
+        steps = [f"dataset.delete_run({key!r})"]
+        for kind, name in (("sample", reasons), ("frame", f"frames.{reasons}")):
+            if dataset.get_field(name) is not None:
+                steps.append(f"dataset.delete_{kind}_field({reasons!r})")
+        shown = [view["name"] for view in views if view["description"] == view_description(path)]
+        steps += [f"dataset.delete_saved_view({name!r})" for name in shown]
+        yield Finding(True, f"Field {path!r} was deleted or renamed, its run and reasons are left", "; ".join(steps))
 
 
 def _persistence(dataset: Any) -> Finding:

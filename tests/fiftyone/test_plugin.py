@@ -332,6 +332,26 @@ def test_the_doctor_finds_what_is_wrong(plugins_dir: Path, dataset: Any, monkeyp
     assert any("fastsam fiftyone install" in finding.remedy for finding in doctor.diagnose())
 
 
+def test_the_doctor_tells_what_fields_have_left(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "first", model=model)
+    enrich(dataset, "masks", model=model)
+    assert not [finding for finding in doctor.diagnose(dataset) if "renamed" in finding.text]
+    dataset.rename_sample_field("masks", "things")
+    dataset.delete_sample_field("first")
+    told = [finding for finding in doctor.diagnose(dataset) if "renamed" in finding.text]
+    assert [("'first'" in finding.text, "'masks'" in finding.text) for finding in told] == [
+        (True, False),
+        (False, True),
+    ]
+    for finding in told:
+        for step in finding.remedy.split("; "):
+            exec(step, {"dataset": dataset})
+    assert {"first_error", "masks_error"}.isdisjoint(dataset.get_field_schema())
+    assert (dataset.list_runs(), dataset.list_saved_views()) == ([], [])
+    assert not [finding for finding in doctor.diagnose(dataset) if "renamed" in finding.text]
+    assert enrich(dataset, "things", model=model).skipped == 3
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 def test_it_is_said_when_the_app_cannot_schedule(
     operators: str, dataset: Any, monkeypatch: pytest.MonkeyPatch, allowed: bool
