@@ -19,7 +19,7 @@ from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
 from fiftyone_fastsam._pending import unfinished
-from fiftyone_fastsam._provenance import record_results, record_start
+from fiftyone_fastsam._provenance import record_results, record_start, run_key
 from fiftyone_fastsam._queue import WriteQueue
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts
@@ -175,15 +175,16 @@ class Enrichment:
 
     def __iter__(self) -> Iterator[EnrichStep]:
         """Do the work; a step is yielded when its sample is in the database."""
-        if not self.ids:
+        target, options = self.target, self.options
+        told = self.is_part or options.existing == "skip" or target.dataset.has_run(run_key(target))
+        if not self.ids and told:  # our labels in a field that was renamed or merged have no run yet
             return
         started = time.monotonic()
-        target, options = self.target, self.options
         if not self.is_part:
             with alone(target):
                 with_retries(record_start, target, self.described, self.digest)
         queue = WriteQueue(choose_writer(options, target, self.digest))
-        counts = Counter[str]()
+        counts = Counter(done=0, failed=0, masks=0)
 
         def report(results: Iterable[Result]) -> Iterator[EnrichStep]:
             for result in results:

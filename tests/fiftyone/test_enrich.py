@@ -221,6 +221,19 @@ def test_the_dataset_remembers_how(dataset: Any, model: FastSAM) -> None:
     assert dataset.get_field("masks").info["fastsam"]["digest"] == report.digest
 
 
+def test_a_renamed_field_is_remembered_when_nothing_is_left_to_do(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    dataset.rename_sample_field("masks", "things")
+    assert enrich(dataset, "things", model=model).skipped == 3
+    assert dataset.get_run_info("fastsam_things").config.asked_model == "fake"
+    results = dataset.load_run_results("fastsam_things")
+    assert (results.done, results.failed, results.skipped) == (0, 0, 3)
+    assert len(dataset.load_saved_view("fastsam: done")) == 3
+    dataset.set_values("foreign", [fo.Detections() for _ in dataset])
+    enrich(dataset, "foreign", model=model, existing="skip")
+    assert not dataset.has_run("fastsam_foreign")
+
+
 def test_in_tiles(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
     whole = enrich(dataset, "masks", model=model)
     assert network.calls == 3
