@@ -13,7 +13,7 @@ import pytest
 from fiftyone.plugins.context import build_plugin_contexts
 
 from fastsam_core.errors import OutputError
-from fiftyone_fastsam import doctor, enrich
+from fiftyone_fastsam import _convert, doctor, enrich
 from fiftyone_fastsam.doctor import Finding
 from fiftyone_fastsam.install import PLUGIN_NAME, install, operator_names
 from fiftyone_fastsam.model import FastSAMModel
@@ -236,6 +236,36 @@ def test_prompting_with_a_label_that_was_moved(operators: str, dataset: Any, tol
         run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
     assert ["needed nothing" in notice for notice in told] == [False, True, False]
     assert len(dataset.first().here.detections) == 1
+
+
+@pytest.mark.parametrize("ticked", [[0, 2], []])
+def test_patches_prompt(operators: str, dataset: Any, known_masks: Masks, ticked: list[int]) -> None:
+    boxes = _convert.to_detections(known_masks).detections
+    for sample in dataset[:2].iter_samples(autosave=True):
+        found = [fo.Detection(label="a", bounding_box=box.bounding_box) for box in boxes[:2]]
+        sample["gt"] = fo.Detections(detections=found)
+    dataset.set_values("other", [None, None, fo.Detections()])
+    patches = dataset.to_patches("gt")
+    ids = [patches.values("id")[i] for i in ticked]
+    context = {"view": patches, "selected": ids} if ids else {"view": patches}
+    target = "SELECTED_SAMPLES" if ids else "CURRENT_VIEW"
+    run_operator(operators + "prompt_here", dataset, {"label_field": "here", "view_target": target}, **context)
+    answers = dataset.values("here.detections", unwind=True)
+    assert [answer.id for answer in answers if answer is not None] == (ids or patches.values("id"))
+    assert all(answer.matched for answer in answers if answer is not None)
+
+
+def test_forms_refuse_copies_of_samples(operators: str, dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    enrich(dataset, "others", model=model)
+    patches = dataset.to_patches("masks")
+    request = {"dataset_name": dataset.name, "view": patches._serialize(), "params": {"label_field": "here"}}
+    allowed = []
+    for operator in (kind() for kind in OPERATORS if kind is not diagnose.Doctor):
+        form = operator.resolve_type(foo.executor.ExecutionContext(request), "inputs")
+        assert form.invalid == ("copies" in form.type.properties)
+        allowed += [] if form.invalid else [operator.config.name]
+    assert allowed == ["prompt_here"]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

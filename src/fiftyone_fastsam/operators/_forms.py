@@ -22,6 +22,7 @@ __all__ = [
     "add_label_field",
     "add_model",
     "add_prompt_field",
+    "add_refusal",
     "add_text",
     "add_thresholds",
     "counted",
@@ -63,6 +64,20 @@ def fields_of_type(ctx: Any, kinds: Sequence[str]) -> list[str]:
         for name, field in schema.items()
         if getattr(getattr(field, "document_type", None), "__name__", None) in kinds
     ]
+
+
+def add_refusal(inputs: Any, view: Any) -> bool:
+    """Tell whether the target is a view of patches, clips or frames; the form then says what to do."""
+    if not view._is_generated:
+        return False
+    inputs.view(
+        "copies",
+        types.Error(
+            label="Patches, clips and frames are copies of samples",
+            description="Go back to the samples that they were made from; only FastSAM: prompt here takes patches",
+        ),
+    )
+    return True
 
 
 def add_label_field(ctx: Any, inputs: Any, default: str) -> None:

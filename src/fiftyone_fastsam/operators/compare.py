@@ -43,6 +43,8 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         if ctx.target_view(require_flat=True).media_type == "video":
             inputs.view("videos", types.Error(label="Videos cannot be compared yet"))
             return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
+        if _forms.add_refusal(inputs, ctx.target_view(require_flat=True)):
+            return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
         fields = _forms.fields_of_type(ctx, ("Detections",))
         if len(fields) < 2:
             inputs.view("too_few", types.Error(label="There are no two fields of Detections to compare"))

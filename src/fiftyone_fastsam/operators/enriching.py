@@ -51,7 +51,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """Build the form."""
         inputs = types.Object()
         view = ctx.target_view(require_flat=True)
-        if not self.add_prompts(ctx, inputs):
+        if (self.refuses(ctx, view) and _forms.add_refusal(inputs, view)) or not self.add_prompts(ctx, inputs):
             return types.Property(
                 inputs, view=types.View(label=self.LABEL), invalid=True, error_message="Not possible here"
             )
@@ -78,6 +78,10 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         return foo.ExecutionOptions(
             allow_immediate_execution=True, allow_delegated_execution=True, default_choice_to_delegated=many
         )
+
+    def refuses(self, ctx: Any, view: Any) -> bool:
+        """Tell whether patches and other copies of samples are no target."""
+        return True
 
     def add_prompts(self, ctx: Any, inputs: Any) -> bool:
         """Ask for the prompts; False if there are none."""
@@ -256,12 +260,16 @@ class PromptHere(_Enriching):
 
     NAME = "prompt_here"
     LABEL = "FastSAM: prompt here"
-    DESCRIPTION = "Give the selected boxes or keypoints a mask"
+    DESCRIPTION = "Give the selected boxes, patches or keypoints a mask"
     DEFAULT_FIELD = "fastsam_prompted"
+
+    def refuses(self, ctx: Any, view: Any) -> bool:
+        """Take patches of labels: they are the prompts."""
+        return not _chosen_labels(ctx)
 
     def add_prompts(self, ctx: Any, inputs: Any) -> bool:
         """Take the selected labels, or ask for a field."""
-        selected = ctx.selected_labels
+        selected = _chosen_labels(ctx)
         if selected:
             names = sorted({label["field"] for label in selected})
             if len(names) > 1:
@@ -279,7 +287,7 @@ class PromptHere(_Enriching):
     def options(self, ctx: Any) -> dict[str, Any]:
         """Return the options of `enrich`."""
         options = {**super().options(ctx), "existing": "append"}
-        selected = ctx.selected_labels
+        selected = _chosen_labels(ctx)
         if not selected:
             return {**options, "prompt_field": ctx.params["prompts"]}
         return {
@@ -289,17 +297,29 @@ class PromptHere(_Enriching):
         }
 
     def _enrichment(self, ctx: Any) -> Enrichment:
-        if not ctx.selected_labels:
+        selected = _chosen_labels(ctx)
+        if not selected:
             return super()._enrichment(ctx)
         model = _forms.load_model(ctx.params.get("model") or "builtin")
         return Enrichment(
-            _with_labels(ctx), ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model
+            _with_labels(ctx, selected), ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model
         )
 
 
-def _with_labels(ctx: Any) -> Any:
+def _chosen_labels(ctx: Any) -> list[dict[str, Any]]:
+    """Return the labels that are selected, or those of the patches that are the target: label, sample and field."""
+    from fiftyone.core.patches import PatchesView
+
+    view = ctx.target_view(require_flat=True)
+    if ctx.selected_labels or not isinstance(view, PatchesView) or view._is_frames:
+        return list(ctx.selected_labels or ())
+    chosen = zip(view.values("id"), view.values("sample_id"), strict=True)  # a patch has the id of its label
+    return [{"label_id": label, "sample_id": sample, "field": view.patches_field} for label, sample in chosen]
+
+
+def _with_labels(ctx: Any, selected: list[dict[str, Any]]) -> Any:
     """Return a flat view of the samples whose labels are selected."""
-    dataset, selected = ctx.dataset, ctx.selected_labels
+    dataset = ctx.dataset
     if dataset.media_type == "group":
         media = "video" if selected[0]["field"].startswith("frames.") else "image"
         dataset = dataset.select_group_slices(media_type=media)
