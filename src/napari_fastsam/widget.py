@@ -35,6 +35,8 @@ __all__ = ["FastSAMWidget"]
 
 _MIN_WIDTH_PX = 300
 _AUTOSAVE_MS = 800
+_CLOSING_MS = 500
+"""napari removes all layers when it is closed; if the widget is still there after so long, the user removed them."""
 
 
 class FastSAMWidget(QWidget):
@@ -72,6 +74,11 @@ class FastSAMWidget(QWidget):
         self._autosave.setSingleShot(True)
         self._autosave.setInterval(_AUTOSAVE_MS)
         self._autosave.timeout.connect(self.journal.save_prompts)
+        self._goes_on = QTimer(self)  # it is gone with napari's window
+        self._goes_on.setSingleShot(True)
+        self._goes_on.setInterval(_CLOSING_MS)
+        self._goes_on.timeout.connect(self.journal.end_removed)
+        napari_viewer.layers.events.removed.connect(self._on_removed)
         self.session.candidates_changed.connect(self._guide_on)
         self.labels.written.connect(self._guide_on)
         self.session.selection_changed.connect(self._save_soon)
@@ -123,6 +130,9 @@ class FastSAMWidget(QWidget):
         found, image = self.session.candidates, self.session.image
         self.guide.reach(3 if written else 2 if found is not None and len(found) else int(image is not None))
 
+    def _on_removed(self) -> None:
+        self._goes_on.start()
+
     def _save_soon(self) -> None:
         self._autosave.start()
 
@@ -166,6 +176,8 @@ class FastSAMWidget(QWidget):
             self._keys = {}
             self.segmentation.cancel()
             self._autosave.stop()
+            self._goes_on.stop()
+            self.viewer.layers.events.removed.disconnect(self._on_removed)
             self.session.candidates_changed.disconnect(self._guide_on)
             self.session.selection_changed.disconnect(self._save_soon)
             self.session.plane_leaving.disconnect(self._save_now)

@@ -145,7 +145,45 @@ def test_the_journal_of_an_image_goes_on_when_it_is_chosen_again(
     assert [entry["do"] for entry in read_journal(path).entries] == ["segment", "filter", "commit", "filter", "commit"]
     assert len(list(path.parent.iterdir())) == 1
     viewer.layers.remove("Image")
-    assert read_journal(path).complete, "an image that is removed is not offered"
+    qtbot.waitUntil(lambda: read_journal(path).complete, timeout=10_000)  # an image that is removed is not offered
+
+
+def test_labels_that_went_with_napari_are_offered_again(
+    viewer: Any, make_napari_viewer: Any, make_widget: Make, qtbot: Any
+) -> None:
+    """File → Exit closes the viewer, which removes all layers before the window is gone."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    _, widget = viewer.window.add_plugin_dock_widget("fastsam-plugins", "FastSAM")
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.labels.commit([0])
+    path = widget.journal.path
+    with qtbot.waitSignal(widget.destroyed, timeout=10_000):
+        viewer.close()
+    assert not read_journal(path).complete
+    another = make_napari_viewer()
+    another.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    again = make_widget(another)
+    assert not again.restore_bar.isHidden()
+    again.journal.restore()
+    assert another.layers["Image labels"].data.any()
+
+
+def test_an_image_that_is_opened_again_at_once_is_not_offered(viewer: Any, make_widget: Make) -> None:
+    image = np.zeros((80, 90), np.uint8)
+    viewer.add_layer(Image(image, name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.labels.commit([0])
+    path = widget.journal.path
+    viewer.layers.clear()
+    viewer.add_layer(Image(image, name="Image"))
+    assert widget.restore_bar.isHidden()
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.labels.commit([0])
+    old = path.with_name(path.name.replace(".fastsam", ".old.fastsam"))
+    assert read_journal(old).complete
+    widget.shut_down()
+    assert read_journal(path).complete
 
 
 def test_a_journal_that_cannot_be_moved_aside_is_a_notice(

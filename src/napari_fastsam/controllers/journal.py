@@ -159,6 +159,8 @@ class JournalController:
         self._record = _Record()
         self._records: dict[tuple[Hashable, int | None, tuple[int, ...]], _Record] = {}
         """By image, channel axis and size: labels have another shape when channels are shown as colours."""
+        self._leaving: list[_Record] = []
+        """Of images that were removed, as long as it may be that napari is closing."""
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.image_changed.connect(self._on_image)
         session.shown_changed.connect(self._on_filters)
@@ -169,6 +171,7 @@ class JournalController:
     def close(self) -> None:
         """End the journals in order."""
         self.session.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.end_removed()
         for record in self._records.values():
             record.end()
 
@@ -194,13 +197,21 @@ class JournalController:
         self.found.emit(found)
 
     def _on_removed(self, event: Any) -> None:
-        """End the journal of an image that leaves the viewer."""
-        for key in [key for key in self._records if key[0] == event.value.unique_id]:
-            self._records.pop(key).end()
+        gone = [key for key in self._records if key[0] == event.value.unique_id]
+        self._leaving += [self._records.pop(key) for key in gone]
+
+    def end_removed(self) -> None:
+        """End the journals of images that the user removed.
+
+        To be called when it is known that napari goes on: it removes all layers when it is closed, and with them labels
+        that may be wanted again.
+        """
+        while self._leaving:
+            self._leaving.pop().end()
 
     def _holder(self, path: Path) -> _Record | None:
         """Return what this session writes into a file."""
-        records = self._records.values()
+        records = (*self._records.values(), *self._leaving)
         return next((one for one in records if one.journal is not None and one.journal.path == path), None)
 
     def _path_of(self, image: Any) -> Path:

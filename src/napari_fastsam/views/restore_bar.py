@@ -1,4 +1,4 @@
-"""Offers the labels and prompts of a session that ended without being closed."""
+"""Offers the labels and prompts of a session that was not ended: a crash, or napari was closed with it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class RestoreBar(QFrame):
             when = str(found.entries[-1].get("at", ""))[:16].replace("T", " ")
             with_prompts = " and prompts" if planes else ""
             self.text.setText(
-                f"<b>An earlier session was interrupted</b><br>{count} steps{with_prompts}, last at {when} UTC"
+                f"<b>An earlier session was not ended</b><br>{count} steps{with_prompts}, last at {when} UTC"
             )
             self.text.setToolTip(str(found.path))
