@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 
 from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
+from napari_fastsam.models.candidates import Candidates
 
 from .conftest import FAINT, THREE, BlobModel, Make, discs, run
 
@@ -182,3 +183,19 @@ def test_a_file_that_holds_no_candidates(tmp_path: Path) -> None:
     with pytest.raises(InvalidMasksError, match=r"no \.npz file") as caught:
         Masks.load(tmp_path / "notes.npz")
     assert "pickle" not in str(caught.value)
+
+
+def test_channels_are_offered_first_and_in_few_words(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((3, 2, 4, 64, 80), np.uint16), axis_labels=("t", "c", "z", "y", "x")))
+    widget = make_widget(viewer)
+    channels = widget.segment_panel.channels
+    offered = [channels.itemText(k) for k in range(channels.count())]
+    assert offered[1:4] == ["2 channels along c", "3 channels along t", "4 channels along z"]
+
+
+def test_a_single_faint_candidate_is_said_so(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    masks = Masks.from_dense([discs(80, 90, (30, 30, 20)) > 0], [0.05])
+    widget.session.put(widget.session.image_id, widget.session.plane, Candidates.measure(masks, conf=0.2))
+    assert widget.filter_panel.count.text().startswith("Nothing but a faint candidate was found")

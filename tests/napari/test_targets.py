@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
+from napari.layers import Image, Labels
+from napari.utils.notifications import notification_manager
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
@@ -195,3 +197,21 @@ def test_a_commit_that_changes_nothing_is_no_step_of_the_journal(viewer: Any, ma
     labels.undo()
     assert not labels.target.data.any()
     assert read_journal(journal).label_steps == ()
+
+
+@pytest.mark.parametrize(("dtype", "highest"), [(np.uint64, 2**64 - 1), (np.uint64, 2**63), (np.int64, 2**63 - 1)])
+def test_labels_near_the_end_of_64_bits_cannot_be_counted_on(
+    viewer: Any, make_widget: Make, dtype: Any, highest: int
+) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    values = np.zeros((80, 90), dtype)
+    values[0, 0] = highest
+    target = viewer.add_layer(Labels(values, name="hashes"))
+    widget.label_panel.target.set_layer(target)
+    widget.session.select_by_hand([0])
+    assert f"'hashes' cannot be used: it has label {highest}" in widget.label_panel.preview.text()
+    widget.label_panel.commit_picked()
+    assert f"it has label {highest}" in str(notification_manager.records[-1].message)
+    assert np.count_nonzero(target.data) == 1

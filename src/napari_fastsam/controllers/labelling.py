@@ -45,6 +45,10 @@ def label_geometry(image: Any, channel_axis: int | None) -> tuple[tuple[int, ...
     return tuple(shape), placed_like(image, np.zeros(image.ndim), steps)
 
 
+_MAX_LABEL = 2**62
+"""New labels are counted on from the highest one, in 64 bits with a sign: it must be far from their end."""
+
+
 class LabelController:
     """Commits, merges, splits and deletes; every call is one step of the layer's own history.
 
@@ -140,6 +144,9 @@ class LabelController:
             return "its pixels lie elsewhere than the image's (scale, translate, rotate, shear or affine differ)"
         if not np.dtype(layer.data.dtype).isnative:
             return "its numbers have a byte order in which napari writes other labels than it is given"
+        writer = self._writers.get(layer.unique_id)
+        if writer is not None and np.dtype(layer.data.dtype).itemsize == 8 and writer.highest > _MAX_LABEL:
+            return f"it has label {writer.highest}, and new ones are counted on from {_MAX_LABEL} at most"
         if not isinstance(layer.data, np.ndarray) and not hasattr(layer.data, "__setitem__"):
             return "its data are read-only"
         if type(layer.data).__module__.startswith("dask"):

@@ -140,7 +140,8 @@ class FilterPanel(QWidget):
             sure, shown = candidates.sure, self.session.shown
             known, faint = int(sure.sum()), int((~sure).sum())
             if not known and not shown.any():
-                self.count.setText(f"Nothing but {faint} faint candidates was found: move 'Confidence' to the left")
+                found = "a faint candidate" if faint == 1 else f"{faint} faint candidates"
+                self.count.setText(f"Nothing but {found} was found: move 'Confidence' to the left")
                 return
             fainter = f", {int((shown & ~sure).sum())} of {faint} fainter ones" if faint else ""
             limited = candidates.masks[sure].at_limit

@@ -133,10 +133,9 @@ class SegmentPanel(QWidget):
         choices: list[tuple[str, tuple[int | None, bool]]] = [("As shown", (None, False))]
         if layer is not None and not layer.rgb:
             shape = layer_shape(layer)
-            for axis in range(layer.ndim):
+            for axis in sorted(range(layer.ndim), key=lambda axis: not _is_channels(layer, axis)):
                 if layer.ndim > 2 and 2 <= shape[axis] <= MAX_COLOUR_CHANNELS:
-                    name = layer.axis_labels[axis]
-                    choices.append((f"Axis {name}: {shape[axis]} channels as colours", (axis, False)))
+                    choices.append((f"{shape[axis]} channels along {_axis_name(layer, axis)}", (axis, False)))
             choices.append(("Visible images, blended", (None, True)))
         self.channels.blockSignals(True)
         self.channels.clear()
@@ -183,16 +182,14 @@ class SegmentPanel(QWidget):
 
     def _suits(self, axis: int) -> tuple[bool, int]:
         """Say how well a stack may run along an axis: the longest one best, channels last."""
-        return self._axis_name(axis).lower() not in _CHANNEL_NAMES, self._planes_along(axis)
+        return not _is_channels(self.session.image, axis), self._planes_along(axis)
 
     def _planes_along(self, axis: int) -> int:
         image = self.session.image
         return 0 if image is None else layer_shape(image)[axis]
 
     def _axis_name(self, axis: int) -> str:
-        image = self.session.image
-        name = "" if image is None else image.axis_labels[axis]
-        return f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
+        return _axis_name(self.session.image, axis)
 
     def _advise(self, event: object = None) -> None:
         image, plane = self.session.image, self.session.plane
@@ -263,6 +260,16 @@ class SegmentPanel(QWidget):
             self.progress.setRange(0, total if total > 1 else 0)
             self.progress.setValue(done)
             self.progress.setFormat(f"{text} · {done}/{total}" if total > 1 else text)
+
+
+def _axis_name(image: Any, axis: int) -> str:
+    name = "" if image is None else str(image.axis_labels[axis])
+    return f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
+
+
+def _is_channels(image: Any, axis: int) -> bool:
+    """Tell whether an axis is named as channels."""
+    return _axis_name(image, axis).lower() in _CHANNEL_NAMES
 
 
 def _narrow_combo(tip: str) -> QComboBox:
