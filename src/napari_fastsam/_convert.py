@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AffineMap",
     "Plane",
+    "in_layer_units",
     "layer_map",
     "layer_to_layer",
     "pixel_area",
@@ -104,17 +105,34 @@ def _linear(layer: Layer) -> Float:
     return np.asarray(layer.rotate, np.float64) @ shear @ np.diag(np.asarray(layer.scale, np.float64))
 
 
-def _unit_factors(source: Layer, target: Layer, count: int) -> Float:
-    """Return how many units of `target` make one unit of `source`, for the last `count` axes; 1 if not comparable."""
+def _unit_factors(given: Sequence[Any], wanted: Sequence[Any], count: int) -> Float:
+    """Return how many of the wanted units make a given one, for the last `count` axes; 1 if not comparable."""
     factors = np.ones(count)
     for k in range(1, count + 1):
-        have, want = source.units[-k], target.units[-k]
+        have, want = given[-k], wanted[-k]
         if have != want and have.dimensionality == want.dimensionality:
             factors[-k] = (1 * have).to(want).magnitude
     return factors
 
 
-def layer_to_layer(source: Layer, target: Layer, points: ArrayLike, world_point: Sequence[float]) -> Float:
+def in_layer_units(layer: Layer, world: ArrayLike, units: Sequence[Any] | None) -> Float:
+    """Express a position in a viewer's world in the units of a layer: napari shows layers of several units together.
+
+    Parameters
+    ----------
+    layer : Layer
+    world : array of float
+        Of at least as many axes as the layer has; the last ones are the layer's.
+    units : sequence of pint.Unit, optional
+        Of the viewer's world (``viewer.dims.units``); None where napari takes all units as the same.
+    """
+    position = np.array(world, np.float64)
+    if units is not None and len(units) >= layer.ndim:
+        position[-layer.ndim :] *= _unit_factors(units, layer.units, layer.ndim)
+    return position
+
+
+def layer_to_layer(source: Layer, target: Layer, points: ArrayLike, world_point: Sequence[float] | Float) -> Float:
     """Express data coordinates of one layer in data coordinates of another.
 
     Parameters
@@ -124,7 +142,7 @@ def layer_to_layer(source: Layer, target: Layer, points: ArrayLike, world_point:
     points : array of shape (K, source.ndim)
         Data coordinates of `source`.
     world_point : sequence of float
-        Where the viewer's sliders stand (``viewer.dims.point``): stands in for axes that `source` does not have.
+        Where the viewer's sliders stand, in the units of `target`: stands in for axes that `source` does not have.
 
     Returns
     -------
@@ -134,18 +152,20 @@ def layer_to_layer(source: Layer, target: Layer, points: ArrayLike, world_point:
     shared = min(source.ndim, target.ndim)
     full = np.zeros((len(world), target.ndim))
     full[:] = _last(world_point, target.ndim)
-    full[:, target.ndim - shared :] = world[:, source.ndim - shared :] * _unit_factors(source, target, shared)
+    full[:, target.ndim - shared :] = world[:, source.ndim - shared :] * _unit_factors(
+        source.units, target.units, shared
+    )
     return layer_map(target).inverse()(full)
 
 
-def _last(values: Sequence[float], count: int) -> Float:
+def _last(values: Sequence[float] | Float, count: int) -> Float:
     """Return the last `count` values, with zeros put in front of too few."""
     array = np.asarray(values, np.float64)[-count:]
     return np.concatenate([np.zeros(count - len(array)), array])
 
 
 def shown_plane(
-    layer: Layer, world_point: Sequence[float], displayed: Sequence[int], free_axes: Sequence[int] = ()
+    layer: Layer, world_point: Sequence[float] | Float, displayed: Sequence[int], free_axes: Sequence[int] = ()
 ) -> Plane | None:
     """Return the plane of an image layer that a viewer shows in 2-D.
 
@@ -154,7 +174,7 @@ def shown_plane(
     layer : Layer
         The image.
     world_point : sequence of float
-        ``viewer.dims.point``.
+        Where the viewer's sliders stand, in the layer's units.
     displayed : sequence of int
         ``viewer.dims.displayed``, two of them.
     free_axes : sequence of int
@@ -262,7 +282,8 @@ def same_pixels(image: Image, other: Layer, offset: ArrayLike, step: ArrayLike) 
     steps = np.asarray(step, np.float64)
     centre = np.asarray(offset, np.float64) + (steps - 1) / 2
     have = layer_map(other)
+    factors = _unit_factors(other.units, image.units, image.ndim)
     size = max(float(np.abs(wanted.matrix).max()), 1e-12)
     extent = np.asarray(layer_shape(other), np.float64)
     corners = np.stack([np.zeros(image.ndim), extent - 1])
-    return bool(np.allclose(have(corners), wanted(corners * steps + centre), rtol=0, atol=0.01 * size))
+    return bool(np.allclose(have(corners) * factors, wanted(corners * steps + centre), rtol=0, atol=0.01 * size))

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["camera_of", "in_grid"]
+from napari_fastsam._convert import in_layer_units
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["camera_of", "in_grid", "point_of", "units_of"]
 
 
 def camera_of(viewer: Any) -> Any:
@@ -15,3 +23,14 @@ def camera_of(viewer: Any) -> Any:
 def in_grid(viewer: Any) -> bool:
     """Tell whether layers are shown beside each other; the grid moved to ``viewer.canvas`` in napari 0.9."""
     return bool(viewer.canvas.grid.enabled if hasattr(viewer, "canvas") else viewer.grid.enabled)
+
+
+def units_of(viewer: Any) -> Sequence[Any] | None:
+    """Return the units of the viewer's world; napari before 0.9 has none."""
+    units: Sequence[Any] | None = getattr(viewer.dims, "units", None)
+    return units
+
+
+def point_of(viewer: Any, layer: Any) -> NDArray[np.float64]:
+    """Return where the sliders stand, in the units of a layer."""
+    return in_layer_units(layer, viewer.dims.point, units_of(viewer))

@@ -8,7 +8,8 @@ import numpy as np
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_fastsam._napari import camera_of
+from napari_fastsam._convert import in_layer_units
+from napari_fastsam._napari import camera_of, units_of
 from napari_fastsam.controllers.canvas import OutlineCanvas
 from napari_fastsam.controllers.hover import HoverController
 from napari_fastsam.controllers.journal import JournalController
@@ -150,7 +151,8 @@ class FastSAMWidget(QWidget):
         for axis, place in plane.fixed.items():
             position[axis] = place
         position[list(plane.axes_yx)] = candidates.columns["y"][index] - 0.5, candidates.columns["x"][index] - 0.5
-        world = np.asarray(image.data_to_world(position))
+        factors = in_layer_units(image, np.ones(image.ndim), units_of(self.viewer))
+        world = np.asarray(image.data_to_world(position)) / factors
         missing = self.viewer.dims.ndim - image.ndim
         shown = [axis - missing for axis in self.viewer.dims.displayed]
         camera_of(self.viewer).center = tuple(world[shown])

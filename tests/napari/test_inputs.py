@@ -10,6 +10,8 @@ import pytest
 from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 
+from napari_fastsam._napari import camera_of
+
 from .conftest import THREE, BlobModel, Make, choose_region, discs, run
 
 
@@ -300,3 +302,28 @@ def test_a_file_that_goes_away_and_a_model_that_is_missing(
     qtbot.waitUntil(lambda: not widget.segmentation.running, timeout=10_000)
     assert "No model FastSAM-x" in last_notice()
     assert widget.segment_panel.run_button.text() == "Segment everything"
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_layers_of_several_units_are_shown_together(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """Light and electron microscopy: napari's sliders and mouse count in nm, the image in µm."""
+    if not hasattr(viewer.dims, "units"):
+        pytest.skip("this napari takes all units as the same")
+    stack = np.stack([discs(80, 90, (20 + 5 * z, 30, 8)) for z in range(5)])
+    shape, unit = {"scale": (2, 0.5, 0.5), "units": ("um",) * 3}, ("nm",) * 3
+    image = viewer.add_layer(Image(stack, name="light", contrast_limits=(0, 255), **shape))
+    viewer.add_layer(Image(np.zeros((5, 20, 20), np.uint8), name="electrons", scale=(2000, 100, 100), units=unit))
+    widget = make_widget(viewer)
+    widget.segment_panel.image.set_layer(image)
+    viewer.dims.set_point(0, 6000)
+    assert widget.session.plane.index == (3, None, None)
+    run(qtbot, widget)
+    assert widget.hover.locate((6000, 35 * 500, 30 * 500)).tolist() == [35.5, 30.5]
+    assert widget.hover.look(np.array([35.5, 30.5])) == 0
+    widget.go_to(0)
+    assert tuple(camera_of(viewer).center)[-2:] == (17500, 15000)
+    places = {"nm": (2000, 500, 500), "mm": (2, 0.5, 0.5)}
+    for name, scale in places.items():
+        viewer.add_layer(Labels(np.zeros(stack.shape, np.uint16), name=name, scale=scale, units=(name,) * 3))
+    assert not widget.labels.usable(viewer.layers["nm"])
+    assert "its pixels lie elsewhere" in widget.labels.usable(viewer.layers["mm"])

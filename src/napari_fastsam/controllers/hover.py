@@ -9,7 +9,8 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core.prompts import nesting
-from napari_fastsam._convert import layer_map, pixels_of_data
+from napari_fastsam._convert import in_layer_units, layer_map, pixels_of_data
+from napari_fastsam._napari import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +92,7 @@ class HoverController:
         session = self.session
         if session.image is None or session.plane is None:
             return None
-        position = np.asarray(world, np.float64)[-session.image.ndim :]
+        position = in_layer_units(session.image, world, units_of(session.viewer))[-session.image.ndim :]
         data = layer_map(session.image).inverse()(position[None])
         points_yx, _ = pixels_of_data(data, session.plane)
         point: NDArray[np.float64] = points_yx[0]

@@ -18,6 +18,7 @@ from fastsam_core.errors import ImageContentError, OutputError
 from fastsam_core.journal import Journal, JournalFile, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape
+from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.prompts import prompts_of
 from napari_fastsam.models.picks import PickOptions, PromptSet
@@ -359,7 +360,7 @@ class JournalController:
                 continue
             if any(one is not None and one.ndim < image.ndim and len(one.data) for one in (points, shapes)):
                 continue  # it lies on all planes: each hears of changes when it is looked at
-            facts = _positions(prompts_of(image, plane, viewer.dims.point, points, shapes))
+            facts = _positions(prompts_of(image, plane, point_of(viewer, image), points, shapes))
             if any(facts[name] != known[name] for name in facts):
                 changed[plane] = facts
         return changed

@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from fastsam_core.errors import FastSAMError
 from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data, placed_like
+from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.canvas import contains
 from napari_fastsam.models.picks import PromptSet
@@ -72,7 +73,7 @@ def prompts_of(image: Image, plane: Plane, world_point: Any, points: Points | No
     image : Image layer
     plane : Plane
     world_point : sequence of float
-        ``viewer.dims.point``.
+        Where the viewer's sliders stand, in the image's units.
     points, shapes : layers, optional
         At any transforms, of any number of axes.
     """
@@ -149,7 +150,8 @@ class PromptController:
         if session.image is None or session.plane is None:
             return
         try:
-            prompts = prompts_of(session.image, session.plane, session.viewer.dims.point, self.points, self.shapes)
+            point = point_of(session.viewer, session.image)
+            prompts = prompts_of(session.image, session.plane, point, self.points, self.shapes)
             session.set_prompts(prompts)
         except FastSAMError as error:
             warn(describe(error))

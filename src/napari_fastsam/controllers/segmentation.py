@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data
+from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
 from napari_fastsam.controllers.canvas import warm_up
@@ -270,7 +271,8 @@ class SegmentationController:
                 remedy="choose a Shapes layer under 'Prompts', draw a rectangle in it and select it",
             )
         vertices = np.concatenate([shapes.data[k] for k in chosen])
-        data = layer_to_layer(shapes, self.session.image, vertices, self.session.viewer.dims.point)
+        point = point_of(self.session.viewer, self.session.image)
+        data = layer_to_layer(shapes, self.session.image, vertices, point)
         points_yx, _ = pixels_of_data(data, plane)
         return np.stack([points_yx.min(axis=0), points_yx.max(axis=0)])
 

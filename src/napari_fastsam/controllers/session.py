@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, layer_shape, pixel_area, shown_plane
+from napari_fastsam._napari import point_of
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
 from napari_fastsam.controllers.canvas import contains, is_overlay
@@ -163,7 +164,7 @@ class Session:
             return None  # there is none, or it is being removed
         free = () if self.channel_axis is None else (self.channel_axis,)
         dims = self.viewer.dims
-        plane = shown_plane(self.image, dims.point, dims.displayed, free)
+        plane = shown_plane(self.image, point_of(self.viewer, self.image), dims.displayed, free)
         return None if plane is None or self.channel_axis in plane.axes_yx else plane
 
     def source(self) -> PlaneSource:
