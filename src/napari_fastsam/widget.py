@@ -19,6 +19,7 @@ from napari_fastsam.controllers.segmentation import SegmentationController
 from napari_fastsam.controllers.session import Session
 from napari_fastsam.controllers.status import StatusLine
 from napari_fastsam.controllers.words import WordsController
+from napari_fastsam.views.columns import Columns
 from napari_fastsam.views.filter_panel import FilterPanel
 from napari_fastsam.views.guide import Guide
 from napari_fastsam.views.label_panel import LabelPanel
@@ -101,27 +102,26 @@ class FastSAMWidget(QWidget):
             napari_viewer.bind_key(key, action, overwrite=True)
 
     def _lay_out(self) -> None:
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(6, 4, 6, 4)
-        column.setSpacing(2)
         self.guide = Guide(self.viewer)
-        column.addWidget(self.guide)
+        self.restore_bar = RestoreBar(self.journal, self)
+        self._columns = Columns(
+            (
+                self.guide,
+                self.restore_bar,
+                section("1 · Segment", self.segment_panel),
+                section("2 · Filter", self.filter_panel),
+                section("3 · Pick", self.pick_panel),
+                section("Words and likeness", self.words_panel),
+                section("4 · Labels", self.label_panel),
+                section("Table", self.table),
+            )
+        )
         self.guide.setVisible(self.session.settings.walkthrough)
-        self.restore_bar = RestoreBar(self.journal, content)
-        column.addWidget(self.restore_bar)
-        column.addWidget(section("1 · Segment", self.segment_panel))
-        column.addWidget(section("2 · Filter", self.filter_panel))
-        column.addWidget(section("3 · Pick", self.pick_panel))
-        column.addWidget(section("Words and likeness", self.words_panel))
-        column.addWidget(section("4 · Labels", self.label_panel))
-        column.addWidget(section("Table", self.table))
-        column.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
+        area.setWidget(self._columns)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
@@ -156,6 +156,11 @@ class FastSAMWidget(QWidget):
         missing = self.viewer.dims.ndim - image.ndim
         shown = [axis - missing for axis in self.viewer.dims.displayed]
         camera_of(self.viewer).center = tuple(world[shown])
+
+    def resizeEvent(self, event: Any) -> None:
+        """Put sections side by side where there is room."""
+        super().resizeEvent(event)
+        self._columns.fit(self.width())
 
     def event(self, event: Any) -> bool:
         """Notice that the dock was closed: napari takes the widget out of it then."""

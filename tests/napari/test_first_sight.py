@@ -199,3 +199,22 @@ def test_a_single_faint_candidate_is_said_so(viewer: Any, make_widget: Make) -> 
     masks = Masks.from_dense([discs(80, 90, (30, 30, 20)) > 0], [0.05])
     widget.session.put(widget.session.image_id, widget.session.plane, Candidates.measure(masks, conf=0.2))
     assert widget.filter_panel.count.text().startswith("Nothing but a faint candidate was found")
+
+
+def test_sections_stand_side_by_side_where_it_is_wide(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """At the bottom of napari's window the widget is wide and low."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    widget.setParent(None)
+    qtbot.addWidget(widget)
+    parts = (widget.segment_panel, widget.filter_panel, widget.pick_panel, widget.label_panel, widget.table)
+    sections = [part.parentWidget() for part in parts]
+    hidden = [section.isHidden() for section in sections]
+    for width, count in ((300, 1), (1300, 4), (660, 2), (310, 1)):
+        widget.resize(width, 600)
+        widget.show()
+        qtbot.waitUntil(lambda count=count: len({section.x() for section in sections}) == count)
+        qtbot.waitUntil(lambda width=width: max(section.geometry().right() for section in sections) < width)
+        places = [(section.x(), section.y()) for section in sections]
+        assert places == sorted(places), "in the order of reading"
+    assert [section.isHidden() for section in sections] == hidden
