@@ -78,7 +78,7 @@ def test_a_volume_without_a_chosen_plane(viewer: Any, make_widget: Make, qtbot: 
         press_and_wait(qtbot, widget)
         assert "switch to 2-D" in messages()[-1]
     widget.label_panel.commit_shown()
-    assert "Nothing is picked" in messages()[-1]
+    assert "where there are no candidates to commit" in messages()[-1]
     assert [layer.name for layer in viewer.layers] == before
 
 

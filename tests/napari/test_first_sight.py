@@ -218,3 +218,13 @@ def test_sections_stand_side_by_side_where_it_is_wide(viewer: Any, make_widget: 
         places = [(section.x(), section.y()) for section in sections]
         assert places == sorted(places), "in the order of reading"
     assert [section.isHidden() for section in sections] == hidden
+
+
+def test_buttons_that_need_a_plane_say_so_in_3d(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((4, 80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    viewer.dims.ndisplay = 3
+    for act in (widget.label_panel.commit_shown, widget.label_panel.commit_picked, widget.pick_panel.look_here):
+        notification_manager.records.clear()
+        act()
+        assert "in 3-D" in last_notice()

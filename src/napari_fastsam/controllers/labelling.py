@@ -246,6 +246,11 @@ class LabelController:
                 "Nothing is shown that is not committed",
                 remedy="let the sliders under 'Filter' show more candidates",
             )
+        if image is not None and plane is None and session.viewer.dims.ndisplay != 2:
+            raise ImageContentError(
+                "The viewer shows the image in 3-D, where there are no candidates to commit",
+                remedy="switch to 2-D with the button at the lower left (or Ctrl+Y), choose a plane, try again",
+            )
         if candidates is None or plane is None or image is None or not indices:
             raise ImageContentError(
                 "Nothing is picked",

@@ -82,7 +82,7 @@ class SegmentationController:
     def look_at(self, point_yx: NDArray[np.float64]) -> None:
         """Segment a small part around a point again, enlarged, and add what is new there."""
         with notices():
-            self._require_plane()
+            self.require_plane()
             hw = self._plane_hw()
             side = int(min(_LOOK_SIDE_PX, max(hw) / 2 + 1))
             y0, x0 = (
@@ -114,7 +114,7 @@ class SegmentationController:
 
         from napari_fastsam.controllers._worker import ClosingWorker
 
-        plane = self._require_plane()
+        plane = self.require_plane()
         session = self.session
         source = session.source()
         session.settings = read_settings()
@@ -222,7 +222,14 @@ class SegmentationController:
 
     # ---- where --------------------------------------------------------------------------------------------------
 
-    def _require_plane(self) -> Plane:
+    def require_plane(self) -> Plane:
+        """Return the plane that the viewer shows.
+
+        Raises
+        ------
+        ImageContentError
+            There is none, and why.
+        """
         session = self.session
         name = session.source().name
         if session.viewer.dims.ndisplay != 2:
@@ -243,12 +250,12 @@ class SegmentationController:
         return session.plane
 
     def _plane_hw(self) -> tuple[int, int]:
-        return self.session.source().plane_hw(self._require_plane())
+        return self.session.source().plane_hw(self.require_plane())
 
     def _region(self, choice: RegionChoice) -> Region | None:
         if choice in ("plane", "tiles"):
             return None
-        plane, hw = self._require_plane(), self._plane_hw()
+        plane, hw = self.require_plane(), self._plane_hw()
         corners = self._view_corners(plane) if choice == "view" else self._rectangle_corners(plane)
         return _with_margin(corners, hw)
 

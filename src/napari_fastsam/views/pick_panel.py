@@ -113,6 +113,7 @@ class PickPanel(QWidget):
         with notices():
             if self.session.image is None:
                 _no_image()
+            self.segmentation.require_plane()
             if self.hover.point_yx is None:
                 raise ImageContentError(
                     "The mouse has not been over the image yet", remedy="move it onto an object and press N"
