@@ -164,6 +164,7 @@ def test_labels_that_went_with_napari_are_offered_again(
     another.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
     again = make_widget(another)
     assert not again.restore_bar.isHidden()
+    assert "<br>1 step, last at" in again.restore_bar.text.text()
     again.journal.restore()
     assert another.layers["Image labels"].data.any()
 

@@ -48,8 +48,6 @@ class RestoreBar(QFrame):
         if found is not None:
             count, planes = len(found.label_steps), len(prompts_by_plane(found))
             when = str(found.entries[-1].get("at", ""))[:16].replace("T", " ")
-            with_prompts = " and prompts" if planes else ""
-            self.text.setText(
-                f"<b>An earlier session was not ended</b><br>{count} steps{with_prompts}, last at {when} UTC"
-            )
+            steps = f"{count} step{'' if count == 1 else 's'}{' and prompts' if planes else ''}"
+            self.text.setText(f"<b>An earlier session was not ended</b><br>{steps}, last at {when} UTC")
             self.text.setToolTip(str(found.path))
