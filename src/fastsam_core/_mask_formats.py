@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=Masks)
 _FORMAT = "fastsam-masks/1"
+_FARTHEST_PX = 1e6
+"""Polygons may reach beyond their image, as they do on tiles of a larger one, but not as far as this."""
 
 # What NumPy and the readers below raise on damaged files.
 _DAMAGED = (
@@ -83,6 +85,7 @@ def _counts(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int64
     if not isinstance(segmentation, Mapping):
         from pycocotools import mask as coco
 
+        _check_polygons(segmentation, image_hw)
         counts = coco.merge(coco.frPyObjects(segmentation, height, width))["counts"]
     else:
         counts = segmentation["counts"]
@@ -96,6 +99,18 @@ def _counts(segmentation: object, image_hw: tuple[int, int]) -> NDArray[np.int64
             "RLE counts do not fill the image", expected=f"a sum of {height * width}", actual=str(plain.sum())
         )
     return plain
+
+
+def _check_polygons(polygons: object, image_hw: tuple[int, int]) -> None:
+    """Refuse coordinates for which pycocotools, which steps along each edge, takes all memory or crashes."""
+    given: Any = polygons
+    numbers = np.concatenate([np.asarray(ring, np.float64).ravel() for ring in given]) if len(given) else np.empty(0)
+    if not (np.abs(numbers) <= _FARTHEST_PX).all():  # NaN is not
+        raise InvalidMasksError(
+            "A polygon is not in the image",
+            expected=f"coordinates in pixels of an image of {image_hw[0]} x {image_hw[1]}",
+            actual=f"from {numbers.min():.4g} to {numbers.max():.4g}",
+        )
 
 
 def _size_of(annotation: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from dataclasses import replace
 from functools import partial
@@ -305,6 +306,17 @@ def test_coco_polygons_and_plain_counts_are_read() -> None:
         Masks.from_coco([plain], (5, 8))
     with pytest.raises(InvalidMasksError, match="Annotation 0"):
         Masks.from_coco([{"segmentation": {"size": [6, 8], "counts": [1, 2]}}])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e9])
+def test_polygons_that_pycocotools_would_crash_on_are_refused(value: float) -> None:
+    with pytest.raises(InvalidMasksError, match="not in the image"):
+        Masks.from_coco([{"segmentation": [[0, 0, value, 0, 5, 5]]}], (6, 8))
+
+
+def test_polygons_may_reach_beyond_the_image() -> None:
+    masks = Masks.from_coco([{"segmentation": [[-30_000, -20_000, 30_000, -20_000, 30_000, 3, -30_000, 3]]}], (6, 8))
+    assert masks.areas_px.tolist() == [24]
 
 
 def test_a_column_from_the_bottom_of_one_to_the_top_of_the_next_is_one_count() -> None:
