@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import chain, pairwise
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,9 +86,20 @@ class CocoData:
             name = image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
             if not name:
                 raise AnnotationError(f"Image {image['id']} of {self.path} has no file_name and no coco_url")
-            path = folder / name
-            paths.append(path if path.exists() else folder / Path(name).name)
+            windows = PureWindowsPath(name)  # which takes both slashes
+            places = [folder / name, folder / windows.as_posix(), folder / windows.name]
+            paths.append(next((path for path in places if path.exists()), places[-1]))
         return paths
+
+    @property
+    def crowd_count(self) -> int:
+        """Number of annotations that stand for many objects."""
+        return sum(bool(annotation.get("iscrowd", 0)) for objects in self._objects for annotation in objects)
+
+    @property
+    def annotation_count(self) -> int:
+        """Number of annotations, crowds included."""
+        return sum(map(len, self._objects))
 
     def image_hw(self, index: int) -> tuple[int, int]:
         """Return the height and width that the file gives for an image."""
@@ -105,7 +116,7 @@ class CocoData:
         """
         objects = self._objects[index]
         boxes = np.array([self._box(annotation) for annotation in objects], np.float64).reshape(-1, 4)
-        areas = [float(a["area"]) if "area" in a else box[2] * box[3] for a, box in zip(objects, boxes, strict=True)]
+        areas = [self._area(annotation, box) for annotation, box in zip(objects, boxes, strict=True)]
         crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in objects], bool)
         return boxes, np.array(areas, np.float64), crowd
 
@@ -127,6 +138,15 @@ class CocoData:
         AnnotationError
             If a segmentation cannot be read or belongs to an image of another size; names file and entry.
         """
+        masks = masks_of_entries(self._objects[index], self._checked_hw(index, image_hw), self.path)
+        return Truth(masks, *self.boxes(index))
+
+    def instances(self, index: int, image_hw: tuple[int, int] | None = None) -> Masks:
+        """Decode the objects of an image but for crowds; parameters and errors as `truth`, boxes are not looked at."""
+        single = [annotation for annotation in self._objects[index] if not annotation.get("iscrowd", 0)]
+        return masks_of_entries(single, self._checked_hw(index, image_hw), self.path)
+
+    def _checked_hw(self, index: int, image_hw: tuple[int, int] | None) -> tuple[int, int]:
         hw = self.image_hw(index)
         if image_hw is not None and image_hw != hw:
             raise AnnotationError(
@@ -134,8 +154,19 @@ class CocoData:
                 expected=f"{image_hw[0]} x {image_hw[1]}",
                 actual=f"{hw[0]} x {hw[1]} in the annotations",
             )
-        masks = masks_of_entries(self._objects[index], hw, self.path)
-        return Truth(masks, *self.boxes(index))
+        return hw
+
+    def _area(self, annotation: dict[str, Any], box: NDArray[np.float64]) -> float:
+        given = annotation.get("area")
+        try:
+            area = float(box[2] * box[3]) if given is None else float(given)
+        except (TypeError, ValueError):
+            area = np.nan
+        if not np.isfinite(area):
+            raise AnnotationError(
+                f"{_name(annotation)} of {self.path} has no proper area", expected="a number", actual=str(given)
+            )
+        return area
 
     def _box(self, annotation: dict[str, Any]) -> NDArray[np.float64]:
         try:

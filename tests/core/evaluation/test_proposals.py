@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,29 @@ def test_lvis_names_images_by_url(tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
     (tmp_path / "val2017" / "0001.jpg").write_bytes(b"")
     assert CocoData(path, tmp_path).images == [tmp_path / "val2017" / "0001.jpg"]
+
+
+def test_file_names_of_windows_are_found(tmp_path: Path) -> None:
+    image = {"id": 1, "height": 4, "width": 4, "file_name": "..\\upload\\0001.jpg"}
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": [image, {**image, "id": 2, "file_name": "a\\b.jpg"}], "annotations": []}))
+    (tmp_path / "0001.jpg").write_bytes(b"")
+    for folder in (tmp_path, tmp_path / "a"):
+        folder.mkdir(exist_ok=True)
+        (folder / "b.jpg").write_bytes(b"")
+    assert CocoData(path, tmp_path).images == [tmp_path / "0001.jpg", tmp_path / "a" / "b.jpg"]
+
+
+@pytest.mark.parametrize("area", [None, "much", math.nan])
+def test_areas_that_are_none(area: object, tmp_path: Path) -> None:
+    entry = {"id": 5, "image_id": 1, "bbox": [0, 0, 4, 3], "area": area}
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "height": 4, "width": 4}], "annotations": [entry]}))
+    if area is None:
+        assert CocoData(path).boxes(0)[1].tolist() == [12]
+    else:
+        with pytest.raises(AnnotationError, match=r"Annotation 5 of .* has no proper area"):
+            CocoData(path).boxes(0)
 
 
 # ---- bad input --------------------------------------------------------------------------------------------------

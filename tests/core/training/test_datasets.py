@@ -131,20 +131,36 @@ def test_subset_and_split_depend_on_names_alone(tmp_path: Path) -> None:
     assert abs(np.mean([hash_fraction("subset", f"sa_{n}") < 1 / 50 for n in range(20_000)]) - 1 / 50) < 0.004
 
 
-def test_coco_polygons_and_crowds(tmp_path: Path) -> None:
-    (tmp_path / "in" / "images").mkdir(parents=True)
-    (tmp_path / "in" / "images" / "x.jpg").write_bytes(jpeg())
-    box = {"segmentation": [[4, 4, 36, 4, 36, 36, 4, 36]], "bbox": [4, 4, 32, 32], "area": 1024, "image_id": 7}
-    crowd = {**scene_masks().to_coco()[3], "iscrowd": 1, "image_id": 7}
-    document = {
-        "images": [{"id": 7, "file_name": "x.jpg", "height": HW[0], "width": HW[1]}],
-        "annotations": [{**box, "id": 1}, {**crowd, "id": 2}],
-    }
-    (tmp_path / "in" / "annotations.json").write_text(json.dumps(document))
-    entry = run(tmp_path / "in", tmp_path / "out", "coco")
+SQUARE = {"id": 1, "segmentation": [[4, 4, 36, 4, 36, 36, 4, 36]], "bbox": [4, 4, 32, 32], "area": 1024, "image_id": 7}
+
+
+def write_coco(folder: Path, annotations: list[dict[str, Any]], images: str = "images") -> Path:
+    (folder / images).mkdir(parents=True)
+    (folder / images / "x.jpg").write_bytes(jpeg())
+    image = {"id": 7, "file_name": "x.jpg", "height": HW[0], "width": HW[1]}
+    (folder / "annotations.json").write_text(json.dumps({"images": [image], "annotations": annotations}))
+    return folder
+
+
+def test_coco_polygons_and_crowds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crowd = {**scene_masks().to_coco()[3], "iscrowd": 1, "image_id": 7, "id": 2}
+    entry = run(write_coco(tmp_path / "in", [SQUARE, crowd]), tmp_path / "out", "coco")
+    assert "1 of 2 annotations are crowds" in caplog.text
     assert entry.partial
     assert entry.background_weight == pytest.approx(0.03)
     assert stored(tmp_path / "out")[0].areas_px.tolist() == [1024]
+
+
+def test_coco_of_other_programs(tmp_path: Path) -> None:
+    plain = {"id": 1, "segmentation": SQUARE["segmentation"], "image_id": 7, "area": None}
+    run(write_coco(tmp_path / "no_box", [plain]), tmp_path / "a", "coco")
+    run(write_coco(tmp_path / "beside", [SQUARE], "."), tmp_path / "b", "coco")
+    assert [stored(tmp_path / name)[0].areas_px.tolist() for name in "ab"] == [[1024], [1024]]
+    brush = {**scene_masks().to_coco()[3], "iscrowd": 1, "image_id": 7}
+    with pytest.raises(AnnotationError, match=r"iscrowd 1 in all 1.*set their iscrowd to 0"):
+        run(write_coco(tmp_path / "cvat", [brush]), tmp_path / "c", "coco")
+    with pytest.raises(AnnotationError, match=r"no image .*annotations.*x\.jpg.*--images"):
+        run(write_coco(tmp_path / "annotations", [SQUARE], "elsewhere"), tmp_path / "d", "coco")
 
 
 def test_panoptic(tmp_path: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastsam_core.errors import AnnotationError
+from fastsam_core.errors import AnnotationError, ImageReadError
 from fastsam_core.evaluation.coco_data import CocoData
 from fastsam_core.masks import Masks
 from fastsam_core.training.datasets.records import Item, Record, image_record
 
 __all__ = ["list_instances", "list_panoptic"]
+
+LOGGER = logging.getLogger(__name__)
+_CROWD_REMEDY = "where they are single objects, as CVAT's brush masks are, set their iscrowd to 0 in the file"
 
 
 def list_instances(source: Path, images: Path | None = None) -> list[Item]:
@@ -23,24 +27,43 @@ def list_instances(source: Path, images: Path | None = None) -> list[Item]:
     Raises
     ------
     AnnotationError
-        If the file is damaged or names no image.
+        If the file is damaged or names no image, or all it has are crowds.
     """
     path = source / "annotations.json" if source.is_dir() else source
-    data = CocoData(path, images or path.parent / "images")
+    data = CocoData(path, images or _beside(path))
     names = _unique_stems([file.as_posix() for file in data.images])
     if not names:
         raise AnnotationError(f"{path} names no images", expected="at least one entry in images")
+    crowds, annotations = data.crowd_count, data.annotation_count
+    if crowds and crowds == annotations:
+        raise AnnotationError(
+            f"{path} has crowds alone, which stand for many objects each",
+            expected="annotations with iscrowd 0",
+            actual=f"iscrowd 1 in all {crowds}",
+            remedy=_CROWD_REMEDY,
+        )
+    if crowds:
+        LOGGER.warning("%s: %d of %d annotations are crowds and left out; %s", path, crowds, annotations, _CROWD_REMEDY)
     return [Item(name, partial(_load_instances, data, index)) for index, name in enumerate(names)]
 
 
 def _load_instances(data: CocoData, index: int) -> Record:
-    path = data.images[index]
+    path = _existing(data.images[index])
+    return image_record(path, path.name, partial(data.instances, index))
 
-    def masks_of(image_hw: tuple[int, int]) -> Masks:
-        truth = data.truth(index, image_hw)
-        return truth.masks[~truth.crowd]
 
-    return image_record(path, path.name, masks_of)
+def _beside(annotations: Path) -> Path:
+    """Return where the images of an annotation file are if nobody says: in ``images/`` beside it, or with it."""
+    folder = annotations.parent / "images"
+    return folder if folder.is_dir() else annotations.parent
+
+
+def _existing(image: Path) -> Path:
+    if not image.is_file():
+        raise ImageReadError(
+            f"There is no image {image}", remedy="name the folder of the images: --images DIR, or images/ beside it"
+        )
+    return image
 
 
 def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
@@ -62,7 +85,7 @@ def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
         ) from error
     if not sources:
         raise AnnotationError(f"{source} names no images", expected="at least one annotation")
-    folder, pictures = source.with_suffix(""), images or source.parent / "images"
+    folder, pictures = source.with_suffix(""), images or _beside(source)
     names = _unique_stems([name for name, _, _ in sources])
     return [
         Item(name, partial(_load_panoptic, pictures / image, folder / png, segments))
@@ -83,7 +106,7 @@ def _load_panoptic(image: Path, png: Path, segments: list[dict[str, Any]]) -> Re
         masks = Masks.from_label_map(colours @ np.array([1, 256, 65536]))
         return masks[np.isin(masks.fields["label"], wanted)]
 
-    return image_record(image, image.name, masks_of)
+    return image_record(_existing(image), image.name, masks_of)
 
 
 def _unique_stems(names: list[str]) -> list[str]:
