@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+_BINARY = (1, 255, 65_535)
+"""What programs write for "object" in a binary mask."""
+_LEAST_PART = 0.1
+"""Parts of a mask below this share of the largest one are crumbs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +121,7 @@ class LabelFolder:
                 f"Images and label maps of {folder} do not belong together",
                 expected="one label map masks/<stem>.png or .tif for each image",
                 actual=f"{has}; {len(lonely)} in all" if lonely else has,
+                remedy="give each label map the name of its image, without additions such as _mask",
             )
         self._pairs = [(path, labels[stem]) for stem, path in images.items()]
 
@@ -156,7 +161,13 @@ def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
 
 
 def read_label_map(path: Path) -> NDArray[np.integer]:
-    """Read a label map, PNG or TIFF, shape (H, W); raises AnnotationError if it cannot be read or is none."""
+    """Read a label map, PNG or TIFF, shape (H, W); whole numbers may be stored as floats.
+
+    Raises
+    ------
+    AnnotationError
+        If it cannot be read, is none, or is a binary mask of several objects.
+    """
     try:
         if path.suffix.lower() == ".png":
             from PIL import Image
@@ -169,13 +180,39 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
             labels = np.asarray(tifffile.imread(path))
     except (OSError, ValueError, SyntaxError) as error:
         raise AnnotationError(f"The label map {path} cannot be read", actual=str(error)) from error
+    if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
+        labels = labels.astype(np.int64)
     if labels.ndim != 2 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
+        coloured = labels.ndim == 3 and labels.shape[2] in (3, 4)
+        stack = "save each plane of a stack as a file of its own, as its image"
         raise AnnotationError(
             f"{path} is no label map",
             expected="one channel of whole numbers: 0 background, 1 … N objects",
             actual=f"{labels.dtype} of shape {labels.shape}",
+            remedy="save it with one channel: colours do not number objects" if coloured else stack,
         )
+    _check_told_apart(path, labels)
     return labels.astype(np.int64) if labels.dtype == bool else labels
+
+
+def _check_told_apart(path: Path, labels: NDArray[Any]) -> None:
+    """Refuse a binary mask of several objects; that of one object will do, also in two parts where it may be id 1."""
+    import cv2
+
+    value = int(labels.max(initial=0))
+    if value not in _BINARY or bool(((labels > 0) & (labels != value)).any()):
+        return
+    _, _, stats, _ = cv2.connectedComponentsWithStats((labels > 0).astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    parts = int((areas >= _LEAST_PART * areas.max()).sum())
+    if parts > (2 if value == 1 and labels.dtype != bool else 1):
+        raise AnnotationError(
+            f"{path} is a binary mask, which does not tell its objects apart",
+            expected="0 background, 1 … N objects",
+            actual=f"{value} alone, in {parts} parts",
+            remedy="number the objects, by skimage.measure.label where none touch; a single object of several parts "
+            "may have any number but 1 and 255",
+        )
 
 
 def open_truth(folder: str | os.PathLike[str]) -> TruthSet:

@@ -124,6 +124,40 @@ def test_bad_annotations_are_named(label_folder: Path, kind: str, words: str) ->
         LabelFolder(label_folder).truth(1, (96, 96))
 
 
+@pytest.mark.parametrize("value", [1, 255, 65_535, True])
+def test_binary_masks_do_not_pass_for_one_object(label_folder: Path, value: int) -> None:
+    target = label_folder / "masks" / "b.tif"
+    (label_folder / "masks" / "b.png").unlink()
+    parts = np.zeros((96, 96), bool if value is True else np.uint16)
+    parts[10:30, 10:30] = parts[50:60, 10:30] = parts[10:30, 50:70] = value
+    tifffile.imwrite(target, parts)
+    with pytest.raises(AnnotationError, match=r"b\.tif is a binary mask.*in 3 parts.*number the objects"):
+        LabelFolder(label_folder).truth(1)
+    parts[40:] = parts[:, 40:] = 0
+    parts[90, 90] = value  # a crumb
+    tifffile.imwrite(target, parts)
+    assert len(LabelFolder(label_folder).truth(1)) == 1, "one object may be marked so"
+
+
+def test_one_object_of_several_parts_has_another_number(label_folder: Path) -> None:
+    parts = np.zeros((96, 96), np.uint8)
+    parts[:, ::8] = 2
+    Image.fromarray(parts).save(label_folder / "masks" / "b.png")
+    assert len(LabelFolder(label_folder).truth(1)) == 1
+
+
+def test_whole_numbers_may_be_floats(label_folder: Path) -> None:
+    target = label_folder / "masks" / "b.tif"
+    (label_folder / "masks" / "b.png").unlink()
+    labels = np.zeros((96, 96), np.float32)
+    labels[:20], labels[40:] = 3, 70_000
+    tifffile.imwrite(target, labels)
+    assert LabelFolder(label_folder).truth(1).masks.fields["label"].tolist() == [3, 70_000]
+    tifffile.imwrite(target, labels / 7)
+    with pytest.raises(AnnotationError, match="whole numbers"):
+        LabelFolder(label_folder).truth(1)
+
+
 @pytest.mark.parametrize(("kind", "suffix"), [("images", ".bmp"), ("masks", ".tif")])
 def test_two_files_of_one_name_are_refused(label_folder: Path, kind: str, suffix: str) -> None:
     [first, *_] = sorted((label_folder / kind).iterdir())

@@ -195,6 +195,21 @@ def test_label_maps_of_microscopes(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "images" / "train" / "one" / "deep.png").is_file()
 
 
+def test_names_that_do_not_pair_are_explained(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 2)
+    Image.fromarray(np.zeros((*HW, 3), np.uint8)).save(folder / "images" / "a0.png")
+    [broken] = run(folder, tmp_path / "out", "labels").broken
+    assert "a0.jpg and a0.png" in broken.reason
+    for path in (folder / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_cp_masks.png"))
+    with pytest.raises(AnnotationError, match=r"a0\.jpg and a0_cp_masks\.png.*without additions such as _mask"):
+        load_folder(folder)
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+    with pytest.raises(AnnotationError, match=r"\.png or \.tif or \.tiff.*no files in"):
+        list_items("labels", folder)
+
+
 def test_yolo_round_trip(tmp_path: Path) -> None:
     run(write_sa1b(tmp_path / "in", 3), tmp_path / "out", "sa1b", val_share=0.5)
     run(tmp_path / "out" / "data.yaml", tmp_path / "again", "yolo", name="two")
@@ -217,7 +232,11 @@ def test_yolo_exports_with_a_folder_for_each_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [("0 0.5 0.5 0.2 0.2", "line 3 is a box"), ("0 0.1 0.1 0.5", "line 3 is no class followed by three points")],
+    [
+        ("0 0.5 0.5 0.2 0.2", "line 3 is a box"),
+        ("0 0.1 0.1 0.5", "line 3 is no class followed by three points"),
+        ("0 3 3 20 3 20 40", "line 3 has numbers up to 40, where 1 is the image's whole side"),
+    ],
 )
 def test_yolo_files_that_are_not_polygons_alone_are_left_out(tmp_path: Path, line: str, reason: str) -> None:
     for part in ("images", "labels"):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["list_label_maps", "list_yolo"]
 
+_BEYOND = 0.5
+"""How far polygons of YOLO files may reach beyond the image; pixels in the place of fractions are farther."""
+
 
 def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
     """List ``images/<stem>.*`` with ``masks/<stem>.png`` or ``.tif``; 0 is background.
@@ -27,7 +30,7 @@ def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
     Raises
     ------
     AnnotationError
-        If a folder is missing or both are empty.
+        If a folder is missing or both are empty, or no two names are alike.
     """
     return _pairs(images or source / "images", source / "masks", (".png", ".tif", ".tiff"), _load_label_map)
 
@@ -41,7 +44,7 @@ def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
     Raises
     ------
     AnnotationError
-        If a folder is missing or both are empty.
+        If a folder is missing or both are empty, or no two names are alike.
     """
     folder = source if source.is_dir() else source.parent
     if images is None and not (folder / "images").is_dir():
@@ -50,14 +53,20 @@ def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
             return [
                 replace(item, name=f"{split.name}__{item.name}")
                 for split in splits
-                for item in _pairs(split / "images", split / "labels", (".txt",), _load_yolo)
+                for item in _pairs(split / "images", split / "labels", (".txt",), _load_yolo, any_pair=False)
             ]
     return _pairs(images or folder / "images", folder / "labels", (".txt",), _load_yolo)
 
 
 def _pairs(
-    images: Path, labels: Path, suffixes: tuple[str, ...], load: Callable[[Path | None, Path | None], Record]
+    images: Path,
+    labels: Path,
+    suffixes: tuple[str, ...],
+    load: Callable[[list[Path], list[Path]], Record],
+    *,
+    any_pair: bool = True,
 ) -> list[Item]:
+    """List what two folders hold, with or without the other half; with `any_pair`, one pair there has to be."""
     from fastsam_core.images import is_image_path
 
     for folder in (images, labels):
@@ -68,9 +77,11 @@ def _pairs(
                 remedy="name the folder that holds both, or check --kind: fastsam data convert --help lists the kinds",
             )
 
-    def named(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, Path]:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path))
-        return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+    def named(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, list[Path]]:
+        files: dict[str, list[Path]] = {}
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path)):
+            files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+        return files
 
     pictures = named(images, is_image_path)
     annotations = named(labels, lambda path: path.suffix.lower() in suffixes)
@@ -81,25 +92,48 @@ def _pairs(
             remedy="check the path: images are files such as PNG, JPEG and TIFF",
         )
     names = sorted(pictures.keys() | annotations.keys())
-    return [Item(name.replace("/", "__"), partial(load, pictures.get(name), annotations.get(name))) for name in names]
+    if any_pair and pictures and not pictures.keys() & annotations.keys():
+        first = next(iter(pictures.values()))[0].name
+        others = sorted(path.name for path in labels.rglob("*") if path.is_file())
+        raise AnnotationError(
+            f"No image of {images} has its annotation in {labels}",
+            expected=f"files of the same names but for the suffix, which is {' or '.join(suffixes)} in {labels.name}",
+            actual=f"{first} and {others[0]}" if others else f"no files in {labels}",
+            remedy="give each annotation the name of its image, without additions such as _mask",
+        )
+    return [
+        Item(name.replace("/", "__"), partial(load, pictures.get(name, []), annotations.get(name, [])))
+        for name in names
+    ]
 
 
-def _both(image: Path | None, annotation: Path | None) -> tuple[Path, Path]:
-    if image is None or annotation is None:
-        present = image or annotation
-        raise AnnotationError(f"{present and present.name} has no {'image' if image is None else 'annotation'}")
-    return image, annotation
+def _both(images: list[Path], annotations: list[Path]) -> tuple[Path, Path]:
+    for files in (images, annotations):
+        if len(files) > 1:
+            raise AnnotationError(
+                f"Two files of {files[0].parent} have one name",
+                expected="names that differ in more than the suffix",
+                actual=f"{files[0].name} and {files[1].name}",
+                remedy="rename one of them, or take it out of the folder",
+            )
+    if not images or not annotations:
+        raise AnnotationError(
+            f"{(images or annotations)[0].name} has no {'annotation' if images else 'image'}",
+            expected="two files of one name but for the suffix",
+            remedy="take it out of the folder, or add the other half: an empty one where an image shows no objects",
+        )
+    return images[0], annotations[0]
 
 
-def _load_label_map(image: Path | None, labels: Path | None) -> Record:
+def _load_label_map(images: list[Path], labels: list[Path]) -> Record:
     from fastsam_core.evaluation.truth import read_label_map
 
-    picture, path = _both(image, labels)
+    picture, path = _both(images, labels)
     return image_record(picture, picture.name, lambda image_hw: Masks.from_label_map(read_label_map(path)))
 
 
-def _load_yolo(image: Path | None, labels: Path | None) -> Record:
-    picture, path = _both(image, labels)
+def _load_yolo(images: list[Path], labels: list[Path]) -> Record:
+    picture, path = _both(images, labels)
 
     def masks_of(image_hw: tuple[int, int]) -> Masks:
         try:
@@ -122,3 +156,5 @@ def _check_polygon(line: int, numbers: NDArray[np.float64]) -> None:
         raise ValueError(f"line {line} is a box (a class and 4 numbers), not a polygon")
     if len(numbers) < 6 or len(numbers) % 2 or not np.isfinite(numbers).all():
         raise ValueError(f"line {line} is no class followed by three points or more")
+    if numbers.min() < -_BEYOND or numbers.max() > 1 + _BEYOND:
+        raise ValueError(f"line {line} has numbers up to {np.abs(numbers).max():g}, where 1 is the image's whole side")
