@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import fastsam_core
 from fastsam_core import __version__, downloads, registry
+from fastsam_core._files import atomic_path
 from fastsam_core.cli import app
 from fastsam_core.cli._console import exit_code
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidPromptError, OutputError, UnknownModelError
@@ -222,6 +223,24 @@ def test_ctrl_c_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert result.exit_code == 130
     assert "Interrupted." in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_sigterm_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    half = tmp_path / "out" / "half.txt"
+
+    def terminated(*_: object, **__: object) -> None:
+        with atomic_path(half):
+            assert list(half.parent.iterdir())
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    monkeypatch.setattr("fastsam_core.model.FastSAM.load", terminated)
+    result = CliRunner().invoke(app, ["segment", str(tmp_path / "x.png"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 143
+    assert "Terminated." in result.stderr
+    assert not half.parent.exists(), "nothing half written stays"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.fixture

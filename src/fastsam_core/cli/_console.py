@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -14,16 +16,27 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
     from typing import NoReturn
 
     from fastsam_core.errors import FastSAMError
 
-__all__ = ["EXIT_BROKEN_PIPE", "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "console", "guarded", "printable"]
+__all__ = [
+    "EXIT_BROKEN_PIPE",
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "EXIT_TERMINATED",
+    "EXIT_USAGE",
+    "console",
+    "guarded",
+    "printable",
+]
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 EXIT_BROKEN_PIPE: Final = 141  # 128 + SIGPIPE
+EXIT_TERMINATED: Final = 143  # 128 + SIGTERM
 
 _WIDTH_WITHOUT_TERMINAL: Final = 120
 
@@ -63,9 +76,34 @@ def exit_code(error: FastSAMError) -> int:
     return EXIT_USAGE if usage else EXIT_FAILED
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came, as a batch system sends it when the time is up."""
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C, so that files half written go; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != process:  # forked, with this handler
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @contextmanager
 def guarded(*, debug: bool) -> Iterator[None]:
-    """Turn errors raised on purpose, Ctrl-C and a closed pipe into a short message and an exit code.
+    """Turn errors raised on purpose, Ctrl-C, SIGTERM and a closed pipe into a short message and an exit code.
 
     Parameters
     ----------
@@ -75,7 +113,8 @@ def guarded(*, debug: bool) -> Iterator[None]:
     from fastsam_core.errors import FastSAMError
 
     try:
-        yield
+        with _heeding_sigterm():
+            yield
         sys.stdout.flush()
     except FastSAMError as error:
         if debug:
@@ -83,6 +122,9 @@ def guarded(*, debug: bool) -> Iterator[None]:
         panel = Panel(error_text(error), title="Error", title_align="left", border_style="red")
         console(stderr=True).print(panel)
         raise typer.Exit(exit_code(error)) from error
+    except _TerminatedError as error:
+        typer.echo("Terminated.", err=True)
+        raise typer.Exit(EXIT_TERMINATED) from error
     except KeyboardInterrupt as error:
         typer.echo("Interrupted.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from error

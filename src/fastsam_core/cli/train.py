@@ -53,7 +53,12 @@ def train(
             workers=workers,
             seed=seed,
         )
-        path = train_network(request, resume=resume)
+        try:
+            path = train_network(request, resume=resume)
+        except KeyboardInterrupt:
+            if (run / "ultralytics" / "weights" / "last.pt").is_file():
+                console().print(f"stopped; to continue after the last whole epoch: --run {printable(run)} --resume")
+            raise
         console().print(f"written: {printable(path)}\nuse it: fastsam segment --model {printable(path)} IMAGE")
 
 
@@ -90,14 +95,19 @@ def finetune(
             seed=seed,
         )
         screen = console()
-        best = 0
-        for step in finetune_model(labels, out, weights=weights, trust=trust, config=config):
-            best = step.step if step.best else best
-            loss = f"loss {step.loss:.2f}, " if step.step else ""
-            screen.print(
-                f"step {step.step}: {loss}held back {step.scores.images} images: "
-                f"AP50 {step.scores.ap50:.3f}, AR@100 {step.scores.ar100:.3f}{' (best)' if step.best else ''}"
-            )
+        best: int | None = None
+        try:
+            for step in finetune_model(labels, out, weights=weights, trust=trust, config=config):
+                best = step.step if step.best else best
+                loss = f"loss {step.loss:.2f}, " if step.step else ""
+                screen.print(
+                    f"step {step.step}: {loss}held back {step.scores.images} images: "
+                    f"AP50 {step.scores.ap50:.3f}, AR@100 {step.scores.ar100:.3f}{' (best)' if step.best else ''}"
+                )
+        except KeyboardInterrupt:
+            if best is not None:
+                screen.print(f"stopped; the best weights so far, those of step {best}, are in {printable(out)}")
+            raise
         if best == 0:
             screen.print("nothing was better than the weights it started from, which were kept")
         screen.print(f"written: {printable(out)}\nuse it: fastsam segment --model {printable(out)} IMAGE")

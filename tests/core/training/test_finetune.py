@@ -180,6 +180,20 @@ def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> Non
     assert failed.exit_code == 1
 
 
+def test_command_that_is_stopped_says_where_the_weights_are(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train_step", stop)
+    out = tmp_path / "mine.safetensors"
+    result = CliRunner().invoke(app, ["finetune", "--labels", str(labels), "--out", str(out), "--imgsz", "96"])
+    assert result.exit_code == 130
+    assert f"those of step 0, are in {out}" in " ".join(result.stdout.split())
+    assert out.is_file()
+
+
 @pytest.mark.parametrize("name", ["minutes", "learning_rate", "imgsz", "check_every", "patience", "threads", "seed"])
 def test_values_out_of_range_are_refused_before_any_work(name: str) -> None:
     for wrong in ("a", -1, float("nan")):
