@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -55,13 +55,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _new_file(target)
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     except FastSAMError:
         raise
@@ -78,6 +73,13 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):  # those that hold something stay
             for folder in missing:
                 folder.rmdir()
+
+
+def _new_file(target: Path) -> Path:
+    """Make an empty file beside another, with the permissions of any new file (those of `tempfile` are narrower)."""
+    path = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(8)}{target.suffix}")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return path
 
 
 class _EnoughError(Exception):

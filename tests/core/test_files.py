@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,3 +40,15 @@ def test_what_the_block_says_of_another_file_is_not_taken_for_the_target(tmp_pat
     with pytest.raises(ImageReadError, match="another"), atomic_path(tmp_path / "out.txt"):
         raise ImageReadError("another file cannot be read")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_have_the_permissions_of_any_new_file_and_other_threads_keep_their_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain.txt").write_text("")
+    calls: list[int] = []
+    monkeypatch.setattr(os, "umask", calls.append)
+    with atomic_path(tmp_path / "whole.txt") as temporary:
+        temporary.write_text("")
+    assert (tmp_path / "whole.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+    assert not calls, "it belongs to the whole process"
