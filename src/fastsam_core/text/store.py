@@ -80,7 +80,8 @@ class EmbeddingStore:
         images of 300 masks with 512 values each.
     folder : path, optional
         Where embeddings are kept as well, one file an image; they survive a restart. Files are written whole or not
-        at all, carry a checksum, and one that is damaged is taken for missing. Nothing is deleted there.
+        at all, carry a checksum, and one that is damaged is taken for missing. Nothing is deleted there. Of several
+        processes that add masks of one image at a time, the last one's file stays; what it lacks is encoded again.
 
     Raises
     ------
@@ -149,13 +150,16 @@ class EmbeddingStore:
             known = [page.embeddings] if page is not None else []
             page = _Page(rows, np.concatenate([*known, embeddings[fresh]]))
             self._keep(key, page)
-        if self.folder is not None:
-            try:
-                _write(_file(self.folder, key), page)
-            except OutputError as error:
-                if not self._told:
-                    _LOGGER.warning("Embeddings are kept in memory only: %s", error)
-                self._told = True
+            if self.folder is not None:  # still locked, or an older page could be written over a newer one
+                self._save(self.folder, key, page)
+
+    def _save(self, folder: Path, key: str, page: _Page) -> None:
+        try:
+            _write(_file(folder, key), page)
+        except OutputError as error:
+            if not self._told:
+                _LOGGER.warning("Embeddings are kept in memory only: %s", error)
+            self._told = True
 
     def _page(self, key: str, width: int) -> _Page | None:
         with self._lock:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fastsam_core import Masks
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.testing import masks_strategy
 from fastsam_core.text import CropOptions, EmbeddingStore
+from fastsam_core.text import store as store_module
 from fastsam_core.text.store import image_digest, mask_digests, page_key
 
 if TYPE_CHECKING:
@@ -74,6 +76,27 @@ def test_a_folder_survives_a_restart(tmp_path: Path) -> None:
     assert known.all()
     np.testing.assert_array_equal(found, [_rows(2)[1], _rows(1, seed=1)[0]])
     assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".safetensors"]
+
+
+def test_threads_that_add_to_one_image_lose_nothing_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_writes, other_is_done = threading.Event(), threading.Event()
+    write = store_module._write
+
+    def slow(path: Path, page: Any) -> None:
+        if not one_writes.is_set():
+            one_writes.set()
+            other_is_done.wait(0.5)  # which waits for this one
+        write(path, page)
+
+    monkeypatch.setattr(store_module, "_write", slow)
+    store = EmbeddingStore(folder=tmp_path)
+    thread = threading.Thread(target=store.add, args=(KEY, _digests("a"), _rows(1)))
+    thread.start()
+    one_writes.wait()
+    store.add(KEY, _digests("b"), _rows(1, seed=1))
+    other_is_done.set()
+    thread.join()
+    assert EmbeddingStore(folder=tmp_path).look_up(KEY, _digests("a", "b"), 6)[1].all()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
