@@ -96,9 +96,10 @@ def finetune(
         )
         screen = console()
         best: int | None = None
+        last = 0
         try:
             for step in finetune_model(labels, out, weights=weights, trust=trust, config=config):
-                best = step.step if step.best else best
+                best, last = step.step if step.best else best, step.step
                 loss = f"loss {step.loss:.2f}, " if step.step else ""
                 screen.print(
                     f"step {step.step}: {loss}held back {step.scores.images} images: "
@@ -108,6 +109,10 @@ def finetune(
             if best is not None:
                 screen.print(f"stopped; the best weights so far, those of step {best}, are in {printable(out)}")
             raise
-        if best == 0:
+        if last == 0:
+            screen.print(
+                "there was no time for a step, so these are the weights it started from: give it more --minutes"
+            )
+        elif best == 0:
             screen.print("nothing was better than the weights it started from, which were kept")
         screen.print(f"written: {printable(out)}\nuse it: fastsam segment --model {printable(out)} IMAGE")

@@ -139,8 +139,8 @@ def finetune(
     Yields
     ------
     FinetuneStep
-        Before the first step, then at each check. The generator can be closed at any time: ``out`` holds the best
-        weights so far, which are those it started from until others are better.
+        Before the first step, then at each check, the last of them when the time is up. The generator can be closed at
+        any time: ``out`` holds the best weights so far, which are those it started from until others are better.
 
     Returns
     -------
@@ -221,11 +221,13 @@ def _steps(
     imgsz = stream.config.sizes[-1]
     network = build_network(trainer.config.architecture, trainer.config.reg_max).eval()
     deadline = time.monotonic() + 60 * config.minutes
-    best, since_best, total = -1.0, 0, 0.0
+    best, since_best, total, taken = -1.0, 0, 0.0, 0
     last_step = 10**6
     batches = trainer.batches(stream, last_step)
     while True:
+        began = time.monotonic()
         scores = _check(network, trainer, cases, imgsz, info)
+        checking_s = time.monotonic() - began
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
         better = quality > best
         if better:
@@ -233,14 +235,16 @@ def _steps(
             write_weights(trainer.ema, out, _facts(info, trainer, scores, complete=complete))
         else:
             since_best += 1
-        yield FinetuneStep(trainer.step, total / max(config.check_every, 1), scores, quality, better)
+        yield FinetuneStep(trainer.step, total / max(taken, 1), scores, quality, better)
         if since_best >= config.patience:
             return
-        total = 0.0
-        for _ in range(config.check_every):
-            if time.monotonic() > deadline:
-                return
+        total, taken = 0.0, 0
+        # what was learnt in the time there is gets checked, too
+        while taken < config.check_every and time.monotonic() + checking_s < deadline:
             total += float(trainer.train_step(next(batches)).sum())
+            taken += 1
+        if not taken:
+            return
 
 
 def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,6 +158,28 @@ def test_stops_when_nothing_gets_better(labels: Path, tmp_path: Path, monkeypatc
     assert [step.best for step in found] == [True, False, False]
 
 
+def test_what_was_learnt_when_the_time_is_up_is_checked(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def step(trainer: Trainer, batch: object) -> torch.Tensor:
+        now[0] += 1
+        trainer.step += 1
+        return torch.ones(4)
+
+    def check(*_: object) -> Scores:
+        now[0] += 2
+        return Scores(ap50=now[0])
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "_check", check)
+    monkeypatch.setattr(Trainer, "train_step", step)
+    found = list(finetune(labels, tmp_path / "x.safetensors", config=replace(QUICK, minutes=25 / 60)))
+    assert [(step.step, step.loss) for step in found] == [(0, 0), (6, 4), (12, 4), (17, 4)]
+    assert now == [25], "checks included"
+
+
 def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
     arguments = [
@@ -175,6 +198,7 @@ def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> Non
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "step 0: held back" in result.output  # nothing was learnt yet, so there is no loss
+    assert "no time for a step" in result.output
     assert out.is_file()
     failed = CliRunner().invoke(app, ["finetune", "--labels", str(tmp_path / "none"), "--out", str(out)])
     assert failed.exit_code == 1
