@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -56,7 +57,9 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _new_file(target)
+        permissions = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        temporary.chmod(permissions)  # writers such as safetensors put a private file in its place
         temporary.replace(target)
     except FastSAMError:
         raise
