@@ -113,7 +113,8 @@ class LabelFolder:
                     remedy="name the folder that holds both",
                 )
         images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
-        labels = _by_stem(path for path in (folder / "masks").iterdir() if path.suffix.lower() in _LABEL_SUFFIXES)
+        visible = (path for path in (folder / "masks").iterdir() if not path.name.startswith("."))
+        labels = _by_stem(path for path in visible if path.suffix.lower() in _LABEL_SUFFIXES)
         lonely = sorted(images.keys() ^ labels.keys())
         if lonely or not images:
             has = "no images at all" if not images else f"{lonely[0]} has {_what(lonely[0], images, labels)}"

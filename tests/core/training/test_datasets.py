@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fastsam_core.errors import AnnotationError, InvalidParameterError, OutputError
+from fastsam_core.evaluation.truth import LabelFolder
 from fastsam_core.masks import Masks
 from fastsam_core.training.datasets import Dataset, convert, list_items, report
 from fastsam_core.training.datasets.loading import load_folder, load_split, read_row
@@ -193,6 +194,16 @@ def test_label_maps_of_microscopes(tmp_path: Path) -> None:
     entry = run(folder, tmp_path / "out", "labels", val_share=0.0)
     assert entry.images == {"train": 3, "val": 0}
     assert (tmp_path / "out" / "images" / "train" / "one" / "deep.png").is_file()
+
+
+def test_what_macos_and_jupyter_leave_behind_is_no_annotation(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 2)
+    for part in ("images", "masks"):
+        (folder / part / "._a0.png").write_bytes(b"\0\5\26\7")
+        (folder / part / ".ipynb_checkpoints").mkdir()
+        (folder / part / ".ipynb_checkpoints" / "a0-checkpoint.png").write_bytes(b"")
+    assert [item.name for item in list_items("labels", folder)] == ["a0", "a1"]
+    assert len(LabelFolder(folder).images) == 2
 
 
 def test_names_that_do_not_pair_are_explained(tmp_path: Path) -> None:

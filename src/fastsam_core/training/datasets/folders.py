@@ -80,7 +80,9 @@ def _pairs(
     def named(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, list[Path]]:
         files: dict[str, list[Path]] = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path)):
-            files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+            name = path.relative_to(folder)
+            if not any(part.startswith(".") for part in name.parts):  # macOS and Jupyter leave such files behind
+                files.setdefault(name.with_suffix("").as_posix(), []).append(path)
         return files
 
     pictures = named(images, is_image_path)
