@@ -6,6 +6,7 @@ A class of its own module because Ultralytics' multi-GPU launcher imports it by 
 from __future__ import annotations
 
 import json
+import logging
 import random
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ __all__ = ["OneClassTrainer", "background_weights"]
 _SEGMENT: Any = import_ultralytics("ultralytics.models.yolo.segment")
 _LOSS: Any = import_ultralytics("ultralytics.utils.loss").v8SegmentationLoss
 _RECALL_DETECTIONS = 100
+_EXACT = "exact.pt"
+
+LOGGER = logging.getLogger(__name__)
 
 
 def background_weights(data: Path) -> dict[str, float]:
@@ -176,55 +180,58 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
         Raises
         ------
         OutputError
-            If there is no space; the previous files are as they were.
+            If there is no space; the previous files are as they were, and belong together.
         """
         try:
-            with self._staged():
+            with self._staged() as exact:
                 super().save_model()
-            exact = {
-                "epoch": self.epoch,
-                "model": import_ultralytics("ultralytics.utils.torch_utils").unwrap_model(self.model).state_dict(),
-                "ema": self.ema.ema.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            save_checkpoint(self.wdir / "exact.pt", exact)
+                state = {
+                    "epoch": self.epoch,
+                    "model": import_ultralytics("ultralytics.utils.torch_utils").unwrap_model(self.model).state_dict(),
+                    "ema": self.ema.ema.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                }
+                save_checkpoint(exact, state)
+                if self.best_fitness == self.fitness:
+                    layout = self.ema.ema.yaml
+                    facts = {"architecture": str(layout["architecture"]), "reg_max": str(layout["reg_max"])}
+                    facts |= {"imgsz": str(self.args.imgsz), "train_epochs": str(self.epoch + 1)}
+                    write_weights(self.ema.ema.state_dict(), self.save_dir.parent / "best.safetensors", facts)
         except OSError as error:
             raise OutputError(
                 f"The checkpoint of epoch {self.epoch + 1} cannot be written",
                 actual=error.strerror or str(error),
                 remedy="free some space and resume: the previous checkpoint is whole",
             ) from error
-        if self.best_fitness == self.fitness:
-            layout = self.ema.ema.yaml
-            facts = {"architecture": str(layout["architecture"]), "reg_max": str(layout["reg_max"])}
-            facts |= {"imgsz": str(self.args.imgsz), "train_epochs": str(self.epoch + 1)}
-            write_weights(self.ema.ema.state_dict(), self.save_dir.parent / "best.safetensors", facts)
         return True
 
     @contextmanager
-    def _staged(self) -> Iterator[None]:
-        """Let Ultralytics write beside its checkpoints, and rename when all are there."""
+    def _staged(self) -> Iterator[Path]:
+        """Let Ultralytics write beside its checkpoints, give a path for the exact state, and rename all at the end."""
         finals = (self.last, self.best)
         staged = tuple(path.with_suffix(".tmp") for path in finals)
         self.last, self.best = staged
+        exact = self.wdir / "exact-new.pt"
+        renamed = {exact: self.wdir / _EXACT, **dict(zip(staged, finals, strict=True))}
         try:
-            yield
-            for path, final in zip(staged, finals, strict=True):
+            yield exact
+            for path, final in renamed.items():
                 if path.is_file():
                     path.replace(final)
         finally:
             self.last, self.best = finals
-            for path in staged:
+            for path in renamed:
                 path.unlink(missing_ok=True)
 
     def resume_training(self, ckpt: Any) -> None:
         """Continue after the last whole epoch, with the very weights and optimiser state of then."""
         super().resume_training(ckpt)
-        path = self.wdir / "exact.pt"
-        if ckpt is None or not self.resume or not path.is_file():
+        path = self.wdir / _EXACT
+        if ckpt is None or not self.resume:
             return
-        exact = read_state(path)
+        exact = read_state(path) if path.is_file() else {}
         if exact.get("epoch") != self.start_epoch - 1:
+            LOGGER.warning("%s is missing or of another epoch: resumed from averaged weights in fp16", path)
             return
         import_ultralytics("ultralytics.utils.torch_utils").unwrap_model(self.model).load_state_dict(exact["model"])
         self.ema.ema.load_state_dict(exact["ema"])

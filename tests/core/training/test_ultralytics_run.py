@@ -142,6 +142,29 @@ def test_kill_and_resume_give_the_same_weights(
             assert torch.equal(value, states[1][part][name]), f"{part} {name}"
 
 
+def test_disk_full_while_the_exact_state_is_written_keeps_all_of_the_epoch_before(
+    data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = one_class.save_checkpoint
+
+    def full(path: Path, state: dict[str, Any]) -> None:
+        if state["epoch"] == 1:
+            raise OutputError("No space left")
+        save(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one_class, "save_checkpoint", full)
+        with pytest.raises(OutputError, match="epoch 2 cannot be written"):
+            train(request(data, tmp_path), settings=QUICK)
+    train(request(data, tmp_path), resume=True)
+    assert "of another epoch" not in caplog.text
+    states = [read_state(run / "ultralytics" / "weights" / "exact.pt") for run in (straight, tmp_path)]
+    for name, value in states[0]["model"].items():
+        assert torch.equal(value, states[1]["model"][name]), name
+    weights = sorted(path.name for path in (tmp_path / "ultralytics" / "weights").iterdir())
+    assert weights == ["best.pt", "exact.pt", "last.pt"]
+
+
 def test_finished_and_foreign_runs_are_not_resumed(data: Path, straight: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be resumed.*all 3 epochs are done.*--epochs"):
         train(request(data, straight), resume=True)
