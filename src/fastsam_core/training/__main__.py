@@ -17,7 +17,7 @@ import cv2
 from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.runtimes import resolve_device
-from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, for_decay
+from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, as_used, for_decay
 from fastsam_core.training.export import average, stage_weights
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.loop import fit
@@ -66,6 +66,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dice-weight", type=float, default=0.0, help="weight of 1 - Dice in the loss of masks")
     parser.add_argument("--score-masks", action="store_true", help="teach scores the Dice of the masks too")
+    parser.add_argument(
+        "--plain-share", type=float, default=0.0, help="share of whole pictures as they are, for a last stage"
+    )
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
     parser.add_argument("--crops", type=int, default=12, help="320 px crops a batch, or as many pixels of other sizes")
     parser.add_argument(
@@ -92,6 +95,8 @@ def _stream_config(arguments: argparse.Namespace) -> StreamConfig:
     config = StreamConfig(pixels=arguments.crops * CROP_PX**2, seed=arguments.seed)
     if arguments.anneal_steps:
         config = for_decay(config)
+    if arguments.plain_share:
+        config = as_used(config, arguments.plain_share)
     if arguments.size:
         config = replace(config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
     return config

@@ -45,6 +45,8 @@ class StreamConfig:
         Probability that stained nuclei are drawn into a photograph.
     guess_share : float
         Probability that the regions guessed in a photograph are targets.
+    plain_share : float
+        Probability of a whole picture as it is when the model is used: letterboxed, at most turned or mirrored.
     max_instances : int
         Instances kept an image; the rest is ignored, not background.
     seed : int
@@ -59,6 +61,7 @@ class StreamConfig:
     crowd_share: float = 0.3
     stain_share: float = 0.2
     guess_share: float = 0.6
+    plain_share: float = 0.0
     max_instances: int = 160
     seed: int = 0
 
@@ -67,6 +70,11 @@ def for_decay(config: StreamConfig) -> StreamConfig:
     """Return the settings of the decay phase: test sizes, no mosaics, fewer generated pictures."""
     sizes = (320, 384, 512, 512, 640, 640)
     return replace(config, sizes=sizes, mosaic_share=0.0, scene_share=0.18, paste_share=0.25)
+
+
+def as_used(config: StreamConfig, plain_share: float) -> StreamConfig:
+    """Return the settings of a last stage, most of whose pictures are as they are when the model is used."""
+    return replace(for_decay(config), sizes=(384, 512, 640, 640, 640), plain_share=plain_share)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,24 +148,35 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
     def sample(self, rng: np.random.Generator, size: int) -> LabelledImage:
         """Draw one augmented training image of ``size`` x ``size`` pixels."""
+        if self.config.plain_share and rng.random() < self.config.plain_share:
+            source, spec = self._draw(rng)
+            side = max(source.image.shape[:2])
+            left, top = ((length - side) / 2 for length in source.image.shape[1::-1])
+            view = crop_resize(source, (left, top, left + side, top + side), (size, size))
+            return orient(view, rng, quarter_turns=spec is None or spec.domain == "micro")
         if rng.random() < self.config.mosaic_share:
             cut_y, cut_x = (int(cut) for cut in rng.integers(size // 4, size - size // 4, 2))
             quadrants = [(h, w) for h in (cut_y, size - cut_y) for w in (cut_x, size - cut_x)]
             return mosaic([self._view(rng, quadrant) for quadrant in quadrants])
         return self._view(rng, (size, size))
 
-    def _view(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> LabelledImage:
+    def _draw(self, rng: np.random.Generator) -> tuple[LabelledImage, SourceSpec | None]:
+        """Choose a generated scene, or an image of a source."""
         if self.scenes and (not self.pools or rng.random() < self.config.scene_share):
-            source = self.scenes[int(rng.integers(len(self.scenes)))]
+            return self.scenes[int(rng.integers(len(self.scenes)))], None
+        pool = self.pools[int(rng.choice(len(self.pools), p=self.shares))]
+        source = pool.draw(rng)
+        if source.guessed and rng.random() >= self.config.guess_share:
+            source = replace(source, layers=source.annotated, guessed=0)
+        return source, pool.spec
+
+    def _view(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> LabelledImage:
+        source, spec = self._draw(rng)
+        if spec is None:
             domain, partial, crowded = "photo", False, False
             quarter_turns, stain_share = True, 0.0
         else:
-            pool = self.pools[int(rng.choice(len(self.pools), p=self.shares))]
-            source = pool.draw(rng)
-            if source.guessed and rng.random() >= self.config.guess_share:
-                source = replace(source, layers=source.annotated, guessed=0)
-            domain, partial = pool.spec.domain, pool.spec.partial
-            crowded = pool.spec.crowd
+            domain, partial, crowded = spec.domain, spec.partial, spec.crowd
             quarter_turns = domain == "micro" or rng.random() < 0.1
             stain_share = self.config.stain_share if domain == "photo" else 0.0
         window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)

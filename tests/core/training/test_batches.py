@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from fastsam_core.training.batches import BatchStream, Pool, StreamConfig, collate, instance_targets, split_batch
+from fastsam_core.training.batches import (
+    BatchStream,
+    Pool,
+    StreamConfig,
+    as_used,
+    collate,
+    instance_targets,
+    split_batch,
+)
 from fastsam_core.training.geometric import crop_resize, cutouts, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
-from fastsam_core.training.sources import SOURCES, LabelledImage, SourceSpec, split_of, stack_layers
+from fastsam_core.training.sources import SOURCES, Domain, LabelledImage, SourceSpec, split_of, stack_layers
 
 RNG = np.random.default_rng(0)
 SPEC = SourceSpec("generated", 1.0, 0.5, "photo", partial=True)
@@ -198,3 +206,25 @@ def test_split_is_fixed_and_whole_sources_are_held_out() -> None:
     assert [split_of(by_name["dsb2018"], stem) for stem in stems[:6]] == [
         split_of(by_name["dsb2018"], stem) for stem in stems[:6]
     ]
+
+
+@pytest.mark.parametrize(("domain", "ways"), [("photo", 2), ("micro", 8)])
+def test_plain_pictures_are_whole_and_only_turned_or_mirrored(domain: Domain, ways: int) -> None:
+    wide = crop_resize(sample(), (0, 8, 64, 56), (48, 64))
+    pool = Pool(replace(SPEC, domain=domain), [wide])
+    plain = BatchStream([pool], [], [], as_used(StreamConfig(), plain_share=1.0))
+    whole = crop_resize(wide, (0, -8, 64, 56), (64, 64))
+    turned = [
+        tuple(np.rot90(plane, turns, (-2, -1)) for plane in (whole.layers[..., ::step], whole.weight[..., ::step]))
+        for step in (1, -1)
+        for turns in (range(4) if domain == "micro" else (0,))
+    ]
+    assert len(turned) == ways
+    seen = set()
+    for seed in range(60):
+        view = plain.sample(np.random.default_rng(seed), 64)
+        alike = [all(map(np.array_equal, (view.layers, view.weight), planes)) for planes in turned]
+        assert any(alike)
+        assert set(np.unique(view.image)) <= set(np.unique(whole.image))
+        seen.add(alike.index(True))
+    assert len(seen) == ways
