@@ -223,7 +223,9 @@ def test_plain_pictures_are_whole_and_only_turned_or_mirrored(domain: Domain, wa
     seen = set()
     for seed in range(60):
         view = plain.sample(np.random.default_rng(seed), 64)
-        alike = [all(map(np.array_equal, (view.layers, view.weight), planes)) for planes in turned]
+        alike = [
+            np.array_equal(view.layers, layers) and np.array_equal(view.weight, weight) for layers, weight in turned
+        ]
         assert any(alike)
         assert set(np.unique(view.image)) <= set(np.unique(whole.image))
         seen.add(alike.index(True))

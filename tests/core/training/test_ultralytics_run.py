@@ -24,7 +24,7 @@ from fastsam_core.errors import (
     OutputError,
 )
 from fastsam_core.training import one_class, ultralytics_run
-from fastsam_core.training.checkpoint import read_state
+from fastsam_core.training.checkpoint import read_state, save_checkpoint
 from fastsam_core.training.one_class import OneClassTrainer, PartialLoss, RecallValidator, background_weights
 from fastsam_core.training.trainer import TrainingError, build_network
 from fastsam_core.training.ultralytics_run import TrainRequest, train
@@ -145,12 +145,10 @@ def test_kill_and_resume_give_the_same_weights(
 def test_disk_full_while_the_exact_state_is_written_keeps_all_of_the_epoch_before(
     data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save = one_class.save_checkpoint
-
     def full(path: Path, state: dict[str, Any]) -> None:
         if state["epoch"] == 1:
             raise OutputError("No space left")
-        save(path, state)
+        save_checkpoint(path, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(one_class, "save_checkpoint", full)
