@@ -7,7 +7,7 @@ Axes are letters as tifffile and OME use them: ``Y`` and ``X`` are the plane, ``
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_index
 from typing import Any, Literal, Protocol, TypeVar
@@ -179,6 +179,11 @@ def named_sizes(source: Source, axes: str | None, channels: tuple[int, ...] | No
     return dict(zip(names, shape, strict=True))
 
 
+def _plane_axes(names: Container[str]) -> str:
+    """Return the axes of one plane among those of its source."""
+    return "YXS" if "S" in names else "CYX" if "C" in names else "YX"
+
+
 def plane_sizes(
     source: Source, *, axes: str | None, plane: PlaneChoice, channels: tuple[int, ...] | None
 ) -> tuple[dict[str, int], dict[str, int]]:
@@ -191,7 +196,7 @@ def plane_sizes(
     """
     sizes = named_sizes(source, axes, channels)
     names = list(sizes)
-    kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
+    kept = _plane_axes(names)
     chosen = _choose_plane(plane, {name: size for name, size in sizes.items() if name not in kept})
     if source.page_shapes is not None and names[0] in chosen:
         sizes |= zip(names[1:], source.page_shapes[chosen[names[0]]], strict=True)
@@ -220,7 +225,7 @@ def take_plane(
     """
     sizes, chosen = plane_sizes(source, axes=axes, plane=plane, channels=channels)
     names = "".join(sizes)
-    kept = "YXS" if "S" in names else "CYX" if "C" in names else "YX"
+    kept = _plane_axes(names)
     _check_channels(channels, sizes.get("C", 1))
     count = sizes.get("S", 1 if "C" not in kept else len(channels) if channels else sizes["C"])
     rows, columns = region or (slice(0, sizes["Y"]), slice(0, sizes["X"]))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._text import TextAnswers
     from fastsam_core.pipeline import Step
+    from fastsam_core.text.crops import Pixels
 
 __all__ = ["Existing", "Job", "Outcome", "finish", "outcome_table", "plan", "report", "summarise"]
 
@@ -133,10 +134,18 @@ def plan(
             yield Outcome(source, "failed", error=error)
 
 
-def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: float | Literal["auto"] = 0.0) -> Outcome:
+def finish(
+    job: Job,
+    step: Step,
+    texts: TextAnswers | None = None,
+    *,
+    conf: float | Literal["auto"] = 0.0,
+    pixels: Pixels | None = None,
+) -> Outcome:
     """Answer the prompts and write the results of one image; errors become part of the outcome.
 
-    ``texts`` answers texts, if there are any. Masks below ``conf`` only answer prompts that say where something is.
+    ``texts`` answers texts, if there are any, about ``pixels`` where the step's image has not all of them. Masks below
+    ``conf`` only answer prompts that say where something is.
     """
     if step.error is not None or step.masks is None or step.image is None:
         return Outcome(job.source, "failed", seconds=step.seconds, error=step.error)
@@ -144,8 +153,9 @@ def finish(job: Job, step: Step, texts: TextAnswers | None = None, *, conf: floa
         conf = best_conf(step.masks.scores) if conf == "auto" else conf
         everything = masks = step.masks.filter(min_score=conf)
         unmatched = 0
+        image_rgb8 = step.image.rgb8 if pixels is None else pixels
         if job.prompts:
-            masks, unmatched = job.prompts.answer(step.masks, step.image.rgb8, texts, shown=everything)
+            masks, unmatched = job.prompts.answer(step.masks, image_rgb8, texts, shown=everything)
         outputs = write_outputs(
             job.out,
             job.name,

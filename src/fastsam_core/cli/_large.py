@@ -43,15 +43,8 @@ def in_tiles(
             check_writable(path)
         with open_plane(job.source, **reading) as plane:
             opened = replace(step, seconds=time.perf_counter() - start)
-            step = step_in_tiles(
-                opened,
-                plane,
-                model,
-                reader=plane.read,
-                on_tile=lambda number, count: bar.say(f"Segmenting, tile {number} of {count}"),
-                **search,
-            )
+            step = step_in_tiles(opened, plane, model, reader=plane.read, **search)
             bar.say(f"Writing {job.name}")
-            return finish(job, step, texts and texts.reading(plane.rgb8), conf=conf)
+            return finish(job, step, texts, conf=conf, pixels=plane.rgb8)
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=time.perf_counter() - start, error=error)

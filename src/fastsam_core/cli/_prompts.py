@@ -21,6 +21,7 @@ from fastsam_core.prompts import Box, Points, Polygon, Prompt, Text, select
 
 if TYPE_CHECKING:
     from fastsam_core.cli._text import TextAnswers
+    from fastsam_core.text.crops import Pixels
 
 __all__ = ["PromptFile", "PromptSet"]
 
@@ -154,7 +155,7 @@ class PromptSet:
     def answer(
         self,
         masks: Masks,
-        image_rgb8: NDArray[np.uint8] | None = None,
+        image_rgb8: Pixels | None = None,
         texts: TextAnswers | None = None,
         *,
         shown: Masks | None = None,

@@ -14,14 +14,11 @@ from fastsam_core.errors import InvalidParameterError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fastsam_core.cli._progress import Bar
-    from fastsam_core.large_images import LargePixels
     from fastsam_core.masks import Masks
     from fastsam_core.prompts import Text
     from fastsam_core.text import EmbeddingStore, TextEncoder
+    from fastsam_core.text.crops import Pixels
 
 __all__ = [
     "NotOption",
@@ -106,29 +103,22 @@ class TextOptions:
 
 
 class TextAnswers:
-    """Answers texts about one image after the other, or about the one that ``pixels`` reads parts of."""
+    """Answers texts about one image after the other."""
 
-    def __init__(
-        self, encoder: TextEncoder, store: EmbeddingStore | None, bar: Bar, pixels: LargePixels | None = None
-    ) -> None:
+    def __init__(self, encoder: TextEncoder, store: EmbeddingStore | None, bar: Bar) -> None:
         self.encoder = encoder
-        self._store, self._bar, self._pixels = store, bar, pixels
-
-    def reading(self, pixels: LargePixels) -> TextAnswers:
-        """Return the same for an image that is not in memory."""
-        return TextAnswers(self.encoder, self._store, self._bar, pixels)
+        self._store, self._bar = store, bar
 
     def check(self, prompts: Iterable[Text]) -> None:
         """Raise what is wrong with texts before long work begins; see `TextEncoder.check`."""
         for prompt in prompts:
             self.encoder.check(prompt)
 
-    def answer(self, image_rgb8: NDArray[np.uint8], masks: Masks, prompts: Iterable[Text]) -> list[Masks]:
+    def answer(self, image_rgb8: Pixels, masks: Masks, prompts: Iterable[Text]) -> list[Masks]:
         """Return the masks for each prompt; the image is encoded once."""
         from fastsam_core.text import iter_embed_masks, select_text
 
-        pixels = image_rgb8 if self._pixels is None else self._pixels
-        steps = iter_embed_masks(self.encoder, pixels, masks, store=self._store)
+        steps = iter_embed_masks(self.encoder, image_rgb8, masks, store=self._store)
         embeddings = outcome(steps, lambda step: self._bar.say(f"Looking at masks, {step[0]} of {step[1]}"))
         return [select_text(self.encoder, masks, embeddings, prompt) for prompt in prompts]
 

@@ -256,7 +256,8 @@ def _run(
             def on_tile(number: int, count: int) -> None:
                 bar.say(f"Segmenting, tile {number} of {count}")
 
-            stepping = iter_segment(sources, network, reader=reader, on_tile=on_tile, **search)
+            search = {**search, "on_tile": on_tile}
+            stepping = iter_segment(sources, network, reader=reader, **search)
             with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]

@@ -93,10 +93,10 @@ def _stop_on_terminate(trainer: Trainer) -> None:
 
 def _stream_config(arguments: argparse.Namespace) -> StreamConfig:
     config = StreamConfig(pixels=arguments.crops * CROP_PX**2, seed=arguments.seed)
-    if arguments.anneal_steps:
-        config = for_decay(config)
     if arguments.plain_share:
         config = as_used(config, arguments.plain_share)
+    elif arguments.anneal_steps:
+        config = for_decay(config)
     if arguments.size:
         config = replace(config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
     return config

@@ -40,15 +40,17 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
     def resolve_input(self, ctx: Any) -> Any:
         """Build the form."""
         inputs, title = types.Object(), types.View(label=_LABEL)
-        if ctx.target_view(require_flat=True).media_type == "video":
+        impossible = types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
+        view = ctx.target_view(require_flat=True)
+        if view.media_type == "video":
             inputs.view("videos", types.Error(label="Videos cannot be compared yet"))
-            return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
-        if _forms.add_refusal(inputs, ctx.target_view(require_flat=True)):
-            return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
+            return impossible
+        if _forms.add_refusal(inputs, view):
+            return impossible
         fields = _forms.fields_of_type(ctx, ("Detections",))
         if len(fields) < 2:
             inputs.view("too_few", types.Error(label="There are no two fields of Detections to compare"))
-            return types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
+            return impossible
         for name, label, default in (("first", "Field", fields[0]), ("second", "Compared with", fields[1])):
             inputs.enum(name, fields, required=True, default=default, label=label, view=types.DropdownView())
         inputs.float("min_iou", default=0.5, label="Lowest overlap", description="Below it labels count as unmatched")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsam_core.errors import AnnotationError, ImageReadError
+from fastsam_core.errors import AnnotationError, ImageNotFoundError
 from fastsam_core.evaluation.coco_data import CocoData
 from fastsam_core.masks import Masks
 from fastsam_core.training.datasets.records import Item, Record, image_record
@@ -60,7 +60,7 @@ def _beside(annotations: Path) -> Path:
 
 def _existing(image: Path) -> Path:
     if not image.is_file():
-        raise ImageReadError(
+        raise ImageNotFoundError(
             f"There is no image {image}", remedy="name the folder of the images: --images DIR, or images/ beside it"
         )
     return image
