@@ -1,4 +1,4 @@
-"""Write results to disk: label map, COCO JSON, measurements, overlay; each file appears whole or not at all."""
+"""Write results to disk: label map, COCO JSON, table, overlay, outlines; each file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastsam_core.stacks import LinkedStack
 
 __all__ = [
+    "DEFAULT_FORMATS",
     "FORMATS",
     "SUFFIXES",
     "Format",
@@ -40,14 +41,17 @@ __all__ = [
     "write_stack",
 ]
 
-Format = Literal["overlay", "labels", "coco", "csv"]
-FORMATS: Final[tuple[Format, ...]] = ("overlay", "labels", "coco", "csv")
+Format = Literal["overlay", "labels", "coco", "csv", "geojson", "rois"]
 SUFFIXES: Final[Mapping[Format, str]] = {
     "overlay": "_overlay.png",
     "labels": "_labels.tif",
     "coco": "_coco.json",
     "csv": "_measurements.csv",
+    "geojson": "_outlines.geojson",
+    "rois": "_RoiSet.zip",
 }
+FORMATS: Final[tuple[Format, ...]] = tuple(SUFFIXES)
+DEFAULT_FORMATS: Final[tuple[Format, ...]] = FORMATS[:4]
 
 _LARGE_PX: Final = 2**28
 """Label maps of more pixels are written in tiles, and never are in memory as a whole."""
@@ -252,7 +256,7 @@ def write_outputs(
     masks: Masks,
     rgb8: npt.NDArray[np.uint8],
     *,
-    formats: Iterable[Format] = FORMATS,
+    formats: Iterable[Format] = DEFAULT_FORMATS,
     file_name: str | None = None,
     prompts: Sequence[Prompt] = (),
 ) -> dict[Format, Path]:
@@ -268,8 +272,8 @@ def write_outputs(
         The masks.
     rgb8 : uint8 ndarray of shape (H, W, 3)
         The image the masks lie on, for the overlay; or the same image reduced, and so will the overlay be.
-    formats : iterable of {"overlay", "labels", "coco", "csv"}
-        What to write.
+    formats : iterable of {"overlay", "labels", "coco", "csv", "geojson", "rois"}
+        What to write; the first four by default.
     file_name : str, optional
         The image's name in the COCO file; the stem by default.
     prompts : sequence of Points, Box, Polygon or Text
@@ -298,9 +302,20 @@ def write_outputs(
             write_label_map(path, masks)
         elif kind == "coco":
             write_coco(path, masks, file_name=file_name or name)
-        else:
+        elif kind == "csv":
             write_measurements(path, masks)
+        else:
+            _write_outlines(kind, path, masks)
     return paths
+
+
+def _write_outlines(kind: Literal["geojson", "rois"], path: Path, masks: Masks | LinkedStack) -> None:
+    from fastsam_core.outlines import write_geojson, write_rois
+
+    if kind == "geojson":
+        write_geojson(path, masks)
+    else:
+        write_rois(path, masks)
 
 
 def _is_reduced(shape: tuple[int, ...], image_hw: tuple[int, int]) -> bool:
@@ -314,7 +329,7 @@ def write_stack(
     stack: LinkedStack,
     pictures: Mapping[int, npt.NDArray[np.uint8]],
     *,
-    formats: Iterable[Format] = FORMATS,
+    formats: Iterable[Format] = DEFAULT_FORMATS,
     file_name: str | None = None,
 ) -> dict[Format, Path]:
     """Write the chosen formats of a stack, whose objects have one number in all planes.
@@ -329,9 +344,10 @@ def write_stack(
         Masks and objects of all planes.
     pictures : mapping of int to uint8 ndarray of shape (H, W, 3)
         The planes to show in the overlay, by number; at least one for it.
-    formats : iterable of {"overlay", "labels", "coco", "csv"}
-        What to write: a sheet of planes, a TIFF of (planes, H, W), a COCO data set with an image for each plane, or a
-        table with a row for each mask, with ``plane`` and, as ``label``, the object.
+    formats : iterable of {"overlay", "labels", "coco", "csv", "geojson", "rois"}
+        What to write: a sheet of planes, a TIFF of (planes, H, W), a COCO data set with an image for each plane, a
+        table with a row for each mask, with ``plane`` and, as ``label``, the object, or outlines with their planes. The
+        first four by default.
     file_name : str, optional
         The stack's name in the COCO file; the stem by default.
 
@@ -360,12 +376,14 @@ def write_stack(
             images = [masks.with_fields(object=objects) for masks, objects in numbered]
             names = [{"file_name": file_name or name, "plane": {stack.axis: index}} for index in range(len(images))]
             _write_coco(path, images, names, stack.planes[0].metadata)
-        else:
+        elif kind == "csv":
             tables = [
                 {"plane": np.full(len(masks), index), **measure(masks), "label": objects}
                 for index, (masks, objects) in enumerate(numbered)
             ]
             _write_tables(path, tables)
+        else:
+            _write_outlines(kind, path, stack)
     return paths
 
 

@@ -21,7 +21,9 @@ from fastsam_core import Masks
 from fastsam_core._mask_pixels import label_strips, reduced
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError
 from fastsam_core.measurements import measure
+from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.outputs import (
+    DEFAULT_FORMATS,
     FORMATS,
     output_paths,
     unique_names,
@@ -205,14 +207,16 @@ def test_measurements_as_csv(masks: Masks, tmp_path: Path) -> None:
 
 def test_all_formats_without_any_mask(tmp_path: Path) -> None:
     image = np.full((20, 30, 3), 7, dtype=np.uint8)
-    paths = write_outputs(tmp_path / "new" / "folder", "blank", Masks.empty((20, 30)), image)
+    paths = write_outputs(tmp_path / "new" / "folder", "blank", Masks.empty((20, 30)), image, formats=FORMATS)
     assert paths == output_paths(tmp_path / "new" / "folder", "blank", FORMATS)
     with Image.open(paths["overlay"]) as picture:
         np.testing.assert_array_equal(np.asarray(picture), image)
     assert not tifffile.imread(paths["labels"]).any()
     assert json.loads(paths["coco"].read_text())["annotations"] == []
     assert len(paths["csv"].read_text().splitlines()) == 1
-    assert len(list((tmp_path / "new" / "folder").iterdir())) == 4
+    assert json.loads(paths["geojson"].read_text())["features"] == []
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 6
+    assert write_outputs(tmp_path, "by default", Masks.empty((20, 30)), image).keys() == set(DEFAULT_FORMATS)
 
 
 # ---- failures ---------------------------------------------------------------------------------------------------
@@ -220,6 +224,8 @@ def test_all_formats_without_any_mask(tmp_path: Path) -> None:
 WRITERS: list[Callable[[Path, Masks], object]] = [
     write_label_map,
     write_measurements,
+    write_geojson,
+    write_rois,
     lambda path, masks: write_coco(path, masks, file_name="x"),
     lambda path, masks: write_image(path, np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)),
 ]

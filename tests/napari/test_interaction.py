@@ -361,6 +361,7 @@ def test_files_of_candidates_and_labels(viewer: Any, make_widget: Make, tmp_path
     import csv
     import json
 
+    import roifile
     import tifffile
 
     viewer.add_layer(Image(discs(80, 90, *THREE), name="Image", scale=(0.5, 0.5), units=("um", "um")))
@@ -373,8 +374,12 @@ def test_files_of_candidates_and_labels(viewer: Any, make_widget: Make, tmp_path
     widget.filter_panel.load(str(tmp_path / "mine.npz"))
     assert len(widget.session.candidates) == 3
     widget.label_panel.commit_shown()
-    for suffix in ("tif", "json", "csv"):
+    for suffix in ("tif", "json", "csv", "geojson", "zip"):
         widget.label_panel.export(suffix, path=str(tmp_path / f"labels.{suffix}"))
+    outlined = json.loads((tmp_path / "labels.geojson").read_text())["features"]
+    assert [feature["properties"]["name"] for feature in outlined] == ["1", "2", "3"]
+    rois: Any = roifile.roiread(tmp_path / "labels.zip")
+    assert [roi.name for roi in rois] == ["00001", "00002", "00003"]
     labels = viewer.layers["Image labels"].data
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.tif"), labels)
     assert len(json.loads((tmp_path / "labels.json").read_text())["annotations"]) == 3

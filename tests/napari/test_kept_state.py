@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 from napari.layers import Image, Labels
 from napari.utils.key_bindings import coerce_keybinding
@@ -71,6 +73,20 @@ def test_a_stack_of_three_planes_is_exported_as_planes(viewer: Any, make_widget:
     with tifffile.TiffFile(tmp_path / "labels.tif") as file:
         assert len(file.pages) == 3
         np.testing.assert_array_equal(file.asarray(), viewer.layers["Image labels"].data)
+
+
+def test_outlines_of_a_stack_are_those_of_all_planes(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    widget = stack_widget(viewer, make_widget)
+    labels = np.zeros((3, 80, 90), np.uint8)
+    labels[1:, 5:20, 10:30], labels[2, 40:50, 40:50] = 4, 7
+    viewer.add_layer(Labels(labels, name="mine"))
+    widget.label_panel.target.set_layer(viewer.layers["mine"])
+    widget.label_panel.export("zip", path=str(tmp_path / "mine.zip"))
+    rois: Any = roifile.roiread(tmp_path / "mine.zip")
+    assert [(roi.name, roi.position) for roi in rois] == [("0002-00004", 2), ("0003-00004", 3), ("0003-00007", 3)]
+    widget.label_panel.export("geojson", path=str(tmp_path / "mine.geojson"))
+    features = json.loads((tmp_path / "mine.geojson").read_text())["features"]
+    assert [feature["geometry"]["plane"]["z"] for feature in features] == [1, 2, 2]
 
 
 def test_annotations_of_labels_that_have_no_plane_here(viewer: Any, make_widget: Make, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def plan(
         Image files.
     prompts_of : callable
         Gives the prompts of a file; may raise FastSAMError.
-    formats : sequence of {"overlay", "labels", "coco", "csv"}
+    formats : sequence of {"overlay", "labels", "coco", "csv", "geojson", "rois"}
         What is to be written.
     out : Path
         Folder for the results.

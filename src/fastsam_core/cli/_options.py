@@ -102,7 +102,7 @@ RecursiveOption = Annotated[
 ]
 _RESULTS = "Results"
 FormatOption = Annotated[
-    str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv.", rich_help_panel=_RESULTS)
+    str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv,geojson,rois.", rich_help_panel=_RESULTS)
 ]
 JsonlOption = Annotated[
     bool, typer.Option("--jsonl", help="Print one JSON line for each file on stdout.", rich_help_panel=_RESULTS)

@@ -1,4 +1,4 @@
-"""Write committed labels to files: label image, COCO annotations, measurements."""
+"""Write committed labels to files: label image, COCO annotations, measurements, outlines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import ImageContentError
 from fastsam_core.masks import Masks
+from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.outputs import write_coco
+from fastsam_core.stacks import LinkedStack
 from napari_fastsam._convert import layer_shape
 
 if TYPE_CHECKING:
@@ -57,8 +59,9 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     Parameters
     ----------
     path : Path
-    suffix : {"tif", "json", "csv"}
-        Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects.
+    suffix : {"tif", "json", "csv", "geojson", "zip"}
+        Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects; outlines
+        for QuPath and for ImageJ, of stacks along one axis in all planes, else of the plane that is shown.
     labels : Labels layer
     image : Image layer or None
         For intensities, if it has the same pixels; of colour, for each of red, green and blue.
@@ -75,16 +78,16 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix == "tif":
         return _write_tiff(path, data)
     if suffix == "json":
-        flat = data if data.ndim == 2 else _labels_of_plane(data, plane)
-        return write_coco(
-            path,
-            Masks.from_label_map(np.ascontiguousarray(flat)),
-            file_name=image.name if image is not None else labels.name,
-        )
+        return write_coco(path, _masks_of_plane(data, plane), file_name=(image or labels).name)
+    if suffix in ("geojson", "zip"):
+        masks = _stack_of(labels, data, plane) or _masks_of_plane(data, plane)
+        return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
     return _write_table(path, np.squeeze(data), _values(image, data), _spacing(labels, data))
 
 
-def _labels_of_plane(data: NDArray[Any], plane: Plane | None) -> NDArray[Any]:
+def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
+    if data.ndim == 2:
+        return Masks.from_label_map(data)
     if (
         plane is None
         or len(plane.index) != data.ndim
@@ -97,8 +100,21 @@ def _labels_of_plane(data: NDArray[Any], plane: Plane | None) -> NDArray[Any]:
             remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
         )
     index = [slice(None) if axis in plane.axes_yx else place or 0 for axis, place in enumerate(plane.index)]
-    flat: NDArray[Any] = data[tuple(index)]
-    return flat
+    return Masks.from_label_map(np.ascontiguousarray(data[tuple(index)]))
+
+
+def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedStack | None:
+    """Return the objects of all planes where a single axis beside those of the plane is longer than one."""
+    if plane is None or len(plane.index) != data.ndim:
+        return None
+    stacked = [axis for axis, size in enumerate(data.shape) if axis not in plane.axes_yx and size > 1]
+    if len(stacked) != 1:
+        return None
+    kept = (*stacked, *sorted(plane.axes_yx))
+    planes = np.moveaxis(data, kept, (-3, -2, -1)).reshape([data.shape[axis] for axis in kept])
+    masks = tuple(Masks.from_label_map(np.ascontiguousarray(flat)) for flat in planes)
+    axis = "T" if labels.axis_labels[stacked[0]].upper().startswith("T") else "Z"
+    return LinkedStack(axis, masks, tuple(one.fields["label"].astype(np.int64) for one in masks))
 
 
 def _write_tiff(path: Path, data: NDArray[Any]) -> Path:

@@ -33,6 +33,8 @@ _EXPORTS = (
     ("Label image (TIFF) …", "tif", "Label image (*.tif *.tiff)"),
     ("COCO annotations (JSON) …", "json", "COCO JSON (*.json)"),
     ("Measurements (CSV) …", "csv", "Table (*.csv)"),
+    ("Outlines for QuPath (GeoJSON) …", "geojson", "GeoJSON (*.geojson)"),
+    ("Outlines for ImageJ, Fiji (ROI set) …", "zip", "ROI set (*.zip)"),
 )
 _MAX_ID = 2**31 - 1
 _LATER_MS = 400
@@ -77,7 +79,7 @@ class LabelPanel(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, 100)
         self.progress.hide()
-        export_button = button("Export", "Save the labels as TIFF, COCO JSON or a table of measurements")
+        export_button = button("Export", "Save the labels as TIFF or COCO JSON, a table of measurements, or outlines")
         menu = QMenu(export_button)
         for text, suffix, pattern in _EXPORTS:
             menu.addAction(text).triggered.connect(  # type: ignore[union-attr]

@@ -1,0 +1,256 @@
+"""Outlines of masks in the files of other programs: GeoJSON for QuPath, sets of ROIs for ImageJ and Fiji."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from fastsam_core._files import atomic_path
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.masks import Masks, check_masks
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from fastsam_core.stacks import LinkedStack
+
+__all__ = ["Polygon", "polygons", "write_geojson", "write_rois"]
+
+Polygon: TypeAlias = "list[NDArray[np.float64]]"
+"""Closed rings (P, 2) of (x, y), pixels: the outline of one part of a mask, and after it those of its holes."""
+
+_ALL_CHANNELS: Final = -1
+_MOVE_TO, _LINE_TO, _CLOSE = 0.0, 1.0, 4.0
+"""What ImageJ's composite ROIs are made of."""
+
+
+def polygons(masks: Masks) -> Iterator[list[Polygon]]:
+    """Yield the parts of each mask as polygons with holes.
+
+    The rings are those of :meth:`Masks.to_polygons`, without the points on straight sides. Rings of one mask neither
+    cross nor touch, so that the polygons are valid in the sense of OGC's Simple Features. The area of a polygon is that
+    of its pixels, less half a pixel for its corners, and half a pixel more for each hole.
+
+    Parameters
+    ----------
+    masks : Masks
+        N masks.
+
+    Yields
+    ------
+    list of Polygon
+        The parts of one mask, none of an empty one. Coordinates are (x, y) in pixels; pixel (0, 0) covers
+        [0, 1) x [0, 1).
+
+    Raises
+    ------
+    InvalidMasksError
+        If these are no masks.
+    """
+    check_masks(masks, "outline")
+    for index in range(len(masks)):
+        yield _with_holes([_corners(ring[:, ::-1]) for ring in masks[index].to_polygons()[0]])
+
+
+def _corners(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave out the points of a closed ring at which it does not turn."""
+    steps = np.diff(ring, axis=0)
+    kept = ring[:-1][np.any(steps != np.roll(steps, 1, axis=0), axis=1)]
+    return np.concatenate([kept, kept[:1]])
+
+
+def _area(ring: NDArray[np.float64]) -> float:
+    """Return the area that a closed ring encloses, negative for what winds the other way: a hole."""
+    x, y = ring.T
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
+
+
+def _with_holes(rings: list[NDArray[np.float64]]) -> list[Polygon]:
+    """Put each hole with the smallest part around it."""
+    from skimage.measure import points_in_poly
+
+    areas = [_area(ring) for ring in rings]
+    parts = sorted((area, index) for index, area in enumerate(areas) if area > 0)
+    found = {index: [rings[index]] for _, index in parts}
+    for hole, area in zip(rings, areas, strict=True):
+        if area < 0:
+            around = (part for _, part in parts if len(parts) == 1 or points_in_poly(hole[:1], rings[part])[0])
+            found[next(around)].append(hole)
+    return list(found.values())
+
+
+def _planes(given: Masks | LinkedStack) -> tuple[str | None, list[Masks]]:
+    """Return the letter of a stack's axis with the masks of its planes, labelled as objects; one image has no axis."""
+    if isinstance(given, Masks):
+        return None, [given]
+    from fastsam_core.stacks import LinkedStack
+
+    if not isinstance(given, LinkedStack):
+        check_masks(given, "outline")
+    labelled = [masks.with_fields(label=objects) for masks, objects in zip(given.planes, given.objects, strict=True)]
+    return given.axis, labelled
+
+
+def _labels(masks: Masks) -> list[int]:
+    """Return the number of each mask in label maps: of what came from one, its own."""
+    labels = masks.fields.get("label", np.arange(1, len(masks) + 1))
+    return [int(label) for label in labels]
+
+
+# ---- GeoJSON ----------------------------------------------------------------------------------------------------
+
+
+def write_geojson(
+    path: str | os.PathLike[str], masks: Masks | LinkedStack, *, scale_yx: tuple[float, float] = (1.0, 1.0)
+) -> Path:
+    """Write masks as GeoJSON, laid out as QuPath reads and writes its objects.
+
+    Each mask is a feature, a detection with a polygon or several; its name is its number in the label map (the object's
+    in a stack), its measurements are the score and the numbers among the fields. In QuPath: drag the file onto the
+    image, or *File > Import objects from file*.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write.
+    masks : Masks or LinkedStack
+        What to write. Masks without pixels are left out.
+    scale_yx : tuple of float, default (1, 1)
+        Pixels of the file for each pixel of the masks. QuPath counts in pixels of the full size: for masks of a smaller
+        level of a slide, how much smaller that is.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InvalidMasksError
+        If these are no masks.
+    InvalidParameterError
+        If the scale is not two positive numbers.
+    OutputError
+        If the file cannot be written.
+
+    References
+    ----------
+    RFC 7946; the members beyond it are described in QuPath's documentation of GeoJSON.
+    """
+    scale_xy = _scale(scale_yx)[::-1]
+    axis, planes = _planes(masks)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        separator = "\n"
+        for index, of_plane in enumerate(planes):
+            place = None if axis is None else _image_plane(axis, index)
+            for feature in _features(of_plane, scale_xy, place):
+                file.write(separator + json.dumps(feature, separators=(",", ":"), allow_nan=False))
+                separator = ",\n"
+        file.write("\n]}\n")
+    return Path(path)
+
+
+def _scale(scale_yx: tuple[float, float]) -> NDArray[np.float64]:
+    scale = np.asarray(scale_yx, np.float64) if np.shape(scale_yx) == (2,) else np.empty(0)
+    if not (len(scale) and np.isfinite(scale).all() and (scale > 0).all()):
+        raise InvalidParameterError("This is no scale", expected="(y, x), two positive numbers", actual=repr(scale_yx))
+    return scale
+
+
+def _image_plane(axis: str, index: int) -> dict[str, int]:
+    """Say where in QuPath's image a plane lies; what is neither depth nor time counts as depth."""
+    return {"c": _ALL_CHANNELS, "z": 0 if axis == "T" else index, "t": index if axis == "T" else 0}
+
+
+def _features(masks: Masks, scale_xy: NDArray[np.float64], plane: dict[str, int] | None) -> Iterator[dict[str, Any]]:
+    table = {"score": masks.scores, **{name: column for name, column in masks.fields.items() if name != "label"}}
+    numbers = {name: column for name, column in table.items() if column.ndim == 1 and column.dtype.kind in "biuf"}
+    for index, (label, parts) in enumerate(zip(_labels(masks), polygons(masks), strict=True)):
+        if not parts:
+            continue
+        drawn = [[(ring * scale_xy).round(2).tolist() for ring in rings] for rings in parts]
+        geometry: dict[str, Any] = (
+            {"type": "Polygon", "coordinates": drawn[0]}
+            if len(drawn) == 1
+            else {"type": "MultiPolygon", "coordinates": drawn}
+        )
+        if plane is not None:
+            geometry["plane"] = plane
+        values = {name: round(float(column[index]), 6) for name, column in numbers.items()}
+        measured = {name: value for name, value in values.items() if np.isfinite(value)}
+        properties = {"objectType": "detection", "name": str(label), "measurements": measured}
+        yield {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+# ---- ImageJ -----------------------------------------------------------------------------------------------------
+
+
+def write_rois(path: str | os.PathLike[str], masks: Masks | LinkedStack) -> Path:
+    """Write masks as ROIs in a ZIP file, as ImageJ's ROI Manager saves and opens them.
+
+    Each mask is an ROI, named by its number in the label map (in a stack by plane and object, and with its position),
+    with the score as a property; of several parts, or with holes, a composite one. In Fiji: drag the file onto the
+    window, or *More > Open…* in the ROI Manager.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write, ``.zip``.
+    masks : Masks or LinkedStack
+        What to write. Masks without pixels are left out.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InvalidMasksError
+        If these are no masks.
+    OutputError
+        If the file cannot be written.
+    """
+    axis, planes = _planes(masks)
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for index, of_plane in enumerate(planes):
+            labels = _labels(of_plane)
+            scores = of_plane.scores.tolist()
+            for label, score, parts in zip(labels, scores, polygons(of_plane), strict=True):
+                name = f"{label:05}" if axis is None else f"{index + 1:04}-{label:05}"
+                position = 0 if axis is None else index + 1
+                if parts:
+                    file.writestr(f"{name}.roi", _roi(parts, name, score, position))
+    return Path(path)
+
+
+def _roi(parts: list[Polygon], name: str, score: float, position: int) -> bytes:
+    from roifile import ROI_TYPE, ImagejRoi
+
+    rings = [ring for polygon in parts for ring in polygon]
+    roi = ImagejRoi.frompoints(np.concatenate([ring[:-1] for ring in rings]).astype(np.float32), name=name)
+    roi.position = position
+    roi.props = f"score: {score:.4f}\n"
+    if len(rings) > 1:
+        roi.roitype = ROI_TYPE.RECT
+        roi.multi_coordinates = np.concatenate([_path(ring) for ring in rings])
+        roi.shape_roi_size = len(roi.multi_coordinates)
+        roi.integer_coordinates = roi.subpixel_coordinates = None
+        roi.n_coordinates = 0
+    return roi.tobytes()
+
+
+def _path(ring: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Describe a ring as Java's PathIterator does."""
+    steps = np.full((len(ring) - 1, 3), _LINE_TO, np.float32)
+    steps[0, 0] = _MOVE_TO
+    steps[:, 1:] = ring[:-1]
+    return np.append(steps.ravel(), np.float32(_CLOSE))
