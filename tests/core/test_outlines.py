@@ -202,5 +202,3 @@ def test_bad_input_leaves_nothing_behind(write: Callable[..., Path], masks: Mask
 def test_polygons_of_what_are_no_masks() -> None:
     with pytest.raises(InvalidMasksError, match="no masks to outline"):
         next(polygons(np.zeros((3, 3))))  # type: ignore[arg-type]
-
-

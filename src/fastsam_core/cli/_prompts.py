@@ -1,6 +1,6 @@
-"""Prompts as typed on the command line or kept in a JSON file.
+"""Prompts as typed on the command line, kept in a JSON file, or drawn in QuPath or ImageJ.
 
-On the command line and in the file positions are (x, y) in pixels, as image viewers show them.
+On the command line and in files positions are (x, y) in pixels, as image viewers show them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsam_core.cli._text import TextOptions
-from fastsam_core.errors import InvalidPromptError
+from fastsam_core.drawings import DRAWING_SUFFIXES, Drawing, read_drawings
+from fastsam_core.errors import AnnotationError, InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, Polygon, Prompt, Text, select
 
@@ -100,6 +101,22 @@ class PromptSet:
             ) from error
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise InvalidPromptError(f"Cannot read {where}", expected=_JSON, actual=str(error)) from error
+
+    @classmethod
+    def drawn(cls, drawings: Iterable[Drawing]) -> Self:
+        """Take each point, box and outline as an object; of an outline of several rings the largest."""
+        points: list[list[_Row]] = []
+        boxes: list[_Row] = []
+        polygons: list[list[_Row]] = []
+        for drawing in drawings:
+            if drawing.kind == "points":
+                points += [[point] for point in drawing.rings_xy[0].tolist()]
+            elif drawing.kind == "box":
+                [corners] = drawing.rings_xy
+                boxes.append([*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()])
+            else:
+                polygons.append(max(drawing.rings_xy, key=lambda ring: float(np.ptp(ring, axis=0).prod())).tolist())
+        return cls._of(points, boxes, polygons, None)
 
     @classmethod
     def _of(cls, points: list[list[_Row]], boxes: list[_Row], polygons: list[list[_Row]], text: Text | None) -> Self:
@@ -189,18 +206,22 @@ class PromptFile:
 
     @classmethod
     def load(cls, path: Path, text_options: TextOptions = _DEFAULT_TEXT) -> Self:
-        """Read ``{"points": ..., "images": {"a.png": {"boxes": ...}}}``.
+        """Read ``{"points": ..., "images": {"a.png": {"boxes": ...}}}``, or drawings, which are for all images.
 
         Raises
         ------
         InvalidPromptError
-            If the file cannot be read or holds something else.
+            If the file cannot be read or holds something else, or nothing was drawn.
         """
+        if path.suffix.lower() in DRAWING_SUFFIXES:
+            return cls(_drawn(path), {})
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InvalidPromptError(f"Cannot read {path}", expected="a JSON file", actual=str(reason)) from error
+            raise InvalidPromptError(
+                f"Cannot read {path}", expected="JSON, GeoJSON or ROIs of ImageJ", actual=str(reason)
+            ) from error
         images = data.pop("images", {}) if isinstance(data, dict) else None
         if not isinstance(images, dict) or not all(isinstance(entry, dict) for entry in images.values()):
             raise InvalidPromptError(f"Cannot read {path}", expected=_JSON[:-1] + ', "images": {"a.png": {...}}}')
@@ -248,6 +269,18 @@ class PromptFile:
         """Return the names under "images" that fit none of the images."""
         ends = {parts[-length:] for image in images for parts in [image.parts] for length in range(1, len(parts) + 1)}
         return [name for name in self.by_image if PurePath(name).parts not in ends]
+
+
+def _drawn(path: Path) -> PromptSet:
+    try:
+        drawings = read_drawings(path)
+    except AnnotationError as error:
+        raise InvalidPromptError(
+            error.problem, expected=error.expected, actual=error.actual, remedy=error.remedy
+        ) from error
+    if not drawings:
+        raise InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
+    return PromptSet.drawn(drawings)
 
 
 def _texts(data: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -89,7 +89,12 @@ def segment(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="Prompts for all or each of the images.", rich_help_panel=_PROMPTS),
+        typer.Option(
+            metavar="FILE",
+            help="Prompts for all or each of the images (.json), or what was drawn in QuPath (.geojson) or ImageJ "
+            "(.roi, .zip).",
+            rich_help_panel=_PROMPTS,
+        ),
     ] = None,
     negatives: NotOption = None,
     text_encoder: TextEncoderOption = None,

@@ -63,7 +63,12 @@ def train(
 
 
 def finetune(
-    labels: Annotated[Path, typer.Option("--labels", "-l", help="Folder: images/ and masks/ (label maps).")],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels", "-l", help="Folder: images/ and masks/ (label maps, or outlines from QuPath or ImageJ)."
+        ),
+    ],
     weights: Annotated[
         str, typer.Option("--weights", "-w", help="Where to start: builtin, FastSAM-s, or a file.")
     ] = "builtin",

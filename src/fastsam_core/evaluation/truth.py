@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from fastsam_core._defaults import OVERLAP_PX
 from fastsam_core._files import as_path
+from fastsam_core.drawings import DRAWING_SUFFIXES, masks_of_drawings, read_drawings
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.masks import Masks
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fastsam_core.model import FastSAM
 
 __all__ = [
+    "LABEL_SUFFIXES",
     "LabelFolder",
     "Truth",
     "TruthSet",
@@ -29,10 +31,11 @@ __all__ = [
     "evenly",
     "iter_predictions",
     "open_truth",
+    "read_annotated",
     "read_label_map",
 ]
 
-_LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+LABEL_SUFFIXES: Final = (".png", ".tif", ".tiff", *DRAWING_SUFFIXES)
 _BINARY = (1, 255, 65_535)
 """What programs write for "object" in a binary mask."""
 _LEAST_PART = 0.1
@@ -85,7 +88,7 @@ class TruthSet(Protocol):
 
 
 class LabelFolder:
-    """Images with label maps: ``images/<stem>.*`` and ``masks/<stem>.png`` or ``.tif``; 0 is background.
+    """Images with label maps or outlines: ``images/<stem>.*`` and ``masks/<stem>.*``; see `read_annotated`.
 
     Parameters
     ----------
@@ -109,18 +112,18 @@ class LabelFolder:
             if not (folder / name).is_dir():
                 raise AnnotationError(
                     f"There is no folder {name} in {folder}",
-                    expected="images/ and masks/<stem>.png or .tif",
+                    expected="images/ and masks/<stem>.png, .tif, .zip (ROIs) or .geojson",
                     remedy="name the folder that holds both",
                 )
         images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
         visible = (path for path in (folder / "masks").iterdir() if not path.name.startswith("."))
-        labels = _by_stem(path for path in visible if path.suffix.lower() in _LABEL_SUFFIXES)
+        labels = _by_stem(path for path in visible if path.suffix.lower() in LABEL_SUFFIXES)
         lonely = sorted(images.keys() ^ labels.keys())
         if lonely or not images:
             has = "no images at all" if not images else f"{lonely[0]} has {_what(lonely[0], images, labels)}"
             raise AnnotationError(
                 f"Images and label maps of {folder} do not belong together",
-                expected="one label map masks/<stem>.png or .tif for each image",
+                expected="one file masks/<stem>.png, .tif, .zip or .geojson for each image",
                 actual=f"{has}; {len(lonely)} in all" if lonely else has,
                 remedy="give each label map the name of its image, without additions such as _mask",
             )
@@ -132,16 +135,18 @@ class LabelFolder:
         return [image for image, _ in self._pairs]
 
     def truth(self, index: int, image_hw: tuple[int, int] | None = None) -> Truth:
-        """Read one label map."""
-        path = self._pairs[index][1]
-        labels = read_label_map(path)
-        if image_hw is not None and labels.shape != image_hw:
+        """Read one label map, or what was drawn on one image."""
+        from fastsam_core.images import read_image
+
+        image, path = self._pairs[index]
+        masks = read_annotated(path, image_hw or read_image(image).image_hw)
+        if image_hw is not None and masks.image_hw != image_hw:
             raise AnnotationError(
                 f"The label map {path} has another size than its image",
                 expected=f"{image_hw[0]} x {image_hw[1]}",
-                actual=f"{labels.shape[0]} x {labels.shape[1]}",
+                actual=f"{masks.image_hw[0]} x {masks.image_hw[1]}",
             )
-        return Truth.of_masks(Masks.from_label_map(labels))
+        return Truth.of_masks(masks)
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
@@ -159,6 +164,23 @@ def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
 
 def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
     return "no label map" if stem in images else "no image" if stem in labels else "neither"
+
+
+def read_annotated(path: Path, image_hw: tuple[int, int]) -> Masks:
+    """Read the objects of an image of this size: a label map (PNG, TIFF), or outlines drawn in QuPath or ImageJ.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read or is neither. A label map may have another size: that is for the caller to see.
+    """
+    if path.suffix.lower() not in DRAWING_SUFFIXES:
+        return Masks.from_label_map(read_label_map(path))
+    try:
+        return masks_of_drawings(read_drawings(path), image_hw)
+    except AnnotationError as error:
+        known = error.problem if str(path) in error.problem else f"{path}: {error.problem}"
+        raise AnnotationError(known, expected=error.expected, actual=error.actual, remedy=error.remedy) from error
 
 
 def read_label_map(path: Path) -> NDArray[np.integer]:

@@ -1,4 +1,4 @@
-"""Folders of images beside folders of annotations: label maps (what napari saves) and YOLO's polygons."""
+"""Folders of images beside folders of annotations: label maps (as napari saves them), outlines, YOLO's polygons."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ _BEYOND = 0.5
 
 
 def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
-    """List ``images/<stem>.*`` with ``masks/<stem>.png`` or ``.tif``; 0 is background.
+    """List ``images/<stem>.*`` with ``masks/<stem>.*``: label maps, 0 is background, or outlines drawn on the image.
 
     Raises
     ------
     AnnotationError
         If a folder is missing or both are empty, or no two names are alike.
     """
-    return _pairs(images or source / "images", source / "masks", (".png", ".tif", ".tiff"), _load_label_map)
+    from fastsam_core.evaluation.truth import LABEL_SUFFIXES
+
+    return _pairs(images or source / "images", source / "masks", LABEL_SUFFIXES, _load_label_map)
 
 
 def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
@@ -128,10 +130,10 @@ def _both(images: list[Path], annotations: list[Path]) -> tuple[Path, Path]:
 
 
 def _load_label_map(images: list[Path], labels: list[Path]) -> Record:
-    from fastsam_core.evaluation.truth import read_label_map
+    from fastsam_core.evaluation.truth import read_annotated
 
     picture, path = _both(images, labels)
-    return image_record(picture, picture.name, lambda image_hw: Masks.from_label_map(read_label_map(path)))
+    return image_record(picture, picture.name, partial(read_annotated, path))
 
 
 def _load_yolo(images: list[Path], labels: list[Path]) -> Record:

@@ -1,0 +1,269 @@
+"""Points, boxes and outlines that were drawn in QuPath (GeoJSON) or in ImageJ and Fiji (ROIs)."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from fastsam_core import _runs
+from fastsam_core._files import as_path
+from fastsam_core._regions import polygon_runs
+from fastsam_core.errors import AnnotationError
+from fastsam_core.masks import Masks
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["DRAWING_SUFFIXES", "Drawing", "masks_of_drawings", "read_drawings"]
+
+DRAWING_SUFFIXES: Final = (".geojson", ".roi", ".zip")
+
+_FARTHEST_PX: Final = 1e6
+"""What is drawn may reach beyond the image, but not as far as this."""
+
+_SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+
+_SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
+
+# What the readers below, NumPy and roifile raise on damaged files.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """One thing that was drawn.
+
+    Parameters
+    ----------
+    kind : {"points", "box", "outline"}
+    rings_xy : tuple of ndarray of shape (P, 2), float64
+        Points, the corners of a box, or an outline: what an odd number of rings encloses. Positions (x, y) in pixels;
+        pixel (0, 0) covers [0, 1) x [0, 1).
+    plane_zt : tuple of int
+        The plane of the stack, 0 where nothing is said of it.
+    """
+
+    kind: Literal["points", "box", "outline"]
+    rings_xy: tuple[NDArray[np.float64], ...]
+    plane_zt: tuple[int, int] = (0, 0)
+
+
+def read_drawings(path: str | os.PathLike[str]) -> list[Drawing]:
+    """Read what was drawn on one image.
+
+    Parameters
+    ----------
+    path : str or path
+        GeoJSON (as QuPath exports it: *File > Export objects as GeoJSON*), an ROI of ImageJ, or a ZIP file of them, as
+        the ROI Manager saves it. What it is, its content says.
+
+    Returns
+    -------
+    list of Drawing
+        In the file's order. A rectangle is a box, all else that encloses something an outline; a multi-point selection
+        is one drawing.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, holds lines or text, or things on several planes.
+    """
+    path = as_path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        drawings = _of_rois(path) if start[:2] == b"PK" or start == b"Iout" else _of_geojson(path)
+        positions = [np.concatenate(drawing.rings_xy) for drawing in drawings]
+    except AnnotationError:
+        raise
+    except _DAMAGED as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise AnnotationError(
+            f"{path} cannot be read as drawings", expected="GeoJSON, or ROIs of ImageJ (.roi, .zip)", actual=str(reason)
+        ) from error
+    for numbers in positions:
+        if not (np.abs(numbers) <= _FARTHEST_PX).all():  # NaN is not
+            raise AnnotationError(
+                f"{path} holds positions that are in no image", expected="pixels", actual=f"{numbers.max():g}"
+            )
+    if len(planes := sorted({drawing.plane_zt for drawing in drawings})) > 1:
+        raise AnnotationError(
+            f"{path} holds drawings on several planes",
+            expected="one plane",
+            actual=", ".join(f"z={z} t={t}" for z, t in planes[:4]) + (", …" if len(planes) > 4 else ""),
+            remedy="save those of each plane in a file of their own",
+        )
+    return drawings
+
+
+def masks_of_drawings(drawings: Iterable[Drawing], image_hw: tuple[int, int]) -> Masks:
+    """Fill boxes and outlines.
+
+    Parameters
+    ----------
+    drawings : iterable of Drawing
+    image_hw : tuple of int
+        Height and width of the image, pixels; what reaches beyond it is cut off.
+
+    Returns
+    -------
+    Masks
+        One for each drawing: the pixels whose centres are inside. They may overlap.
+
+    Raises
+    ------
+    AnnotationError
+        If there are points among the drawings, or one lies outside of the image.
+    """
+    crops, corners = [], []
+    for number, drawing in enumerate(drawings, 1):
+        if drawing.kind == "points":
+            raise AnnotationError(
+                f"Drawing {number} is a point", expected="outlines of objects", remedy="leave the points out"
+            )
+        crop, corner = _filled(drawing.rings_xy, image_hw)
+        if not crop.any():
+            x, y = drawing.rings_xy[0].mean(axis=0)
+            raise AnnotationError(
+                f"Drawing {number} covers no pixel of the image",
+                expected=f"an outline within {image_hw[0]} x {image_hw[1]}",
+                actual=f"one around x = {x:.0f}, y = {y:.0f}",
+                remedy="check that it was drawn on this image, at its full size",
+            )
+        crops.append(crop)
+        corners.append(corner)
+    return Masks.from_crops(crops, np.reshape(corners, (-1, 2)), image_hw)
+
+
+def _filled(
+    rings_xy: Sequence[NDArray[np.float64]], image_hw: tuple[int, int]
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Fill rings by the even-odd rule in the part of the image that they reach; its corner is (y, x)."""
+    numbers = np.concatenate(rings_xy)[:, ::-1]
+    first = np.clip(np.floor(numbers.min(axis=0)), 0, image_hw).astype(int)
+    last = np.clip(np.ceil(numbers.max(axis=0)), first, image_hw).astype(int)
+    inside = np.zeros(last - first, bool)
+    for ring in rings_xy:
+        filled = np.zeros_like(inside)
+        _runs.fill(polygon_runs(np.ascontiguousarray(ring[:, ::-1] - first), *filled.shape), 0, 0, filled)
+        inside ^= filled
+    return inside, (int(first[0]), int(first[1]))
+
+
+# ---- GeoJSON ----------------------------------------------------------------------------------------------------
+
+
+def _of_geojson(path: Path) -> list[Drawing]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(document, Mapping) and document.get("type") == "FeatureCollection":
+        document = document["features"]
+    features = [document] if isinstance(document, Mapping) else list(document)
+    return [drawing for feature in features for drawing in _of_geometry(path, feature.get("geometry", feature))]
+
+
+def _of_geometry(path: Path, geometry: Any) -> Iterator[Drawing]:
+    kind = geometry["type"]
+    if kind == "GeometryCollection":
+        for part in geometry["geometries"]:
+            yield from _of_geometry(path, part)
+        return
+    numbers, place = geometry.get("coordinates", ()), geometry.get("plane", {})
+    plane_zt = int(place.get("z", 0)), int(place.get("t", 0))
+    if kind in ("Point", "MultiPoint"):
+        yield Drawing("points", (_positions([numbers] if kind == "Point" else numbers),), plane_zt)
+    elif kind in ("Polygon", "MultiPolygon"):
+        parts = [numbers] if kind == "Polygon" else numbers
+        rings = tuple(_positions(ring) for part in parts for ring in part)
+        yield Drawing("box" if len(rings) == 1 and _is_rectangle(rings[0]) else "outline", rings, plane_zt)
+    else:
+        raise AnnotationError(
+            f"{path} holds what encloses nothing", expected="points and polygons", actual=kind, remedy=_SAVE_OUTLINES
+        )
+
+
+def _positions(rows: Any) -> NDArray[np.float64]:
+    positions = np.array([row[:2] for row in rows], np.float64)
+    if positions.ndim != 2 or positions.shape[1] != 2:
+        raise ValueError("positions that are not (x, y)")
+    return positions
+
+
+def _is_rectangle(ring: NDArray[np.float64]) -> bool:
+    """Whether a ring has four corners and upright sides."""
+    corners = ring[:-1] if np.array_equal(ring[0], ring[-1]) else ring
+    sides = np.diff(corners, axis=0, append=corners[:1])
+    upright = np.all(np.count_nonzero(sides, axis=1) == 1)
+    return len(corners) == 4 and bool(upright and np.all(corners[0] != corners[2]))
+
+
+# ---- ImageJ -----------------------------------------------------------------------------------------------------
+
+
+def _of_rois(path: Path) -> list[Drawing]:
+    from roifile import ImagejRoi
+
+    if not zipfile.is_zipfile(path):
+        return [_of_roi(path, ImagejRoi.frombytes(path.read_bytes()))]
+    with zipfile.ZipFile(path) as file:
+        names = [name for name in file.namelist() if name.lower().endswith(".roi")]
+        if not names and file.namelist():
+            raise AnnotationError(
+                f"{path} holds no ROIs", expected="files NAME.roi", actual=", ".join(file.namelist()[:3])
+            )
+        return [_of_roi(path, ImagejRoi.frombytes(file.read(name))) for name in names]
+
+
+def _circle() -> NDArray[np.float64]:
+    """Return the corners of a regular polygon in the unit square."""
+    angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    return 0.5 + 0.5 * np.column_stack([np.cos(angles), np.sin(angles)])
+
+
+def _of_roi(path: Path, roi: Any) -> Drawing:
+    from roifile import ROI_TYPE
+
+    z, t = (max(int(place) - 1, 0) for place in (roi.z_position, roi.t_position))
+    if not (roi.z_position or roi.t_position):
+        z = max(int(roi.position) - 1, 0)
+    if roi.composite:
+        rings = tuple(np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True))
+        return Drawing("outline", rings, (z, t))
+    if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
+        corner, size = (roi.left, roi.top), (roi.right - roi.left, roi.bottom - roi.top)
+        if roi.subpixelrect:
+            corner, size = (roi.xd, roi.yd), (roi.widthd, roi.heightd)
+        if roi.roitype == ROI_TYPE.RECT:
+            return Drawing("box", (np.asarray(corner) + np.asarray(size) * _SQUARE,), (z, t))
+        return Drawing("outline", (np.asarray(corner) + np.asarray(size) * _circle(),), (z, t))
+    if roi.roitype == ROI_TYPE.POINT:
+        return Drawing("points", (np.asarray(roi.coordinates(), np.float64),), (z, t))
+    if roi.roitype not in (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED):
+        raise AnnotationError(
+            f"{path} holds what encloses nothing",
+            expected="areas and points",
+            actual=f"{roi.name or 'an ROI'} ({roi.roitype.name.lower()})",
+            remedy=_SAVE_OUTLINES,
+        )
+    return Drawing("outline", (np.asarray(roi.coordinates(), np.float64),), (z, t))

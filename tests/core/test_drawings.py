@@ -1,0 +1,203 @@
+"""What was drawn in QuPath or ImageJ is read as what it encloses there."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from roifile import ROI_TYPE, ImagejRoi
+
+from fastsam_core import Masks
+from fastsam_core.cli._prompts import PromptFile
+from fastsam_core.drawings import masks_of_drawings, read_drawings
+from fastsam_core.errors import AnnotationError, InvalidPromptError
+from fastsam_core.evaluation.truth import LabelFolder
+from fastsam_core.outlines import write_geojson, write_rois
+from fastsam_core.prompts import Box, Points, Polygon
+from fastsam_core.stacks import LinkedStack
+from fastsam_core.training.datasets.folders import list_label_maps
+
+_IMAGEJ = Path(__file__).with_name("imagej_RoiSet.zip")
+"""Made by ImageJ: a rectangle, an oval, a polygon, a rectangle without an oval, a traced oval, a rectangle between
+pixels, a point, three points."""
+
+
+def _geojson(path: Path, *geometries: Any) -> Path:
+    features = [{"type": "Feature", "geometry": geometry, "properties": {}} for geometry in geometries]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+# ---- ImageJ -----------------------------------------------------------------------------------------------------
+
+
+def test_rois_made_by_imagej() -> None:
+    drawings = read_drawings(_IMAGEJ)
+    assert [one.kind for one in drawings] == ["box", *["outline"] * 4, "box", "points", "points"]
+    masks = masks_of_drawings(drawings[:6], (80, 100))
+    # as many pixels as ImageJ itself paints; it paints 15 of the polygon's along its border otherwise
+    assert np.delete(masks.areas_px, 2).tolist() == [600, 538, 1488, 788, 651]
+    assert masks.areas_px[2] == pytest.approx(810, abs=15)
+    assert masks.extents_xyxy[0].tolist() == [10, 5, 40, 25]
+    assert masks.extents_xyxy[1].tolist() == [50, 10, 81, 32]
+    assert masks.hits([(20, 20)])[0].tolist() == [True, False, False, False, False, True]  # in the hole
+    assert drawings[6].rings_xy[0].tolist() == [[10, 20]]
+    assert drawings[7].rings_xy[0].tolist() == [[5, 6], [10.5, 7.5], [20, 30]]
+
+
+def test_one_roi_without_a_zip_file(tmp_path: Path) -> None:
+    path = tmp_path / "one.roi"
+    path.write_bytes(zipfile.ZipFile(_IMAGEJ).read(zipfile.ZipFile(_IMAGEJ).namelist()[0]))
+    [drawing] = read_drawings(path)
+    assert masks_of_drawings([drawing], (80, 100)).areas_px.tolist() == [600]
+
+
+def test_lines_enclose_nothing(tmp_path: Path) -> None:
+    roi = ImagejRoi.frompoints(np.array([[1, 1], [8, 9]]), name="axis")
+    roi.roitype = ROI_TYPE.POLYLINE
+    roi.tofile(tmp_path / "a.roi")
+    with pytest.raises(AnnotationError, match=r"a\.roi holds what encloses nothing.*axis \(polyline\)"):
+        read_drawings(tmp_path / "a.roi")
+
+
+# ---- GeoJSON ----------------------------------------------------------------------------------------------------
+
+
+def test_geojson(tmp_path: Path) -> None:
+    square = [[1, 1], [5, 1], [5, 4], [1, 4], [1, 1]]
+    hole = [[2, 2], [4, 2], [4, 3], [2, 3], [2, 2]]
+    path = _geojson(
+        tmp_path / "a.geojson",
+        {"type": "Polygon", "coordinates": [square]},
+        {"type": "Polygon", "coordinates": [square, hole]},
+        {"type": "MultiPolygon", "coordinates": [[square], [[[7, 7], [9, 7], [9, 8.9]]]]},
+        {"type": "Point", "coordinates": [3.5, 2]},
+        {"type": "GeometryCollection", "geometries": [{"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]}]},
+    )
+    drawings = read_drawings(path)
+    assert [one.kind for one in drawings] == ["box", "outline", "outline", "points", "points"]
+    assert masks_of_drawings(drawings[:3], (10, 12)).areas_px.tolist() == [12, 10, 13]
+    assert drawings[3].rings_xy[0].tolist() == [[3.5, 2]]
+    assert len(drawings[4].rings_xy[0]) == 2
+    document = json.loads(path.read_text())
+    for other in (document["features"], document["features"][0], document["features"][0]["geometry"]):
+        path.write_text(json.dumps(other))
+        assert read_drawings(path)[0].kind == "box"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[3]", '{"type": "FeatureCollection"}', '[{"geometry": null}]', "PK", "Iout"]
+)
+def test_damaged_files(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    path.write_text(text)
+    with pytest.raises(AnnotationError, match=r"a\.geojson"):
+        read_drawings(path)
+    with pytest.raises(AnnotationError, match="No such file"):
+        read_drawings(tmp_path / "missing.zip")
+
+
+@pytest.mark.parametrize(
+    ("geometry", "said"),
+    [
+        ({"type": "LineString", "coordinates": [[1, 2], [3, 4]]}, "encloses nothing.*LineString"),
+        ({"type": "Polygon", "coordinates": []}, "cannot be read"),
+        ({"type": "Polygon", "coordinates": [[[1, 2], [3]]]}, "cannot be read"),
+        ({"type": "Polygon", "coordinates": [[["a", 2], [3, 4]]]}, "cannot be read"),
+        ({"type": "Polygon", "coordinates": [[[1, 2], [3, 1e9], [3, 4]]]}, "in no image"),
+        ({"type": "MultiPoint", "coordinates": []}, "cannot be read"),
+    ],
+)
+def test_geometries_that_will_not_do(geometry: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=said):
+        read_drawings(_geojson(tmp_path / "a.geojson", geometry))
+
+
+def test_drawings_on_several_planes_are_refused(tmp_path: Path) -> None:
+    masks = Masks.from_dense(np.eye(5, dtype=bool)[None])
+    stack = LinkedStack("T", (masks, masks), (np.array([1]), np.array([1])))
+    for path in (write_geojson(tmp_path / "a.geojson", stack), write_rois(tmp_path / "a.zip", stack)):
+        with pytest.raises(AnnotationError, match=rf"{path.name} holds drawings on several planes"):
+            read_drawings(path)
+
+
+def test_no_rois_in_a_zip_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("cells.png", b"")
+    with pytest.raises(AnnotationError, match=r"holds no ROIs.*cells\.png"):
+        read_drawings(tmp_path / "a.zip")
+
+
+# ---- masks ------------------------------------------------------------------------------------------------------
+
+
+@given(arrays.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))))
+def test_masks_come_back_as_they_were(stack: np.ndarray) -> None:
+    import tempfile
+
+    stack = stack[stack.any(axis=(1, 2))]
+    with tempfile.TemporaryDirectory() as folder:
+        for write in (write_geojson, write_rois):
+            path = write(Path(folder) / "a", Masks.from_dense(stack))
+            again = masks_of_drawings(read_drawings(path), (stack.shape[1], stack.shape[2]))
+            np.testing.assert_array_equal(again.to_dense(), stack)
+
+
+def test_points_and_what_lies_outside_are_no_objects(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="Drawing 7 is a point"):
+        masks_of_drawings(read_drawings(_IMAGEJ), (80, 100))
+    with pytest.raises(AnnotationError, match=r"Drawing 2 covers no pixel.*x = 65, y = 21"):
+        masks_of_drawings(read_drawings(_IMAGEJ), (40, 45))
+    assert len(masks_of_drawings([], (4, 5))) == 0
+
+
+# ---- as prompts and as annotations ------------------------------------------------------------------------------
+
+
+def test_drawings_are_prompts() -> None:
+    (points, objects), (boxes, two), (polygons, four) = PromptFile.load(_IMAGEJ).everywhere.entries
+    assert (objects, two, four) == (4, 2, 4)
+    assert isinstance(points, Points)
+    assert points.points_yx.tolist() == [[20, 10], [6, 5], [7.5, 10.5], [30, 20]]  # an object each
+    assert isinstance(boxes, Box)
+    assert boxes.boxes_xyxy.tolist() == [[10, 5, 40, 25], [10.25, 5.5, 40.75, 26.25]]
+    assert isinstance(polygons, Polygon)
+    assert np.ptp(polygons.vertices_yx[2], axis=0).tolist() == [40, 40]  # not the hole
+
+
+def test_prompts_that_were_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPromptError, match="is empty"):
+        PromptFile.load(_geojson(tmp_path / "a.geojson"))
+    (tmp_path / "a.zip").write_text("no")
+    with pytest.raises(InvalidPromptError, match=r"a\.zip cannot be read as drawings"):
+        PromptFile.load(tmp_path / "a.zip")
+
+
+def test_outlines_are_annotations(tmp_path: Path) -> None:
+    labels = np.zeros((30, 40), np.uint8)
+    labels[3:9, 3:12], labels[15:25, 20:30] = 1, 2
+    masks = Masks.from_label_map(labels)
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b", "c"):
+        Image.fromarray(labels).save(tmp_path / "images" / f"{name}.png")
+    write_geojson(tmp_path / "masks" / "a.geojson", masks)
+    write_rois(tmp_path / "masks" / "b.zip", masks)
+    tifffile.imwrite(tmp_path / "masks" / "c.tif", labels)
+    truths = LabelFolder(tmp_path)
+    for index in range(3):
+        for size in ((30, 40), None):
+            np.testing.assert_array_equal(truths.truth(index, size).masks.to_label_map(), labels)
+        np.testing.assert_array_equal(list_label_maps(tmp_path)[index].load().masks.to_label_map(), labels)
+    write_rois(tmp_path / "masks" / "b.zip", masks.placed((100, 0), (300, 300)))
+    with pytest.raises(AnnotationError, match=re.escape("b.zip: Drawing 1 covers no pixel")):
+        truths.truth(1, (30, 40))
