@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
     from fastsam_core.text import TextEncoder
+    from fastsam_core.text.crops import Pixels
     from fiftyone_fastsam._target import Target
     from fiftyone_fastsam.options import EnrichOptions
 
@@ -49,10 +50,11 @@ class Words:
         if options.texts:
             self.encoder.check(Text(options.texts, options.negatives))
 
-    def instances(self, masks: Masks, image_rgb8: Any) -> list[Instance]:
+    def instances(self, masks: Masks, image_rgb8: Pixels) -> list[Instance]:
         """Return the masks that fit the words, each with the word as its label and its probability as confidence.
 
-        Without words, all masks as they are. With ``embeddings``, each carries its vector.
+        Without words, all masks as they are. With ``embeddings``, each carries its vector. Of an image that is read
+        where it is indexed, only what is around each mask is read.
         """
         from fastsam_core.text import embed_masks
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fastsam_core.errors import FastSAMError, ImageReadError, ImageTooLargeError, InvalidPromptError
+from fastsam_core.large_images import open_plane
 from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import iter_segment
 from fastsam_core.tiling import step_in_tiles
@@ -220,18 +221,19 @@ class Enrichment:
             **options.search(),
         )
         for step in segmented:
-            if options.tile_px is not None and isinstance(step.error, ImageTooLargeError):
+            large = options.tile_px is not None and isinstance(step.error, ImageTooLargeError)
+            if large:
                 step = self._in_tiles(step)
-            yield partial(self._made, _item_of(step), partial(self._answered, step))
+            yield partial(self._made, _item_of(step), partial(self._answered, step, large=large))
 
     def _in_tiles(self, step: Step) -> Step:
         """Segment what is too large to be read as a whole, one tile of it in memory at a time."""
         options = self.options
-        if self.words is not None or options.output == "map":
+        if options.output == "map":
             error = ImageTooLargeError(
-                "Words, embeddings and maps need the whole image, which is too large to be read",
+                "Maps need the whole image, which is too large to be read",
                 expected=f"at most {options.max_pixels} pixels",
-                remedy="raise max_pixels if there is memory for it, or ask for instances without words",
+                remedy="raise max_pixels if there is memory for it, or ask for instances",
             )
             return replace(step, error=error)
         return step_in_tiles(
@@ -269,13 +271,16 @@ class Enrichment:
                 raise
             return Result(item, reason=reason_of(problem))
 
-    def _answered(self, step: Step) -> Result:
+    def _answered(self, step: Step, *, large: bool = False) -> Result:
         item = _item_of(step)
         if item.unasked and item.error is None:
             return Result(item)
         if step.error is not None or step.masks is None or step.image is None:
             raise step.error or ImageReadError("The image cannot be read")
-        if self.words is not None:
+        if self.words is not None and large:  # the step's image is reduced
+            with open_plane(item.filepath, max_pixels=self.options.max_pixels) as plane:
+                instances = self.words.instances(step.masks, plane.rgb8)
+        elif self.words is not None:
             instances = self.words.instances(step.masks, step.image.rgb8)
         else:
             instances = answer(step.masks, item.prompts or (), self.options)

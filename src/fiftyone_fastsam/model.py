@@ -14,9 +14,18 @@ import fiftyone as fo
 import fiftyone.utils.torch as fout
 import torch
 
-from fastsam_core.errors import FastSAMError, InvalidParameterError, InvalidPromptError
+from fastsam_core._defaults import MAX_PIXELS
+from fastsam_core.errors import (
+    FastSAMError,
+    ImageReadError,
+    ImageTooLargeError,
+    InvalidParameterError,
+    InvalidPromptError,
+)
 from fastsam_core.images import Image, read_image
+from fastsam_core.large_images import open_plane
 from fastsam_core.model import FastSAM
+from fastsam_core.tiling import segment_tiles
 from fiftyone_fastsam._answers import answer, prompts_in
 from fiftyone_fastsam._texts import ENCODER_KEY, Words
 from fiftyone_fastsam.options import EnrichOptions
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fiftyone_fastsam._convert import Document
+    from fiftyone_fastsam._convert import Document, Instance
 
 __all__ = ["FastSAMGetItem", "FastSAMModel"]
 
@@ -46,18 +55,34 @@ class ModelInput:
     kind : {"everything", "boxes", "points"}
     error : FastSAMError or None
         Why there is no image; one bad file then costs one sample, not its batch.
+    filepath : str or None
+        The file, if it is known.
     """
 
     image: Image | None
     prompts: list[Document]
     kind: str = "everything"
     error: FastSAMError | None = None
+    filepath: str | None = None
 
 
 class FastSAMGetItem(fout.GetItem):  # type: ignore[misc] # FiftyOne has no types
-    """Reads a sample's image and prompts; runs in FiftyOne's data loader."""
+    """Reads a sample's image and prompts; runs in FiftyOne's data loader.
 
-    def __init__(self, field_mapping: Mapping[str, str] | None = None, **keywords: Any) -> None:
+    Parameters
+    ----------
+    field_mapping : mapping, optional
+        Which field prompts, by the prompt's name.
+    max_pixels : int or None
+        Files with more pixels are not read here.
+    **keywords
+        Of FiftyOne's ``GetItem``.
+    """
+
+    def __init__(
+        self, field_mapping: Mapping[str, str] | None = None, max_pixels: int | None = MAX_PIXELS, **keywords: Any
+    ) -> None:
+        self.max_pixels = max_pixels
         given = [key for key in _PROMPT_KEYS if key in (field_mapping or {})]
         if len(given) > 1:
             raise InvalidPromptError("Only one kind of prompt at a time", actual=", ".join(given))
@@ -72,11 +97,15 @@ class FastSAMGetItem(fout.GetItem):  # type: ignore[misc] # FiftyOne has no type
     def __call__(self, sample: Mapping[str, Any]) -> ModelInput:
         """Read one sample."""
         label = sample.get(self.prompt_key) if self.prompt_key else None
+        filepath = sample["filepath"]
+        prompts: list[Document] = []
+        kind = "everything"
         try:
-            prompts, kind = ([], "everything") if self.prompt_key is None else read_prompts(label, self.prompt_key)
-            return ModelInput(read_image(sample["filepath"]), prompts, kind)
+            if self.prompt_key is not None:
+                prompts, kind = read_prompts(label, self.prompt_key)
+            return ModelInput(read_image(filepath, max_pixels=self.max_pixels), prompts, kind, filepath=filepath)
         except FastSAMError as error:
-            return ModelInput(None, [], error=error)
+            return ModelInput(None, prompts, kind, error, filepath)
 
 
 class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # FiftyOne has no types
@@ -112,7 +141,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
 
     def build_get_item(self, field_mapping: Mapping[str, str] | None = None) -> FastSAMGetItem:
         """Return what reads samples for :meth:`predict_all`."""
-        return FastSAMGetItem(field_mapping)
+        return FastSAMGetItem(field_mapping, self.options.max_pixels)
 
     @property
     def ragged_batches(self) -> bool:
@@ -138,8 +167,9 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         return [self._predict(img if isinstance(img, ModelInput) else _of_array(img)) for img in imgs]
 
     def _predict(self, given: ModelInput) -> Any:
-        if given.image is None:
-            _LOGGER.warning("%s", given.error)
+        large = self.options.tile_px is not None and isinstance(given.error, ImageTooLargeError)
+        if given.image is None and not large:
+            _LOGGER.warning("%s: %s", given.filepath, given.error)
             return None
         if given.kind != "everything" and not given.prompts:
             return fo.Detections()
@@ -148,16 +178,33 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         if given.kind in slots:
             changed: dict[str, Any] = {slots[given.kind]: "prompts"}
             options = replace(options, **changed)
-        masks = self.fastsam.segment(given.image, **options.search())
-        if self.words is not None:
-            instances = self.words.instances(masks, given.image.rgb8)
-        else:
-            instances = answer(masks, given.prompts, options)
+        try:
+            instances = self._instances(given, options)
+        except FastSAMError as error:
+            if not large:
+                raise
+            _LOGGER.warning("%s: %s", given.filepath, error)  # its tiles are read here
+            return None
         lowest = self.config.confidence_thresh
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
         remarks = {ENCODER_KEY: self.words.encoder.encoder_id} if self.words is not None and options.embeddings else {}
         return fo.Detections(detections=[instance.detection() for instance in instances], **remarks)
+
+    def _instances(self, given: ModelInput, options: EnrichOptions) -> list[Instance]:
+        """Return what is to be stored; what was too large to be read is read tile by tile."""
+        if given.image is not None:
+            masks = self.fastsam.segment(given.image, **options.search())
+            if self.words is None:
+                return answer(masks, given.prompts, options)
+            return self.words.instances(masks, given.image.rgb8)
+        *_, last = segment_tiles(given.filepath, self.fastsam, max_pixels=options.max_pixels, **options.search())
+        if last.result is None:
+            raise ImageReadError("The image cannot be read", actual=str(given.filepath))
+        if self.words is None:
+            return answer(last.result, given.prompts, options)
+        with open_plane(given.filepath, max_pixels=options.max_pixels) as plane:
+            return self.words.instances(last.result, plane.rgb8)
 
 
 def _check(options: EnrichOptions) -> None:

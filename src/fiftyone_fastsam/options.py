@@ -73,7 +73,8 @@ class EnrichOptions:
         any ``conf`` from 0.01 on if it is None. ``tile_px`` finds what is small in mosaics and slides.
     max_pixels : int or None
         Files with more pixels are not read as a whole: with ``tile_px`` one tile is in memory at a time, as in
-        ``fastsam_core.segment_tiles``, else the sample fails. Words, embeddings and maps need the whole image.
+        ``fastsam_core.segment_tiles``, and words and embeddings read what is around each mask; else the sample fails.
+        Maps need the whole image.
     stability : bool
         Write how little each mask changes with the threshold, 0 to 1, into the attribute ``stability``.
     min_iou : float
