@@ -14,7 +14,7 @@ from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import PROMPTS_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from fiftyone_fastsam._convert import Document
     from fiftyone_fastsam._target import Target
@@ -48,6 +48,8 @@ class Item:
         Known before anything is segmented.
     unasked : bool
         Nothing prompts here, so the image is not read.
+    gone : bool
+        The sample is not in the dataset any more.
     """
 
     sample_id: Any
@@ -58,6 +60,7 @@ class Item:
     pixels: Any = None
     error: FastSAMError | None = None
     unasked: bool = False
+    gone: bool = False
 
 
 def read_item(item: object, max_pixels: int | None = MAX_PIXELS) -> Image:
@@ -66,13 +69,13 @@ def read_item(item: object, max_pixels: int | None = MAX_PIXELS) -> Image:
         raise TypeError(f"expected an Item, not {type(item).__name__}")
     if item.error is not None:
         raise item.error
-    if item.unasked:
+    if item.unasked or item.gone:
         raise InvalidPromptError("Nothing prompts here")  # keeps it from the network
     return read_image(item.filepath if item.pixels is None else item.pixels, max_pixels=max_pixels)
 
 
 def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> Iterator[Item]:
-    """Yield the samples with these ids in order, fetched some at a time; samples deleted meanwhile are left out."""
+    """Yield the samples with these ids in order, fetched some at a time; those deleted meanwhile are marked."""
     from bson import ObjectId
 
     stages = _stages(target, options, "filepath")
@@ -83,18 +86,23 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
         found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
         by_id = {document["_id"]: document for document in found}
         for id_ in chunk:
-            if id_ in by_id:
-                document = by_id[id_]
-                item = Item(id_, document["filepath"], _prompts(document, options), document.get(_SIZE, 0))
-                if options.masks_field is not None and document.get(options.masks_field) is None:
-                    item.error = InvalidPromptError(f"The sample has no masks in {options.masks_field!r}")
-                yield item
+            document = by_id.get(id_)
+            if document is None:
+                yield Item(id_, "", gone=True)
+                continue
+            item = Item(id_, document["filepath"], _prompts(document, options), document.get(_SIZE, 0))
+            if options.masks_field is not None and document.get(options.masks_field) is None:
+                item.error = InvalidPromptError(f"The sample has no masks in {options.masks_field!r}")
+            yield item
 
 
-def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], digest: str) -> Iterator[Item]:
+def video_items(
+    target: Target, options: EnrichOptions, ids: Sequence[str], digest: str, gone: Collection[Any] = ()
+) -> Iterator[Item]:
     """Yield the unfinished frames of the videos with these ids; one item with an error for a video that cannot be read.
 
-    Frames are read in order, those that are finished or not in the view without decoding them.
+    Frames are read in order, those that are finished or not in the view without decoding them. Of a video that comes to
+    be among those that are ``gone`` no more frames are read; one that is when its turn comes is marked so.
     """
     from bson import ObjectId
 
@@ -105,6 +113,7 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
         sample_id = ObjectId(id_)
         sample = with_retries(target.samples.find_one, {"_id": sample_id}, {"filepath": 1})
         if sample is None:
+            yield Item(sample_id, "", gone=True)
             continue
         own = {"_sample_id": sample_id}
         finished = {"$and": [own, finished_filter(target, options, digest)]}
@@ -122,6 +131,8 @@ def video_items(target: Target, options: EnrichOptions, ids: Sequence[str], dige
                 continue
         try:
             for number, pixels in _read_frames(sample["filepath"], done, wanted):
+                if sample_id in gone:
+                    break
                 document = frames.get(number, {})
                 prompts, stored = _prompts(document, options), document.get(_SIZE, 0)
                 yield Item(sample_id, sample["filepath"], prompts, stored, number, pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fastsam_core.errors import FastSAMError
@@ -88,10 +89,11 @@ class WriteQueue:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         if not batch:
             return []
+        there = [result for result in batch if not result.gone]
         try:
-            with_retries(self._writer.write, batch)
+            gone = with_retries(self._writer.write, there) if there else set()
         except FastSAMError:
             self._broken = True
             raise
         self._written_at = time.monotonic()
-        return batch
+        return [replace(result, gone=True) if result.item.sample_id in gone else result for result in batch]

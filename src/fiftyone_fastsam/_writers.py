@@ -5,6 +5,7 @@ Every sample is one update of one document, so it is whole or untouched whatever
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,6 +47,8 @@ class Result:
         The instances, if they were encoded already.
     at_limit : bool
         Whether as many masks were found as are allowed.
+    gone : bool
+        The sample is not in the dataset any more, so nothing is stored.
     """
 
     item: Item
@@ -54,6 +57,7 @@ class Result:
     reason: str | None = None
     encoded: Sequence[Any] | None = None
     at_limit: bool = False
+    gone: bool = False
 
     def remarks(self, run: str) -> dict[str, str]:
         """Return what the label remembers of how it was made."""
@@ -75,8 +79,8 @@ class Result:
 class Writer(Protocol):
     """Stores results."""
 
-    def write(self, results: Sequence[Result]) -> None:
-        """Store results; safe to repeat."""
+    def write(self, results: Sequence[Result]) -> set[Any]:
+        """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
 
 
 def choose_writer(options: EnrichOptions, target: Target, run: str) -> Writer:
@@ -108,24 +112,21 @@ class DirectWriter:
         self._append = append
         self._in_place = in_place
 
-    def write(self, results: Sequence[Result]) -> None:
-        """Store results; safe to repeat."""
+    def write(self, results: Sequence[Result]) -> set[Any]:
+        """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
         now = datetime.now(UTC)
+        ids = {result.item.sample_id for result in results}
         of_frames = [result for result in results if result.item.frame_number is not None]
-        left = self._left({result.item.sample_id for result in of_frames})
+        left = _left(self._target, ids) if of_frames else ids  # frames of others would be inserted
         frames = [self._update(result, now) for result in of_frames if result.item.sample_id in left]
         samples = [self._update(result, now) for result in results if result.item.frame_number is None]
         if frames:
             self._target.frames.bulk_write(frames, ordered=False)
         if samples:
             self._target.samples.bulk_write(samples, ordered=False)
-        self._refresh({result.item.sample_id for result in results})
-
-    def _left(self, videos: set[Any]) -> set[Any]:
-        """Return which samples are still there; frames of others would be inserted, and belong to nothing."""
-        if not videos:
-            return videos
-        return {found["_id"] for found in self._target.samples.find({"_id": {"$in": list(videos)}}, {"_id": 1})}
+        gone = _without_frames(self._target, ids)
+        self._refresh(ids - gone)
+        return gone
 
     def _update(self, result: Result, now: datetime) -> Any:
         from pymongo import UpdateOne
@@ -189,11 +190,21 @@ class DirectWriter:
     def _refresh(self, sample_ids: set[Any]) -> None:
         """Let samples that are in memory see what was written."""
         import_fiftyone()
+        from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
+
+        ids = [str(id_) for id_ in sample_ids]
+        try:
+            self._reload(ids)
+        except DoesNotExist:  # one of them was deleted just now
+            for id_ in ids:
+                with suppress(DoesNotExist):
+                    self._reload([id_])
+
+    def _reload(self, ids: list[str]) -> None:
         from fiftyone.core.frame import Frame
         from fiftyone.core.sample import Sample
 
         dataset = self._target.dataset
-        ids = [str(id_) for id_ in sample_ids]
         if self._target.is_video:
             Frame._reload_docs(dataset._frame_collection_name, sample_ids=ids)
         Sample._reload_docs(dataset._sample_collection_name, sample_ids=ids)
@@ -208,14 +219,15 @@ class SdkWriter:
         self._append = append
         self._in_place = in_place
 
-    def write(self, results: Sequence[Result]) -> None:
-        """Store results; safe to repeat."""
+    def write(self, results: Sequence[Result]) -> set[Any]:
+        """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
         by_sample: dict[str, list[Result]] = {}
         for result in results:
             by_sample.setdefault(str(result.item.sample_id), []).append(result)
         for sample in self._target.everything.select(list(by_sample)).iter_samples(autosave=True):
             for result in by_sample[sample.id]:
                 self._put(sample, result)
+        return _without_frames(self._target, {result.item.sample_id for result in results})
 
     def _put(self, sample: Any, result: Result) -> None:
         fo = import_fiftyone()
@@ -241,6 +253,19 @@ class SdkWriter:
             run = "+".join([*(other for other in runs if other not in ("", run)), run])
             detections = [*earlier, *detections]
         document[name] = fo.Detections(detections=detections, **result.remarks(run))
+
+
+def _left(target: Target, ids: set[Any]) -> set[Any]:
+    """Return which samples are in the dataset."""
+    return {found["_id"] for found in target.samples.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+
+
+def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
+    """Return which samples are not in the dataset any more, and see to it that they leave no frames behind."""
+    gone = ids - _left(target, ids)
+    if gone and target.is_video:
+        target.frames.delete_many({"_sample_id": {"$in": list(gone)}})
+    return gone
 
 
 def _is_answer(detection: Any) -> bool:

@@ -5,6 +5,7 @@ The command line finds them by their entry points, so that the core does not kno
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -168,12 +169,17 @@ def _samples(dataset: str, view: str | None) -> Any:
 
 
 def _run(run: Any) -> int:
-    done, failed, masks = _count(run, run.total or 0)
+    counts = _count(run, run.total or 0)
     typer.echo(
-        f"{run.target.path}: {done} done with {masks} masks, {failed} failed, {run.skipped} needed nothing"
-        + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if failed else "")
+        f"{run.target.path}: {_told(counts)}, {run.skipped} needed nothing"
+        + (f", {counts['gone']} deleted meanwhile" if counts["gone"] else "")
+        + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if counts["failed"] else "")
     )
-    return failed
+    return counts["failed"]
+
+
+def _told(counts: Counter[str]) -> str:
+    return f"{counts['done']} done with {counts['masks']} masks, {counts['failed']} failed"
 
 
 def _on_cluster(
@@ -182,41 +188,40 @@ def _on_cluster(
     from fiftyone_fastsam.ray_runner import iter_on_ray
 
     steps = iter_on_ray(samples, label_field, model=load, workers=workers or None, shard_size=shard_size, **options)
-    done, failed, masks = _count(steps, 0)
-    typer.echo(f"{label_field}: the cluster has done {done} with {masks} masks, {failed} failed")
-    return failed
+    counts = _count(steps, 0)
+    typer.echo(f"{label_field}, by the cluster: {_told(counts)}")
+    return counts["failed"]
 
 
 def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, Any], shard_size: int) -> int:
     from fiftyone_fastsam.shards import iter_shared
 
     steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
-    done, failed, masks = _count(steps, 0)
-    typer.echo(f"{label_field}: this worker has done {done} with {masks} masks, {failed} failed")
-    return failed
+    counts = _count(steps, 0)
+    typer.echo(f"{label_field}, by this worker: {_told(counts)}")
+    return counts["failed"]
 
 
-def _count(steps: Any, total: int) -> tuple[int, int, int]:
+def _count(steps: Any, total: int) -> Counter[str]:
     """Show steps as they come, and say where there are as many masks as allowed.
 
-    Returns how many are done, how many failed, and how many masks there are.
+    Returns how many are done, failed and gone, and how many masks there are.
     """
     from rich.text import Text
 
     from fastsam_core.cli._progress import progress
 
-    done = failed = masks = full = 0
+    counts, full = Counter[str](), 0
     with progress("Enriching", total) as bar, closing(iter(steps)) as running:
         for step in running:
-            if step.error is None:
-                done, masks, full = done + 1, masks + step.masks, full + step.at_limit
-            else:
-                failed += 1
+            counts.update(step.counted)
+            full += step.at_limit
+            if step.error is not None:
                 bar.log(Text(f"{step.filepath}: {step.error}"))
             bar.advance()
     if full:
         typer.echo(f"In {full} of them as many masks were found as --max-det allows: there may be more.")
-    return done, failed, masks
+    return counts
 
 
 @fiftyone_app.command("install")

@@ -48,6 +48,7 @@ class EnrichStep:
         Images to do in this run; None for videos, whose frames are not counted beforehand.
     sample_id : str
     filepath : str
+        Empty if the sample was deleted before it was looked up.
     frame_number : int or None
         From 1, in a video.
     masks : int
@@ -56,6 +57,8 @@ class EnrichStep:
         Why there is no label.
     at_limit : bool
         Whether as many masks were found as are allowed (``max_det``), so that there may be more.
+    gone : bool
+        The sample was deleted from the dataset meanwhile: there is no label, and no error. Of a video, the last step.
     """
 
     done: int
@@ -66,6 +69,14 @@ class EnrichStep:
     masks: int
     error: str | None
     at_limit: bool = False
+    gone: bool = False
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What the step adds to the counts of a run: one "done", "failed" or "gone", and "masks"."""
+        if self.gone:
+            return {"gone": 1}
+        return {"done": 1, "masks": self.masks} if self.error is None else {"failed": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,8 @@ class EnrichReport:
     masks : int
         Masks written.
     seconds : float
+    gone : int
+        Samples (whole videos) that were deleted from the dataset during the run.
     """
 
     label_field: str
@@ -94,6 +107,7 @@ class EnrichReport:
     skipped: int
     masks: int
     seconds: float
+    gone: int = 0
 
 
 class Enrichment:
@@ -149,7 +163,8 @@ class Enrichment:
 
     def _list_work(self) -> None:
         self.ids = with_retries(unfinished, self.target, self.options, self.digest)
-        self.skipped = len(self.target.view) - len(self.ids)
+        self.skipped = max(len(self.target.view) - len(self.ids), 0)  # some may be deleted between the two
+        self.gone: set[Any] = set()
         self.total = None if self.target.is_video else len(self.ids)
 
     def _classes(self) -> dict[str, int]:
@@ -185,12 +200,17 @@ class Enrichment:
             with alone(target):
                 with_retries(record_start, target, self.described, self.digest)
         queue = WriteQueue(choose_writer(options, target, self.digest))
-        counts = Counter(done=0, failed=0, masks=0)
+        counts = Counter(done=0, failed=0, gone=0, masks=0)
 
         def report(results: Iterable[Result]) -> Iterator[EnrichStep]:
             for result in results:
-                counts.update(_counted(result))
-                yield _step(result, counts["done"] + counts["failed"], self.total)
+                if result.gone and result.item.sample_id in self.gone:
+                    continue  # another frame of the same video
+                if result.gone:
+                    self.gone.add(result.item.sample_id)
+                step = _step(result, counts["done"] + counts["failed"] + counts["gone"] + 1, self.total)
+                counts.update(step.counted)
+                yield step
 
         try:
             for result in self._results():
@@ -250,7 +270,7 @@ class Enrichment:
         """Yield the items to segment; those without prompts are marked, and get an empty label."""
         target, options = self.target, self.options
         items = (
-            video_items(target, options, self.ids, self.digest)
+            video_items(target, options, self.ids, self.digest, self.gone)
             if target.is_video
             else image_items(target, options, self.ids)
         )
@@ -264,12 +284,17 @@ class Enrichment:
 
     def _made(self, item: Item, make: Callable[[], Result]) -> Result:
         """Make a result that fits into its document, or one with the reason why there is none."""
+        if item.gone:
+            return Result(item, gone=True)
         try:
             return fitted(make(), self.options, self.mask_dir)
         except FastSAMError as problem:
-            if not self.options.skip_failures:
+            if not self.options.skip_failures and self._is_there(item):
                 raise
             return Result(item, reason=reason_of(problem))
+
+    def _is_there(self, item: Item) -> bool:
+        return with_retries(self.target.samples.find_one, {"_id": item.sample_id}, {"_id": 1}) is not None
 
     def _answered(self, step: Step, *, large: bool = False) -> Result:
         item = _item_of(step)
@@ -341,12 +366,19 @@ def enrich(
     started = time.monotonic()
     counts = Counter[str]()
     for step in run:
-        counts.update({"failed": 1} if step.error else {"done": 1, "masks": step.masks})
+        counts.update(step.counted)
         if progress is not None:
             progress(step)
     seconds = time.monotonic() - started
     return EnrichReport(
-        run.target.path, run.digest, counts["done"], counts["failed"], run.skipped, counts["masks"], seconds
+        run.target.path,
+        run.digest,
+        counts["done"],
+        counts["failed"],
+        run.skipped,
+        counts["masks"],
+        seconds,
+        counts["gone"],
     )
 
 
@@ -373,11 +405,9 @@ def _item_of(step: Step) -> Item:
     return item
 
 
-def _counted(result: Result) -> dict[str, int]:
-    return {"failed": 1} if result.reason is not None else {"done": 1, "masks": result.mask_count}
-
-
 def _step(result: Result, done: int, total: int | None) -> EnrichStep:
     item = result.item
     place = str(item.sample_id), item.filepath, item.frame_number
+    if result.gone:
+        return EnrichStep(done, total, *place, 0, None, gone=True)
     return EnrichStep(done, total, *place, result.mask_count, result.reason, result.at_limit)

@@ -345,6 +345,7 @@ def test_delegated_runs_report_progress_and_outcome(operators: str, dataset: Any
         "done": 3,
         "failed": 0,
         "skipped": 0,
+        "gone": 0,
         "masks": 3 * len(known_masks),
     }
     assert operation.status.progress == 1

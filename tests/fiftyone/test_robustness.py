@@ -120,13 +120,14 @@ class Flaky:
         self.failures, self.after = failures, after
         self.real = DirectWriter.write
 
-    def __call__(self, writer: DirectWriter, results: Any) -> None:
+    def __call__(self, writer: DirectWriter, results: Any) -> set[Any]:
         self.failures -= 1
         if self.failures >= 0 and not self.after:
             raise pymongo.errors.AutoReconnect("gone")
-        self.real(writer, results)
+        gone = self.real(writer, results)
         if self.failures >= 0:
             raise pymongo.errors.AutoReconnect("gone after the work was done")
+        return gone
 
 
 @pytest.fixture

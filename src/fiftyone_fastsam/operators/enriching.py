@@ -139,6 +139,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             "done": outcome.done,
             "failed": outcome.failed,
             "skipped": run.skipped,
+            "gone": outcome.gone,
             "masks": outcome.masks,
         }
 
@@ -146,7 +147,8 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """Describe the outcome of a delegated run."""
         outputs = types.Object()
         outputs.str("label_field", label="Label field")
-        for name, label in (("done", "Done"), ("failed", "Failed"), ("skipped", "Not needed"), ("masks", "Masks")):
+        labels = {"done": "Done", "failed": "Failed", "skipped": "Not needed", "gone": "Deleted meanwhile"}
+        for name, label in {**labels, "masks": "Masks"}.items():
             outputs.int(name, label=label)
         return types.Property(outputs)
 
@@ -155,18 +157,15 @@ class _Outcome:
     """Counts steps."""
 
     def __init__(self) -> None:
-        self.done = self.failed = self.masks = self.full = 0
+        self.done = self.failed = self.gone = self.masks = self.full = 0
 
     def add(self, step: EnrichStep) -> None:
-        if step.error is None:
-            self.done += 1
-            self.masks += step.masks
-            self.full += step.at_limit
-        else:
-            self.failed += 1
+        self.full += step.at_limit
+        for name, count in step.counted.items():
+            setattr(self, name, getattr(self, name) + count)
 
     def share(self, run: Enrichment) -> float:
-        return (self.done + self.failed) / run.total if run.total else 0.0
+        return (self.done + self.failed + self.gone) / run.total if run.total else 0.0
 
     def text(self, run: Enrichment) -> str:
         places = _forms.counted(self.done, "frame" if run.target.is_video else "sample")
@@ -175,6 +174,8 @@ class _Outcome:
             parts.append(f"{self.failed:,} failed (see the saved view 'fastsam: failed')")
         if run.skipped:
             parts.append(f"{run.skipped:,} needed nothing")
+        if self.gone:
+            parts.append(f"{self.gone:,} deleted meanwhile")
         if self.full:
             parts.append(f"{self.full:,} with as many masks as allowed: there may be more")
         return ", ".join(parts)
