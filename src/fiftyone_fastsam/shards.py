@@ -1,8 +1,9 @@
 """Many processes on many machines share one enrichment, with nothing but the database between them.
 
 The samples that are left are divided into ranges of ids. A worker leases a range, renews the lease while it works, and
-removes it when it is done; a range whose worker has died is leased by another one, which goes on where that one
-stopped. Times are the server's, so the machines' clocks do not matter.
+says when it is done; a range whose worker has died is leased by another one, which goes on where that one stopped. The
+ranges also hold what was done in them: whoever finds that nothing is left sums it up, as one run would have told it,
+and removes them. Times are the server's, so the machines' clocks do not matter.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 import uuid
 from bisect import bisect_right
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from fastsam_core.errors import FastSAMError
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam._lock import alone
-from fiftyone_fastsam._provenance import record_start
+from fiftyone_fastsam._provenance import record_results, record_start, run_key
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
 from fiftyone_fastsam.options import EnrichOptions, check_shared, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["SHARDS", "iter_shared"]
@@ -33,6 +37,8 @@ SHARDS: Final = "fastsam_shards"
 """MongoDB collection of the leases, in FiftyOne's own database."""
 
 _MOST_ATTEMPTS: Final = 5
+_COUNTED: Final = ("done", "failed", "gone", "masks")
+_TELL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +68,142 @@ class ShardTable:
         self._lease_s = lease_s
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
-    def plan(self, ids: list[str], size: int) -> bool:
+    def plan(self, ids: list[str], size: int, skipped: int) -> None:
         """Divide those samples into shards that are in none yet: an earlier run may have left some.
 
-        Several workers may do this at once; True is returned to the one that made the first shard.
+        Several workers may do this at once. What a run has left whose workers are all gone counts no more.
+
+        Parameters
+        ----------
+        ids : list of str
+            Samples that are left to do.
+        size : int
+            Most samples of a shard.
+        skipped : int
+            How many others need nothing; it counts for the first plan of all.
         """
         from bson import ObjectId
         from pymongo import UpdateOne
 
-        if not self.open_count():
-            given_up = {"run": self._run, "attempts": {"$gte": _MOST_ATTEMPTS}}  # gets another chance
+        if not self.in_use():
+            self._collection.delete_many({"run": self._run, "$expr": self._expired})  # not what others plan just now
+        elif not self.open_count():
+            given_up = {**self._unfinished, "attempts": {"$gte": _MOST_ATTEMPTS}}  # gets another chance
             self._collection.delete_many(given_up)
         held = sorted((str(shard["low"]), str(shard["high"])) for shard in self._collection.find({"run": self._run}))
         ranges = _ranges(sorted(ids), held, size)
-        if not ranges:
-            return False
-        shards = [
-            UpdateOne(
-                {"_id": f"{self._run}:{low}"},
-                {"$setOnInsert": {"run": self._run, "low": ObjectId(low), "high": ObjectId(high), "attempts": 0}},
-                upsert=True,
-            )
-            for low, high in ranges
-        ]
-        made = self._collection.bulk_write(shards, ordered=False).upserted_ids
-        return 0 in (made or {})
+        shards: list[UpdateOne] = []
+        for low, high, count in ranges:
+            needless = 0 if held or shards else skipped
+            first = {"run": self._run, "low": ObjectId(low), "high": ObjectId(high), "samples": count}
+            first |= {"skipped": needless, "planned_at": "$$NOW", "renewed_at": "$$NOW"}
+            first |= dict.fromkeys(("attempts", *_COUNTED), 0)
+            change = {name: {"$ifNull": [f"${name}", value]} for name, value in first.items()}
+            shards.append(UpdateOne({"_id": f"{self._run}:{low}"}, [{"$set": change}], upsert=True))
+        if shards:
+            self._collection.bulk_write(shards, ordered=False)
+
+    @property
+    def _unfinished(self) -> dict[str, Any]:
+        return {"run": self._run, "finished": {"$exists": False}}
+
+    @property
+    def _expired(self) -> dict[str, Any]:
+        return {"$lt": ["$renewed_at", {"$subtract": ["$$NOW", round(self._lease_s * 1000)]}]}
+
+    def in_use(self) -> bool:
+        """Tell whether there is a shard whose worker has given a sign of late."""
+        return self._collection.find_one({"run": self._run, "$expr": {"$not": self._expired}}) is not None
 
     def open_count(self) -> int:
         """Return how many shards are left, leased ones included."""
-        return int(self._collection.count_documents({"run": self._run, "attempts": {"$lt": _MOST_ATTEMPTS}}))
+        tried = [{"attempts": {"$lt": _MOST_ATTEMPTS}}, {"owner": {"$exists": True}, "$expr": {"$not": self._expired}}]
+        return int(self._collection.count_documents({**self._unfinished, "$or": tried}))
 
     def lease(self) -> Shard | None:
         """Take a shard that nobody works on."""
-        expired = {"$lt": ["$renewed_at", {"$subtract": ["$$NOW", round(self._lease_s * 1000)]}]}
-        free = {"$or": [{"owner": {"$exists": False}}, {"$expr": expired}]}
+        free = {"$or": [{"owner": {"$exists": False}}, {"$expr": self._expired}]}
         found = self._collection.find_one_and_update(
-            {"run": self._run, "attempts": {"$lt": _MOST_ATTEMPTS}, **free},
+            {**self._unfinished, "attempts": {"$lt": _MOST_ATTEMPTS}, **free},
             [{"$set": {"owner": self._owner, "renewed_at": "$$NOW", "attempts": {"$add": ["$attempts", 1]}}}],
             sort=[("low", 1)],
         )
         return None if found is None else Shard(found["_id"], found["low"], found["high"])
 
-    def finish(self, shard: Shard) -> None:
-        """Remove a shard that is done."""
-        self._collection.delete_one({"_id": shard.key, "owner": self._owner})
+    def finish(self, shard: Shard, there: int, idle: int | None = None) -> None:
+        """Say that a shard is done.
+
+        Parameters
+        ----------
+        shard : Shard
+        there : int
+            How many samples of the dataset are in its range; if they are fewer than were planned, some were deleted.
+        idle : int, optional
+            How many of its samples needed nothing; those that are not counted by default.
+        """
+        missing: Any = {"$subtract": ["$samples", there]}
+        if idle is None:
+            missing = {"$min": [missing, {"$subtract": ["$samples", {"$add": ["$done", "$failed"]}]}]}
+        counted = {"$add": ["$done", "$failed", "$gone"]}
+        left: Any = {"$max": [0, {"$subtract": ["$samples", counted]}]} if idle is None else idle
+        change = [
+            {"$set": {"finished": True, "renewed_at": "$$NOW", "gone": {"$max": ["$gone", missing]}}},
+            {"$set": {"skipped": {"$add": ["$skipped", left]}}},
+            {"$unset": "owner"},
+        ]
+        self._collection.update_one({"_id": shard.key, "owner": self._owner}, change)
+
+    @contextmanager
+    def counting(self, shard: Shard) -> Iterator[Callable[[Mapping[str, int]], None]]:
+        """Give what adds to a shard's counts: in the database about once a second, and at the end.
+
+        So a worker that dies takes little with it; those samples then count as such that needed nothing.
+        """
+        counts, told = Counter[str](), time.monotonic()
+
+        def tell() -> None:
+            if counts:
+                with_retries(self._collection.update_one, {"_id": shard.key}, {"$inc": dict(counts)})
+            counts.clear()
+
+        def count(more: Mapping[str, int]) -> None:
+            nonlocal told
+            counts.update(more)
+            if time.monotonic() - told >= _TELL_S:
+                tell()
+                told = time.monotonic()
+
+        try:
+            yield count
+        except FastSAMError:  # perhaps the database is gone
+            raise
+        except BaseException:
+            tell()
+            raise
+        tell()
+
+    def outcome(self) -> tuple[dict[str, Any], list[str]] | None:
+        """Return the counts of the whole, as one run tells them, and the keys of the shards; None if some are open.
+
+        Samples of shards that are tried no more count as failed.
+        """
+        if self.open_count():
+            return None
+        shards = list(self._collection.aggregate([{"$match": {"run": self._run}}, {"$set": {"now": "$$NOW"}}]))
+        if not shards:
+            return None
+        totals = Counter(dict.fromkeys((*_COUNTED, "skipped"), 0))
+        for shard in shards:
+            counted = {name: shard[name] for name in (*_COUNTED, "skipped")}
+            totals.update(counted)
+            if "finished" not in shard:
+                totals["failed"] += max(shard["samples"] - sum(counted[name] for name in ("done", "failed", "gone")), 0)
+        seconds = (shards[0]["now"] - min(shard["planned_at"] for shard in shards)).total_seconds()
+        return {**totals, "seconds": round(seconds, 1)}, [shard["_id"] for shard in shards]
+
+    def remove(self, keys: list[str]) -> None:
+        """Remove shards that were summed up."""
+        self._collection.delete_many({"_id": {"$in": keys}})
 
     @contextmanager
     def renewed(self, shard: Shard) -> Iterator[threading.Event]:
@@ -129,8 +227,8 @@ class ShardTable:
             thread.join()
 
 
-def _ranges(ids: list[str], held: list[tuple[str, str]], size: int) -> list[tuple[str, str]]:
-    """Return the first and last of at most ``size`` ids each, between the ranges that are held; all in order."""
+def _ranges(ids: list[str], held: list[tuple[str, str]], size: int) -> list[tuple[str, str, int]]:
+    """Return the first and last of at most ``size`` ids each, and how many, between the ranges that are held."""
     lows = [low for low, _ in held]
     gaps: dict[int, list[str]] = {}
     for id_ in ids:
@@ -138,7 +236,7 @@ def _ranges(ids: list[str], held: list[tuple[str, str]], size: int) -> list[tupl
         if not gap or id_ > held[gap - 1][1]:
             gaps.setdefault(gap, []).append(id_)
     parts = [gap[i : i + size] for gap in gaps.values() for i in range(0, len(gap), size)]
-    return [(part[0], part[-1]) for part in parts]
+    return [(part[0], part[-1], len(part)) for part in parts]
 
 
 def _run_name(whole: Enrichment) -> str:
@@ -161,7 +259,7 @@ def iter_shared(
     """Take part in an enrichment: call this in as many processes and on as many machines as there are.
 
     All of them need the same arguments, the same database, and the samples' files under the same paths. Workers may
-    come and go at any time.
+    come and go at any time. The last one writes down what all have done, as :func:`fiftyone_fastsam.enrich` does.
 
     Parameters
     ----------
@@ -192,24 +290,49 @@ def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[Enrich
     target = whole.target
     collection = target.samples.database[SHARDS]
     table = ShardTable(collection, _run_name(whole), lease_s)
-    if with_retries(table.plan, whole.ids, shard_size):
-        with alone(target):
-            with_retries(record_start, target, whole.described, whole.digest)
+    if not whole.ids:
+        yield from whole  # it yields nothing, but sees to it that the field is described
+    with_retries(table.plan, whole.ids, shard_size, whole.skipped)
     waiting = threading.Event()
     done = 0
     while True:
         shard = with_retries(table.lease)
         if shard is None:
             if not with_retries(table.open_count):
+                _record(whole, table)
                 return
             waiting.wait(lease_s / 4)  # others work on what is left; one of them may die
             continue
         with table.renewed(shard) as lost:
-            part = target.view.match({"_id": {"$gte": shard.low, "$lte": shard.high}})
-            for step in whole.part(part):
-                done += 1
-                yield replace(step, done=done, total=None)
-                if lost.is_set():
-                    break
-            else:
-                with_retries(table.finish, shard)
+            of_shard = {"_id": {"$gte": shard.low, "$lte": shard.high}}
+            part = whole.part(target.view.match(of_shard))
+            if part.ids and not done:  # a plan made of a list that is old by now may hold nothing to do
+                with alone(target):
+                    with_retries(record_start, target, whole.described, whole.digest)
+            with table.counting(shard) as count:
+                for step in part:
+                    done += 1
+                    count(step.counted)
+                    yield replace(step, done=done, total=None)
+                    if lost.is_set():
+                        break
+            if not lost.is_set():
+                there = with_retries(target.samples.count_documents, of_shard)
+                with_retries(table.finish, shard, there, part.skipped if target.is_video else None)
+
+
+def _record(whole: Enrichment, table: ShardTable) -> None:
+    """Write down what all workers together have done, unless another one has."""
+    target = whole.target
+    with alone(target):
+        outcome = with_retries(table.outcome)
+        if outcome is None:
+            return
+        counts, keys = outcome
+        known = target.dataset.has_run(run_key(target))
+        if not known:
+            with_retries(record_start, target, whole.described, whole.digest)
+        if not known or any(counts[name] for name in ("done", "failed", "gone")):
+            with_retries(record_results, target, counts)
+        with_retries(table.remove, keys)
+    target.dataset.reload()

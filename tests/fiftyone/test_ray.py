@@ -74,6 +74,8 @@ def test_two_nodes_do_every_sample_once(
     assert dataset.exists("masks").values("id") == view.values("id")
     assert dataset.count("masks.detections") == 16 * len(known_masks)
     assert dataset._sample_collection.database[SHARDS].count_documents({}) == 0
+    told = dataset.load_run_results("fastsam_masks")
+    assert (told.done, told.failed, told.skipped, told.masks) == (16, 0, 0, 16 * len(known_masks))
     with pytest.raises(LabelFieldError):
         list(iter_on_ray(view, "filepath", model=load_fake))
 
