@@ -10,7 +10,16 @@ from fiftyone_fastsam._target import RUN_KEY
 if TYPE_CHECKING:
     from fiftyone_fastsam._target import Target
 
-__all__ = ["DONE_VIEW", "FAILED_VIEW", "METHOD", "record_results", "record_start", "run_key", "view_description"]
+__all__ = [
+    "DONE_VIEW",
+    "FAILED_VIEW",
+    "METHOD",
+    "record_results",
+    "record_start",
+    "results_of",
+    "run_key",
+    "view_description",
+]
 
 FAILED_VIEW = "fastsam: failed"
 DONE_VIEW = "fastsam: done"
@@ -59,6 +68,16 @@ def _views(target: Target) -> dict[str, Any]:
         DONE_VIEW: samples.match(frames.filter(holds(done)).length() > 0),
         FAILED_VIEW: samples.match(holds(failed) | (frames.filter(holds(failed)).length() > 0)),
     }
+
+
+def results_of(dataset: Any, label_field: str) -> dict[str, Any] | None:
+    """Return the outcome that a dataset remembers for a field, None without one."""
+    key = f"fastsam_{label_field.removeprefix('frames.')}"
+    dataset.reload()  # another process may have recorded it
+    if not dataset.has_run(key):
+        return None
+    results = dataset.load_run_results(key, cache=False, load_view=False)
+    return None if results is None else dict(results.serialize())
 
 
 def record_results(target: Target, results: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ The command line finds them by their entry points, so that the core does not kno
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -171,15 +172,19 @@ def _samples(dataset: str, view: str | None) -> Any:
 def _run(run: Any) -> int:
     counts = _count(run, run.total or 0)
     typer.echo(
-        f"{run.target.path}: {_told(counts)}, {run.skipped} needed nothing"
-        + (f", {counts['gone']} deleted meanwhile" if counts["gone"] else "")
+        f"{run.target.path}: {_told(counts)}{_not_done({**counts, 'skipped': run.skipped})}"
         + (f" (reasons in {run.target.error_field!r}, saved view 'fastsam: failed')" if counts["failed"] else "")
     )
     return counts["failed"]
 
 
-def _told(counts: Counter[str]) -> str:
+def _told(counts: Mapping[str, int]) -> str:
     return f"{counts['done']} done with {counts['masks']} masks, {counts['failed']} failed"
+
+
+def _not_done(counts: Mapping[str, int]) -> str:
+    gone = counts.get("gone", 0)
+    return f", {counts['skipped']} needed nothing" + (f", {gone} deleted meanwhile" if gone else "")
 
 
 def _on_cluster(
@@ -194,11 +199,17 @@ def _on_cluster(
 
 
 def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, Any], shard_size: int) -> int:
+    from fiftyone_fastsam._provenance import results_of
+    from fiftyone_fastsam._target import open_dataset
     from fiftyone_fastsam.shards import iter_shared
 
     steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
     counts = _count(steps, 0)
     typer.echo(f"{label_field}, by this worker: {_told(counts)}")
+    dataset = open_dataset(samples) if isinstance(samples, str) else samples._root_dataset
+    joint = results_of(dataset, label_field) if counts else None
+    if joint is not None:
+        typer.echo(f"{label_field}, by all workers: {_told(joint)}{_not_done(joint)}")
     return counts["failed"]
 
 

@@ -29,7 +29,7 @@ from fiftyone_fastsam._writers import Result, choose_writer
 from fiftyone_fastsam.options import EnrichOptions, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from fastsam_core.pipeline import Step
 
@@ -189,7 +189,7 @@ class Enrichment:
         dataset.mask_targets = {**dataset.mask_targets, target.path: {value: label for label, value in known.items()}}
         return known
 
-    def __iter__(self) -> Iterator[EnrichStep]:
+    def __iter__(self) -> Generator[EnrichStep, None, None]:
         """Do the work; a step is yielded when its sample is in the database."""
         target, options = self.target, self.options
         told = self.is_part or options.existing == "skip" or target.dataset.has_run(run_key(target))

@@ -15,7 +15,7 @@ import time
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -130,6 +130,11 @@ class ShardTable:
         )
         return None if found is None else Shard(found["_id"], found["low"], found["high"])
 
+    def release(self, shard: Shard) -> None:
+        """Give a shard back that is not done; this was no attempt that failed."""
+        change = [{"$set": {"attempts": {"$subtract": ["$attempts", 1]}}}, {"$unset": "owner"}]
+        with_retries(self._collection.update_one, {"_id": shard.key, "owner": self._owner}, change)
+
     def finish(self, shard: Shard, there: int, idle: int | None = None) -> None:
         """Say that a shard is done.
 
@@ -207,7 +212,10 @@ class ShardTable:
 
     @contextmanager
     def renewed(self, shard: Shard) -> Iterator[threading.Event]:
-        """Keep the lease while the block runs; the event tells that it was lost all the same."""
+        """Keep the lease while the block runs; the event tells that it was lost all the same.
+
+        A block that is left because the user stops the worker gives the lease back at once.
+        """
         lost, over = threading.Event(), threading.Event()
         mine = {"_id": shard.key, "owner": self._owner}
 
@@ -222,6 +230,9 @@ class ShardTable:
         thread.start()
         try:
             yield lost
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            self.release(shard)
+            raise
         finally:
             over.set()
             thread.join()
@@ -309,8 +320,8 @@ def _work(whole: Enrichment, shard_size: int, lease_s: float) -> Iterator[Enrich
             if part.ids and not done:  # a plan made of a list that is old by now may hold nothing to do
                 with alone(target):
                     with_retries(record_start, target, whole.described, whole.digest)
-            with table.counting(shard) as count:
-                for step in part:
+            with table.counting(shard) as count, closing(iter(part)) as steps:
+                for step in steps:
                     done += 1
                     count(step.counted)
                     yield replace(step, done=done, total=None)

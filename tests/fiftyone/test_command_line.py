@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from fastsam_core.cli import app
 from fastsam_core.model import FastSAM
+from fiftyone_fastsam import enrich
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,15 @@ def test_large_images_in_tiles(dataset: Any, network: FakeNetwork) -> None:
     refused = run(app, ["enrich", dataset.name, "-l", "others", "--max-pixels", "5000"])
     assert refused.exit_code == 1
     assert "The image has 96 × 128 pixels" in " ".join(refused.output.split())
+
+
+def test_workers_tell_of_their_part_and_of_the_whole(dataset: Any, known_masks: Masks) -> None:
+    n = len(known_masks)
+    enrich(dataset[:1], "masks", model="builtin")
+    told = run(app, ["enrich", dataset.name, "-l", "masks", "--worker"]).output
+    assert f"masks, by this worker: 2 done with {2 * n} masks, 0 failed" in told
+    assert f"masks, by all workers: 2 done with {2 * n} masks, 0 failed, 1 needed nothing" in told
+    assert "by this worker: 0 done" in run(app, ["enrich", dataset.name, "-l", "masks", "--worker"]).output
 
 
 def test_failures_give_exit_code_1(make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,24 @@ def test_two_workers_do_every_sample_once(
     assert list(iter_shared(dataset, "masks", model=model)) == []
 
 
-def test_a_dead_workers_shard_is_taken_over(dataset: Any, model: FastSAM) -> None:
-    dead = iter_shared(dataset, "masks", model=model, shard_size=3, prefetch=0)
-    next(dead)
-    dead.close()  # type: ignore[attr-defined]
+def test_a_worker_that_is_stopped_leaves_its_shard_to_others_at_once(
+    dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(6):  # more often than a shard may kill its workers
+        abandoned(iter_shared(dataset, "masks", model=model, shard_size=3, prefetch=0, existing="append"))
+        dataset.clear_sample_field("masks")
+        dataset.clear_sample_field("masks_error")
+    lease = leases(dataset).find_one()
+    assert (lease["attempts"], "owner" in lease) == (0, False)
+    started = time.monotonic()
+    assert len(list(iter_shared(dataset, "masks", model=model, existing="append"))) == 3
+    assert time.monotonic() - started < 10
+
+
+def test_a_dead_workers_shard_is_taken_over(dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(ShardTable, "release", lambda *_: None)
+        abandoned(iter_shared(dataset, "masks", model=model, shard_size=3, prefetch=0))
     assert [lease["attempts"] for lease in leases(dataset).find()] == [1]
     leases(dataset).update_one({}, {"$set": {"renewed_at": datetime.now(UTC) - timedelta(hours=1)}})
     left = [step.sample_id for step in iter_shared(dataset, "masks", model=model)]
