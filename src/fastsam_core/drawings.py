@@ -61,16 +61,21 @@ class Drawing:
     rings_xy : tuple of ndarray of shape (P, 2), float64
         Points, the corners of a box, or an outline: what an odd number of rings encloses. Positions (x, y) in pixels;
         pixel (0, 0) covers [0, 1) x [0, 1).
-    plane_zt : tuple of int
-        The plane of the stack, 0 where nothing is said of it.
+    plane_zt : tuple of int, optional
+        The plane of the stack, from 0; None where the file does not say.
     """
 
     kind: Literal["points", "box", "outline"]
     rings_xy: tuple[NDArray[np.float64], ...]
-    plane_zt: tuple[int, int] = (0, 0)
+    plane_zt: tuple[int, int] | None = None
+
+    @property
+    def largest_ring_xy(self) -> NDArray[np.float64]:
+        """The ring that reaches farthest, without the holes and the smaller parts: shape (P, 2)."""
+        return max(self.rings_xy, key=lambda ring: float(np.ptp(ring, axis=0).prod()))
 
 
-def read_drawings(path: str | os.PathLike[str]) -> list[Drawing]:
+def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False) -> list[Drawing]:
     """Read what was drawn on one image.
 
     Parameters
@@ -78,6 +83,8 @@ def read_drawings(path: str | os.PathLike[str]) -> list[Drawing]:
     path : str or path
         GeoJSON (as QuPath exports it: *File > Export objects as GeoJSON*), an ROI of ImageJ, or a ZIP file of them, as
         the ROI Manager saves it. What it is, its content says.
+    several_planes : bool, default False
+        Allow drawings on several planes of a stack.
 
     Returns
     -------
@@ -88,7 +95,7 @@ def read_drawings(path: str | os.PathLike[str]) -> list[Drawing]:
     Raises
     ------
     AnnotationError
-        If the file cannot be read, holds lines or text, or things on several planes.
+        If the file cannot be read, or holds lines or, unless allowed, things on several planes.
     """
     path = as_path(path)
     try:
@@ -108,7 +115,8 @@ def read_drawings(path: str | os.PathLike[str]) -> list[Drawing]:
             raise AnnotationError(
                 f"{path} holds positions that are in no image", expected="pixels", actual=f"{numbers.max():g}"
             )
-    if len(planes := sorted({drawing.plane_zt for drawing in drawings})) > 1:
+    planes = sorted({drawing.plane_zt for drawing in drawings if drawing.plane_zt is not None})
+    if len(planes) > 1 and not several_planes:
         raise AnnotationError(
             f"{path} holds drawings on several planes",
             expected="one plane",
@@ -189,8 +197,8 @@ def _of_geometry(path: Path, geometry: Any) -> Iterator[Drawing]:
         for part in geometry["geometries"]:
             yield from _of_geometry(path, part)
         return
-    numbers, place = geometry.get("coordinates", ()), geometry.get("plane", {})
-    plane_zt = int(place.get("z", 0)), int(place.get("t", 0))
+    numbers, place = geometry.get("coordinates", ()), geometry.get("plane")
+    plane_zt = None if place is None else (int(place.get("z", 0)), int(place.get("t", 0)))
     if kind in ("Point", "MultiPoint"):
         yield Drawing("points", (_positions([numbers] if kind == "Point" else numbers),), plane_zt)
     elif kind in ("Polygon", "MultiPolygon"):
@@ -241,24 +249,28 @@ def _circle() -> NDArray[np.float64]:
     return 0.5 + 0.5 * np.column_stack([np.cos(angles), np.sin(angles)])
 
 
+def _plane_of(roi: Any) -> tuple[int, int] | None:
+    """Return the place in a stack; ImageJ counts from 1, and 0 is every plane."""
+    places = (roi.z_position or roi.position, roi.t_position)
+    return (max(places[0] - 1, 0), max(places[1] - 1, 0)) if any(places) else None
+
+
 def _of_roi(path: Path, roi: Any) -> Drawing:
     from roifile import ROI_TYPE
 
-    z, t = (max(int(place) - 1, 0) for place in (roi.z_position, roi.t_position))
-    if not (roi.z_position or roi.t_position):
-        z = max(int(roi.position) - 1, 0)
+    plane_zt = _plane_of(roi)
     if roi.composite:
         rings = tuple(np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True))
-        return Drawing("outline", rings, (z, t))
+        return Drawing("outline", rings, plane_zt)
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         corner, size = (roi.left, roi.top), (roi.right - roi.left, roi.bottom - roi.top)
         if roi.subpixelrect:
             corner, size = (roi.xd, roi.yd), (roi.widthd, roi.heightd)
         if roi.roitype == ROI_TYPE.RECT:
-            return Drawing("box", (np.asarray(corner) + np.asarray(size) * _SQUARE,), (z, t))
-        return Drawing("outline", (np.asarray(corner) + np.asarray(size) * _circle(),), (z, t))
+            return Drawing("box", (np.asarray(corner) + np.asarray(size) * _SQUARE,), plane_zt)
+        return Drawing("outline", (np.asarray(corner) + np.asarray(size) * _circle(),), plane_zt)
     if roi.roitype == ROI_TYPE.POINT:
-        return Drawing("points", (np.asarray(roi.coordinates(), np.float64),), (z, t))
+        return Drawing("points", (np.asarray(roi.coordinates(), np.float64),), plane_zt)
     if roi.roitype not in (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED):
         raise AnnotationError(
             f"{path} holds what encloses nothing",
@@ -266,4 +278,4 @@ def _of_roi(path: Path, roi: Any) -> Drawing:
             actual=f"{roi.name or 'an ROI'} ({roi.roitype.name.lower()})",
             remedy=_SAVE_OUTLINES,
         )
-    return Drawing("outline", (np.asarray(roi.coordinates(), np.float64),), (z, t))
+    return Drawing("outline", (np.asarray(roi.coordinates(), np.float64),), plane_zt)

@@ -115,7 +115,7 @@ class PromptSet:
                 [corners] = drawing.rings_xy
                 boxes.append([*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()])
             else:
-                polygons.append(max(drawing.rings_xy, key=lambda ring: float(np.ptp(ring, axis=0).prod())).tolist())
+                polygons.append(drawing.largest_ring_xy.tolist())
         return cls._of(points, boxes, polygons, None)
 
     @classmethod

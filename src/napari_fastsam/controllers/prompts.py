@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from fastsam_core.errors import FastSAMError
-from napari_fastsam._convert import Plane, layer_to_layer, pixels_of_data, placed_like
+from fastsam_core.drawings import Drawing, read_drawings
+from fastsam_core.errors import FastSAMError, InvalidPromptError
+from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data, placed_like
 from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.canvas import contains
 from napari_fastsam.models.picks import PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from napari.layers import Image, Points, Shapes
     from numpy.typing import NDArray
@@ -229,6 +231,30 @@ class PromptController:
         self.followed.emit()
         self.update()
 
+    def load(self, path: Path, shown: Plane) -> None:
+        """Put what was drawn in QuPath or ImageJ into new layers, and follow these.
+
+        Parameters
+        ----------
+        path : Path
+        shown : Plane
+            Where drawings go that say nothing of a plane.
+
+        Raises
+        ------
+        AnnotationError
+            The file cannot be read.
+        InvalidPromptError
+            Nothing was drawn, or on a plane that is not there.
+        """
+        by_plane: dict[Plane, list[Drawing]] = {}
+        for drawing in read_drawings(path, several_planes=True):
+            plane = shown if drawing.plane_zt is None else _plane_at(self.session.image, shown, drawing.plane_zt)
+            by_plane.setdefault(plane, []).append(drawing)
+        if not by_plane:
+            raise InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
+        self.restore({plane: _prompts_drawn(drawings) for plane, drawings in by_plane.items()})
+
     def toggle_polarity(self) -> str:
         """Switch the next and the selected points between on and off the object; return the new polarity."""
         points = self.points
@@ -269,6 +295,42 @@ class PromptController:
                 points.features = features
             points.refresh_colors()
             self.update()
+
+
+def _plane_at(image: Any, shown: Plane, place_zt: tuple[int, int]) -> Plane:
+    """Return the plane of a stack at a depth and a time; a stack along one axis has both along that one."""
+    shape = layer_shape(image)
+    axes = [axis for axis in shown.fixed if shape[axis] > 1]
+    places = dict.fromkeys(axes, max(place_zt)) if len(axes) == 1 else {}
+    if len(axes) > 1:
+        times = [axis for axis in axes if image.axis_labels[axis].lower().startswith("t")] or axes[:1]
+        depths = [axis for axis in axes if axis not in times]
+        places = {times[0]: place_zt[1], depths[-1]: place_zt[0]}
+    for axis, place in places.items():
+        if place >= shape[axis]:
+            raise InvalidPromptError(
+                "There is a drawing on a plane that the image does not have",
+                expected=f"0 to {shape[axis] - 1}",
+                actual=str(place),
+                remedy="choose the image that it was drawn on",
+            )
+        shown = shown.at(axis, place)
+    return shown
+
+
+def _prompts_drawn(drawings: Iterable[Drawing]) -> PromptSet:
+    """Take each point, box and outline as a prompt of its own."""
+    kinds: dict[str, list[NDArray[np.float64]]] = {"points": [], "box": [], "outline": []}
+    for drawing in drawings:
+        kinds[drawing.kind].append(drawing.largest_ring_xy)
+    points_xy = np.concatenate([np.empty((0, 2)), *kinds["points"]])
+    return PromptSet(
+        points_yx=points_xy[:, ::-1],
+        positive=np.ones(len(points_xy), bool),
+        groups=np.arange(1, len(points_xy) + 1),
+        boxes_xyxy=np.array([[*box.min(axis=0), *box.max(axis=0)] for box in kinds["box"]]).reshape(-1, 4),
+        regions_yx=tuple(ring[:, ::-1] for ring in kinds["outline"]),
+    )
 
 
 def _data_of(points_yx: NDArray[np.float64], plane: Plane) -> NDArray[np.float64]:

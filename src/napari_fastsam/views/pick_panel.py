@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
+from fastsam_core.drawings import DRAWING_SUFFIXES
 from fastsam_core.errors import ImageContentError
 from napari_fastsam._notify import notices
 from napari_fastsam.controllers.status import describe_candidate
@@ -28,6 +30,7 @@ _LEVELS: dict[Level, str] = {
     "object": "Object (most confident)",
     "group": "Group (largest)",
 }
+_DRAWINGS = f"Drawings ({' '.join('*' + suffix for suffix in DRAWING_SUFFIXES)})"
 _HOVER_HINT = "Click commits, drag sweeps, Shift + wheel: part ↔ group, Shift + click picks"
 
 
@@ -76,6 +79,9 @@ class PickPanel(QWidget):
         self.inside.setToolTip("Otherwise a shape takes the one candidate that fits it best")
         self.polarity = button("+ / −  [Q]", "Switch between points on and off the object", self._toggle_polarity)
         self.group = button("Next group  [G]", "The next points describe another object", self._next_group)
+        self.load_button = button(
+            "Load …", "Prompts drawn in QuPath (GeoJSON), or in ImageJ or Fiji (.roi, .zip), each an object", self.load
+        )
         fields = form()
         fields.addRow("Points", _with_button(self.points, "New", "Add a Points layer for prompts", self.add_points))
         fields.addRow("Shapes", _with_button(self.shapes, "New", "Add a Shapes layer for prompts", self.add_shapes))
@@ -86,7 +92,7 @@ class PickPanel(QWidget):
         layout.addWidget(row_of(self.hover_button, self.look_button))
         layout.addWidget(self.under_cursor)
         layout.addLayout(fields)
-        layout.addWidget(row_of(self.polarity, self.group))
+        layout.addWidget(row_of(self.polarity, self.group, self.load_button))
         layout.addWidget(self.each)
         layout.addWidget(self.inside)
         self.points.chosen.connect(prompts.set_points)
@@ -107,6 +113,16 @@ class PickPanel(QWidget):
         """Add a Shapes layer and follow it."""
         with notices():
             self.shapes.set_layer(self.prompts.add_shapes() or _no_image())
+
+    def load(self, path: str = "") -> None:
+        """Take what was drawn in another program as prompts."""
+        with notices():
+            if self.session.image is None:
+                _no_image()
+            plane = self.segmentation.require_plane()
+            path = path or QFileDialog.getOpenFileName(self, "Load prompts", "", _DRAWINGS)[0]
+            if path:
+                self.prompts.load(Path(path), plane)
 
     def look_here(self) -> None:
         """Look again around the cursor."""
