@@ -1,4 +1,4 @@
-"""Shape measurements of masks, computed from their runs: the time goes with the outline, not with the area."""
+"""Measurements of masks, computed from their runs: those of shape take time with the outline, not with the area."""
 
 from __future__ import annotations
 
@@ -6,29 +6,42 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fastsam_core._checks import described
 from fastsam_core._jit import njit
+from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from fastsam_core.masks import Masks
 
     FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_intensities"]
 
 #: Scores and what is counted; the shape columns follow.
 _COUNTED: Final = ("label", "score", "area_px", "y_start", "x_start", "y_stop", "x_stop")
 
 
-def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
+_ROWS: Final = 512
+"""So many rows of an image are in memory at once while intensities are measured."""
+
+_SQUARE: Final = 1e-3
+"""Pixels whose sides differ by less are squares."""
+
+
+def measure(masks: Masks, *, pixel_size_um: tuple[float, float] | None = None) -> dict[str, npt.NDArray[Any]]:
     """Measure the shape of every mask (overlaps do not matter: each is measured whole).
 
     Parameters
     ----------
     masks : Masks
         N masks.
+    pixel_size_um : pair of float, optional
+        Height and width of a pixel in micrometres, for columns in these; see `fastsam_core.Image.pixel_size_um`.
 
     Returns
     -------
@@ -43,12 +56,16 @@ def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
           moments, as in ``regionprops``; the angle is between the row axis and the major axis, in (-π/2, π/2].
         - ``perimeter_px``: Cauchy-Crofton in four directions, as ``skimage.measure.perimeter_crofton``.
         - ``solidity``: area over that of the convex hull of the pixels taken as squares, in (0, 1].
+        - with `pixel_size_um`: ``area_um2``, ``equivalent_diameter_um``, and ``centroid_y_um``, ``centroid_x_um`` from
+          the image's corner; where pixels are squares ``axis_major_um``, ``axis_minor_um`` and ``perimeter_um``, too.
         - the masks' own extra fields.
 
     Raises
     ------
     InvalidMasksError
         These are no masks.
+    InvalidParameterError
+        The pixel size is not two positive numbers.
     """
     check_masks(masks, "measure")
     extents = masks.extents_xyxy.astype(np.int64)
@@ -61,7 +78,128 @@ def measure(masks: Masks) -> dict[str, npt.NDArray[Any]]:
     empty = masks.areas_px == 0
     shapes = {**_moments(masks), "perimeter_px": _perimeters(masks), "solidity": _solidities(masks)}
     columns |= {name: np.where(empty, np.nan, column) for name, column in shapes.items()}
+    if pixel_size_um is not None:
+        columns |= _micrometres(columns, _checked_size(pixel_size_um))
     return columns | {name: column for name, column in masks.fields.items() if name not in columns}
+
+
+def _checked_size(given: tuple[float, float]) -> tuple[float, float]:
+    size = np.asarray(given, np.float64) if np.shape(given) == (2,) else np.zeros(2)
+    if not (np.isfinite(size).all() and (size > 0).all()):
+        raise InvalidParameterError(
+            "This is no pixel size", expected="height and width in micrometres", actual=repr(given)
+        )
+    return float(size[0]), float(size[1])
+
+
+def _micrometres(columns: dict[str, npt.NDArray[Any]], size_um: tuple[float, float]) -> dict[str, FloatArray]:
+    """Return what was measured in pixels in micrometres, as far as that can be said."""
+    height, width = size_um
+    side = float(np.sqrt(height * width))
+    out = {"area_um2": columns["area_px"] * side**2}
+    out |= {
+        f"centroid_{axis}_um": (columns[f"centroid_{axis}"] + 0.5) * s for axis, s in zip("yx", size_um, strict=True)
+    }
+    lengths = ["equivalent_diameter"]
+    if abs(height - width) <= _SQUARE * side:
+        lengths += ["axis_major", "axis_minor", "perimeter"]
+    return out | {f"{name}_um": columns[f"{name}_px"] * side for name in lengths}
+
+
+def measure_intensities(masks: Masks, values: Any, names: Sequence[str] = ()) -> dict[str, FloatArray]:
+    """Measure what values an image has in every mask (overlaps do not matter: each is measured whole).
+
+    Parameters
+    ----------
+    masks : Masks
+        N masks.
+    values : array of shape (H, W) or (C, H, W)
+        The image as it was stored; a lazy one is read by 512 rows. Pixels that are NaN do not count.
+    names : sequence of str, optional
+        A name for each channel; their numbers from 0 by default. Of shape (H, W), none is needed.
+
+    Returns
+    -------
+    dict of str to ndarray of length N, float64
+        ``intensity_mean``, ``intensity_std``, ``intensity_min``, ``intensity_max`` and ``intensity_sum``, with ``_``
+        and the channel's name behind them where there are channels. NaN for a mask without a pixel that has a value,
+        and 0 as its sum.
+
+    Raises
+    ------
+    InvalidMasksError
+        These are no masks.
+    InvalidParameterError
+        The values are of another size than the image of the masks, are no real numbers, or the names are too few or
+        too many.
+    """
+    check_masks(masks, "measure")
+    shape = tuple(getattr(values, "shape", ()))
+    kind = np.dtype(getattr(values, "dtype", object)).kind
+    if len(shape) not in (2, 3) or shape[-2:] != masks.image_hw or kind not in "buif":
+        height, width = masks.image_hw
+        raise InvalidParameterError(
+            "These are no values of the image",
+            expected=f"real numbers of shape ({height}, {width}) or (channels, {height}, {width})",
+            actual=f"{getattr(values, 'dtype', '')} of shape {shape}" if shape else described(values),
+        )
+    channels = shape[0] if len(shape) == 3 else 1
+    if len(shape) == 3 and not names:
+        names = [str(number) for number in range(channels)]
+    if names and len(names) != channels:
+        raise InvalidParameterError("Each channel needs a name", expected=str(channels), actual=str(len(names)))
+    endings = [f"_{name}" for name in names] or [""]
+    sums = np.zeros((channels, len(masks), 5))
+    sums[..., 3:] = np.inf, -np.inf
+    extents = masks.extents_xyxy
+    for top in range(0, masks.image_hw[0], _ROWS):
+        inside = np.flatnonzero((extents[:, 1] < top + _ROWS) & (extents[:, 3] > top))
+        if len(inside):
+            rows = np.asarray(values[..., top : top + _ROWS, :], np.float64).reshape(channels, -1, shape[-1])
+            for channel in range(channels):
+                _add_values(masks.runs, masks.offsets, inside, top, rows[channel], sums[channel])
+    out: dict[str, FloatArray] = {}
+    for ending, of_channel in zip(endings, sums, strict=True):
+        out |= {f"intensity_{name}{ending}": column for name, column in _described(of_channel).items()}
+    return out
+
+
+def _described(sums: FloatArray) -> dict[str, FloatArray]:
+    """Turn count, mean, summed squares of distances from it, least and largest value into columns."""
+    count, mean, squares, least, largest = sums.T
+    none = count == 0
+    columns = {"mean": mean, "std": np.sqrt(squares / np.maximum(count, 1)), "min": least, "max": largest}
+    return {name: np.where(none, np.nan, column) for name, column in columns.items()} | {"sum": mean * count}
+
+
+@njit
+def _add_values(
+    runs: npt.NDArray[np.int32],
+    offsets: npt.NDArray[np.int64],
+    inside: npt.NDArray[np.int64],
+    top: int,
+    rows: npt.NDArray[np.float64],
+    sums: npt.NDArray[np.float64],
+) -> None:
+    """Add the values in some rows of an image to the sums of the masks that reach into them (Welford's algorithm)."""
+    bottom = top + rows.shape[0]
+    for mask in inside:
+        count, mean, squares, least, largest = sums[mask]
+        for run in range(offsets[mask], offsets[mask + 1]):
+            y = runs[run, 0]
+            if y >= bottom:
+                break
+            if y < top:
+                continue
+            for x in range(runs[run, 1], runs[run, 2]):
+                value = rows[y - top, x]
+                if not np.isnan(value):
+                    count += 1
+                    away = value - mean
+                    mean += away / count
+                    squares += away * (value - mean)
+                    least, largest = min(least, value), max(largest, value)
+        sums[mask] = np.array((count, mean, squares, least, largest))
 
 
 def _moments(masks: Masks) -> dict[str, FloatArray]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from skimage.measure import perimeter_crofton, regionprops
 
 from fastsam_core import Masks
-from fastsam_core.measurements import measure
+from fastsam_core.errors import InvalidParameterError
+from fastsam_core.measurements import measure, measure_intensities
 from fastsam_core.testing import masks_strategy
 
 
@@ -72,3 +74,79 @@ def test_extra_fields_follow() -> None:
     assert table["quality"].tolist() == [1, 2]
     assert table["area_px"].tolist() == [9, 9]
     assert all(len(column) == 0 for column in measure(Masks.empty((4, 4))).values())
+
+
+# ---- micrometres ------------------------------------------------------------------------------------------------
+
+
+def test_micrometres_of_square_pixels() -> None:
+    mask = np.zeros((30, 40), bool)
+    mask[4:14, 6:26] = True
+    table = measure(Masks.from_dense(mask), pixel_size_um=(0.5, 0.5))
+    assert table["area_um2"][0] == 50
+    assert (table["centroid_y_um"][0], table["centroid_x_um"][0]) == (4.5, 8)
+    for name in ("equivalent_diameter", "axis_major", "axis_minor", "perimeter"):
+        assert table[f"{name}_um"][0] == pytest.approx(table[f"{name}_px"][0] / 2)
+    assert not [name for name in measure(Masks.from_dense(mask)) if "um" in name]
+
+
+def test_micrometres_of_oblong_pixels() -> None:
+    mask = np.zeros((30, 40), bool)
+    mask[4:14, 6:26] = True
+    table = measure(Masks.from_dense([mask, mask & False]), pixel_size_um=(2, 0.5))
+    assert table["area_um2"].tolist() == [200, 0]
+    assert table["equivalent_diameter_um"][0] == pytest.approx(2 * np.sqrt(200 / np.pi))
+    assert (table["centroid_y_um"][0], table["centroid_x_um"][0]) == (18, 8)
+    assert np.isnan(table["centroid_y_um"][1])
+    assert "perimeter_um" not in table  # lengths depend on the direction
+    assert "axis_major_um" not in table
+
+
+@pytest.mark.parametrize("size", [(0, 1), (1, float("nan")), 1, (1, 2, 3), "ab"])
+def test_no_pixel_size(size: object) -> None:
+    with pytest.raises(InvalidParameterError, match="no pixel size"):
+        measure(Masks.empty((3, 3)), pixel_size_um=size)  # type: ignore[arg-type]
+
+
+# ---- intensities ------------------------------------------------------------------------------------------------
+
+
+@given(masks_strategy(), st.sampled_from(["u1", ">u2", "i4", "f4", "?"]), st.integers(1, 40))
+def test_intensities_are_those_of_numpy(masks: Masks, dtype: str, rows: int) -> None:
+    rng = np.random.default_rng(len(masks))
+    image = (rng.normal(100, 30, (2, *masks.image_hw)).clip(0, 255)).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastsam_core.measurements._ROWS", rows)
+        table = measure_intensities(masks, image, ["DAPI", "GFP"])
+        [alone, first] = measure_intensities(masks, image[0]), measure_intensities(masks, image[:1])
+    for index, mask in enumerate(masks.to_dense()):
+        for name, channel in zip(("DAPI", "GFP"), image, strict=True):
+            inside = channel[mask].astype(float)
+            for what in ("mean", "std", "min", "max"):
+                expected = getattr(np, what)(inside) if len(inside) else np.nan
+                assert table[f"intensity_{what}_{name}"][index] == pytest.approx(
+                    expected, rel=1e-9, abs=1e-9, nan_ok=True
+                )
+            assert table[f"intensity_sum_{name}"][index] == pytest.approx(inside.sum(), rel=1e-9)
+    for what in ("mean", "std", "min", "max", "sum"):
+        np.testing.assert_array_equal(alone[f"intensity_{what}"], table[f"intensity_{what}_DAPI"])
+        np.testing.assert_array_equal(first[f"intensity_{what}_0"], table[f"intensity_{what}_DAPI"])
+
+
+def test_pixels_without_a_value_do_not_count() -> None:
+    image = np.array([[1, np.nan, 4], [np.nan] * 3], np.float32)
+    masks = Masks.from_dense([[[1, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 1]]])
+    table = measure_intensities(masks, image)
+    assert table["intensity_mean"].tolist() == [2.5, pytest.approx(np.nan, nan_ok=True)]
+    assert table["intensity_sum"].tolist() == [5, 0]
+    assert table["intensity_std"][0] == 1.5
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((4, 5)), np.zeros((5, 4, 3)), np.zeros((5, 4), complex), [[1]], None, np.zeros((1, 1, 5, 4))]
+)
+def test_values_of_another_image(values: object) -> None:
+    with pytest.raises(InvalidParameterError, match="no values of the image"):
+        measure_intensities(Masks.empty((5, 4)), values)
+    with pytest.raises(InvalidParameterError, match="Each channel needs a name"):
+        measure_intensities(Masks.empty((5, 4)), np.zeros((3, 5, 4)), ["a", "b"])
