@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import AnyArray, ArrayLike, Source, pick_level
+from fastsam_core._image_planes import AnyArray, ArrayLike, Source, pick_level, pick_series
 from fastsam_core.errors import (
     FastSAMError,
     ImageNotFoundError,
@@ -77,7 +77,7 @@ _DAMAGED = (
 
 
 @contextmanager
-def open_file(path: str, level: int = 0) -> Iterator[Source]:
+def open_file(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
     """Open an image file; its pixels are decoded when the source is indexed, inside the ``with`` block.
 
     Only opening and decoding raise what is listed here; other errors of the block pass as they are.
@@ -90,13 +90,15 @@ def open_file(path: str, level: int = 0) -> Iterator[Source]:
         The file cannot be opened or decoded.
     UnsupportedImageError
         It is an image of a kind that is not handled.
+    ImageContentError
+        It has no such level or series.
     """
     from fastsam_core._image_zarr import is_zarr, open_zarr
 
     with ExitStack() as opened:
         with _errors_named(path):
             if is_zarr(path):
-                source = opened.enter_context(open_zarr(path, level))
+                source = opened.enter_context(open_zarr(path, level, series))
             else:
                 stream = opened.enter_context(_open_stream(path))
                 prefix = stream.read(32)
@@ -104,9 +106,10 @@ def open_file(path: str, level: int = 0) -> Iterator[Source]:
                 if prefix[:4] in _TIFF:
                     from fastsam_core._image_tiff import open_tiff
 
-                    source = opened.enter_context(open_tiff(path, level))
+                    source = opened.enter_context(open_tiff(path, level, series))
                 else:
                     pick_level([path], level, path)
+                    pick_series(1, series, path)
                     source = _open_pillow(stream, prefix, path)
             array = _Decoded(source.array, path)
         yield replace(source, array=array)

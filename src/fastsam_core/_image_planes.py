@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsam_core.errors import ImageContentError, ImageTooLargeError
+from fastsam_core.errors import ImageContentError, ImageReadError, ImageTooLargeError
 
 AnyArray = NDArray[Any]
 _Level = TypeVar("_Level")
@@ -23,6 +23,9 @@ PlaneChoice = int | Mapping[str, int]
 Alpha = Literal["straight", "filled", "associated", "none"]
 """Opacity, opacity also where it is zero everywhere, opacity that the colours are already multiplied by, or something
 else than opacity."""
+
+_MOST_LISTED = 12
+"""As many images of a file an error lists."""
 
 MAX_CHANNELS = 6
 """An unnamed leading axis of up to this length means channels; a longer one could be a stack, so it must be named."""
@@ -151,6 +154,51 @@ def pick_level(levels: Sequence[_Level], level: object, path: str) -> _Level:
             remedy="0 is the full size",
         )
     return levels[number]
+
+
+def describe_image(name: str, axes: str, shape: Sequence[int]) -> str:
+    """Return what a list of a file's images says about one of them: name, axes and size, as far as they are known."""
+    return " ".join(part for part in (name, axes, "×".join(map(str, shape))) if part)
+
+
+def pick_series(count: int, series: object, path: str, describe: Callable[[int], str] = str) -> int:
+    """Return the number of an image among those that a file holds.
+
+    Parameters
+    ----------
+    count : int
+        How many there are.
+    series : int
+        The wanted one, from 0.
+    path : str
+    describe : callable
+        Says what an image is, for the error.
+
+    Raises
+    ------
+    ImageContentError
+        There is no such image.
+    ImageReadError
+        There is none at all.
+    """
+    number = _integer(series, "series")
+    if count == 0:
+        raise ImageReadError(
+            f"{path} holds no image: it is damaged or incomplete",
+            expected="at least one image",
+            actual="none",
+            remedy="copy or export the file again",
+        )
+    if 0 <= number < count:
+        return number
+    listed = [f"{at}: {describe(at)}" for at in range(min(count, _MOST_LISTED))] if count > 1 else []
+    more = ["…"] if count > _MOST_LISTED else []
+    raise ImageContentError(
+        f"{path} has no image {number}",
+        expected=f"0 to {count - 1} ({'; '.join(listed + more)})" if count > 1 else "0: it holds one image",
+        actual=f"series={series!r}",
+        remedy="choose an image by its number (series=, --series); the first is 0",
+    )
 
 
 def regions_of(source: Source, axes: str | None) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import Alpha, AnyArray, Source, pick_level, upright
+from fastsam_core._image_planes import Alpha, AnyArray, Source, describe_image, pick_level, pick_series, upright
 from fastsam_core._tiff_regions import has_regions, read_region
 from fastsam_core.errors import ImageReadError, UnsupportedImageError
 
@@ -30,31 +30,37 @@ _WITHOUT_CODEC = (ImportError, NotImplementedError, ValueError)
 
 
 @contextmanager
-def open_tiff(path: str, level: int = 0) -> Iterator[Source]:
-    """Open the first series of a TIFF file, of a pyramid one level; pages are decoded when indexed.
+def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
+    """Open a series of a TIFF file, of a pyramid one level; pages are decoded when indexed.
 
-    Pages that differ in size form several series; they are then addressed by page number, but not those beside a
-    pyramid or in a slide scanner's file, which are pictures of the slide and its label. Of several stacks or images of
-    several channels the first is opened; the fact ``images`` says how many there are.
+    Pages that differ in size form several series; with series 0 they are all opened, and addressed by page number, but
+    not those beside a pyramid or in a slide scanner's file, which are pictures of the slide and its label. Of several
+    stacks or images of several channels one is opened; the fact ``images`` says how many there are.
     """
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        series = tiff.series
-        levels = series[0].levels
-        first = TiffPages(pick_level(levels, level, path))
-        pages: TiffPages | _Unequal = first
+        every = tiff.series
+
+        def describe(number: int) -> str:
+            return describe_image(every[number].name, every[number].axes, every[number].shape)
+
+        number = pick_series(len(every), series, path, describe)
+        levels = every[number].levels
+        chosen = TiffPages(pick_level(levels, level, path))
+        pages: TiffPages | _Unequal = chosen
         shapes: list[tuple[int, ...]] | None = None
-        plain = len(levels) == 1 and series[0].kind not in (*_SLIDES, "lsm")  # LSM files have thumbnails
-        images = sum(other.axes == series[0].axes for other in series) if plain else 1
-        if images == len(series) > 1 and set(first.axes) <= set("YXS"):
+        plain = len(every[0].levels) == 1 and every[0].kind not in (*_SLIDES, "lsm")  # LSM files have thumbnails
+        alike = sum(other.axes == every[0].axes for other in every) if plain else 1
+        images = len(every) if plain and every[0].kind == "ome" else alike  # other files may have thumbnails
+        if number == 0 and alike == len(every) > 1 and set(chosen.axes) <= set("YXS"):
             images = 1
-            every = [first, *map(TiffPages, series[1:])]
-            pages, shapes = _Unequal(every), [page.shape for page in every]
-        orientation = _orientation(series[0].keyframe)
-        facts: dict[str, object] = {"format": "TIFF", "series": len(series), "levels": len(levels), "level": level}
-        facts["images"] = images
-        yield Source(pages, pages.axes, lambda: orientation, first.alpha, facts, pages.regions, shapes)
+            unequal = [chosen, *map(TiffPages, every[1:])]
+            pages, shapes = _Unequal(unequal), [page.shape for page in unequal]
+        orientation = _orientation(every[number].keyframe)
+        facts: dict[str, object] = {"format": "TIFF", "series": number, "images": images}
+        facts |= {"levels": len(levels), "level": level}
+        yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes)
 
 
 def _orientation(page: Any) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._image_planes import Source, infer_axes, pick_level
+from fastsam_core._image_planes import Source, describe_image, infer_axes, pick_level, pick_series
 from fastsam_core.errors import (
     FastSAMError,
     ImageContentError,
@@ -53,8 +53,8 @@ def is_zarr(path: str | os.PathLike[str]) -> bool:
 
 
 @contextmanager
-def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
-    """Open an array, or a level of the first image of an OME-Zarr store, by default the largest.
+def open_zarr(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
+    """Open an array, or a level of an image of an OME-Zarr store, by default the largest of the first.
 
     Raises
     ------
@@ -78,22 +78,23 @@ def open_zarr(path: str, level: int = 0) -> Iterator[Source]:
         store: Any = path
         if os.path.isfile(path):
             store = opened.enter_context(closing(zarr.storage.ZipStore(path, mode="r")))
-        yield _source_in(store, path, level)
+        yield _source_in(store, path, level, series)
 
 
-def _source_in(store: Any, path: str, level: int) -> Source:
+def _source_in(store: Any, path: str, level: int, series: int) -> Source:
     import zarr
 
     try:
         node: Any = zarr.open(store, mode="r")
         if isinstance(node, zarr.Array):
             pick_level([node], level, path)
+            pick_series(1, series, path)
             axes = _named(node) or _guessed(node.shape)
             return Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
-        image, multiscale, images = _first_image(node, path)
+        image, multiscale, among = _image(node, path, series)
         levels = multiscale["datasets"]
         array: Any = image[pick_level(levels, level, path)["path"]]
-        facts = {"format": "OME-Zarr", "levels": len(levels), "level": level, "images": images}
+        facts = {"format": "OME-Zarr", **among, "levels": len(levels), "level": level}
         return Source(Blocks(array), _axes(multiscale, array), facts=facts, regions=True)
     except FastSAMError:
         raise
@@ -145,10 +146,10 @@ class Blocks:
         return np.asarray(self._kept[1][tuple(inside)])
 
 
-def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any], int]:
-    """Return the group of the first image, what describes its levels, and how many images there are.
+def _image(group: Any, path: str, series: int) -> tuple[Any, Mapping[str, Any], dict[str, object]]:
+    """Return the group of an image, what describes its levels, and which of how many images it is.
 
-    bioformats2raw lists or numbers them.
+    bioformats2raw lists or numbers groups of one image each; a group itself may describe several.
     """
     attributes = _ome(group)
     if "plate" in attributes or "well" in attributes:
@@ -158,14 +159,28 @@ def _first_image(group: Any, path: str) -> tuple[Any, Mapping[str, Any], int]:
             actual="plate" if "plate" in attributes else "well",
             remedy="name one of them, e.g. plate.zarr/A/1/0",
         )
-    names = ["0"]
     if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
         listed = dict(group["OME"].attrs) if "OME" in group else {}
         numbered = sorted(filter(str.isdigit, group.group_keys()), key=int)
-        names = list(listed.get("ome", listed).get("series", ())) or numbered or names
-        group = group[names[0]]
-        attributes = _ome(group)
-    return group, attributes["multiscales"][0], len(names)
+        names = list(listed.get("ome", listed).get("series", ())) or numbered or ["0"]
+
+        def image(number: int) -> tuple[Any, Mapping[str, Any]]:
+            return group[names[number]], _ome(group[names[number]])["multiscales"][0]
+
+        count = len(names)
+    else:
+
+        def image(number: int) -> tuple[Any, Mapping[str, Any]]:
+            return group, attributes["multiscales"][number]
+
+        count = len(attributes["multiscales"])
+    number = pick_series(count, series, path, lambda at: _described(*image(at)))
+    return *image(number), {"series": number, "images": count}
+
+
+def _described(group: Any, multiscale: Mapping[str, Any]) -> str:
+    array = group[multiscale["datasets"][0]["path"]]
+    return describe_image(str(multiscale.get("name") or group.basename), _axes(multiscale, array), array.shape)
 
 
 def _ome(group: Any) -> Mapping[str, Any]:

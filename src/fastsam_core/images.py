@@ -1,7 +1,7 @@
 """Read images of any kind as 8-bit RGB, and remember how they were made.
 
-What goes in: files (PNG, JPEG, TIFF, BMP, WebP, GIF, PPM), NumPy arrays, Pillow images, torch tensors, zarr and dask
-arrays. What comes out is always `Image`: uint8, (H, W, 3), red first.
+What goes in: files (PNG, JPEG, TIFF, OME-Zarr, BMP, WebP, GIF, PPM, CZI, ND2, LIF), NumPy arrays, Pillow images, torch
+tensors, zarr and dask arrays. What comes out is always `Image`: uint8, (H, W, 3), red first.
 
 - 8-bit values pass untouched, unless they are faint (their percentiles lie less than 100 apart). Those, 16-bit, float
   and other values are scaled: gray planes and microscopy channels by their 0.1 and 99.9 percentiles, each by itself;
@@ -33,6 +33,7 @@ from fastsam_core._image_planes import (
     infer_axes,
     named_sizes,
     pick_level,
+    pick_series,
     plane_sizes,
     regions_of,
     take_plane,
@@ -111,6 +112,7 @@ def read_image(
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
     level: int = 0,
+    series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Image:
     """Read an image from a file or an array, as 8-bit RGB.
@@ -135,6 +137,9 @@ def read_image(
         Which plane of a stack or animation: its number (counted row by row over all stack axes) or an index by axis.
     level : int, default 0
         Which level of a pyramid (OME-TIFF, OME-Zarr, Aperio SVS …): 0 is the full size, and each next one is smaller.
+    series : int, default 0
+        Which image of a file that holds several: a series of a TIFF file, an image of an OME-Zarr store, a scene or
+        position of a microscope's file.
     max_pixels : int or None, default 2**28
         Limit for files and lazy arrays, checked before decoding; None lifts it. Up to 4 channels count once.
 
@@ -153,18 +158,21 @@ def read_image(
     UnsupportedImageError
         The object, its dtype or its colour space cannot be taken as an image.
     ImageContentError
-        Axes, plane, channels or contrast do not fit the image, or the axes are ambiguous.
+        Axes, plane, channels or contrast do not fit the image, the axes are ambiguous, or there is no such series.
+    MissingDependencyError
+        What reads files of this kind is not installed.
     """
     if isinstance(source, Image):
-        if (channels, axes, contrast) != (None, None, None) or plane != 0 or level != 0:
+        if (channels, axes, contrast) != (None, None, None) or plane != 0 or level != 0 or series != 0:
             raise ImageContentError(
-                "An Image is already 8-bit RGB: channels, axes, contrast, plane and level have no meaning for it",
+                "An Image is already 8-bit RGB: channels, axes, contrast, plane, level, series have no meaning for it",
                 expected="the original file or array",
                 actual=repr(source.source),
                 remedy="read the original with these options",
             )
         return source
-    with open_planes(source, channels=channels, axes=axes, level=level, max_pixels=max_pixels) as planes:
+    reading: dict[str, Any] = {"channels": channels, "axes": axes, "level": level, "series": series}
+    with open_planes(source, **reading, max_pixels=max_pixels) as planes:
         return planes.read(plane, contrast)
 
 
@@ -221,6 +229,7 @@ def open_planes(
     channels: Channels | None = None,
     axes: str | None = None,
     level: int = 0,
+    series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Iterator[Planes]:
     """Open a file or array once for several of its planes; parameters and errors as in `read_image`.
@@ -232,7 +241,7 @@ def open_planes(
     if max_pixels is not None:
         as_integer("max_pixels", max_pixels, 1)
     choice = parse_channels(channels)
-    name, opening, limited = _open(source, choice.indices is not None, axes, level)
+    name, opening, limited = _open(source, choice.indices is not None, axes, level, series)
     limit = max_pixels if limited else None
     with opening as opened:
         yield Planes(opened, name, choice, axes, limit)
@@ -244,6 +253,7 @@ def read_values(
     channels: Channels | None = None,
     axes: str | None = None,
     plane: PlaneChoice = 0,
+    series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> NDArray[Any]:
     """Read one plane with its own values, of any dtype; parameters and errors as in `read_image`.
@@ -252,7 +262,7 @@ def read_values(
     -------
     ndarray of shape (H, W), (C, H, W) for channels, or (H, W, 3 or 4) for colour
     """
-    with open_planes(source, channels=channels, axes=axes, max_pixels=max_pixels) as planes:
+    with open_planes(source, channels=channels, axes=axes, series=series, max_pixels=max_pixels) as planes:
         return planes.take(plane).array
 
 
@@ -262,14 +272,15 @@ def mean_values(colours: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _open(
-    source: object, channels_chosen: bool, axes: str | None, level: int
+    source: object, channels_chosen: bool, axes: str | None, level: int, series: int
 ) -> tuple[str, AbstractContextManager[Source], bool]:
     """Return a name for the source, a way to open it, and whether the pixel limit holds for it."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         if isinstance(path, str):
-            return path, open_file(path, level), True
+            return path, open_file(path, level, series), True
     pick_level([source], level, "An array")
+    pick_series(1, series, "An array")
     if isinstance(source, np.ndarray):
         return "<array>", nullcontext(_array_source(source, "array", channels_chosen, axes)), False
     package = type(source).__module__.partition(".")[0]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from threading import Lock
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -164,16 +164,17 @@ def open_plane(
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
     level: int = 0,
+    series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Iterator[LargePlane]:
     """Open a plane of a file or array of which regions are to be read.
 
-    Of TIFF files in tiles or strips, of Zarr stores and of lazy arrays only what lies in a region is read; other files
-    are decoded as a whole once.
+    Of TIFF files in tiles or strips, CZI files, Zarr stores and lazy arrays only what lies in a region is read; other
+    files are decoded as a whole once.
 
     Parameters
     ----------
-    source, channels, axes, plane, level
+    source, channels, axes, plane, level, series
         As in `fastsam_core.read_image`.
     contrast : pair of float, one pair for each channel, or "percentile", optional
         As there; where it is chosen, 25 regions of planes of more than 4 million pixels decide for all of it.
@@ -194,5 +195,6 @@ def open_plane(
     >>> with open_plane("slide.ome.tif") as slide:  # doctest: +SKIP
     ...     corner = slide.read(slide[:1024, :1024])
     """
-    with open_planes(source, channels=channels, axes=axes, level=level, max_pixels=max_pixels) as planes:
+    reading: dict[str, Any] = {"channels": channels, "axes": axes, "level": level, "series": series}
+    with open_planes(source, **reading, max_pixels=max_pixels) as planes:
         yield LargePlane(planes, plane, contrast)

@@ -283,6 +283,7 @@ def segment_stack(
     axes: str | None = None,
     contrast: Contrast | None = None,
     level: int = 0,
+    series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
     min_iou: float = 0.25,
     max_gap: int = 1,
@@ -302,7 +303,7 @@ def segment_stack(
         The letter of the axis to go along, such as ``"Z"`` or ``"T"``; the longest one where left out.
     plane : mapping from axis letter to int, optional
         Where to stay along further axes; 0 where left out.
-    channels, axes, level
+    channels, axes, level, series
         As in `fastsam_core.read_image`.
     contrast : pair of float, one pair for each channel, or "percentile", optional
         The values that become black and white. By default the same for all planes, found as `read_image` finds them on
@@ -342,7 +343,7 @@ def segment_stack(
     linker = StackLinker(min_iou=min_iou, max_gap=max_gap)
     fixed = {str(name).upper(): index for name, index in (plane or {}).items()}
     reading: dict[str, Any] = {"channels": channels, "axes": axes, "level": level}
-    reading["max_pixels"] = max_pixels
+    reading |= {"series": series, "max_pixels": max_pixels}
     with open_planes(source, **reading) as opened:
         along, count = _stack_axis(opened.sizes, axis, fixed)
         planes = [{**fixed, along: index} for index in range(count)]

@@ -75,6 +75,7 @@ def segment_tiles(
     contrast: Contrast | None = None,
     plane: PlaneChoice = 0,
     level: int = 0,
+    series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
     conf: float | Literal["auto"] | None = None,
     iou: float | None = None,
@@ -92,7 +93,7 @@ def segment_tiles(
     Parameters
     ----------
     source : path, array, or Image
-        Of TIFF files, Zarr stores and lazy arrays only the tiles being worked on are read; see
+        Of TIFF and CZI files, Zarr stores and lazy arrays only the tiles being worked on are read; see
         `fastsam_core.large_images.open_plane`.
     model : FastSAM
         The model.
@@ -105,7 +106,7 @@ def segment_tiles(
     reader : callable, optional
         Reads a tile; then the source is whatever has a ``shape`` of (H, W) and gives, indexed with two slices, what the
         reader takes.
-    channels, axes, contrast, plane, level, max_pixels
+    channels, axes, contrast, plane, level, series, max_pixels
         How to read the source without a reader, as in `open_plane`: all tiles with the same contrast.
     conf, iou, max_det, imgsz, snap_px, stability
         As in `FastSAM.segment`; ``max_det`` holds for each tile. ``imgsz`` is the network's input for a tile, the
@@ -139,7 +140,7 @@ def segment_tiles(
         read = reader
         if read is None:
             reading: dict[str, Any] = {"channels": channels, "axes": axes, "contrast": contrast}
-            reading |= {"plane": plane, "level": level}
+            reading |= {"plane": plane, "level": level, "series": series}
             if isinstance(source, Image):
                 tiled, read = read_image(source, **reading).rgb8, partial(_part_of, source)
             else:

@@ -264,7 +264,25 @@ def test_says_where_a_file_holds_several_images(folder: Path) -> None:
                 tiff.write(channels, metadata={"axes": "CYX"}, photometric="minisblack")
     assert "several images" not in run("one.ome.tif", "--format", "csv").output
     result = run("one.ome.tif", "two.ome.tif", "--format", "csv", "--overwrite")
-    assert "Files with several images, of which the first was segmented: 1." in " ".join(result.output.split())
+    said = " ".join(result.output.split())
+    assert "Files with several images, of which the first was segmented: 1. --series 1 takes the other." in said
+
+
+def test_another_image_of_a_file(folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "three.ome.tif") as tiff:
+        for value in (0, 500, 1000):
+            tiff.write(np.full((2, *IMAGE_HW), value, np.uint16), metadata={"axes": "CYX"}, photometric="minisblack")
+    how = ("--channels", "1", "--contrast", "0,1000", "--conf", "0.95", "--format", "overlay", "--overwrite")
+    assert "--series 1 to 2 takes another" in " ".join(run("three.ome.tif", *how).output.split())
+    for series, gray in (("1", 127), ("2", 255)):
+        result = run("three.ome.tif", "--series", series, *how)
+        assert result.exit_code == 0, result.output
+        assert "several images" not in result.output
+        overlay = read_png(folder / "fastsam-output" / "three.ome_overlay.png")
+        np.testing.assert_allclose(overlay, np.full(overlay.shape, gray), atol=1)
+    [line] = lines(run("three.ome.tif", "--series", "3", "--jsonl", *how))
+    assert line["error"]["type"] == "ImageContentError"
+    assert "0 to 2" in line["error"]["message"]
 
 
 # ---- failures and repeats ---------------------------------------------------------------------------------------

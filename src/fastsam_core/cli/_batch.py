@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastsam_core.pipeline import Step
     from fastsam_core.text.crops import Pixels
 
-__all__ = ["Existing", "Job", "Outcome", "finish", "outcome_table", "plan", "report", "summarise"]
+__all__ = ["Existing", "Job", "Outcome", "finish", "images_in", "outcome_table", "plan", "report", "summarise"]
 
 Existing = Literal["refuse", "overwrite", "skip"]
 
@@ -50,7 +50,7 @@ class Outcome:
 
     Of a stack, ``planes`` says how many it has, and ``objects`` how many objects its masks belong to; of a single plane
     ``left_out`` says how many others its file has. ``images`` is how many images the file holds, of which the first was
-    segmented. ``unreadable`` are the errors of planes that stayed empty.
+    segmented; 1 where another was chosen. ``unreadable`` are the errors of planes that stayed empty.
     """
 
     source: Path
@@ -178,8 +178,14 @@ def finish(
         outputs,
         full=everything.at_limit,
         left_out=recipe.get("pages", 1) - 1,
-        images=recipe.get("images", 1),
+        images=images_in(recipe),
     )
+
+
+def images_in(recipe: Mapping[str, Any]) -> int:
+    """Return how many images a file holds, of which the first was read without anybody having chosen it."""
+    images: int = recipe.get("images", 1)
+    return 1 if recipe.get("series") else images
 
 
 def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
@@ -237,6 +243,8 @@ def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False,
     if unreadable := sum(len(outcome.unreadable) for outcome in outcomes):
         screen.print(f"Planes that could not be read, and are empty: {unreadable}.")
     if several := sum(outcome.images > 1 for outcome in outcomes):
-        screen.print(f"Files with several images, of which the first was segmented: {several}.")
+        most = max(outcome.images for outcome in outcomes) - 1
+        others = "--series 1 takes the other" if most == 1 else f"--series 1 to {most} takes another"
+        screen.print(f"Files with several images, of which the first was segmented: {several}. {others}.")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")

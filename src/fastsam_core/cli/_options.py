@@ -29,6 +29,7 @@ __all__ = [
     "PrecisionOption",
     "RecursiveOption",
     "RuntimeOption",
+    "SeriesOption",
     "SkipExistingOption",
     "TileOption",
     "TrustOption",
@@ -90,6 +91,10 @@ ChannelsOption = Annotated[
 AxesOption = Annotated[str | None, typer.Option(metavar="TCZYX", help="Meaning of the axes.", rich_help_panel=_READING)]
 LevelOption = Annotated[
     int, typer.Option(min=0, help="Level of a pyramid; 0 is the full size.", rich_help_panel=_READING)
+]
+SeriesOption = Annotated[
+    int,
+    typer.Option(min=0, help="Which image of files that hold several; 0 is the first.", rich_help_panel=_READING),
 ]
 MaxPixelsOption = Annotated[
     int,

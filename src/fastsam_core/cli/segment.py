@@ -28,6 +28,7 @@ from fastsam_core.cli._options import (
     PrecisionOption,
     RecursiveOption,
     RuntimeOption,
+    SeriesOption,
     SkipExistingOption,
     TileOption,
     TrustOption,
@@ -133,6 +134,7 @@ def segment(
         typer.Option(metavar="LOW,HIGH|percentile", help="Values shown black and white.", rich_help_panel=_READING),
     ] = None,
     level: LevelOption = 0,
+    series: SeriesOption = 0,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
@@ -162,6 +164,7 @@ def segment(
             "plane": read_plane(plane),
             "contrast": read_contrast(contrast),
             "level": level,
+            "series": series,
             "max_pixels": max_pixels,
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}

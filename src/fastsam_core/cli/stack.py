@@ -28,6 +28,7 @@ from fastsam_core.cli._options import (
     PrecisionOption,
     RecursiveOption,
     RuntimeOption,
+    SeriesOption,
     SkipExistingOption,
     TileOption,
     TrustOption,
@@ -105,6 +106,7 @@ def stack(
         ),
     ] = None,
     level: LevelOption = 0,
+    series: SeriesOption = 0,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
@@ -136,6 +138,7 @@ def stack(
             "axes": axes,
             "contrast": read_contrast(contrast),
             "level": level,
+            "series": series,
             "max_pixels": max_pixels,
             "min_iou": min_iou,
             "max_gap": max_gap,
@@ -206,7 +209,7 @@ def _run(
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
     from fastsam_core._files import check_writable
-    from fastsam_core.cli._batch import Outcome
+    from fastsam_core.cli._batch import Outcome, images_in
     from fastsam_core.errors import FastSAMError
     from fastsam_core.outputs import output_paths, write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
@@ -228,7 +231,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             seconds += step.seconds
             full |= step.masks.at_limit
             recipe: Mapping[str, Any] = step.image.recipe
-            images = recipe.get("images", images)
+            images = max(images, images_in(recipe))
             if step.error is not None:
                 unreadable.append(step.error)
             if "overlay" in job.formats and step.index in _shown_planes(step):
