@@ -17,7 +17,7 @@ import fastsam_core
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fastsam_core", "napari_fastsam", "fiftyone_fastsam")
-EXTRAS = ("napari", "fiftyone", "text", "zarr", "fast", "distributed", "train", "all")
+EXTRAS = ("napari", "fiftyone", "text", "zarr", "microscopes", "fast", "distributed", "train", "all")
 
 
 def _build(target: str, folder: Path) -> Path:

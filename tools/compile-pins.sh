@@ -10,7 +10,7 @@ compile() {
 }
 
 compile requirements/uv.in --output-file requirements/uv.txt
-compile pyproject.toml --overrides requirements/test-overrides.txt --all-extras --group dev \
+compile pyproject.toml --overrides requirements/test-overrides.txt --extra all --group dev \
   --output-file requirements/test.txt
 # The demo's environment is a subset of the tests' environment, in the same versions.
 compile pyproject.toml --overrides requirements/test-overrides.txt --group demo \

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._image_microscopes import TO_OME, microscope_of, open_microscope
 from fastsam_core._image_planes import AnyArray, ArrayLike, Source, pick_level, pick_series
 from fastsam_core.errors import (
     FastSAMError,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 IMAGE_SUFFIXES = frozenset(
-    ".apng .bmp .btf .gif .jfif .jpeg .jpg .lsm .pgm .png .pnm .ppm .svs .tif .tiff .webp".split()
+    ".apng .bmp .btf .czi .gif .jfif .jpeg .jpg .lif .lsm .nd2 .pgm .png .pnm .ppm .svs .tif .tiff .webp".split()
 )
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -40,13 +41,10 @@ _PILLOW = (  # what a file begins with, Pillow's module, and what opens it there
     (b"RIFF", "WebPImagePlugin", "WebPImageFile"),
     *((b"P%d" % kind, "PpmImagePlugin", "PpmImageFile") for kind in range(1, 7)),
 )
-_TO_OME = "OME-TIFF or OME-Zarr (with Fiji, bfconvert or bioformats2raw)"
+_READ = "PNG, JPEG, TIFF, OME-Zarr, BMP, WebP, GIF, PPM, CZI, ND2 or LIF"
 _FOREIGN = (  # where a file of another kind has which bytes, its name, and what it can become
-    (0, b"ZISRAWFILE", "Zeiss CZI", _TO_OME),
-    (0, b"\xda\xce\xbe\n", "Nikon ND2", _TO_OME),
-    (0, b"\x70\0\0\0", "Leica LIF", _TO_OME),
-    (0, b"\xd0\xcf\x11\xe0", "OLE (Olympus OIB, Zeiss ZVI)", _TO_OME),
-    (0, b"\x89HDF", "HDF5 (Imaris, ilastik)", _TO_OME),
+    (0, b"\xd0\xcf\x11\xe0", "OLE (Olympus OIB, Zeiss ZVI)", TO_OME),
+    (0, b"\x89HDF", "HDF5 (Imaris, ilastik)", TO_OME),
     (0, b"\0\0\0\x0cjP", "JPEG 2000", "TIFF"),
     (0, b"\x93NUMPY", "NumPy", "TIFF"),
     (4, b"ftyp", "HEIF, AVIF or MP4", "PNG or JPEG"),
@@ -90,6 +88,8 @@ def open_file(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
         The file cannot be opened or decoded.
     UnsupportedImageError
         It is an image of a kind that is not handled.
+    MissingDependencyError
+        What reads files of this kind is not installed.
     ImageContentError
         It has no such level or series.
     """
@@ -107,6 +107,9 @@ def open_file(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
                     from fastsam_core._image_tiff import open_tiff
 
                     source = opened.enter_context(open_tiff(path, level, series))
+                elif (kind := microscope_of(prefix)) is not None:
+                    pick_level([path], level, path)
+                    source = opened.enter_context(open_microscope(path, kind, series))
                 else:
                     pick_level([path], level, path)
                     pick_series(1, series, path)
@@ -196,13 +199,13 @@ def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
             if prefix[place:].startswith(magic):
                 raise UnsupportedImageError(
                     f"{path} is a {kind} file, which is not read here",
-                    expected="PNG, JPEG, TIFF, OME-Zarr, BMP, WebP, GIF or PPM",
+                    expected=_READ,
                     actual=kind,
                     remedy=f"convert it to {better}, or read it into an array and pass that, with axes such as 'TCZYX'",
                 )
         raise ImageReadError(
             f"{path} is not an image that can be read here",
-            expected="PNG, JPEG, TIFF, OME-Zarr, BMP, WebP, GIF or PPM",
+            expected=_READ,
             actual=f"a file that begins with {prefix[:8]!r}",
             remedy="convert it to PNG or TIFF",
         )

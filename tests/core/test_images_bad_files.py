@@ -35,9 +35,6 @@ def colours() -> Array:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"ZISRAWFILE\0\0\0\0", "Zeiss CZI"),
-        (b"\xda\xce\xbe\n\0\0", "Nikon ND2"),
-        (b"\x70\0\0\0\x2a\0", "Leica LIF"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "OLE"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),

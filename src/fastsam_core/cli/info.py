@@ -41,6 +41,7 @@ _EXTRAS: Final = (
     _Extra("fiftyone", ("fiftyone",), "FiftyOne plugin"),
     _Extra("text", ("open-clip-torch",), "text prompts"),
     _Extra("zarr", ("zarr",), "OME-Zarr images"),
+    _Extra("microscopes", ("pylibCZIrw", "bioio-nd2", "bioio-lif"), "CZI, ND2 and LIF files"),
     _Extra("distributed", ("ray",), "many machines"),
     _Extra("train", ("tensorboard",), "training"),
 )
