@@ -91,6 +91,13 @@ class Image:
         """Height and width in pixels."""
         return self.rgb8.shape[0], self.rgb8.shape[1]
 
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in micrometres; None where the file does not say."""
+        recipe: Mapping[str, Any] = self.recipe
+        size = recipe.get("pixel_size_um")
+        return None if size is None else (float(size[0]), float(size[1]))
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return `rgb8`, so that NumPy functions take the image itself."""
         if copy:

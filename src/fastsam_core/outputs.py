@@ -226,11 +226,29 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def write_measurements(path: str | os.PathLike[str], masks: Masks) -> Path:
-    """Write one CSV row for each mask; see :func:`fastsam_core.measurements.measure`."""
+def write_measurements(
+    path: str | os.PathLike[str],
+    masks: Masks,
+    *,
+    pixel_size_um: tuple[float, float] | None = None,
+    intensities: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Path:
+    """Write one CSV row for each mask.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write.
+    masks : Masks
+        N masks.
+    pixel_size_um : tuple of float, optional
+        Height and width of a pixel in micrometres; see :func:`fastsam_core.measurements.measure`.
+    intensities : mapping of str to ndarray of length N, optional
+        Further columns, from :func:`fastsam_core.measurements.measure_intensities`.
+    """
     from fastsam_core.measurements import measure
 
-    return _write_tables(path, [measure(masks)])
+    return _write_tables(path, [{**measure(masks, pixel_size_um=pixel_size_um), **(intensities or {})}])
 
 
 def _write_tables(path: str | os.PathLike[str], tables: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Path:
@@ -259,6 +277,9 @@ def write_outputs(
     formats: Iterable[Format] = DEFAULT_FORMATS,
     file_name: str | None = None,
     prompts: Sequence[Prompt] = (),
+    pixel_size_um: tuple[float, float] | None = None,
+    intensities: Mapping[str, npt.NDArray[Any]] | None = None,
+    full_hw: tuple[int, int] | None = None,
 ) -> dict[Format, Path]:
     """Write the chosen formats of one image.
 
@@ -278,6 +299,11 @@ def write_outputs(
         The image's name in the COCO file; the stem by default.
     prompts : sequence of Points, Box, Polygon or Text
         What the masks answer; drawn into the overlay, unless that is reduced.
+    pixel_size_um, intensities : optional
+        For the table; see :func:`write_measurements`.
+    full_hw : tuple of int, optional
+        Height and width of the image at its full size, where the masks are of a smaller level of a slide: GeoJSON is in
+        pixels of the full size.
 
     Returns
     -------
@@ -303,17 +329,21 @@ def write_outputs(
         elif kind == "coco":
             write_coco(path, masks, file_name=file_name or name)
         elif kind == "csv":
-            write_measurements(path, masks)
+            write_measurements(path, masks, pixel_size_um=pixel_size_um, intensities=intensities)
         else:
-            _write_outlines(kind, path, masks)
+            _write_outlines(kind, path, masks, full_hw)
     return paths
 
 
-def _write_outlines(kind: Literal["geojson", "rois"], path: Path, masks: Masks | LinkedStack) -> None:
+def _write_outlines(
+    kind: Literal["geojson", "rois"], path: Path, masks: Masks | LinkedStack, full_hw: tuple[int, int] | None
+) -> None:
     from fastsam_core.outlines import write_geojson, write_rois
 
     if kind == "geojson":
-        write_geojson(path, masks)
+        height, width = masks.image_hw
+        full = full_hw or (height, width)
+        write_geojson(path, masks, scale_yx=(full[0] / height, full[1] / width))
     else:
         write_rois(path, masks)
 
@@ -331,6 +361,9 @@ def write_stack(
     *,
     formats: Iterable[Format] = DEFAULT_FORMATS,
     file_name: str | None = None,
+    pixel_size_um: tuple[float, float] | None = None,
+    intensities: Sequence[Mapping[str, npt.NDArray[Any]]] | None = None,
+    full_hw: tuple[int, int] | None = None,
 ) -> dict[Format, Path]:
     """Write the chosen formats of a stack, whose objects have one number in all planes.
 
@@ -350,6 +383,8 @@ def write_stack(
         first four by default.
     file_name : str, optional
         The stack's name in the COCO file; the stem by default.
+    pixel_size_um, intensities, full_hw : optional
+        As in :func:`write_outputs`; the intensities of each plane.
 
     Returns
     -------
@@ -378,12 +413,17 @@ def write_stack(
             _write_coco(path, images, names, stack.planes[0].metadata)
         elif kind == "csv":
             tables = [
-                {"plane": np.full(len(masks), index), **measure(masks), "label": objects}
+                {
+                    "plane": np.full(len(masks), index),
+                    **measure(masks, pixel_size_um=pixel_size_um),
+                    "label": objects,
+                    **(intensities[index] if intensities else {}),
+                }
                 for index, (masks, objects) in enumerate(numbered)
             ]
             _write_tables(path, tables)
         else:
-            _write_outlines(kind, path, stack)
+            _write_outlines(kind, path, stack, full_hw)
     return paths
 
 

@@ -82,6 +82,8 @@ class Reader:
         self.scenes = tuple(scenes)
         self.asked: list[Any] = []
 
+    physical_pixel_sizes: ClassVar = SimpleNamespace(Z=None, Y=0.4, X=0.2)
+
     def set_scene(self, number: int) -> None:
         assert type(number) is int
         self._at = number
@@ -264,6 +266,15 @@ def _append_metadata(path: Path, xml: bytes) -> None:
     payload += bytes(-len(payload) % 32)
     content += b"ZISRAWMETADATA".ljust(16, b"\0") + struct.pack("<qq", len(payload), len(payload)) + payload
     path.write_bytes(content)
+
+
+def test_the_size_of_a_pixel_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("ND2", "LIF"):
+        path = tmp_path / f"a.{kind.lower()}"
+        stand_in(kind, path, {"": ("ZYX", VALUES[0, 0])}, monkeypatch)
+        assert read_image(path).pixel_size_um == (0.4, 0.2)
+    path = write_czi(tmp_path / "a.czi", [{"data": data.coins()[..., None]}])
+    assert read_image(path).pixel_size_um == pytest.approx((0.3, 0.3))
 
 
 def bgr(rgb: Array) -> Array:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from fastsam_core.cli._console import printable
+from fastsam_core.cli._measuring import Measuring
 from fastsam_core.cli._prompts import PromptSet
 from fastsam_core.confidence import best_conf
 from fastsam_core.errors import FastSAMError, OutputError
@@ -31,6 +32,7 @@ __all__ = ["Existing", "Job", "Outcome", "finish", "images_in", "outcome_table",
 Existing = Literal["refuse", "overwrite", "skip"]
 
 _MOST_ROWS = 60
+_IN_PIXELS = Measuring()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Job:
     prompts: PromptSet
     formats: Sequence[Format]
     out: Path
+    measuring: Measuring = _IN_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def plan(
     formats: Sequence[Format],
     out: Path,
     existing: Existing,
+    measuring: Measuring = _IN_PIXELS,
 ) -> Iterator[Job | Outcome]:
     """Say for each file what is to be done, or why nothing is.
 
@@ -111,6 +115,8 @@ def plan(
         Folder for the results.
     existing : {"refuse", "overwrite", "skip"}
         What to do about results that are there already; ``"skip"`` only skips images that have all of them.
+    measuring : Measuring
+        What the tables hold.
 
     Yields
     ------
@@ -129,7 +135,7 @@ def plan(
                     f"{next(iter(there.values()))} exists already",
                     remedy="add --overwrite or --skip-existing, or choose another --out",
                 )
-            yield Job(source, name, prompts_of(source), formats, out)
+            yield Job(source, name, prompts_of(source), formats, out, measuring)
         except FastSAMError as error:
             yield Outcome(source, "failed", error=error)
 
@@ -156,6 +162,7 @@ def finish(
         image_rgb8 = step.image.rgb8 if pixels is None else pixels
         if job.prompts:
             masks, unmatched = job.prompts.answer(step.masks, image_rgb8, texts, shown=everything)
+        recipe: Mapping[str, Any] = step.image.recipe
         outputs = write_outputs(
             job.out,
             job.name,
@@ -164,10 +171,12 @@ def finish(
             formats=job.formats,
             file_name=job.source.name,
             prompts=job.prompts.prompts,
+            pixel_size_um=job.measuring.pixel_size_um(step.image),
+            intensities=job.measuring.intensities(job.source, masks) if "csv" in job.formats else None,
+            full_hw=recipe.get("full_hw"),
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    recipe: Mapping[str, Any] = step.image.recipe
     return Outcome(
         job.source,
         "ok",

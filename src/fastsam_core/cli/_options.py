@@ -18,6 +18,7 @@ __all__ = [
     "DeviceOption",
     "FormatOption",
     "ImgszOption",
+    "IntensitiesOption",
     "IouOption",
     "JsonlOption",
     "LevelOption",
@@ -26,6 +27,7 @@ __all__ = [
     "OutOption",
     "OverlapOption",
     "OverwriteOption",
+    "PixelSizeOption",
     "PrecisionOption",
     "RecursiveOption",
     "RuntimeOption",
@@ -37,6 +39,7 @@ __all__ = [
     "read_conf",
     "read_contrast",
     "read_list",
+    "read_pixel_size",
     "read_plane",
     "read_sizes",
 ]
@@ -109,6 +112,18 @@ _RESULTS = "Results"
 FormatOption = Annotated[
     str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv,geojson,rois.", rich_help_panel=_RESULTS)
 ]
+PixelSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="UM|W,H",
+        help="Side of a pixel in micrometres (or width and height), where files do not say it or are wrong.",
+        rich_help_panel=_RESULTS,
+    ),
+]
+IntensitiesOption = Annotated[
+    bool,
+    typer.Option("--intensities", help="Add the intensities of all channels to the table.", rich_help_panel=_RESULTS),
+]
 JsonlOption = Annotated[
     bool, typer.Option("--jsonl", help="Print one JSON line for each file on stdout.", rich_help_panel=_RESULTS)
 ]
@@ -180,6 +195,18 @@ def read_plane(text: str) -> int | Mapping[str, int]:
 
     plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once")
     return 0 if plane is None else plane
+
+
+def read_pixel_size(text: str | None) -> tuple[float, float] | None:
+    """Read ``0.325``, or width and height ``0.5,0.25``; returns height and width."""
+
+    def read(value: str) -> tuple[float, float]:
+        sides = [float(part) for part in value.split(",")]
+        if len(sides) > 2 or not all(0 < side < math.inf for side in sides):
+            raise ValueError(value)
+        return sides[-1], sides[0]
+
+    return _read(text, read, "--pixel-size", "'0.325', or 'width,height': micrometres, more than 0")
 
 
 def read_sizes(text: str | None) -> int | tuple[int, ...] | Literal["auto"] | None:

@@ -17,6 +17,7 @@ from fastsam_core.cli._options import (
     DeviceOption,
     FormatOption,
     ImgszOption,
+    IntensitiesOption,
     IouOption,
     JsonlOption,
     LevelOption,
@@ -25,6 +26,7 @@ from fastsam_core.cli._options import (
     OutOption,
     OverlapOption,
     OverwriteOption,
+    PixelSizeOption,
     PrecisionOption,
     RecursiveOption,
     RuntimeOption,
@@ -36,6 +38,7 @@ from fastsam_core.cli._options import (
     read_conf,
     read_contrast,
     read_list,
+    read_pixel_size,
     read_plane,
     read_sizes,
 )
@@ -138,6 +141,8 @@ def segment(
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
+    pixel_size: PixelSizeOption = None,
+    intensities: IntensitiesOption = False,
     recursive: RecursiveOption = False,
     jsonl: JsonlOption = False,
     overwrite: OverwriteOption = False,
@@ -184,12 +189,15 @@ def segment(
             import_open_clip()  # a missing extra is said at once
         from fastsam_core.cli._batch import Existing, plan, summarise
         from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.cli._measuring import Measuring
         from fastsam_core.outputs import FORMATS, SUFFIXES
 
         chosen = read_list(formats, FORMATS, "--format")
+        measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
-        planned = plan(sources, prompt_file.of, formats=chosen, out=out, existing=existing)
+        writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
+        planned = plan(sources, prompt_file.of, **writing, existing=existing)
         encoding = {"name": text_encoder, "device": device, "cache": text_cache}
         outcomes = _run(list(planned), model, loading, search, reading, prompt_file, encoding=encoding, jsonl=jsonl)
         summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)

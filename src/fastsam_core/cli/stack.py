@@ -17,6 +17,7 @@ from fastsam_core.cli._options import (
     DeviceOption,
     FormatOption,
     ImgszOption,
+    IntensitiesOption,
     IouOption,
     JsonlOption,
     LevelOption,
@@ -25,6 +26,7 @@ from fastsam_core.cli._options import (
     OutOption,
     OverlapOption,
     OverwriteOption,
+    PixelSizeOption,
     PrecisionOption,
     RecursiveOption,
     RuntimeOption,
@@ -35,6 +37,7 @@ from fastsam_core.cli._options import (
     read_channels,
     read_contrast,
     read_list,
+    read_pixel_size,
     read_plane,
     read_sizes,
 )
@@ -110,6 +113,8 @@ def stack(
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
+    pixel_size: PixelSizeOption = None,
+    intensities: IntensitiesOption = False,
     recursive: RecursiveOption = False,
     jsonl: JsonlOption = False,
     overwrite: OverwriteOption = False,
@@ -152,13 +157,17 @@ def stack(
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
         from fastsam_core.cli._batch import Existing, plan, summarise
         from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
         from fastsam_core.outputs import FORMATS, SUFFIXES
 
         chosen = read_list(formats, FORMATS, "--format")
+        reading = {key: value for key, value in options.items() if key != "plane"}
+        measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
-        planned = list(plan(sources, lambda _: PromptSet(), formats=chosen, out=out, existing=existing))
+        writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
+        planned = list(plan(sources, lambda _: PromptSet(), **writing, existing=existing))
         outcomes = _run(planned, model, loading, options, min_planes, jsonl=jsonl)
         summarise(outcomes, out, jsonl=jsonl)
         if any(outcome.status == "failed" or outcome.unreadable for outcome in outcomes):
@@ -216,7 +225,10 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
 
     pictures: dict[int, NDArray[np.uint8]] = {}
     unreadable: list[FastSAMError] = []
+    places: list[Mapping[str, int]] = []
+    facts: Mapping[str, Any] = {}
     seconds, full, images = 0.0, False, 1
+    size_um: tuple[float, float] | None = None
     now = job.source.name
     bar.say(now)
 
@@ -224,16 +236,19 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
         bar.say(f"{now}, tile {number} of {count}")
 
     def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
-        nonlocal seconds, full, images, now
+        nonlocal seconds, full, images, now, facts, size_um
         for step in steps:
             now = f"{job.source.name}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
             bar.say(now)
             seconds += step.seconds
             full |= step.masks.at_limit
-            recipe: Mapping[str, Any] = step.image.recipe
-            images = max(images, images_in(recipe))
             if step.error is not None:
                 unreadable.append(step.error)
+            else:
+                facts, size_um = step.image.recipe, job.measuring.pixel_size_um(step.image)
+                images = max(images, images_in(facts))
+            read: Mapping[str, Any] = step.image.recipe
+            places.append(read.get("plane", {}))
             if "overlay" in job.formats and step.index in _shown_planes(step):
                 pictures[step.index] = step.image.rgb8
             yield step
@@ -244,7 +259,17 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
         with closing(segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **options)) as steps:
             linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
         bar.say(f"Writing {job.name}")
-        outputs = write_stack(job.out, job.name, linked, pictures, formats=job.formats, file_name=job.source.name)
+        outputs = write_stack(
+            job.out,
+            job.name,
+            linked,
+            pictures,
+            formats=job.formats,
+            file_name=job.source.name,
+            pixel_size_um=size_um,
+            intensities=job.measuring.of_planes(job.source, linked.planes, places) if "csv" in job.formats else None,
+            full_hw=facts.get("full_hw"),
+        )
     except FastSAMError as error:
         return Outcome(job.source, "failed", error=error)
     masks = sum(map(len, linked.planes))
