@@ -12,13 +12,14 @@ from xml.etree import ElementTree
 import numpy as np
 
 from fastsam_core._image_planes import Source, describe_image, pick_series
-from fastsam_core._pixel_size import both, micrometres
+from fastsam_core._pixel_size import micrometres, size_facts
 from fastsam_core.errors import FastSAMError, ImageReadError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fastsam_core._image_planes import AnyArray
+    from fastsam_core._pixel_size import Sizes
 
 __all__ = ["TO_OME", "Kind", "microscope_of", "open_microscope"]
 
@@ -75,10 +76,9 @@ def open_microscope(path: str, kind: Kind, series: int = 0) -> Iterator[Source]:
 
             number = pick_series(scenes.count, series, path, describe)
             array = _Lazy(scenes, number, path, kind)
-            size = scenes.pixel_size_um(number)
+            sizes_um = scenes.sizes_um(number)
         facts: dict[str, object] = {"format": kind, "series": number, "images": scenes.count}
-        if size is not None:
-            facts["pixel_size_um"] = list(size)
+        facts |= size_facts(sizes_um)
         yield Source(array, array.axes, facts=facts, regions=kind == "CZI")
 
 
@@ -91,8 +91,8 @@ class _Scenes(Protocol):
     def sizes(self, number: int) -> dict[str, int]:
         """Return the size of each axis by its letter; ``Y``, ``X`` and ``S`` are the last."""
 
-    def pixel_size_um(self, number: int) -> tuple[float, float] | None:
-        """Return height and width of a pixel, None where the file does not say."""
+    def sizes_um(self, number: int) -> Sizes:
+        """Return how large a pixel is, as far as the file says."""
 
     def read(self, number: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
         """Decode rows and columns (and, of colour, samples) of the plane that lies there."""
@@ -182,11 +182,11 @@ class _Czi:
         box = self._boxes[number]
         return self._stack | {"Y": box.height, "X": box.width} | ({"S": 3} if self._colour else {})
 
-    def pixel_size_um(self, number: int) -> tuple[float, float] | None:  # all scenes have one
-        """Return height and width of a pixel."""
+    def sizes_um(self, number: int) -> Sizes:  # all scenes have one
+        """Return how large a pixel is."""
         described = ElementTree.fromstring(self._file.raw_metadata)
         path = ".//Scaling/Items/Distance[@Id='{}']/Value"
-        return both(*(micrometres(described.findtext(path.format(axis)), "m") for axis in "YX"))
+        return {axis: micrometres(described.findtext(path.format(axis)), "m") for axis in "ZYX"}
 
     def read(self, number: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
         """Decode the tiles that a region of a plane lies in."""
@@ -234,11 +234,11 @@ class _Bioio:
         stack = [name for name in sizes if name not in _PLANE]
         return {name: sizes[name] for name in (*stack, *_PLANE) if name in sizes}
 
-    def pixel_size_um(self, number: int) -> tuple[float, float] | None:
-        """Return height and width of a pixel."""
+    def sizes_um(self, number: int) -> Sizes:
+        """Return how large a pixel is."""
         self._reader.set_scene(number)
         sizes = self._reader.physical_pixel_sizes
-        return both(micrometres(sizes.Y, "um"), micrometres(sizes.X, "um"))
+        return {axis: micrometres(getattr(sizes, axis), "um") for axis in "ZYX"}
 
     def read(self, number: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
         """Decode a plane, and return what is asked for of it."""

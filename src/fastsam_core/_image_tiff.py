@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._image_planes import Alpha, AnyArray, Source, describe_image, pick_level, pick_series, upright
-from fastsam_core._pixel_size import size_in_tiff, sizes_yx
+from fastsam_core._pixel_size import hw_of, size_facts, sizes_in_tiff
 from fastsam_core._tiff_regions import has_regions, read_region
 from fastsam_core.errors import ImageReadError, UnsupportedImageError
 
@@ -61,11 +61,10 @@ def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
         orientation = _orientation(every[number].keyframe)
         facts: dict[str, object] = {"format": "TIFF", "series": number, "images": images}
         facts |= {"levels": len(levels), "level": level}
-        order = -1 if orientation > 4 else 1  # which of height and width is said first
+        turned = orientation > 4
         if level:
-            facts["full_hw"] = list(sizes_yx(levels[0]))[::order]
-        if (size := size_in_tiff(tiff, number, level)) is not None:
-            facts["pixel_size_um"] = list(size)[::order]
+            facts["full_hw"] = list(hw_of(levels[0]))[:: -1 if turned else 1]
+        facts |= size_facts(sizes_in_tiff(tiff, number, level), turned=turned)
         yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes)
 
 

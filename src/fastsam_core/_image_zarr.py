@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsam_core._image_planes import Source, describe_image, infer_axes, pick_level, pick_series
-from fastsam_core._pixel_size import size_in_zarr
+from fastsam_core._pixel_size import size_facts, sizes_in_zarr
 from fastsam_core.errors import (
     FastSAMError,
     ImageContentError,
@@ -100,8 +100,7 @@ def _source_in(store: Any, path: str, level: int, series: int) -> Source:
         if level:
             full = dict(zip(axes, image[levels[0]["path"]].shape, strict=True))
             facts["full_hw"] = [full["Y"], full["X"]]
-        if (size := size_in_zarr(multiscale, level)) is not None:
-            facts["pixel_size_um"] = list(size)
+        facts |= size_facts(sizes_in_zarr(multiscale, level))
         return Source(Blocks(array), axes, facts=facts, regions=True)
     except FastSAMError:
         raise

@@ -1,4 +1,4 @@
-"""How large a pixel is in micrometres, where a file says so in a way that is meant for it.
+"""How large a pixel is in micrometres, and how far planes are apart, where a file says it and means it.
 
 The resolution of ordinary TIFF, PNG and JPEG files is one for printing, and is not asked.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["both", "micrometres", "size_in_tiff", "size_in_zarr", "sizes_yx"]
+__all__ = ["Sizes", "hw_of", "micrometres", "size_facts", "sizes_in_tiff", "sizes_in_zarr"]
 
 _UNITS: Final = {
     "m": 1e6,
@@ -35,7 +35,8 @@ _UNITS: Final = {
     "picometer": 1e-6,
 }
 
-Size = tuple[float, float]
+Sizes = dict[str, float | None]
+"""Micrometres for each pixel along ``Y`` and ``X``, and from plane to plane along ``Z``, as far as they are known."""
 
 # What descriptions of files raise that are not as they should be.
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -51,99 +52,96 @@ def micrometres(value: object, unit: object) -> float | None:
     return length if math.isfinite(length) and length > 0 else None
 
 
-def both(height: float | None, width: float | None) -> Size | None:
-    """Return height and width together; None where one of them is not known."""
-    return None if height is None or width is None else (height, width)
+def size_facts(sizes: Sizes, *, turned: bool = False) -> dict[str, object]:
+    """Return what an image's recipe says of sizes: height and width of a pixel, the other way round if it is turned."""
+    height, width, step = (sizes.get(axis) for axis in "YXZ")
+    facts: dict[str, object] = {}
+    if height is not None and width is not None:
+        facts["pixel_size_um"] = [width, height] if turned else [height, width]
+    return facts if step is None else facts | {"z_step_um": step}
 
 
-def size_in_tiff(tiff: Any, series: int, level: int) -> Size | None:
-    """Return height and width of a pixel of a series of an open TIFF file (tifffile), at a level of its pyramid.
+def sizes_in_tiff(tiff: Any, series: int, level: int) -> Sizes:
+    """Return the sizes of a series of an open TIFF file (tifffile), at a level of its pyramid.
 
-    OME-TIFF, ImageJ, LSM, MetaMorph, Aperio and Hamamatsu say it.
+    OME-TIFF, ImageJ, LSM, MetaMorph, Aperio, Hamamatsu and Leica say them.
     """
     chosen = tiff.series[series]
     try:
-        size = _size_of_series(tiff, chosen, series)
+        sizes = _sizes_of_series(tiff, chosen, series)
     except _ODD:
-        return None
-    if size is None or level == 0:
-        return size
-    (height, width), (rows, columns) = sizes_yx(chosen.levels[0]), sizes_yx(chosen.levels[level])
-    return size[0] * height / rows, size[1] * width / columns
+        return {}
+    if level:
+        for axis, full, smaller in zip("YX", hw_of(chosen.levels[0]), hw_of(chosen.levels[level]), strict=True):
+            if (size := sizes.get(axis)) is not None:
+                sizes[axis] = size * full / smaller
+    return sizes
 
 
-def sizes_yx(series: Any) -> tuple[int, int]:
+def hw_of(series: Any) -> tuple[int, int]:
     """Return height and width of a series of a TIFF file, in pixels."""
     sizes = dict(zip(series.axes, series.shape, strict=True))
     return int(sizes["Y"]), int(sizes["X"])
 
 
-def _size_of_series(tiff: Any, chosen: Any, series: int) -> Size | None:
+def _sizes_of_series(tiff: Any, chosen: Any, series: int) -> Sizes:
     page = chosen.keyframe
     if chosen.kind == "ome":
         return _of_ome(tiff.ome_metadata, series)
     if chosen.kind == "imagej":
-        unit = (tiff.imagej_metadata or {}).get("unit")
-        return _of_resolution(page, unit)
+        said = tiff.imagej_metadata or {}
+        return _of_resolution(page, said.get("unit")) | {"Z": micrometres(said.get("spacing"), said.get("unit"))}
     if chosen.kind == "lsm":
-        sizes = tiff.lsm_metadata or {}
-        return both(*(micrometres(sizes.get(f"VoxelSize{axis}"), "m") for axis in "YX"))
+        return {axis: micrometres((tiff.lsm_metadata or {}).get(f"VoxelSize{axis}"), "m") for axis in "ZYX"}
     if chosen.kind == "stk":
-        sizes = tiff.stk_metadata or {}
-        unit = sizes.get("CalibrationUnits")
-        return both(*(micrometres(sizes.get(f"{axis}Calibration"), unit) for axis in "YX"))
+        said = tiff.stk_metadata or {}
+        return {axis: micrometres(said.get(f"{axis}Calibration"), said.get("CalibrationUnits")) for axis in "YX"}
     if chosen.kind == "svs":
         found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", page.description or "")
-        side = micrometres(found[1], "um") if found else None
-        return both(side, side)
+        return dict.fromkeys("YX", micrometres(found[1], "um") if found else None)
     if chosen.kind in ("ndpi", "scn") and int(page.resolutionunit) == 3:
         return _of_resolution(page, "cm")
-    return None
+    return {}
 
 
-def _of_ome(xml: str | None, series: int) -> Size | None:
+def _of_ome(xml: str | None, series: int) -> Sizes:
     from xml.etree import ElementTree
 
     try:
         root = ElementTree.fromstring(xml or "")
     except (ElementTree.ParseError, ValueError):
-        return None
+        return {}
     images = [image for image in root if image.tag.endswith("}Image") or image.tag == "Image"]
-    if series >= len(images):
-        return None
-    pixels = next((part for part in images[series] if part.tag.endswith("Pixels")), None)
-    if pixels is None:
-        return None
-    return both(*(micrometres(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "YX"))
+    pixels = next(part for part in images[series] if part.tag.endswith("Pixels"))
+    said = {axis: (pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"}
+    return {axis: micrometres(value, unit) for axis, (value, unit) in said.items()}
 
 
-def _of_resolution(page: Any, unit: object) -> Size | None:
+def _of_resolution(page: Any, unit: object) -> Sizes:
     """Return the inverse of the pixels for each unit that a page says it has."""
-    sizes = []
-    for name in ("YResolution", "XResolution"):
-        tag = page.tags.get(name)
+    sizes: Sizes = {}
+    for axis in "YX":
+        tag = page.tags.get(f"{axis}Resolution")
         first, second = tag.value if tag is not None else (0, 1)
-        sizes.append(micrometres(second / first, unit) if first else None)
-    return both(*sizes)
+        sizes[axis] = micrometres(second / first, unit) if first else None
+    return sizes
 
 
-def size_in_zarr(multiscale: Mapping[str, Any], level: int) -> Size | None:
-    """Return height and width of a pixel of an OME-Zarr image, at a level."""
+def sizes_in_zarr(multiscale: Mapping[str, Any], level: int) -> Sizes:
+    """Return the sizes of an OME-Zarr image, at a level."""
     try:
         return _of_multiscale(multiscale, level)
     except _ODD:
-        return None
+        return {}
 
 
-def _of_multiscale(multiscale: Mapping[str, Any], level: int) -> Size | None:
-    axes: Sequence[Any] = multiscale.get("axes") or ()
-    if not all(isinstance(axis, dict) for axis in axes):
-        return None  # version 0.3 has no units
+def _of_multiscale(multiscale: Mapping[str, Any], level: int) -> Sizes:
+    axes: Sequence[Mapping[str, Any]] = multiscale.get("axes") or ()
     steps = [*multiscale["datasets"][level].get("coordinateTransformations", ())]
     steps += multiscale.get("coordinateTransformations") or ()
     scale = [1.0] * len(axes)
     for step in steps:
         if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
             scale = [one * float(other) for one, other in zip(scale, step["scale"], strict=True)]
-    by_name = {str(axis.get("name")): (value, axis.get("unit")) for axis, value in zip(axes, scale, strict=True)}
-    return both(*(micrometres(*by_name.get(name, (None, None))) for name in "yx"))
+    sizes = {str(axis["name"]).upper(): micrometres(s, axis.get("unit")) for axis, s in zip(axes, scale, strict=True)}
+    return {axis: sizes.get(axis) for axis in "ZYX"}

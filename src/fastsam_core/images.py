@@ -98,6 +98,13 @@ class Image:
         size = recipe.get("pixel_size_um")
         return None if size is None else (float(size[0]), float(size[1]))
 
+    @property
+    def z_step_um(self) -> float | None:
+        """Distance from plane to plane in micrometres; None where the file does not say."""
+        recipe: Mapping[str, Any] = self.recipe
+        step = recipe.get("z_step_um")
+        return None if step is None else float(step)
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return `rgb8`, so that NumPy functions take the image itself."""
         if copy:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fastsam_core import read_image
 from fastsam_core._image_values import open_values
-from fastsam_core._pixel_size import micrometres, size_in_tiff, size_in_zarr
+from fastsam_core._pixel_size import micrometres, size_facts, sizes_in_tiff, sizes_in_zarr
 from fastsam_core.cli import app
 from fastsam_core.errors import ImageTooLargeError
 
@@ -93,8 +93,9 @@ def test_aperio(tmp_path: Path) -> None:
 def test_zeiss_lsm_and_metamorph(file: dict[str, Any]) -> None:
     """As tifffile gives them, which does not write such files."""
     series = SimpleNamespace(kind=file["kind"], keyframe=None)
-    assert size_in_tiff(SimpleNamespace(series=[series], **file), 0, 0) == pytest.approx((0.4, 0.2))
-    assert size_in_tiff(SimpleNamespace(series=[series]), 0, 0) is None
+    facts = size_facts(sizes_in_tiff(SimpleNamespace(series=[series], **file), 0, 0))
+    assert facts["pixel_size_um"] == pytest.approx([0.4, 0.2])
+    assert sizes_in_tiff(SimpleNamespace(series=[series]), 0, 0) == {}
 
 
 def test_resolutions_for_printing_are_no_pixel_sizes(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_ome_zarr(tmp_path: Path) -> None:
     ],
 )
 def test_ome_zarr_that_does_not_say_it(described: dict[str, Any]) -> None:
-    assert size_in_zarr(described, 0) is None
+    assert size_facts(sizes_in_zarr(described, 0)) == {}
 
 
 @pytest.mark.parametrize(("value", "unit"), [("a", "um"), (None, "um"), (1, None), (-1, "um"), (float("inf"), "um")])
