@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastsam_core._checks import described
+from fastsam_core._checks import as_number, described
 from fastsam_core._jit import njit
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from fastsam_core.masks import Masks
+    from fastsam_core.stacks import LinkedStack
 
     FloatArray = npt.NDArray[np.float64]
 
-__all__ = ["measure", "measure_intensities"]
+__all__ = ["measure", "measure_intensities", "measure_objects"]
 
 #: Scores and what is counted; the shape columns follow.
 _COUNTED: Final = ("label", "score", "area_px", "y_start", "x_start", "y_stop", "x_stop")
@@ -200,6 +202,113 @@ def _add_values(
                     squares += away * (value - mean)
                     least, largest = min(least, value), max(largest, value)
         sums[mask] = np.array((count, mean, squares, least, largest))
+
+
+def measure_objects(
+    stack: LinkedStack,
+    *,
+    pixel_size_um: tuple[float, float] | None = None,
+    z_step_um: float | None = None,
+    intensities: Sequence[Mapping[str, npt.NDArray[Any]]] = (),
+) -> dict[str, npt.NDArray[Any]]:
+    """Measure the objects that masks of several planes belong to.
+
+    Parameters
+    ----------
+    stack : LinkedStack
+        Masks and objects of all planes, N objects.
+    pixel_size_um : pair of float, optional
+        Height and width of a pixel in micrometres.
+    z_step_um : float, optional
+        Distance from plane to plane in micrometres; of stacks along ``Z``.
+    intensities : sequence of mapping, optional
+        What `measure_intensities` says of the masks of each plane.
+
+    Returns
+    -------
+    dict of str to ndarray of length N
+        In pixels unless the name says otherwise.
+
+        - ``label``: the object's number; ``score``: the highest of its masks.
+        - ``planes``: in how many it is seen, ``plane_first``, ``plane_last``: from 0.
+        - ``volume_px``: pixels in all planes; ``area_px_max``: in the plane that shows most of it.
+        - ``centroid_plane``, ``centroid_y``, ``centroid_x``: mean of the pixel indices.
+        - of time stacks (``T``): ``path_px``, from centroid to centroid, and ``displacement_px``, from first to last.
+        - with `pixel_size_um`: ``area_um2_max``; along ``Z``, with `z_step_um`, ``volume_um3``; along ``T`` ``path_um``
+          and ``displacement_um``.
+        - with `intensities`, for each channel: ``intensity_mean``, ``_min``, ``_max`` and ``_sum`` of all its pixels.
+
+    Raises
+    ------
+    InvalidParameterError
+        A size is no positive number.
+    """
+    count = len(stack.planes)
+    plane = np.repeat(np.arange(count), [len(masks) for masks in stack.planes])
+    area = np.concatenate([masks.areas_px for masks in stack.planes])
+    seen = area > 0
+    score = np.concatenate([masks.scores for masks in stack.planes])[seen]
+    moments = [_moments(masks) for masks in stack.planes]
+    y, x = (np.concatenate([one[name] for one in moments])[seen] for name in ("centroid_y", "centroid_x"))
+    plane, area = plane[seen], area[seen]
+    labels, owner = np.unique(np.concatenate(stack.objects)[seen], return_inverse=True)
+
+    def total(values: FloatArray) -> FloatArray:
+        return np.asarray(np.bincount(owner, weights=values, minlength=len(labels)), np.float64)
+
+    def extreme(of: np.ufunc, values: npt.NDArray[Any], start: float) -> npt.NDArray[Any]:
+        out = np.full(len(labels), start, np.float64)
+        of.at(out, owner, values)
+        return out
+
+    volume = total(area.astype(np.float64))
+    size = None if pixel_size_um is None else _checked_size(pixel_size_um)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "label": labels,
+        "score": extreme(np.maximum, score, 0),
+        "planes": np.bincount(np.unique(owner * count + plane) // count, minlength=len(labels)),
+        "plane_first": extreme(np.minimum, plane, count).astype(np.int64),
+        "plane_last": extreme(np.maximum, plane, 0).astype(np.int64),
+        "volume_px": volume.astype(np.int64),
+        "area_px_max": extreme(np.maximum, area, 0).astype(np.int64),
+        "centroid_plane": total(area * plane.astype(np.float64)) / volume,
+        "centroid_y": total(area * y) / volume,
+        "centroid_x": total(area * x) / volume,
+    }
+    if size is not None:
+        columns["area_um2_max"] = columns["area_px_max"] * size[0] * size[1]
+        if stack.axis == "Z" and z_step_um is not None:
+            columns["volume_um3"] = volume * size[0] * size[1] * as_number("z_step_um", z_step_um, 0, math.inf)
+    if stack.axis == "T":
+        places = np.stack([y, x], axis=1)
+        columns |= _tracks(places, owner, plane, "px")
+        columns |= _tracks(places * size, owner, plane, "um") if size is not None else {}
+    if any(intensities):
+        table = {name: np.concatenate([one[name] for one in intensities])[seen] for name in intensities[0]}
+        for name in (name for name in table if name.startswith("intensity_mean")):
+            ending = name.removeprefix("intensity_mean")
+            known = np.where(np.isnan(table[name]), 0, area)
+            mean = total(known * np.nan_to_num(table[name])) / np.maximum(total(known), 1)
+            columns[name] = np.where(total(known) > 0, mean, np.nan)
+            columns[f"intensity_min{ending}"] = extreme(np.fmin, table[f"intensity_min{ending}"], np.nan)
+            columns[f"intensity_max{ending}"] = extreme(np.fmax, table[f"intensity_max{ending}"], np.nan)
+            columns[f"intensity_sum{ending}"] = total(table[f"intensity_sum{ending}"])
+    return columns
+
+
+def _tracks(
+    places: FloatArray, owner: npt.NDArray[np.int64], plane: npt.NDArray[np.int64], unit: str
+) -> dict[str, FloatArray]:
+    """Measure how far each object goes: its places (N, 2) are taken in the order of the planes."""
+    order = np.lexsort((plane, owner))
+    places, owner = places[order], owner[order]
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    path = np.bincount(
+        owner[1:], weights=np.where(owner[1:] == owner[:-1], steps, 0), minlength=owner.max(initial=-1) + 1
+    )
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    last = np.append(first[1:], len(owner))[: len(first)] - 1
+    return {f"path_{unit}": path, f"displacement_{unit}": np.linalg.norm(places[last] - places[first], axis=1)}
 
 
 def _moments(masks: Masks) -> dict[str, FloatArray]:

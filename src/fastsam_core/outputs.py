@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_FORMATS",
+    "DEFAULT_STACK_FORMATS",
     "FORMATS",
+    "STACK_FORMATS",
     "SUFFIXES",
     "Format",
     "output_paths",
@@ -41,17 +43,20 @@ __all__ = [
     "write_stack",
 ]
 
-Format = Literal["overlay", "labels", "coco", "csv", "geojson", "rois"]
+Format = Literal["overlay", "labels", "coco", "csv", "objects", "geojson", "rois"]
 SUFFIXES: Final[Mapping[Format, str]] = {
     "overlay": "_overlay.png",
     "labels": "_labels.tif",
     "coco": "_coco.json",
     "csv": "_measurements.csv",
+    "objects": "_objects.csv",
     "geojson": "_outlines.geojson",
     "rois": "_RoiSet.zip",
 }
-FORMATS: Final[tuple[Format, ...]] = tuple(SUFFIXES)
-DEFAULT_FORMATS: Final[tuple[Format, ...]] = FORMATS[:4]
+STACK_FORMATS: Final[tuple[Format, ...]] = tuple(SUFFIXES)
+FORMATS: Final[tuple[Format, ...]] = tuple(kind for kind in STACK_FORMATS if kind != "objects")
+DEFAULT_FORMATS: Final[tuple[Format, ...]] = ("overlay", "labels", "coco", "csv")
+DEFAULT_STACK_FORMATS: Final[tuple[Format, ...]] = (*DEFAULT_FORMATS, "objects")
 
 _LARGE_PX: Final = 2**28
 """Label maps of more pixels are written in tiles, and never are in memory as a whole."""
@@ -330,6 +335,8 @@ def write_outputs(
             write_coco(path, masks, file_name=file_name or name)
         elif kind == "csv":
             write_measurements(path, masks, pixel_size_um=pixel_size_um, intensities=intensities)
+        elif kind == "objects":
+            raise InvalidParameterError("One image has no objects of several planes", remedy="use write_stack")
         else:
             _write_outlines(kind, path, masks, full_hw)
     return paths
@@ -359,10 +366,11 @@ def write_stack(
     stack: LinkedStack,
     pictures: Mapping[int, npt.NDArray[np.uint8]],
     *,
-    formats: Iterable[Format] = DEFAULT_FORMATS,
+    formats: Iterable[Format] = DEFAULT_STACK_FORMATS,
     file_name: str | None = None,
     pixel_size_um: tuple[float, float] | None = None,
     intensities: Sequence[Mapping[str, npt.NDArray[Any]]] | None = None,
+    z_step_um: float | None = None,
     full_hw: tuple[int, int] | None = None,
 ) -> dict[Format, Path]:
     """Write the chosen formats of a stack, whose objects have one number in all planes.
@@ -377,14 +385,16 @@ def write_stack(
         Masks and objects of all planes.
     pictures : mapping of int to uint8 ndarray of shape (H, W, 3)
         The planes to show in the overlay, by number; at least one for it.
-    formats : iterable of {"overlay", "labels", "coco", "csv", "geojson", "rois"}
+    formats : iterable of {"overlay", "labels", "coco", "csv", "objects", "geojson", "rois"}
         What to write: a sheet of planes, a TIFF of (planes, H, W), a COCO data set with an image for each plane, a
-        table with a row for each mask, with ``plane`` and, as ``label``, the object, or outlines with their planes. The
-        first four by default.
+        table with a row for each mask, with ``plane`` and, as ``label``, the object, one with a row for each object, or
+        outlines with their planes. The first five by default.
     file_name : str, optional
         The stack's name in the COCO file; the stem by default.
     pixel_size_um, intensities, full_hw : optional
         As in :func:`write_outputs`; the intensities of each plane.
+    z_step_um : float, optional
+        Distance of planes in micrometres; see :func:`fastsam_core.measurements.measure_objects`.
 
     Returns
     -------
@@ -396,7 +406,7 @@ def write_stack(
     OutputError
         If a file cannot be written.
     """
-    from fastsam_core.measurements import measure
+    from fastsam_core.measurements import measure, measure_objects
 
     paths = output_paths(Path(folder), name, formats)
     numbered = list(zip(stack.planes, stack.objects, strict=True))
@@ -422,6 +432,9 @@ def write_stack(
                 for index, (masks, objects) in enumerate(numbered)
             ]
             _write_tables(path, tables)
+        elif kind == "objects":
+            sizes: dict[str, Any] = {"pixel_size_um": pixel_size_um, "z_step_um": z_step_um}
+            _write_tables(path, [measure_objects(stack, **sizes, intensities=intensities or ())])
         else:
             _write_outlines(kind, path, stack, full_hw)
     return paths

@@ -10,7 +10,8 @@ from skimage.measure import perimeter_crofton, regionprops
 
 from fastsam_core import Masks
 from fastsam_core.errors import InvalidParameterError
-from fastsam_core.measurements import measure, measure_intensities
+from fastsam_core.measurements import measure, measure_intensities, measure_objects
+from fastsam_core.stacks import LinkedStack
 from fastsam_core.testing import masks_strategy
 
 
@@ -150,3 +151,65 @@ def test_values_of_another_image(values: object) -> None:
         measure_intensities(Masks.empty((5, 4)), values)
     with pytest.raises(InvalidParameterError, match="Each channel needs a name"):
         measure_intensities(Masks.empty((5, 4)), np.zeros((3, 5, 4)), ["a", "b"])
+
+
+# ---- objects of stacks ------------------------------------------------------------------------------------------
+
+
+def _moving(axis: str) -> tuple[LinkedStack, np.ndarray]:
+    """Object 7 goes right by 3 px a plane in planes 0 and 1 and comes back; object 9 is in the last plane alone."""
+    labels = np.zeros((3, 20, 30), np.int64)
+    for plane, x in enumerate((2, 5, 2)):
+        labels[plane, 4:8, x : x + 5] = 7
+    labels[2, 10:12, 20:22] = 9
+    planes = [
+        Masks.from_label_map(one, scores=[0.5 + plane / 10] * len(np.unique(one[one > 0])))
+        for plane, one in enumerate(labels)
+    ]
+    return LinkedStack(axis, tuple(planes), tuple(one.fields["label"].astype(np.int64) for one in planes)), labels
+
+
+def test_objects_of_a_z_stack() -> None:
+    stack, labels = _moving("Z")
+    values = np.random.default_rng(0).integers(0, 99, (3, 2, 20, 30))
+    of_planes = [measure_intensities(masks, one) for masks, one in zip(stack.planes, values, strict=True)]
+    table = measure_objects(stack, pixel_size_um=(0.5, 0.25), z_step_um=2, intensities=of_planes)
+    assert table["label"].tolist() == [7, 9]
+    assert table["score"] == pytest.approx([0.7, 0.7])
+    assert table["planes"].tolist() == [3, 1]
+    assert (table["plane_first"].tolist(), table["plane_last"].tolist()) == ([0, 2], [2, 2])
+    for index, label in enumerate((7, 9)):
+        inside = labels == label
+        assert table["volume_px"][index] == inside.sum()
+        assert table["area_px_max"][index] == inside.sum(axis=(1, 2)).max()
+        centre = [table[f"centroid_{axis}"][index] for axis in ("plane", "y", "x")]
+        assert centre == pytest.approx(np.argwhere(inside).mean(axis=0))
+        assert table["volume_um3"][index] == inside.sum() * 0.25
+        assert table["area_um2_max"][index] == table["area_px_max"][index] / 8
+        for channel in range(2):
+            of_object = values[:, channel][inside]
+            for what in ("mean", "min", "max", "sum"):
+                assert table[f"intensity_{what}_{channel}"][index] == pytest.approx(getattr(of_object, what)())
+    assert not [name for name in table if name.startswith(("path", "displacement"))]
+
+
+def test_objects_of_a_time_stack_go_somewhere() -> None:
+    stack, _ = _moving("T")
+    table = measure_objects(stack, pixel_size_um=(0.5, 0.5), z_step_um=2)
+    assert table["path_px"].tolist() == [6, 0]
+    assert table["displacement_px"].tolist() == [0, 0]
+    assert table["path_um"].tolist() == [3, 0]
+    assert "volume_um3" not in table
+    assert not [name for name in table if "intensity" in name]
+    first_two = LinkedStack("T", stack.planes[:2], stack.objects[:2])
+    assert measure_objects(first_two)["displacement_px"].tolist() == [3]
+
+
+def test_a_stack_without_objects() -> None:
+    nothing = Masks.empty((5, 6))
+    for axis in "ZT":
+        stack = LinkedStack(axis, (nothing, nothing), (np.empty(0, np.int64),) * 2)
+        table = measure_objects(stack, pixel_size_um=(1, 1), z_step_um=1)
+        assert all(len(column) == 0 for column in table.values())
+    with pytest.raises(InvalidParameterError, match="z_step_um"):
+        measure_objects(LinkedStack("Z", (nothing,), (np.empty(0, np.int64),)), pixel_size_um=(1, 1), z_step_um=-1)

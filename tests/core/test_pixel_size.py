@@ -198,8 +198,18 @@ def test_the_table_has_micrometres_and_intensities(tmp_path: Path) -> None:
 
 def test_a_stack_has_them_in_each_plane(tmp_path: Path) -> None:
     stack = np.stack([COINS, np.zeros_like(COINS), COINS // 2])
-    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(2, 2), metadata={"axes": "ZYX", "unit": "um"})
-    run("stack", tmp_path / "a.tif", "--intensities", "--format", "csv,geojson", "--out", tmp_path / "out")
+    said = {"axes": "ZYX", "unit": "um", "spacing": 3}
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(2, 2), metadata=said)
+    how = ["--intensities", "--out", tmp_path / "out"]
+    run("stack", tmp_path / "a.tif", *how)
+    objects = rows_of(tmp_path / "out" / "a_objects.csv")
+    for row in objects:
+        assert float(row["volume_um3"]) == pytest.approx(float(row["volume_px"]) * 0.75, rel=1e-5)
+    assert max(float(row["intensity_max"]) for row in objects) == COINS.max()
+    run("stack", tmp_path / "a.tif", *how, "--format", "objects", "--z-step", 1, "--overwrite")
+    assert float(rows_of(tmp_path / "out" / "a_objects.csv")[0]["volume_um3"]) * 3 == pytest.approx(
+        float(objects[0]["volume_um3"]), rel=1e-5
+    )
     rows = rows_of(tmp_path / "out" / "a_measurements.csv")
     means = {z: np.mean([float(row["intensity_mean"]) for row in rows if row["plane"] == z]) for z in ("0", "2")}
     assert {row["plane"] for row in rows} == {"0", "2"}

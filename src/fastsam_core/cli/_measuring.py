@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Measuring"]
 
+_TABLES: Final = {"csv", "objects"}
 _READING: Final = ("axes", "plane", "level", "series", "max_pixels")
 
 
@@ -29,11 +30,14 @@ class Measuring:
     ----------
     size_um : tuple of float, optional
         Height and width of a pixel in micrometres, in the place of what files say.
+    z_step_um : float, optional
+        Distance of planes in micrometres, in the place of what files say.
     values : mapping, optional
         The keywords of `open_values` that read a plane again; without, intensities are not measured.
     """
 
     size_um: tuple[float, float] | None = None
+    z_step_um: float | None = None
     values: Mapping[str, Any] | None = None
 
     @classmethod
@@ -44,6 +48,7 @@ class Measuring:
         *,
         intensities: bool,
         reading: Mapping[str, Any],
+        z_step_um: float | None = None,
     ) -> Self:
         """Take what the command line says.
 
@@ -52,14 +57,16 @@ class Measuring:
         InvalidParameterError
             If no table is wanted.
         """
-        if "csv" not in formats and (intensities or size_um):
+        if not _TABLES & set(formats) and (intensities or size_um or z_step_um):
             raise InvalidParameterError(
-                "--intensities and --pixel-size are about the table",
+                "--intensities, --pixel-size and --z-step are about the table",
                 expected="csv among the formats",
                 actual=",".join(formats),
                 remedy="add csv to --format",
             )
-        return cls(size_um, {key: reading[key] for key in _READING if key in reading} if intensities else None)
+        return cls(
+            size_um, z_step_um, {key: reading[key] for key in _READING if key in reading} if intensities else None
+        )
 
     def pixel_size_um(self, image: Image) -> tuple[float, float] | None:
         """Return height and width of a pixel of an image, if they are known."""

@@ -33,6 +33,7 @@ __all__ = [
     "RuntimeOption",
     "SeriesOption",
     "SkipExistingOption",
+    "StackFormatOption",
     "TileOption",
     "TrustOption",
     "read_channels",
@@ -111,6 +112,12 @@ RecursiveOption = Annotated[
 _RESULTS = "Results"
 FormatOption = Annotated[
     str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv,geojson,rois.", rich_help_panel=_RESULTS)
+]
+StackFormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format", "-f", help="Some of overlay,labels,coco,csv,objects,geojson,rois.", rich_help_panel=_RESULTS
+    ),
 ]
 PixelSizeOption = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,6 @@ from fastsam_core.cli._options import (
     ChannelsOption,
     DebugOption,
     DeviceOption,
-    FormatOption,
     ImgszOption,
     IntensitiesOption,
     IouOption,
@@ -32,6 +32,7 @@ from fastsam_core.cli._options import (
     RuntimeOption,
     SeriesOption,
     SkipExistingOption,
+    StackFormatOption,
     TileOption,
     TrustOption,
     read_channels,
@@ -112,8 +113,12 @@ def stack(
     series: SeriesOption = 0,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
-    formats: FormatOption = "overlay,labels,coco,csv",
+    formats: StackFormatOption = "overlay,labels,coco,csv,objects",
     pixel_size: PixelSizeOption = None,
+    z_step: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Distance of planes in micrometres, for volumes.", rich_help_panel="Results"),
+    ] = None,
     intensities: IntensitiesOption = False,
     recursive: RecursiveOption = False,
     jsonl: JsonlOption = False,
@@ -159,11 +164,15 @@ def stack(
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
-        from fastsam_core.outputs import FORMATS, SUFFIXES
+        from fastsam_core.outputs import STACK_FORMATS, SUFFIXES
 
-        chosen = read_list(formats, FORMATS, "--format")
+        if z_step is not None and not 0 < z_step < math.inf:
+            raise InvalidParameterError("--z-step is no distance", expected="more than 0", actual=str(z_step))
+        chosen = read_list(formats, STACK_FORMATS, "--format")
         reading = {key: value for key, value in options.items() if key != "plane"}
-        measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
+        measuring = Measuring.asked(
+            chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading, z_step_um=z_step
+        )
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
@@ -229,6 +238,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
     facts: Mapping[str, Any] = {}
     seconds, full, images = 0.0, False, 1
     size_um: tuple[float, float] | None = None
+    z_step_um = job.measuring.z_step_um
     now = job.source.name
     bar.say(now)
 
@@ -236,7 +246,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
         bar.say(f"{now}, tile {number} of {count}")
 
     def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
-        nonlocal seconds, full, images, now, facts, size_um
+        nonlocal seconds, full, images, now, facts, size_um, z_step_um
         for step in steps:
             now = f"{job.source.name}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
             bar.say(now)
@@ -247,6 +257,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             else:
                 facts, size_um = step.image.recipe, job.measuring.pixel_size_um(step.image)
                 images = max(images, images_in(facts))
+                z_step_um = job.measuring.z_step_um or step.image.z_step_um
             read: Mapping[str, Any] = step.image.recipe
             places.append(read.get("plane", {}))
             if "overlay" in job.formats and step.index in _shown_planes(step):
@@ -267,7 +278,8 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             formats=job.formats,
             file_name=job.source.name,
             pixel_size_um=size_um,
-            intensities=job.measuring.of_planes(job.source, linked.planes, places) if "csv" in job.formats else None,
+            intensities=job.measuring.of_planes(job.source, linked.planes, places),
+            z_step_um=z_step_um,
             full_hw=facts.get("full_hw"),
         )
     except FastSAMError as error:
