@@ -32,8 +32,12 @@ PROMPTS_KEY = "fastsam_prompts"
 """Attribute of the label that holds the digest of the prompts it answers."""
 
 _FRAMES = "frames."
-_FLAT_REMEDY = "choose slices with select_group_slices(..., flat=True)"
+_FLAT_REMEDY = (
+    "choose slices with select_group_slices(...); for the command line, save that view and give --view its name"
+)
 _DYNAMIC_REMEDY = "add flatten() to the view"
+_MOST_NAMES = 20
+"""Datasets that a message names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +104,13 @@ def open_dataset(name: str) -> Any:
     """
     fo = import_fiftyone()
     if not fo.dataset_exists(name):
-        raise InvalidTargetError(f"There is no dataset {name!r}", remedy="see `fiftyone datasets list`")
+        names = fo.list_datasets()
+        known = ", ".join([*names[:_MOST_NAMES], *(["…"] if len(names) > _MOST_NAMES else [])])
+        raise InvalidTargetError(
+            f"There is no dataset {name!r}",
+            expected=f"one of {known or '(none)'}",
+            remedy="see `fiftyone datasets list`",
+        )
     return fo.load_dataset(name)
 
 
@@ -122,6 +132,8 @@ def open_target(view: Any, label_field: str) -> Target:
         The name cannot be used.
     """
     fo = import_fiftyone()
+    if not isinstance(label_field, str):
+        raise LabelFieldError("This cannot be the name of a field", expected="text", actual=repr(label_field))
     if isinstance(view, str):
         view = open_dataset(view)
     if not isinstance(view, fo.Dataset | fo.DatasetView):

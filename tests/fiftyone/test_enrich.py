@@ -383,11 +383,13 @@ def test_non_persistent_datasets_are_warned_about(image_paths: list[Path], model
 def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Callable[..., Any]) -> None:
     for target, problem in [
         (dataset.match({"filepath": "none"}), "no samples"),
-        ("no-such-dataset", "no dataset"),
+        ("no-such-dataset", f"no dataset 'no-such-dataset'. Expected: one of .*{dataset.name}"),
         (3, "no dataset or view"),
     ]:
         with pytest.raises(InvalidTargetError, match=problem):
             enrich(target, "masks", model=model)
+    with pytest.raises(LabelFieldError, match="Actual: None"):
+        enrich(dataset, None, model=model)  # type: ignore[arg-type]
     grouped = make_dataset(0)
     grouped.add_group_field("group", default="left")
     group = fo.Group()

@@ -68,6 +68,11 @@ def run_operator(uri: str, dataset: Any, params: dict[str, Any], **context: Any)
             pass
 
 
+def as_app(operators: str) -> dict[str, Any]:
+    """Return what requests of the App hold besides: the operator's name."""
+    return {"operator_uri": operators}
+
+
 def test_every_listed_operator_is_registered(plugins_dir: Path) -> None:
     [context] = [context for context in build_plugin_contexts() if context.name == PLUGIN_NAME]
     assert context.errors == []
@@ -175,9 +180,9 @@ def test_a_limited_number_of_masks_is_told(operators: str, dataset: Any, told: l
 
 
 def test_a_problem_is_told_in_the_app(operators: str, dataset: Any, told: list[str]) -> None:
-    run_operator(operators + "segment_everything", dataset, {"label_field": "filepath"})
+    run_operator(operators + "segment_everything", dataset, {"label_field": "filepath"}, **as_app(operators))
     assert "belongs to FiftyOne" in told[-1]
-    run_operator(operators + "text_to_masks", dataset, {"label_field": "masks", "text": " , "})
+    run_operator(operators + "text_to_masks", dataset, {"label_field": "masks", "text": " , "}, **as_app(operators))
     assert "text prompt is empty" in told[-1]
 
 
@@ -188,7 +193,7 @@ def test_comparing_says_when_it_has_stopped(
     for field in ("one", "two"):
         enrich(dataset, field, model=model)
     monkeypatch.setattr(foo.operations.Operations, "set_progress", lambda self, label, progress: shown.append(label))
-    run_operator(operators + "compare_fields", dataset, {"first": "one", "second": "one"})
+    run_operator(operators + "compare_fields", dataset, {"first": "one", "second": "one"}, **as_app(operators))
     assert shown[-1] == "Stopped"
     assert "Two fields of Detections are needed" in told[-1]
 
@@ -350,6 +355,24 @@ def test_delegated_runs_report_progress_and_outcome(operators: str, dataset: Any
     }
     assert operation.status.progress == 1
     assert len(dataset.exists("masks")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("segment_everything", {"label_field": "a.b"}), ("compare_fields", {"first": "masks", "second": "others"})],
+)
+def test_programs_that_call_operators_learn_of_errors(
+    operators: str, dataset: Any, model: FastSAM, told: list[str], name: str, params: dict[str, Any]
+) -> None:
+    enrich(dataset, "masks", model=model)
+    enrich(dataset, "others", model=model)
+    dataset.add_sample_field("others_vs_masks", fo.StringField)  # where the comparison would write numbers
+    with pytest.raises(foo.executor.ExecutionError, match=r"Expected: .*"):
+        run_operator(operators + name, dataset, params)
+    of_app = {"dataset_name": dataset.name, "params": params, "operator_uri": operators + name}
+    [operator] = [kind() for kind in OPERATORS if kind().config.name == name]
+    list(operator.execute(foo.executor.ExecutionContext(of_app)))  # the App shows a notice
+    assert "Expected: " in told[-1]
 
 
 def test_the_doctor_finds_what_is_wrong(plugins_dir: Path, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:

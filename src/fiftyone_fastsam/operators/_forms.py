@@ -12,8 +12,9 @@ from fiftyone_fastsam._convert import EMBEDDING
 from fiftyone_fastsam._texts import ENCODER_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from fastsam_core.errors import FastSAMError
     from fastsam_core.model import FastSAM
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "listed",
     "load_model",
     "options_from",
+    "stopped",
 ]
 
 _LOOKED_AT = 20
@@ -52,6 +54,14 @@ def load_model(name: str) -> FastSAM:
     from fastsam_core.model import FastSAM
 
     return FastSAM.load(name)
+
+
+def stopped(ctx: Any, error: FastSAMError, share: float = 0.0) -> Iterator[Any]:
+    """Tell what stopped an operator: the App by a notice, a program that called the operator by the error itself."""
+    yield ctx.ops.set_progress(label="Stopped", progress=share)
+    yield ctx.ops.notify(str(error), variant="error")
+    if "operator_uri" not in ctx.request_params:  # the App's requests name the operator
+        raise error
 
 
 def fields_of_type(ctx: Any, kinds: Sequence[str]) -> list[str]:

@@ -101,8 +101,7 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
                 text = _told(counts)
                 yield ctx.ops.set_progress(label=text, progress=share)
         except FastSAMError as error:
-            yield ctx.ops.set_progress(label="Stopped", progress=0)
-            yield ctx.ops.notify(str(error), variant="error")
+            yield from _forms.stopped(ctx, error)
             return
         yield ctx.ops.reload_dataset()
         field = f"{ctx.params['second']}_vs_{ctx.params['first']}"

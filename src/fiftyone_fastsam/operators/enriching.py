@@ -116,8 +116,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
                     shown, share = time.monotonic(), outcome.share(run)
                     yield ctx.ops.set_progress(label=outcome.text(run), progress=share)
         except FastSAMError as error:
-            yield ctx.ops.set_progress(label="Stopped", progress=share)
-            yield ctx.ops.notify(str(error), variant="error")
+            yield from _forms.stopped(ctx, error, share)
             return
         yield ctx.ops.set_progress(label=outcome.text(run), progress=1)
         yield ctx.ops.reload_dataset()
