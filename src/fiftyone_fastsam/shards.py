@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastsam_core.errors import FastSAMError
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam._lock import alone
-from fiftyone_fastsam._provenance import record_results, record_start, run_key
+from fiftyone_fastsam._provenance import record_results, record_start, results_of, run_key
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
 from fiftyone_fastsam.options import EnrichOptions, check_shared, digest_of
@@ -199,11 +199,12 @@ class ShardTable:
             return None
         totals = Counter(dict.fromkeys((*_COUNTED, "skipped"), 0))
         for shard in shards:
-            counted = {name: shard[name] for name in (*_COUNTED, "skipped")}
+            counted = {name: shard.get(name) or 0 for name in (*_COUNTED, "skipped", "samples")}
+            left = counted.pop("samples") - sum(counted[name] for name in ("done", "failed", "gone"))
             totals.update(counted)
             if "finished" not in shard:
-                totals["failed"] += max(shard["samples"] - sum(counted[name] for name in ("done", "failed", "gone")), 0)
-        seconds = (shards[0]["now"] - min(shard["planned_at"] for shard in shards)).total_seconds()
+                totals["failed"] += max(left, 0)
+        seconds = (shards[0]["now"] - min(shard.get("planned_at", shard["now"]) for shard in shards)).total_seconds()
         return {**totals, "seconds": round(seconds, 1)}, [shard["_id"] for shard in shards]
 
     def remove(self, keys: list[str]) -> None:
@@ -340,10 +341,10 @@ def _record(whole: Enrichment, table: ShardTable) -> None:
         if outcome is None:
             return
         counts, keys = outcome
-        known = target.dataset.has_run(run_key(target))
-        if not known:
+        if not target.dataset.has_run(run_key(target)):
             with_retries(record_start, target, whole.described, whole.digest)
-        if not known or any(counts[name] for name in ("done", "failed", "gone")):
+        busy = any(counts[name] for name in ("done", "failed", "gone"))
+        if busy or with_retries(results_of, target.dataset, target.label_field) is None:
             with_retries(record_results, target, counts)
         with_retries(table.remove, keys)
     target.dataset.reload()

@@ -204,6 +204,8 @@ def test_videos_that_needed_nothing_are_counted(
     enrich(dataset[:1], "masks", model=model)
     list(iter_shared(dataset, "masks", model=model, shard_size=1))
     assert (results(dataset)["done"], results(dataset)["skipped"]) == (3, 1)
+    list(iter_shared(dataset, "masks", model=model, shard_size=1))
+    assert (results(dataset)["done"], results(dataset)["skipped"]) == (0, 2)
 
 
 def test_a_plan_fills_the_gaps_between_shards() -> None:
