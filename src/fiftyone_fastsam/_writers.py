@@ -221,13 +221,23 @@ class SdkWriter:
 
     def write(self, results: Sequence[Result]) -> set[Any]:
         """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
+        from mongoengine.errors import DoesNotExist
+
         by_sample: dict[str, list[Result]] = {}
         for result in results:
             by_sample.setdefault(str(result.item.sample_id), []).append(result)
+        for _ in by_sample:
+            try:
+                self._save(by_sample)
+                break
+            except DoesNotExist:  # one was deleted just now; the others are saved again
+                continue
+        return _without_frames(self._target, {result.item.sample_id for result in results})
+
+    def _save(self, by_sample: dict[str, list[Result]]) -> None:
         for sample in self._target.everything.select(list(by_sample)).iter_samples(autosave=True):
             for result in by_sample[sample.id]:
                 self._put(sample, result)
-        return _without_frames(self._target, {result.item.sample_id for result in results})
 
     def _put(self, sample: Any, result: Result) -> None:
         fo = import_fiftyone()

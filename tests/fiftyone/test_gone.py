@@ -141,6 +141,25 @@ def test_samples_that_are_deleted_while_fiftyone_writes_them(
     assert (report.done, report.gone) == (2, 2)
 
 
+def test_samples_that_are_deleted_when_fiftyone_has_written_them(
+    photos: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fiftyone.core.sample import SampleView
+
+    held = list(photos)
+    reload = SampleView._reload_parents
+
+    def delete_and_reload(sample: Any) -> None:
+        if sample.id == held[1].id:
+            photos._sample_collection.delete_one({"_id": held[1]._id})
+        reload(sample)
+
+    monkeypatch.setattr(SampleView, "_reload_parents", delete_and_reload)
+    report = enrich(photos, "masks", model=model, writer="sdk", existing="append")
+    assert (report.done, report.gone) == (3, 1)
+    assert {len(sample.masks.detections) for sample in photos} == {len(held[0].masks.detections)}
+
+
 def test_masks_that_are_asked_again(photos: Any, model: FastSAM) -> None:
     pytest.importorskip("open_clip", reason="open_clip is not installed; pip install 'fastsam-plugins[text]'")
     enrich(photos, "masks", model=model, embeddings=True, text_encoder="demo")
