@@ -5,17 +5,32 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import zipfile
+import zlib
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["as_path", "atomic_path", "check_writable"]
+__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable"]
+
+DAMAGED: Final = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and readers of JSON and ZIP files raise on damaged files."""
 
 
 def as_path(path: object) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from fastsam_core import _runs
 from fastsam_core._checks import as_size
-from fastsam_core._files import as_path, atomic_path
+from fastsam_core._files import DAMAGED, as_path, atomic_path
 from fastsam_core.errors import InvalidMasksError, OutputError
 from fastsam_core.masks import Masks
 
@@ -26,20 +25,6 @@ _M = TypeVar("_M", bound=Masks)
 _FORMAT = "fastsam-masks/1"
 _FARTHEST_PX = 1e6
 """Polygons may reach beyond their image, as they do on tiles of a larger one, but not as far as this."""
-
-# What NumPy and the readers below raise on damaged files.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
 
 # ---- COCO -------------------------------------------------------------------------------------------------------
 
@@ -232,7 +217,7 @@ def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:
         return _load_json(cls, path) if path.suffix == ".json" else _load_npz(cls, path)
     except FileNotFoundError:
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InvalidMasksError(
             f"{path} does not hold masks", expected="a file written by Masks.save", actual=str(error)
         ) from error

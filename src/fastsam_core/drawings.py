@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fastsam_core import _runs
-from fastsam_core._files import as_path
+from fastsam_core._files import DAMAGED, as_path
 from fastsam_core._regions import polygon_runs
 from fastsam_core.errors import AnnotationError
 from fastsam_core.masks import Masks
@@ -35,20 +35,8 @@ _SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
 
 _SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
 
-# What the readers below, NumPy and roifile raise on damaged files.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    AssertionError,
-    RuntimeError,
-    struct.error,
-    zipfile.BadZipFile,
-)
+_UNREADABLE: Final = (*DAMAGED, AssertionError, RuntimeError, struct.error)
+"""roifile raises the latter three, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +93,7 @@ def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False)
         positions = [np.concatenate(drawing.rings_xy) for drawing in drawings]
     except AnnotationError:
         raise
-    except _DAMAGED as error:
+    except _UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise AnnotationError(
             f"{path} cannot be read as drawings", expected="GeoJSON, or ROIs of ImageJ (.roi, .zip)", actual=str(reason)
