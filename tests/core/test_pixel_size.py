@@ -238,6 +238,12 @@ def test_outlines_of_a_smaller_level_lie_on_the_full_size(tmp_path: Path) -> Non
     document = json.loads((tmp_path / "out" / "a.ome_outlines.geojson").read_text())
     corners = [point for feature in document["features"] for point in feature["geometry"]["coordinates"][0]]
     assert np.max(corners, axis=0)[0] > 700
+    drawn = tmp_path / "out" / "a.ome_outlines.geojson"
+    again = ["--prompts", drawn, "--format", "csv", "--out", tmp_path / "again"]
+    found = json.loads(run("segment", tmp_path / "a.ome.tif", "--level", 1, *again, "--jsonl").splitlines()[0])
+    assert (found["masks"], found["unmatched_prompts"]) == (len(document["features"]), 0)
+    columns = rows_of(tmp_path / "again" / "a.ome_measurements.csv")
+    assert max(int(row["x_stop"]) for row in columns) <= 384
 
 
 def test_what_is_asked_of_no_table_is_refused(tmp_path: Path) -> None:

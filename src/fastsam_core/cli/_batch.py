@@ -159,10 +159,12 @@ def finish(
         conf = best_conf(step.masks.scores) if conf == "auto" else conf
         everything = masks = step.masks.filter(min_score=conf)
         unmatched = 0
-        image_rgb8 = step.image.rgb8 if pixels is None else pixels
-        if job.prompts:
-            masks, unmatched = job.prompts.answer(step.masks, image_rgb8, texts, shown=everything)
         recipe: Mapping[str, Any] = step.image.recipe
+        full_hw = recipe.get("full_hw")
+        image_rgb8 = step.image.rgb8 if pixels is None else pixels
+        prompts = job.prompts.at_level(masks.image_hw, full_hw or masks.image_hw)
+        if prompts:
+            masks, unmatched = prompts.answer(step.masks, image_rgb8, texts, shown=everything)
         outputs = write_outputs(
             job.out,
             job.name,
@@ -170,10 +172,10 @@ def finish(
             step.image.rgb8,
             formats=job.formats,
             file_name=job.source.name,
-            prompts=job.prompts.prompts,
+            prompts=prompts.prompts,
             pixel_size_um=job.measuring.pixel_size_um(step.image),
             intensities=job.measuring.intensities(job.source, masks) if "csv" in job.formats else None,
-            full_hw=recipe.get("full_hw"),
+            full_hw=full_hw,
         )
     except FastSAMError as error:
         return Outcome(job.source, "failed", seconds=step.seconds, error=error)

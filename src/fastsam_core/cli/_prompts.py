@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -41,9 +41,13 @@ _Row = list[float]
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """The prompts for one image, each with the number of answers it asks for."""
+    """The prompts for one image, each with the number of answers it asks for.
+
+    ``full_size`` are the drawings they were made of, if these are in pixels of the full size whatever level is read.
+    """
 
     entries: tuple[tuple[Prompt, int], ...] = ()
+    full_size: tuple[Drawing, ...] = ()
 
     @classmethod
     def typed(
@@ -103,7 +107,7 @@ class PromptSet:
             raise InvalidPromptError(f"Cannot read {where}", expected=_JSON, actual=str(error)) from error
 
     @classmethod
-    def drawn(cls, drawings: Iterable[Drawing]) -> Self:
+    def drawn(cls, drawings: Sequence[Drawing], *, full_size: bool = False) -> Self:
         """Take each point, box and outline as an object; of an outline of several rings the largest."""
         points: list[list[_Row]] = []
         boxes: list[_Row] = []
@@ -116,7 +120,16 @@ class PromptSet:
                 boxes.append([*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()])
             else:
                 polygons.append(drawing.largest_ring_xy.tolist())
-        return cls._of(points, boxes, polygons, None)
+        made = cls._of(points, boxes, polygons, None)
+        return replace(made, full_size=tuple(drawings)) if full_size else made
+
+    def at_level(self, image_hw: tuple[int, int], full_hw: tuple[int, int]) -> Self:
+        """Return the prompts in pixels of a smaller level, if they are in those of the full size."""
+        if not self.full_size or image_hw == full_hw:
+            return self
+        scale_xy = np.divide(image_hw, full_hw)[::-1]
+        smaller = [replace(one, rings_xy=tuple(ring * scale_xy for ring in one.rings_xy)) for one in self.full_size]
+        return self.drawn(smaller)
 
     @classmethod
     def _of(cls, points: list[list[_Row]], boxes: list[_Row], polygons: list[list[_Row]], text: Text | None) -> Self:
@@ -280,7 +293,7 @@ def _drawn(path: Path) -> PromptSet:
         ) from error
     if not drawings:
         raise InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
-    return PromptSet.drawn(drawings)
+    return PromptSet.drawn(drawings, full_size=path.suffix.lower() == ".geojson")
 
 
 def _texts(data: Mapping[str, Any]) -> tuple[Any, Any]:
