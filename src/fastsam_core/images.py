@@ -205,6 +205,12 @@ class Planes:
         """The size of each axis by its letter, known before anything is decoded."""
         return named_sizes(self.opened, self.axes, self.choice.indices)
 
+    @property
+    def images(self) -> int:
+        """How many images (series, scenes) the file holds, of which this is one."""
+        facts: Mapping[str, Any] = self.opened.facts
+        return int(facts.get("images", 1))
+
     def plane_hw(self, plane: PlaneChoice) -> tuple[int, int]:
         """Return height and width of a plane, as they are stored."""
         sizes, _ = plane_sizes(self.opened, axes=self.axes, plane=plane, channels=self.choice.indices)

@@ -265,7 +265,7 @@ def test_says_where_a_file_holds_several_images(folder: Path) -> None:
     assert "several images" not in run("one.ome.tif", "--format", "csv").output
     result = run("one.ome.tif", "two.ome.tif", "--format", "csv", "--overwrite")
     said = " ".join(result.output.split())
-    assert "Files with several images, of which the first was segmented: 1. --series 1 takes the other." in said
+    assert "Files with several images, of which the first was segmented: 1. --series 1 takes the other" in said
 
 
 def test_another_image_of_a_file(folder: Path) -> None:
@@ -283,6 +283,32 @@ def test_another_image_of_a_file(folder: Path) -> None:
     [line] = lines(run("three.ome.tif", "--series", "3", "--jsonl", *how))
     assert line["error"]["type"] == "ImageContentError"
     assert "0 to 2" in line["error"]["message"]
+
+
+def test_all_images_of_a_file(folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "wells.ome.tif") as tiff:
+        for value in range(11):
+            tiff.write(np.full((2, *IMAGE_HW), value * 100, np.uint16), metadata={"axes": "CYX"})
+    (folder / "broken.tif").write_bytes(b"II*\0")
+    how = ("--channels", "1", "--contrast", "0,1000", "--conf", "0.95", "--format", "overlay,csv", "--intensities")
+    result = run("wells.ome.tif", "photos/a.jpg", "broken.tif", "--series", "all", *how, "--channels", "0", "--jsonl")
+    found = lines(result)
+    assert [line["status"] for line in found] == [*["ok"] * 12, "failed"]
+    assert [line.get("series") for line in found if "wells" in line["source"]] == list(range(11))
+    assert "series" not in next(line for line in found if "a.jpg" in line["source"])
+    for series in range(11):
+        overlay = read_png(folder / "fastsam-output" / f"wells.ome_s{series:02}_overlay.png")
+        np.testing.assert_allclose(overlay, np.full(overlay.shape, series * 25.5), atol=1)
+    again = run("wells.ome.tif", "--series", "all", *how, "--skip-existing")
+    assert again.exit_code == 0
+    assert "wells.ome.tif [10]" in again.output
+    assert "several images" not in again.output
+    (folder / "wells.ome_s03.tif").write_bytes((folder / "photos" / "a.jpg").read_bytes())
+    clash = run("wells.ome.tif", "wells.ome_s03.tif", "--series", "all", *how, "--overwrite")
+    assert clash.exit_code == 2
+    assert "wells.ome_s03" in clash.output
+    for wrong in ("-1", "some", "1,2"):
+        assert run("wells.ome.tif", "--series", wrong).exit_code == 2, wrong
 
 
 # ---- failures and repeats ---------------------------------------------------------------------------------------

@@ -212,3 +212,14 @@ def test_segment_says_that_a_file_has_more_planes(folder: Path) -> None:
     for arguments in (["cells.tif", "--plane", "2"], ["single.png"]):
         result = run(*arguments, "--format", "coco", "--overwrite", command="segment")
         assert hint not in " ".join(result.output.split())
+
+
+def test_all_stacks_of_a_file(folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "wells.ome.tif") as tiff:
+        for _ in range(2):
+            tiff.write(np.zeros((3, 40, 50), np.uint8), metadata={"axes": "ZYX"})
+    result = run("wells.ome.tif", "--series", "all", "--format", "labels,csv", "--intensities", "--jsonl")
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(line["series"], line["planes"]) for line in found] == [(0, 3), (1, 3)]
+    assert all(Path(line["outputs"]["labels"]).name == f"wells.ome_s{line['series']}_labels.tif" for line in found)

@@ -6,17 +6,18 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from fastsam_core.cli._console import printable
+from fastsam_core.cli._inputs import ImageIn
 from fastsam_core.cli._measuring import Measuring
 from fastsam_core.cli._prompts import PromptSet
 from fastsam_core.confidence import best_conf
-from fastsam_core.errors import FastSAMError, OutputError
+from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
 from fastsam_core.outputs import Format, output_paths, unique_names, write_outputs
 
 if TYPE_CHECKING:
@@ -45,6 +46,17 @@ class Job:
     formats: Sequence[Format]
     out: Path
     measuring: Measuring = _IN_PIXELS
+    series: int = 0
+    several: bool = False
+    """Whether other images of the file are segmented as well."""
+
+    def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keywords of `read_image` for this image."""
+        return {**options, "series": self.series}
+
+    def outcome(self, status: Literal["ok", "skipped", "failed"], **facts: Any) -> Outcome:
+        """Say what became of it."""
+        return Outcome(self.source, status, **facts, series=self.series if self.several else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,8 @@ class Outcome:
 
     Of a stack, ``planes`` says how many it has, and ``objects`` how many objects its masks belong to; of a single plane
     ``left_out`` says how many others its file has. ``images`` is how many images the file holds, of which the first was
-    segmented; 1 where another was chosen. ``unreadable`` are the errors of planes that stayed empty.
+    segmented; 1 where another was chosen. ``series`` is which one this is, where all are segmented. ``unreadable`` are
+    the errors of planes that stayed empty.
     """
 
     source: Path
@@ -70,10 +83,18 @@ class Outcome:
     left_out: int = 0
     images: int = 1
     unreadable: tuple[FastSAMError, ...] = ()
+    series: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The file, and which of its images where there are several."""
+        return os.fspath(self.source) if self.series is None else f"{self.source} [{self.series}]"
 
     def to_json(self) -> dict[str, Any]:
         """Return the line for ``--jsonl``."""
         line: dict[str, Any] = {"source": os.fspath(self.source), "status": self.status}
+        if self.series is not None:
+            line["series"] = self.series
         if self.status == "ok":
             line |= {
                 "image_hw": self.image_hw,
@@ -93,7 +114,7 @@ class Outcome:
 
 
 def plan(
-    sources: Sequence[Path],
+    sources: Sequence[ImageIn],
     prompts_of: Callable[[Path], PromptSet],
     *,
     formats: Sequence[Format],
@@ -105,8 +126,8 @@ def plan(
 
     Parameters
     ----------
-    sources : sequence of Path
-        Image files.
+    sources : sequence of ImageIn
+        Images of files.
     prompts_of : callable
         Gives the prompts of a file; may raise FastSAMError.
     formats : sequence of {"overlay", "labels", "coco", "csv", "geojson", "rois"}
@@ -123,21 +144,41 @@ def plan(
     Job or Outcome
         In the order of ``sources``.
     """
-    for source, name in zip(sources, unique_names(sources), strict=True):
+    for image, name in zip(sources, _names(sources), strict=True):
         paths = output_paths(out, name, formats)
+        job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.count > 1)
         there = {kind: path for kind, path in paths.items() if path.exists()}
         try:
             if existing == "skip" and len(there) == len(paths):
-                yield Outcome(source, "skipped", outputs=paths)
+                yield job.outcome("skipped", outputs=paths)
                 continue
             if existing == "refuse" and there:
                 raise OutputError(
                     f"{next(iter(there.values()))} exists already",
                     remedy="add --overwrite or --skip-existing, or choose another --out",
                 )
-            yield Job(source, name, prompts_of(source), formats, out, measuring)
+            yield replace(job, prompts=prompts_of(image.path))
         except FastSAMError as error:
-            yield Outcome(source, "failed", error=error)
+            yield job.outcome("failed", error=error)
+
+
+def _names(images: Sequence[ImageIn]) -> list[str]:
+    """Return a stem for the results of each image.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an image of a file would have the name of another file.
+    """
+    paths = list(dict.fromkeys(image.path for image in images))
+    stems = dict(zip(paths, unique_names(paths), strict=True))
+    names = [stems[image.path] + image.ending for image in images]
+    name, times = Counter(name.casefold() for name in names).most_common(1)[0] if names else ("", 1)
+    if times > 1:
+        raise InvalidParameterError(
+            "Results of two images would have one name", actual=name, remedy="segment one of their files by itself"
+        )
+    return names
 
 
 def finish(
@@ -154,7 +195,7 @@ def finish(
     ``conf`` only answer prompts that say where something is.
     """
     if step.error is not None or step.masks is None or step.image is None:
-        return Outcome(job.source, "failed", seconds=step.seconds, error=step.error)
+        return job.outcome("failed", seconds=step.seconds, error=step.error)
     try:
         conf = best_conf(step.masks.scores) if conf == "auto" else conf
         everything = masks = step.masks.filter(min_score=conf)
@@ -165,31 +206,32 @@ def finish(
         prompts = job.prompts.at_level(masks.image_hw, full_hw or masks.image_hw)
         if prompts:
             masks, unmatched = prompts.answer(step.masks, image_rgb8, texts, shown=everything)
+        origin = {"source": os.fspath(job.source), **({"series": job.series} if job.several else {})}
+        intensities = job.measuring.intensities(job.source, masks, series=job.series) if "csv" in job.formats else None
         outputs = write_outputs(
             job.out,
             job.name,
-            masks.with_metadata(source=os.fspath(job.source)),
+            masks.with_metadata(**origin),
             step.image.rgb8,
             formats=job.formats,
             file_name=job.source.name,
             prompts=prompts.prompts,
             pixel_size_um=job.measuring.pixel_size_um(step.image),
-            intensities=job.measuring.intensities(job.source, masks) if "csv" in job.formats else None,
+            intensities=intensities,
             full_hw=full_hw,
         )
     except FastSAMError as error:
-        return Outcome(job.source, "failed", seconds=step.seconds, error=error)
-    return Outcome(
-        job.source,
+        return job.outcome("failed", seconds=step.seconds, error=error)
+    return job.outcome(
         "ok",
-        masks.image_hw,
-        len(masks),
-        unmatched,
-        step.seconds,
-        outputs,
+        image_hw=masks.image_hw,
+        masks=len(masks),
+        unmatched=unmatched,
+        seconds=step.seconds,
+        outputs=outputs,
         full=everything.at_limit,
         left_out=recipe.get("pages", 1) - 1,
-        images=images_in(recipe),
+        images=1 if job.several else images_in(recipe),
     )
 
 
@@ -218,7 +260,7 @@ def outcome_table(outcomes: Iterable[Outcome], *, prompted: bool) -> Table:
         size += f" × {outcome.planes}" if outcome.planes is not None else ""
         count = str(outcome.masks) if outcome.status == "ok" else outcome.status
         seconds = "" if outcome.seconds is None else f"{outcome.seconds:.2f}"
-        cells = [printable(outcome.source), size]
+        cells = [printable(outcome.title), size]
         cells += ["" if outcome.objects is None else str(outcome.objects)] if stacks else []
         cells += [count]
         cells += [str(outcome.unmatched) if outcome.status == "ok" else ""] if prompted else []
@@ -237,7 +279,7 @@ def report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
         from rich.text import Text
 
         for error in errors:
-            name, problem = printable(f"{outcome.source}: "), printable(error)
+            name, problem = printable(f"{outcome.title}: "), printable(error)
             bar.log(Text(name, style="bold red").append(problem, style="not bold red"))
 
 
@@ -255,7 +297,7 @@ def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False,
         screen.print(f"Planes that could not be read, and are empty: {unreadable}.")
     if several := sum(outcome.images > 1 for outcome in outcomes):
         most = max(outcome.images for outcome in outcomes) - 1
-        others = "--series 1 takes the other" if most == 1 else f"--series 1 to {most} takes another"
+        others = f"--series 1 {'takes the other' if most == 1 else f'to {most} takes another'}, --series all takes all"
         screen.print(f"Files with several images, of which the first was segmented: {several}. {others}.")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")

@@ -4,17 +4,55 @@ from __future__ import annotations
 
 import glob
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastsam_core._image_zarr import ZIP_SUFFIXES, is_zarr
-from fastsam_core.errors import ImageReadError, InvalidParameterError
-from fastsam_core.images import IMAGE_SUFFIXES, is_image_path
+from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError
+from fastsam_core.images import IMAGE_SUFFIXES, is_image_path, open_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["expand_paths"]
+__all__ = ["ImageIn", "expand_paths", "images_in_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIn:
+    """An image of a file; ``count`` is how many of the file's are wanted."""
+
+    path: Path
+    series: int = 0
+    count: int = 1
+
+    @property
+    def ending(self) -> str:
+        """What tells its results from those of the file's other images."""
+        return f"_s{self.series:0{len(str(self.count - 1))}}" if self.count > 1 else ""
+
+
+def images_in_files(paths: Iterable[Path], series: int | Literal["all"], **reading: Any) -> list[ImageIn]:
+    """Return the chosen image of each file, or all of them; what cannot be opened is reported later with the others.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+    series : int or "all"
+    **reading : dict
+        Keywords of `open_planes`.
+    """
+    if series != "all":
+        return [ImageIn(path, series) for path in paths]
+    found: list[ImageIn] = []
+    for path in paths:
+        try:
+            with open_planes(path, **reading) as planes:
+                count = planes.images
+        except FastSAMError:
+            count = 1
+        found += [ImageIn(path, number, count) for number in range(count)]
+    return found
 
 
 def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_suffixes: Iterable[str]) -> list[Path]:

@@ -41,10 +41,10 @@ def in_tiles(
     try:
         for path in output_paths(job.out, job.name, job.formats).values():
             check_writable(path)
-        with open_plane(job.source, **reading) as plane:
+        with open_plane(job.source, **job.reading(reading)) as plane:
             opened = replace(step, seconds=time.perf_counter() - start)
             step = step_in_tiles(opened, plane, model, reader=plane.read, **search)
             bar.say(f"Writing {job.name}")
             return finish(job, step, texts, conf=conf, pixels=plane.rgb8)
     except FastSAMError as error:
-        return Outcome(job.source, "failed", seconds=time.perf_counter() - start, error=error)
+        return job.outcome("failed", seconds=time.perf_counter() - start, error=error)

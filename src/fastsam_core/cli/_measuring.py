@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Measuring"]
 
 _TABLES: Final = {"csv", "objects"}
-_READING: Final = ("axes", "plane", "level", "series", "max_pixels")
+_READING: Final = ("axes", "plane", "level", "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +72,22 @@ class Measuring:
         """Return height and width of a pixel of an image, if they are known."""
         return self.size_um or image.pixel_size_um
 
-    def intensities(self, source: Path, masks: Masks, **plane: Any) -> dict[str, NDArray[Any]]:
-        """Measure intensities in a file, of a plane if it is given: columns of the table."""
+    def intensities(self, source: Path, masks: Masks, **which: Any) -> dict[str, NDArray[Any]]:
+        """Measure intensities in an image of a file (``which`` are its ``series`` and ``plane``): further columns."""
         if self.values is None:
             return {}
         from fastsam_core._image_values import open_values
         from fastsam_core.measurements import measure_intensities
 
-        with open_values(source, **{**self.values, **plane}) as values:
+        with open_values(source, **{**self.values, **which}) as values:
             return measure_intensities(masks, values, values.names)
 
     def of_planes(
-        self, source: Path, planes: Sequence[Masks], places: Sequence[Mapping[str, int]]
+        self, source: Path, planes: Sequence[Masks], places: Sequence[Mapping[str, int]], series: int = 0
     ) -> list[dict[str, NDArray[Any]]]:
         """Measure intensities in the planes of a stack; those without masks are not read again."""
         tables = [
-            self.intensities(source, masks, plane=place) if len(masks) else {}
+            self.intensities(source, masks, plane=place, series=series) if len(masks) else {}
             for masks, place in zip(planes, places, strict=True)
         ]
         columns = next(filter(None, tables), {})

@@ -42,6 +42,7 @@ __all__ = [
     "read_list",
     "read_pixel_size",
     "read_plane",
+    "read_series",
     "read_sizes",
 ]
 
@@ -97,8 +98,10 @@ LevelOption = Annotated[
     int, typer.Option(min=0, help="Level of a pyramid; 0 is the full size.", rich_help_panel=_READING)
 ]
 SeriesOption = Annotated[
-    int,
-    typer.Option(min=0, help="Which image of files that hold several; 0 is the first.", rich_help_panel=_READING),
+    str,
+    typer.Option(
+        metavar="N|all", help="Which image of files that hold several; 0 is the first.", rich_help_panel=_READING
+    ),
 ]
 MaxPixelsOption = Annotated[
     int,
@@ -202,6 +205,19 @@ def read_plane(text: str) -> int | Mapping[str, int]:
 
     plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once")
     return 0 if plane is None else plane
+
+
+def read_series(text: str) -> int | Literal["all"]:
+    """Read ``3`` or ``all``."""
+
+    def read(value: str) -> int | Literal["all"]:
+        if value == "all":
+            return "all"
+        if int(value) < 0:
+            raise ValueError(value)
+        return int(value)
+
+    return _read(text, read, "--series", "a number from 0, or 'all'") or 0
 
 
 def read_pixel_size(text: str | None) -> tuple[float, float] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,6 +39,7 @@ from fastsam_core.cli._options import (
     read_list,
     read_pixel_size,
     read_plane,
+    read_series,
     read_sizes,
 )
 from fastsam_core.cli._text import (
@@ -56,6 +56,7 @@ from fastsam_core.errors import ImageTooLargeError, InvalidParameterError
 if TYPE_CHECKING:
     from fastsam_core.cli._batch import Job, Outcome
     from fastsam_core.cli._prompts import PromptFile
+    from fastsam_core.images import Image
 
 __all__ = ["segment"]
 
@@ -63,6 +64,7 @@ _PROMPTS = "Prompts (all masks are written without any)"
 _SEARCH = "Search"
 _READING = "Reading images"
 _MOST_NAMES = 5
+_FIRST_IMAGE = "0"
 _FIRST_PLANE = "0"
 _LARGE_PX = 4096
 """Images whose longer side is above this may be mosaics or slides with many small objects."""
@@ -137,7 +139,7 @@ def segment(
         typer.Option(metavar="LOW,HIGH|percentile", help="Values shown black and white.", rich_help_panel=_READING),
     ] = None,
     level: LevelOption = 0,
-    series: SeriesOption = 0,
+    series: SeriesOption = _FIRST_IMAGE,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: FormatOption = "overlay,labels,coco,csv",
@@ -169,7 +171,6 @@ def segment(
             "plane": read_plane(plane),
             "contrast": read_contrast(contrast),
             "level": level,
-            "series": series,
             "max_pixels": max_pixels,
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
@@ -188,7 +189,7 @@ def segment(
 
             import_open_clip()  # a missing extra is said at once
         from fastsam_core.cli._batch import Existing, plan, summarise
-        from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.outputs import FORMATS, SUFFIXES
 
@@ -197,7 +198,8 @@ def segment(
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
-        planned = plan(sources, prompt_file.of, **writing, existing=existing)
+        images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
+        planned = plan(images, prompt_file.of, **writing, existing=existing)
         encoding = {"name": text_encoder, "device": device, "cache": text_cache}
         outcomes = _run(list(planned), model, loading, search, reading, prompt_file, encoding=encoding, jsonl=jsonl)
         summarise(outcomes, out, prompted=prompt_file.prompted, jsonl=jsonl)
@@ -239,7 +241,7 @@ def _run(
     jsonl: bool,
 ) -> list[Outcome]:
     """Do the jobs; returns what became of each image, in order."""
-    from fastsam_core.cli._batch import Outcome, finish, report
+    from fastsam_core.cli._batch import Job, Outcome, finish, report
     from fastsam_core.cli._console import console
     from fastsam_core.cli._progress import progress
 
@@ -266,14 +268,17 @@ def _run(
                 conf = search["conf"] or network.info.conf
                 search = {**search, "conf": min(PROMPT_CONF, network.info.conf)}
             bar.say("Segmenting")
-            sources = [job.source for _, job in jobs]
-            reader = partial(read_image, **reading)
+
+            def reader(job: object) -> Image:
+                if not isinstance(job, Job):
+                    raise TypeError(f"expected a Job, not {type(job).__name__}")
+                return read_image(job.source, **job.reading(reading))
 
             def on_tile(number: int, count: int) -> None:
                 bar.say(f"Segmenting, tile {number} of {count}")
 
             search = {**search, "on_tile": on_tile}
-            stepping = iter_segment(sources, network, reader=reader, **search)
+            stepping = iter_segment([job for _, job in jobs], network, reader=reader, **search)
             with closing(stepping) as steps:
                 for step in steps:
                     place, job = jobs[step.index]

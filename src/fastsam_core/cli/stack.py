@@ -40,6 +40,7 @@ from fastsam_core.cli._options import (
     read_list,
     read_pixel_size,
     read_plane,
+    read_series,
     read_sizes,
 )
 from fastsam_core.errors import InvalidParameterError
@@ -110,7 +111,7 @@ def stack(
         ),
     ] = None,
     level: LevelOption = 0,
-    series: SeriesOption = 0,
+    series: SeriesOption = "0",
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
     formats: StackFormatOption = "overlay,labels,coco,csv,objects",
@@ -148,7 +149,6 @@ def stack(
             "axes": axes,
             "contrast": read_contrast(contrast),
             "level": level,
-            "series": series,
             "max_pixels": max_pixels,
             "min_iou": min_iou,
             "max_gap": max_gap,
@@ -161,7 +161,7 @@ def stack(
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
         from fastsam_core.cli._batch import Existing, plan, summarise
-        from fastsam_core.cli._inputs import expand_paths
+        from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
         from fastsam_core.outputs import STACK_FORMATS, SUFFIXES
@@ -176,7 +176,8 @@ def stack(
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
         existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
-        planned = list(plan(sources, lambda _: PromptSet(), **writing, existing=existing))
+        images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
+        planned = list(plan(images, lambda _: PromptSet(), **writing, existing=existing))
         outcomes = _run(planned, model, loading, options, min_planes, jsonl=jsonl)
         summarise(outcomes, out, jsonl=jsonl)
         if any(outcome.status == "failed" or outcome.unreadable for outcome in outcomes):
@@ -227,7 +228,7 @@ def _run(
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
     from fastsam_core._files import check_writable
-    from fastsam_core.cli._batch import Outcome, images_in
+    from fastsam_core.cli._batch import images_in
     from fastsam_core.errors import FastSAMError
     from fastsam_core.outputs import output_paths, write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
@@ -239,7 +240,8 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
     seconds, full, images = 0.0, False, 1
     size_um: tuple[float, float] | None = None
     z_step_um = job.measuring.z_step_um
-    now = job.source.name
+    title = job.source.name + (f" [{job.series}]" if job.several else "")
+    now = title
     bar.say(now)
 
     def on_tile(number: int, count: int) -> None:
@@ -248,7 +250,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
     def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
         nonlocal seconds, full, images, now, facts, size_um, z_step_um
         for step in steps:
-            now = f"{job.source.name}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
+            now = f"{title}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
             bar.say(now)
             seconds += step.seconds
             full |= step.masks.at_limit
@@ -267,7 +269,9 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
     try:
         for path in output_paths(job.out, job.name, job.formats).values():
             check_writable(path)
-        with closing(segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **options)) as steps:
+        with closing(
+            segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **job.reading(options))
+        ) as steps:
             linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
         bar.say(f"Writing {job.name}")
         outputs = write_stack(
@@ -278,24 +282,23 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             formats=job.formats,
             file_name=job.source.name,
             pixel_size_um=size_um,
-            intensities=job.measuring.of_planes(job.source, linked.planes, places),
+            intensities=job.measuring.of_planes(job.source, linked.planes, places, job.series),
             z_step_um=z_step_um,
             full_hw=facts.get("full_hw"),
         )
     except FastSAMError as error:
-        return Outcome(job.source, "failed", error=error)
+        return job.outcome("failed", error=error)
     masks = sum(map(len, linked.planes))
-    return Outcome(
-        job.source,
+    return job.outcome(
         "ok",
-        linked.image_hw,
-        masks,
+        image_hw=linked.image_hw,
+        masks=masks,
         seconds=seconds,
         outputs=outputs,
         full=full,
         planes=len(linked.planes),
         objects=len(linked),
-        images=images,
+        images=1 if job.several else images,
         unreadable=tuple(unreadable),
     )
 
