@@ -163,7 +163,7 @@ def _image(group: Any, path: str, series: int) -> tuple[Any, Mapping[str, Any], 
             f"{path} holds the images of a plate",
             expected="one image",
             actual="plate" if "plate" in attributes else "well",
-            remedy="name one of them, e.g. plate.zarr/A/1/0",
+            remedy="name one of them, e.g. plate.zarr/A/1/0; on the command line 'plate.zarr/*/*/*' names all",
         )
     if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
         listed = dict(group["OME"].attrs) if "OME" in group else {}
