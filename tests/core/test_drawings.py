@@ -21,11 +21,12 @@ from fastsam_core import Masks
 from fastsam_core.cli._prompts import PromptFile
 from fastsam_core.drawings import masks_of_drawings, read_drawings
 from fastsam_core.errors import AnnotationError, InvalidPromptError
-from fastsam_core.evaluation.truth import LabelFolder
+from fastsam_core.evaluation.truth import LabelFolder, open_truth
 from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.prompts import Box, Points, Polygon
 from fastsam_core.stacks import LinkedStack
-from fastsam_core.training.datasets.folders import list_label_maps
+from fastsam_core.training.datasets.folders import list_beside, list_label_maps
+from fastsam_core.training.datasets.loading import load_folder
 
 _IMAGEJ = Path(__file__).with_name("imagej_RoiSet.zip")
 """Made by ImageJ: a rectangle, an oval, a polygon, a rectangle without an oval, a traced oval, a rectangle between
@@ -201,3 +202,32 @@ def test_outlines_are_annotations(tmp_path: Path) -> None:
     write_rois(tmp_path / "masks" / "b.zip", masks.placed((100, 0), (300, 300)))
     with pytest.raises(AnnotationError, match=re.escape("b.zip: Drawing 1 covers no pixel")):
         truths.truth(1, (30, 40))
+
+
+def test_annotations_beside_their_images(tmp_path: Path) -> None:
+    labels = np.zeros((30, 40), np.uint8)
+    labels[3:9, 3:12], labels[15:25, 20:30] = 1, 2
+    masks = Masks.from_label_map(labels)
+    for name in ("000_img.png", "b.png", "c.png", "d.png", "e.png", "b_overlay.png", "not annotated.png"):
+        Image.fromarray(labels).save(tmp_path / name)
+    for name in ("000_masks.png", "b_cp_masks.png"):
+        Image.fromarray(labels).save(tmp_path / name)
+    tifffile.imwrite(tmp_path / "c_labels.tif", labels)
+    write_rois(tmp_path / "d_RoiSet.zip", masks)
+    write_geojson(tmp_path / "e_outlines.geojson", masks)
+    truths = open_truth(tmp_path)
+    assert [path.name for path in truths.images] == ["000_img.png", "b.png", "c.png", "d.png", "e.png"]
+    for index, item in enumerate(list_beside(tmp_path)):
+        np.testing.assert_array_equal(truths.truth(index, (30, 40)).masks.to_label_map(), labels)
+        np.testing.assert_array_equal(item.load().masks.to_label_map(), labels)
+    assert sum(len(pool.samples) for pools in load_folder(tmp_path).values() for pool in pools) == 5
+    write_rois(tmp_path / "c_RoiSet.zip", masks)
+    with pytest.raises(AnnotationError, match=r"annotate one image.*c_RoiSet\.zip and c_labels\.tif"):
+        open_truth(tmp_path)
+
+
+def test_nothing_beside(tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "a.png")
+    for read in (list_beside, load_folder, open_truth, LabelFolder):
+        with pytest.raises(AnnotationError, match=r"_masks"):
+            read(tmp_path)

@@ -18,7 +18,7 @@ app = typer.Typer(name="data", help="Make training data from annotated images, a
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, annotation file or tar shard.")],
-    kind: Annotated[str, typer.Option("--kind", "-k", help="sa1b, coco, panoptic, labels or yolo.")],
+    kind: Annotated[str, typer.Option("--kind", "-k", help="sa1b, coco, panoptic, labels, beside or yolo.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set; sources add up.")],
     licence: Annotated[str, typer.Option("--licence", help="Licence of the source, as its maker states it.")],
     images: Annotated[Path | None, typer.Option("--images", "-i", help="Its images, if not beside.")] = None,

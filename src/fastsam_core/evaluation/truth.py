@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastsam_core.model import FastSAM
 
 __all__ = [
+    "ENDINGS",
     "LABEL_SUFFIXES",
     "LabelFolder",
     "Truth",
@@ -31,11 +32,16 @@ __all__ = [
     "evenly",
     "iter_predictions",
     "open_truth",
+    "pairs_beside",
     "read_annotated",
     "read_label_map",
 ]
 
 LABEL_SUFFIXES: Final = (".png", ".tif", ".tiff", *DRAWING_SUFFIXES)
+ENDINGS: Final = ("_cp_masks", "_masks", "_labels", "_RoiSet", "_outlines")
+"""What follows an image's name in those of annotations beside it: as Cellpose and `fastsam segment` write them."""
+_IMAGE_ENDING: Final = "_img"
+"""What Cellpose's data sets put behind the names of images."""
 _BINARY = (1, 255, 65_535)
 """What programs write for "object" in a binary mask."""
 _LEAST_PART = 0.1
@@ -93,7 +99,7 @@ class LabelFolder:
     Parameters
     ----------
     folder : path
-        Holds ``images`` and ``masks``.
+        Holds ``images`` and ``masks``, or images with their annotations beside them; see `pairs_beside`.
 
     Raises
     ------
@@ -108,11 +114,14 @@ class LabelFolder:
         from fastsam_core.images import is_image_path
 
         folder = as_path(folder)
+        if not any((folder / name).is_dir() for name in ("images", "masks")) and (beside := pairs_beside(folder)):
+            self._pairs = beside
+            return
         for name in ("images", "masks"):
             if not (folder / name).is_dir():
                 raise AnnotationError(
                     f"There is no folder {name} in {folder}",
-                    expected="images/ and masks/<stem>.png, .tif, .zip (ROIs) or .geojson",
+                    expected="images/ and masks/<stem>.png, .tif, .zip or .geojson, or <stem>_masks.* beside images",
                     remedy="name the folder that holds both",
                 )
         images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
@@ -147,6 +156,38 @@ class LabelFolder:
                 actual=f"{masks.image_hw[0]} x {masks.image_hw[1]}",
             )
         return Truth.of_masks(masks)
+
+
+def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
+    """List the images of a folder that have an annotation beside them, with it.
+
+    That is a label map ``<stem>_masks.*`` or ``<stem>_cp_masks.*``, as Cellpose writes them, ``<stem>_labels.*``, or
+    outlines, ``<stem>_RoiSet.zip`` or ``<stem>_outlines.geojson``. The image is ``<stem>.*`` or ``<stem>_img.*``.
+
+    Raises
+    ------
+    AnnotationError
+        If an image has two of them.
+    """
+    from fastsam_core.images import is_image_path
+
+    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    annotations: dict[str, Path] = {}
+    for path in files:
+        ending = next((ending for ending in ENDINGS if path.stem.endswith(ending)), None)
+        if ending is None or path.suffix.lower() not in LABEL_SUFFIXES:
+            continue
+        if (other := annotations.setdefault(path.stem.removesuffix(ending), path)) != path:
+            raise AnnotationError(
+                f"Two files of {folder} annotate one image",
+                expected="one",
+                actual=f"{other.name} and {path.name}",
+                remedy="take one of them out of the folder",
+            )
+    taken = set(annotations.values())
+    images = [path for path in files if path not in taken and is_image_path(path)]
+    named = {stem: path for path in images for stem in (path.stem, path.stem.removesuffix(_IMAGE_ENDING))}
+    return [(named[stem], path) for stem, path in annotations.items() if stem in named]
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
@@ -247,7 +288,7 @@ def open_truth(folder: str | os.PathLike[str]) -> TruthSet:
         If it holds neither, or what it holds does not fit together.
     """
     folder = as_path(folder)
-    if (folder / "masks").is_dir():
+    if (folder / "masks").is_dir() or (not (folder / "images").is_dir() and pairs_beside(folder)):
         return LabelFolder(folder)
     if (folder / "annotations.json").is_file():
         from fastsam_core.evaluation.coco_data import CocoData
@@ -255,7 +296,7 @@ def open_truth(folder: str | os.PathLike[str]) -> TruthSet:
         return CocoData(folder / "annotations.json", folder / "images")
     raise AnnotationError(
         f"{folder} holds no annotated images",
-        expected="images/ and masks/, or images/ and annotations.json",
+        expected="images/ and masks/, images/ and annotations.json, or images and NAME_masks.* beside them",
         remedy="name the folder that holds both",
     )
 

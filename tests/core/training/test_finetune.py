@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -180,7 +181,9 @@ def test_what_was_learnt_when_the_time_is_up_is_checked(
     assert now == [25], "checks included"
 
 
-def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path) -> None:
+def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count()  # each look at the clock takes one
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     out = tmp_path / "mine.safetensors"
     arguments = [
         "finetune",

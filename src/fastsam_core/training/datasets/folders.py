@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["list_label_maps", "list_yolo"]
+__all__ = ["list_beside", "list_label_maps", "list_yolo"]
 
 _BEYOND = 0.5
 """How far polygons of YOLO files may reach beyond the image; pixels in the place of fractions are farther."""
@@ -35,6 +35,26 @@ def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
     from fastsam_core.evaluation.truth import LABEL_SUFFIXES
 
     return _pairs(images or source / "images", source / "masks", LABEL_SUFFIXES, _load_label_map)
+
+
+def list_beside(source: Path, images: Path | None = None) -> list[Item]:
+    """List the images of a folder that have an annotation beside them: ``<stem>_masks.*``, ``<stem>_RoiSet.zip``, ….
+
+    Raises
+    ------
+    AnnotationError
+        If there is none, or an image has two.
+    """
+    from fastsam_core.evaluation.truth import ENDINGS, pairs_beside
+
+    pairs = pairs_beside(images or source)
+    if not pairs:
+        raise AnnotationError(
+            f"{images or source} holds no image with an annotation beside it",
+            expected=f"NAME.tif with one of {', '.join('NAME' + ending for ending in ENDINGS)}",
+            remedy="check the path, or --kind: fastsam data convert --help lists the kinds",
+        )
+    return [Item(image.stem, partial(_load_label_map, [image], [label])) for image, label in pairs]
 
 
 def list_yolo(source: Path, images: Path | None = None) -> list[Item]:

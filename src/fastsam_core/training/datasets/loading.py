@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core.errors import AnnotationError, ImageReadError
+from fastsam_core.evaluation.truth import pairs_beside
 from fastsam_core.training.batches import Pool
 from fastsam_core.training.datasets.manifest import Dataset
 from fastsam_core.training.datasets.readers import KINDS, list_items
@@ -91,8 +92,8 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     Parameters
     ----------
     folder : Path
-        ``images/`` with ``masks/`` (label maps), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO); or a
-        converted data set, which has splits of its own.
+        ``images/`` with ``masks/`` (label maps, outlines), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO);
+        images with ``NAME_masks.*`` and the like beside them; or a converted data set, which has splits of its own.
     max_side_px : int
         Larger images are reduced to this.
     val_share : float
@@ -106,10 +107,12 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     if (folder / "manifest.json").is_file():
         return {split: load_split(folder, split, max_side_px=max_side_px) for split in ("train", "val")}
     kind = next((k for k, part in _LAYOUTS.items() if (folder / part).exists()), None)
+    if kind is None and pairs_beside(folder):
+        kind = "beside"
     if kind is None:
         raise AnnotationError(
             f"{folder} holds no annotated images",
-            expected="images/ with masks/, annotations.json or labels/",
+            expected="images/ with masks/, annotations.json or labels/, or images with NAME_masks.* beside them",
             remedy="name the folder that holds both, or make a data set with: fastsam data convert",
         )
     coverage = KINDS[kind].coverage

@@ -32,7 +32,8 @@ KINDS: Final[dict[str, Kind]] = {
     "sa1b": Kind("SA-1B: sa_*.jpg with sa_*.json, in folders or .tar shards", sa1b.list_pairs, "exhaustive"),
     "coco": Kind("COCO instances: images and one JSON", coco.list_instances, "partial"),
     "panoptic": Kind("COCO panoptic: images, one JSON and a folder of PNG", coco.list_panoptic, "dense"),
-    "labels": Kind("label maps: images/ and masks/ (PNG or TIFF)", folders.list_label_maps, "exhaustive"),
+    "labels": Kind("label maps or outlines: images/ and masks/", folders.list_label_maps, "exhaustive"),
+    "beside": Kind("the same beside images: NAME_masks.*, NAME_RoiSet.zip …", folders.list_beside, "exhaustive"),
     "yolo": Kind("YOLO-seg: images/ and labels/ (TXT)", folders.list_yolo, "exhaustive"),
 }
 """Name -> how it is read."""
