@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastsam_core._defaults import MAX_PIXELS
+from fastsam_core._image_colour import parse_channels
 from fastsam_core.images import open_planes
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastsam_core._image_colour import Channels
     from fastsam_core._image_planes import Plane, PlaneChoice
     from fastsam_core.images import Planes
 
@@ -62,13 +65,16 @@ def _channels_first(plane: Plane) -> NDArray[Any]:
 def open_values(
     source: object,
     *,
+    channels: Channels | None = None,
     axes: str | None = None,
     plane: PlaneChoice = 0,
     level: int = 0,
     series: int = 0,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Iterator[PlaneValues]:
-    """Open the values of a plane; parameters and errors as in `fastsam_core.read_image`.
+    """Open the values of a plane, of all its channels; parameters and errors as in `fastsam_core.read_image`.
+
+    That `channels` are chosen may say what the axes of a file mean.
 
     Of TIFF files in tiles or strips, of CZI files, Zarr stores and lazy arrays only the rows that are asked for are in
     memory; other files are decoded as a whole, up to `max_pixels`.
@@ -77,5 +83,8 @@ def open_values(
     ------
     PlaneValues
     """
-    with open_planes(source, axes=axes, level=level, series=series, max_pixels=max_pixels) as planes:
+    reading: dict[str, Any] = {"axes": axes, "level": level, "series": series, "max_pixels": max_pixels}
+    with open_planes(source, channels=channels, **reading) as planes:
+        if channels is not None:
+            planes = replace(planes, choice=parse_channels(range(planes.sizes.get("C", 1))))
         yield PlaneValues(planes, plane)

@@ -170,6 +170,25 @@ def test_values_are_those_of_all_channels_row_by_row(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("count", [3, 9])
+def test_pages_that_are_taken_for_channels_are_all_measured(count: int, tmp_path: Path) -> None:
+    """Of pages without a name the choice of a channel says that they are channels."""
+    pages = np.stack([COINS.astype(np.uint16) + 1000 * number for number in range(count)])
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+    with open_values(tmp_path / "a.tif", channels=2) as values:
+        assert values.shape == pages.shape
+        np.testing.assert_array_equal(values[..., 7:9, :], pages[:, 7:9])
+    run("segment", tmp_path / "a.tif", "--channels", 2, "--intensities", "--format", "csv", "--out", tmp_path / "out")
+    for row in rows_of(tmp_path / "out" / "a_measurements.csv"):
+        assert [float(row[f"intensity_min_{number}"]) // 1000 for number in range(count)] == list(range(count))
+
+
+def test_a_channel_of_a_colour_image(tmp_path: Path) -> None:
+    PillowImage.fromarray(data.immunohistochemistry()).save(tmp_path / "a.png")
+    with open_values(tmp_path / "a.png", channels={0: "red"}) as values:
+        assert (values.shape, values.names) == ((3, 512, 512), ("0", "1", "2"))
+
+
 # ---- on the command line ----------------------------------------------------------------------------------------
 
 

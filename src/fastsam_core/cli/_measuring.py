@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Measuring"]
 
 _TABLES: Final = {"csv", "objects"}
-_READING: Final = ("axes", "plane", "level", "max_pixels")
+_READING: Final = ("channels", "axes", "plane", "level", "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,12 +114,13 @@ RecursiveOption = Annotated[
 ]
 _RESULTS = "Results"
 FormatOption = Annotated[
-    str, typer.Option("--format", "-f", help="Some of overlay,labels,coco,csv,geojson,rois.", rich_help_panel=_RESULTS)
+    str,
+    typer.Option("--format", "-f", help="Some of overlay, labels, coco, csv, geojson, rois.", rich_help_panel=_RESULTS),
 ]
 StackFormatOption = Annotated[
     str,
     typer.Option(
-        "--format", "-f", help="Some of overlay,labels,coco,csv,objects,geojson,rois.", rich_help_panel=_RESULTS
+        "--format", "-f", help="Some of overlay, labels, coco, csv, objects, geojson, rois.", rich_help_panel=_RESULTS
     ),
 ]
 PixelSizeOption = Annotated[
