@@ -148,7 +148,10 @@ class LabelFolder:
         from fastsam_core.images import read_image
 
         image, path = self._pairs[index]
-        masks = read_annotated(path, image_hw or read_image(image).image_hw)
+        if image_hw is None and path.suffix.lower() in DRAWING_SUFFIXES:
+            masks = read_annotated(path, read_image(image).image_hw)
+        else:
+            masks = read_annotated(path, image_hw)
         if image_hw is not None and masks.image_hw != image_hw:
             raise AnnotationError(
                 f"The label map {path} has another size than its image",
@@ -207,15 +210,21 @@ def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
     return "no label map" if stem in images else "no image" if stem in labels else "neither"
 
 
-def read_annotated(path: Path, image_hw: tuple[int, int]) -> Masks:
-    """Read the objects of an image of this size: a label map (PNG, TIFF), or outlines drawn in QuPath or ImageJ.
+def read_annotated(path: Path, image_hw: tuple[int, int] | None) -> Masks:
+    """Read the objects of an image: a label map (PNG, TIFF), or outlines drawn in QuPath or ImageJ.
+
+    Parameters
+    ----------
+    path : Path
+    image_hw : tuple of int or None
+        Size of the image, pixels. A label map has a size of its own: whether they are equal is for the caller to see.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read or is neither. A label map may have another size: that is for the caller to see.
+        If the file cannot be read or is neither.
     """
-    if path.suffix.lower() not in DRAWING_SUFFIXES:
+    if image_hw is None or path.suffix.lower() not in DRAWING_SUFFIXES:
         return Masks.from_label_map(read_label_map(path))
     try:
         return masks_of_drawings(read_drawings(path), image_hw)

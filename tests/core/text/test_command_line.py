@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fastsam_core import FastSAM, Masks, read_image
+from fastsam_core import FastSAM, Masks
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
 from fastsam_core.cli._prompts import PromptFile, PromptSet
@@ -22,7 +22,7 @@ from fastsam_core.testing import RectangleNetwork
 from fastsam_core.text.demo_scenes import ShapeScene, draw_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from typer.testing import Result
@@ -34,9 +34,9 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShapeScene:
     drawn = draw_shapes(5_000_000)
     Image.fromarray(drawn.image).save(tmp_path / "shapes.png")
 
-    def segment(sources: Sequence[Path], *_: Any, **__: Any) -> Iterator[Step]:
-        for index, path in enumerate(sources):
-            yield Step(index, path, Masks.from_dense(drawn.masks), None, read_image(path), 0.1)
+    def segment(sources: Sequence[object], *_: Any, reader: Callable[[object], Any], **__: Any) -> Iterator[Step]:
+        for index, source in enumerate(sources):
+            yield Step(index, source, Masks.from_dense(drawn.masks), None, reader(source), 0.1)
 
     finds_shapes = FastSAM(RectangleNetwork((), ()), ModelInfo(name="shapes"))
     monkeypatch.setattr(FastSAM, "load", lambda *_, **__: finds_shapes)
@@ -76,8 +76,8 @@ def test_texts_leave_out_masks_that_are_too_faint_to_show(
     scores = np.full(len(scene.masks), 0.05)
     scores[0] = 0.9
 
-    def segment(sources: Sequence[Path], *_: Any, **__: Any) -> Iterator[Step]:
-        yield Step(0, sources[0], Masks.from_dense(scene.masks, scores), None, read_image(sources[0]), 0.1)
+    def segment(sources: Sequence[object], *_: Any, reader: Callable[[object], Any], **__: Any) -> Iterator[Step]:
+        yield Step(0, sources[0], Masks.from_dense(scene.masks, scores), None, reader(sources[0]), 0.1)
 
     monkeypatch.setattr("fastsam_core.pipeline.iter_segment", segment)
     y, x = np.argwhere(scene.masks[1] & (scene.masks.sum(axis=0) == 1))[0]
