@@ -189,7 +189,12 @@ def save(masks: Masks, path: str | os.PathLike[str]) -> Path:
     """Write to ``.npz`` or ``.json``; see :meth:`Masks.save`."""
     path = as_path(path)
     if path.suffix not in (".npz", ".json"):
-        raise OutputError("Unknown file type for masks", expected="a name ending in .npz or .json", actual=path.name)
+        raise OutputError(
+            "Unknown file type for masks",
+            expected="a name ending in .npz or .json",
+            actual=path.name,
+            remedy="fastsam_core.outputs and fastsam_core.outlines write label maps, tables and outlines",
+        )
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
             arrays: dict[str, Any] = {f"field_{key}": column for key, column in masks.fields.items()}

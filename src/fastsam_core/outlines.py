@@ -104,6 +104,11 @@ def _labels(masks: Masks) -> list[int]:
     return [int(label) for label in labels]
 
 
+def _text(masks: Masks, index: int) -> str:
+    """Return the text that a mask answers, empty without one."""
+    return str(masks.fields["text"][index]) if "text" in masks.fields else ""
+
+
 # ---- GeoJSON ----------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +118,8 @@ def write_geojson(
     """Write masks as GeoJSON, laid out as QuPath reads and writes its objects.
 
     Each mask is a feature, a detection with a polygon or several; its name is its number in the label map (the object's
-    in a stack), its measurements are the score and the numbers among the fields. In QuPath: drag the file onto the
+    in a stack), its measurements are the score and the numbers among the fields, its class is the ``text`` that it
+    answers, if there is such a field. In QuPath: drag the file onto the
     image, or *File > Import objects from file*.
 
     Parameters
@@ -186,7 +192,9 @@ def _features(masks: Masks, scale_xy: NDArray[np.float64], plane: dict[str, int]
             geometry["plane"] = plane
         values = {name: round(float(column[index]), 6) for name, column in numbers.items()}
         measured = {name: value for name, value in values.items() if np.isfinite(value)}
-        properties = {"objectType": "detection", "name": str(label), "measurements": measured}
+        properties: dict[str, Any] = {"objectType": "detection", "name": str(label), "measurements": measured}
+        if text := _text(masks, index):
+            properties["classification"] = {"name": text}
         yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
@@ -197,8 +205,8 @@ def write_rois(path: str | os.PathLike[str], masks: Masks | LinkedStack) -> Path
     """Write masks as ROIs in a ZIP file, as ImageJ's ROI Manager saves and opens them.
 
     Each mask is an ROI, named by its number in the label map (in a stack by plane and object, and with its position),
-    with the score as a property; of several parts, or with holes, a composite one. In Fiji: drag the file onto the
-    window, or *More > Open…* in the ROI Manager.
+    with the score and, if there is such a field, the ``text`` that it answers as properties; of several parts, or with
+    holes, a composite one. In Fiji: drag the file onto the window, or *More > Open…* in the ROI Manager.
 
     Parameters
     ----------
@@ -222,23 +230,23 @@ def write_rois(path: str | os.PathLike[str], masks: Masks | LinkedStack) -> Path
     axis, planes = _planes(masks)
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
         for index, of_plane in enumerate(planes):
-            labels = _labels(of_plane)
-            scores = of_plane.scores.tolist()
-            for label, score, parts in zip(labels, scores, polygons(of_plane), strict=True):
+            for number, (label, parts) in enumerate(zip(_labels(of_plane), polygons(of_plane), strict=True)):
                 name = f"{label:05}" if axis is None else f"{index + 1:04}-{label:05}"
-                position = 0 if axis is None else index + 1
+                said = f"score: {of_plane.scores[number]:.4f}\n"
+                if text := _text(of_plane, number):
+                    said += f"text: {text}\n"
                 if parts:
-                    file.writestr(f"{name}.roi", _roi(parts, name, score, position))
+                    file.writestr(f"{name}.roi", _roi(parts, name, said, 0 if axis is None else index + 1))
     return Path(path)
 
 
-def _roi(parts: list[Polygon], name: str, score: float, position: int) -> bytes:
+def _roi(parts: list[Polygon], name: str, properties: str, position: int) -> bytes:
     from roifile import ROI_TYPE, ImagejRoi
 
     rings = [ring for polygon in parts for ring in polygon]
     roi = ImagejRoi.frompoints(np.concatenate([ring[:-1] for ring in rings]).astype(np.float32), name=name)
     roi.position = position
-    roi.props = f"score: {score:.4f}\n"
+    roi.props = properties
     if len(rings) > 1:
         roi.roitype = ROI_TYPE.RECT
         roi.multi_coordinates = np.concatenate([_path(ring) for ring in rings])

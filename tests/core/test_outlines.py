@@ -107,6 +107,15 @@ def test_geojson_is_what_qupath_reads(masks: Masks, tmp_path: Path) -> None:
         np.testing.assert_array_equal(_filled([ring for part in parts for ring in part], mask.shape), mask)
 
 
+def test_masks_that_answer_texts_have_a_class(masks: Masks, tmp_path: Path) -> None:
+    worded = masks.with_fields(text=["a red car", "", "none"])
+    features = json.loads(write_geojson(tmp_path / "a.geojson", worded).read_text())["features"]
+    assert features[0]["properties"]["classification"] == {"name": "a red car"}
+    assert "classification" not in features[1]["properties"]
+    one, two = _rois(write_rois(tmp_path / "a.zip", worded))
+    assert (one.props, two.props) == ("score: 0.9000\ntext: a red car\n", "score: 0.8000\n")
+
+
 def test_geojson_of_a_smaller_level_is_in_pixels_of_the_full_size(masks: Masks, tmp_path: Path) -> None:
     path = write_geojson(tmp_path / "a.geojson", masks, scale_yx=(4, 4.001))
     [[outline]], _ = _geometries(json.loads(path.read_text()))

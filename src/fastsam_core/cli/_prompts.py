@@ -195,8 +195,10 @@ class PromptSet:
         Texts need the image and what answers them, and choose among the masks ``shown``, all of them by default.
 
         The field ``"prompt_index"`` counts through the whole set: objects by points, then boxes, polygons and texts.
+        Where there are texts, the field ``"text"`` says which one a mask answers, and is empty for other prompts.
         """
         parts: list[Masks] = []
+        worded = bool(self.texts)
         first = 0
         by_text: Iterator[Masks] = iter(())
         if texts and image_rgb8 is not None:
@@ -204,6 +206,9 @@ class PromptSet:
         for prompt, asked in self.entries:
             part = next(by_text, None) if isinstance(prompt, Text) else None
             part = select(masks, prompt) if part is None else part
+            if worded:
+                words = prompt.queries if isinstance(prompt, Text) else [""] * asked
+                part = part.with_fields(text=np.array(words, str)[part.fields["prompt_index"]])
             parts.append(part.with_fields(prompt_index=part.fields["prompt_index"] + first))
             first += asked
         answers = Masks.concatenate(parts)

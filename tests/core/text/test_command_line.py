@@ -65,6 +65,7 @@ def test_texts_choose_masks(scene: ShapeScene, tmp_path: Path) -> None:
     assert "knows 51 words only" in result.stderr
     found = answers(tmp_path)
     assert [entry["attributes"]["prompt_index"] for entry in found] == [0, 0, 1, 1]
+    assert [entry["attributes"]["text"] for entry in found] == [f"a {colour} {shape}"] * 2 + [shape] * 2
     scores = [entry["attributes"]["prompt_score"] for entry in found]
     assert scores[0] >= scores[1]
     assert scores[2] >= scores[3]
@@ -84,6 +85,7 @@ def test_texts_leave_out_masks_that_are_too_faint_to_show(
     options = ("--text", scene.items[0][1], "--text-mode", "all", "--text-threshold", "0", "--points", f"{x},{y}")
     assert run(tmp_path, *options).exit_code == 0
     assert [entry["score"] for entry in answers(tmp_path)] == pytest.approx([0.05, 0.9])
+    assert [entry["attributes"]["text"] for entry in answers(tmp_path)] == ["", scene.items[0][1]]
 
 
 def test_nothing_fits(scene: ShapeScene, tmp_path: Path) -> None:
