@@ -108,8 +108,7 @@ def open_file(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
 
                     source = opened.enter_context(open_tiff(path, level, series))
                 elif (kind := microscope_of(prefix)) is not None:
-                    pick_level([path], level, path)
-                    source = opened.enter_context(open_microscope(path, kind, series))
+                    source = opened.enter_context(open_microscope(path, kind, series, level))
                 else:
                     pick_level([path], level, path)
                     pick_series(1, series, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fastsam_core._image_planes import Source, describe_image, pick_series
+from fastsam_core._image_planes import Source, describe_image, pick_level, pick_series
 from fastsam_core._pixel_size import micrometres, size_facts
 from fastsam_core.errors import FastSAMError, ImageReadError, MissingDependencyError
 
@@ -41,6 +42,9 @@ _PLANE = "YXS"
 _MOST_CHANNELS = 64
 """As many channels are asked whether they are in colour; damaged files speak of millions."""
 
+_SMALL_PX = 256
+"""Scenes of CZI files are offered in levels down to about this side."""
+
 _CACHE_BYTES = 2**28
 """Tiles of a CZI file that were decoded are kept up to this size: neighbouring regions share them."""
 
@@ -51,10 +55,11 @@ def microscope_of(prefix: bytes) -> Kind | None:
 
 
 @contextmanager
-def open_microscope(path: str, kind: Kind, series: int = 0) -> Iterator[Source]:
+def open_microscope(path: str, kind: Kind, series: int = 0, level: int = 0) -> Iterator[Source]:
     """Open an image (scene, position) of a microscope's file; planes are decoded when indexed.
 
-    Of CZI files, mosaics or not, only what lies in a region is decoded. The tiles of a LIF file are planes along ``M``.
+    Of CZI files, mosaics or not, only what lies in a region is decoded; each level of them is half as large as the one
+    before, whether the file holds it or it is made when it is read. The tiles of a LIF file are planes along ``M``.
 
     Raises
     ------
@@ -75,9 +80,15 @@ def open_microscope(path: str, kind: Kind, series: int = 0) -> Iterator[Source]:
                 return describe_image(scenes.name(number), "".join(sizes), list(sizes.values()))
 
             number = pick_series(scenes.count, series, path, describe)
-            array = _Lazy(scenes, number, path, kind)
-            sizes_um = scenes.sizes_um(number)
+            levels = scenes.levels(number)
+            chosen = pick_level(range(levels), level, path)
+            array = _Lazy(scenes, number, chosen, path, kind)
+            sizes_um = scenes.sizes_um(number, chosen)
         facts: dict[str, object] = {"format": kind, "series": number, "images": scenes.count}
+        facts |= {"levels": levels, "level": chosen}
+        if chosen:
+            full = scenes.sizes(number)
+            facts["full_hw"] = [full["Y"], full["X"]]
         facts |= size_facts(sizes_um)
         yield Source(array, array.axes, facts=facts, regions=kind == "CZI")
 
@@ -88,22 +99,23 @@ class _Scenes(Protocol):
     @property
     def count(self) -> int: ...
     def name(self, number: int) -> str: ...
-    def sizes(self, number: int) -> dict[str, int]:
+    def levels(self, number: int) -> int: ...
+    def sizes(self, number: int, level: int = 0) -> dict[str, int]:
         """Return the size of each axis by its letter; ``Y``, ``X`` and ``S`` are the last."""
 
-    def sizes_um(self, number: int) -> Sizes:
+    def sizes_um(self, number: int, level: int) -> Sizes:
         """Return how large a pixel is, as far as the file says."""
 
-    def read(self, number: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
+    def read(self, number: int, level: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
         """Decode rows and columns (and, of colour, samples) of the plane that lies there."""
 
 
 class _Lazy:
     """One of the scenes as an array whose planes are decoded where it is indexed."""
 
-    def __init__(self, scenes: _Scenes, number: int, path: str, kind: Kind) -> None:
-        self._scenes, self._number, self._path, self._kind = scenes, number, path, kind
-        sizes = scenes.sizes(number)
+    def __init__(self, scenes: _Scenes, number: int, level: int, path: str, kind: Kind) -> None:
+        self._scenes, self._which, self._path, self._kind = scenes, (number, level), path, kind
+        sizes = scenes.sizes(number, level)
         self._fixed: dict[str, int] = {}
         if "S" in sizes and sizes.get("C") == 1:  # so that a choice of channels is one among red, green and blue
             del sizes["C"]
@@ -118,7 +130,7 @@ class _Lazy:
         ]
         with _errors_named(self._path, self._kind):  # one by one, for channels may differ in depth
             planes = [
-                self._scenes.read(self._number, self._fixed | dict(zip(self._stack, place, strict=True)), inside)
+                self._scenes.read(*self._which, self._fixed | dict(zip(self._stack, place, strict=True)), inside)
                 for place in product(*places)
             ]
         kept = [len(place) for place, at in zip(places, leading, strict=True) if isinstance(at, slice)]
@@ -177,23 +189,30 @@ class _Czi:
         scene = described.find(f".//S/Scenes/Scene[@Index='{self._boxes[number].scene}']")
         return "" if scene is None else scene.get("Name", "")
 
-    def sizes(self, number: int) -> dict[str, int]:
+    def levels(self, number: int) -> int:
+        """Return how often a scene is halved before it is small, and once more."""
+        shorter = min(self._boxes[number].height, self._boxes[number].width)
+        return 1 + max(0, int(math.log2(max(shorter, 1) / _SMALL_PX)))
+
+    def sizes(self, number: int, level: int = 0) -> dict[str, int]:
         """Return the size of each axis of a scene."""
         box = self._boxes[number]
-        return self._stack | {"Y": box.height, "X": box.width} | ({"S": 3} if self._colour else {})
+        return self._stack | {"Y": box.height >> level, "X": box.width >> level} | ({"S": 3} if self._colour else {})
 
-    def sizes_um(self, number: int) -> Sizes:  # all scenes have one
+    def sizes_um(self, number: int, level: int) -> Sizes:  # all scenes have one
         """Return how large a pixel is."""
         described = ElementTree.fromstring(self._file.raw_metadata)
         path = ".//Scaling/Items/Distance[@Id='{}']/Value"
-        return {axis: micrometres(described.findtext(path.format(axis)), "m") for axis in "ZYX"}
+        sizes = {axis: micrometres(described.findtext(path.format(axis)), "m") for axis in "ZYX"}
+        return {axis: size if size is None or axis == "Z" else size * 2**level for axis, size in sizes.items()}
 
-    def read(self, number: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
+    def read(self, number: int, level: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
         """Decode the tiles that a region of a plane lies in."""
-        box = self._boxes[number]
-        (y0, y1, _), (x0, x1, _) = inside[0].indices(box.height), inside[1].indices(box.width)
-        region = box.x + x0, box.y + y0, x1 - x0, y1 - y0
-        pixels = np.asarray(self._file.read(roi=region, plane=dict(at), scene=box.scene))
+        box, sizes = self._boxes[number], self.sizes(number, level)
+        (y0, y1, _), (x0, x1, _) = inside[0].indices(sizes["Y"]), inside[1].indices(sizes["X"])
+        x, y, width, height = (side << level for side in (x0, y0, x1 - x0, y1 - y0))
+        region = box.x + x, box.y + y, width, height
+        pixels = np.asarray(self._file.read(roi=region, plane=dict(at), scene=box.scene, zoom=0.5**level))
         if not self._colour:
             return pixels[..., 0]
         bgr = pixels if pixels.shape[-1] == 3 else pixels.repeat(3, axis=-1)  # of gray beside a channel in colour
@@ -227,20 +246,24 @@ class _Bioio:
         """Return the name of a scene."""
         return self._names[number]
 
-    def sizes(self, number: int) -> dict[str, int]:
+    def levels(self, number: int) -> int:  # these files have no pyramids
+        """Return 1."""
+        return 1
+
+    def sizes(self, number: int, level: int = 0) -> dict[str, int]:
         """Return the size of each axis of a scene."""
         self._reader.set_scene(number)
         sizes = dict(zip(str(self._reader.dims.order), map(int, self._reader.shape), strict=True))
         stack = [name for name in sizes if name not in _PLANE]
         return {name: sizes[name] for name in (*stack, *_PLANE) if name in sizes}
 
-    def sizes_um(self, number: int) -> Sizes:
+    def sizes_um(self, number: int, level: int) -> Sizes:
         """Return how large a pixel is."""
         self._reader.set_scene(number)
         sizes = self._reader.physical_pixel_sizes
         return {axis: micrometres(getattr(sizes, axis), "um") for axis in "ZYX"}
 
-    def read(self, number: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
+    def read(self, number: int, level: int, at: Mapping[str, int], inside: Sequence[Any]) -> AnyArray:
         """Decode a plane, and return what is asked for of it."""
         self._reader.set_scene(number)
         order = "YXS"[: len(inside)]

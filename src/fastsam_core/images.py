@@ -150,7 +150,7 @@ def read_image(
     plane : int or mapping from axis letter to int, default 0
         Which plane of a stack or animation: its number (counted row by row over all stack axes) or an index by axis.
     level : int, default 0
-        Which level of a pyramid (OME-TIFF, OME-Zarr, Aperio SVS …): 0 is the full size, and each next one is smaller.
+        Which level of a pyramid (OME-TIFF, OME-Zarr, Aperio SVS, CZI …): 0 is the full size, each next one is smaller.
     series : int, default 0
         Which image of a file that holds several: a series of a TIFF file, an image of an OME-Zarr store, a scene or
         position of a microscope's file.

@@ -206,8 +206,9 @@ class CziReader:
     def get_channel_pixel_type(self, channel: int) -> str:
         return "Bgr24" if self.pixels[0, channel].ndim == 3 else "Gray8"
 
-    def read(self, roi: tuple[int, int, int, int], plane: dict[str, int], scene: int | None) -> Array:
+    def read(self, roi: tuple[int, int, int, int], plane: dict[str, int], scene: int | None, zoom: float) -> Array:
         assert scene is None
+        assert zoom == 1
         left, top, width, height = roi
         values = self.pixels[plane["Z"], plane["C"]]
         return np.atleast_3d(values)[top + 3 : top + 3 + height, left - 7 : left - 7 + width]
@@ -275,6 +276,25 @@ def test_the_size_of_a_pixel_is_that_of_the_file(tmp_path: Path, monkeypatch: py
         assert read_image(path).pixel_size_um == (0.4, 0.2)
     path = write_czi(tmp_path / "a.czi", [{"data": data.coins()[..., None]}])
     assert read_image(path).pixel_size_um == pytest.approx((0.3, 0.3))
+
+
+def test_levels_of_a_czi_file(tmp_path: Path) -> None:
+    """Each is half as large; even pixels of blocks of 8 stay what they are however they are made smaller."""
+    values = np.kron(data.coins()[:200, :300], np.ones((8, 8), np.uint8))
+    path = write_czi(tmp_path / "a.czi", tiles_of(values[..., None], side=500))
+    full, small = read_image(path), read_image(path, level=2)
+    assert (full.image_hw, full.recipe["levels"]) == ((1600, 2400), 3)
+    assert "full_hw" not in full.recipe
+    assert (small.image_hw, small.recipe["full_hw"]) == ((400, 600), [1600, 2400])
+    assert small.pixel_size_um == pytest.approx((1.2, 1.2))
+    np.testing.assert_array_equal(read_values(path), values)
+    with open_plane(path, level=2, contrast=(0, 255), max_pixels=10) as plane:
+        np.testing.assert_array_equal(plane.read(plane[:, :]).rgb8[..., 0], values[::4, ::4])
+        np.testing.assert_array_equal(
+            plane.read(plane[101:203, 57:399]).rgb8[..., 0], values[::4, ::4][101:203, 57:399]
+        )
+    with pytest.raises(ImageContentError, match=r"has no level 3.*0 to 2"):
+        read_image(path, level=3)
 
 
 def bgr(rgb: Array) -> Array:
