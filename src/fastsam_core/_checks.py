@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["as_array", "as_integer", "as_iterator", "as_number", "as_pair", "as_rows", "as_size", "described"]
+__all__ = [
+    "as_array",
+    "as_integer",
+    "as_iterator",
+    "as_number",
+    "as_pair",
+    "as_rows",
+    "as_sides",
+    "as_size",
+    "described",
+]
 
 
 def as_number(
@@ -53,6 +63,15 @@ def as_pair(
     except (TypeError, ValueError, OverflowError):
         pass
     raise kind(problem, expected=expected, actual=repr(given))
+
+
+def as_sides(problem: str, given: Any, expected: str) -> tuple[float, float]:
+    """Return two finite numbers above 0, or raise an error with this `problem`."""
+    with suppress(TypeError, ValueError):
+        first, second = (float(value) for value in given)
+        if 0 < first < math.inf and 0 < second < math.inf:
+            return first, second
+    raise InvalidParameterError(problem, expected=expected, actual=repr(given))
 
 
 def as_iterator(sources: Any) -> Iterator[Any]:

@@ -83,7 +83,10 @@ def open_microscope(path: str, kind: Kind, series: int = 0, level: int = 0) -> I
             levels = scenes.levels(number)
             chosen = pick_level(range(levels), level, path)
             array = _Lazy(scenes, number, chosen, path, kind)
-            sizes_um = scenes.sizes_um(number, chosen)
+            try:
+                sizes_um = scenes.sizes_um(number, chosen)
+            except Exception:  # noqa: BLE001 (whatever a library raises: pixels can be read all the same)
+                sizes_um = {}
         facts: dict[str, object] = {"format": kind, "series": number, "images": scenes.count}
         facts |= {"levels": levels, "level": chosen}
         if chosen:

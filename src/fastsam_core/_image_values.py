@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import parse_channels
+from fastsam_core._image_contrast import SAMPLE_VALUES
 from fastsam_core.images import open_planes
 
 if TYPE_CHECKING:
@@ -27,7 +28,15 @@ _COLOURS = ("red", "green", "blue")
 
 
 class PlaneValues:
-    """An array (H, W), or (C, H, W) of channels or colours; alpha is no channel. From `open_values`.
+    """An array (H, W), or (C, H, W) of channels or colours; alpha is no channel.
+
+    Small planes are read once and kept.
+
+    Parameters
+    ----------
+    planes : Planes
+        From `open_values`.
+    plane : int or mapping from axis letter to int
 
     Attributes
     ----------
@@ -39,7 +48,11 @@ class PlaneValues:
 
     def __init__(self, planes: Planes, plane: PlaneChoice) -> None:
         self._planes, self._plane = planes, plane
-        self._whole = None if planes.has_regions else planes.take(plane)
+        self._whole: Plane | None = None
+        if not planes.has_regions:
+            self._whole = planes.take(plane)
+        elif math.prod(planes.plane_hw(plane)) <= SAMPLE_VALUES:
+            self._whole = self._rows(0, planes.plane_hw(plane)[0])
         first = self._whole or self._rows(0, 1)
         values = _channels_first(first)
         self.dtype = values.dtype
@@ -62,29 +75,25 @@ def _channels_first(plane: Plane) -> NDArray[Any]:
 
 
 @contextmanager
-def open_values(
-    source: object,
-    *,
-    channels: Channels | None = None,
-    axes: str | None = None,
-    plane: PlaneChoice = 0,
-    level: int = 0,
-    series: int = 0,
-    max_pixels: int | None = MAX_PIXELS,
-) -> Iterator[PlaneValues]:
-    """Open the values of a plane, of all its channels; parameters and errors as in `fastsam_core.read_image`.
-
-    That `channels` are chosen may say what the axes of a file mean.
+def open_values(source: object, *, channels: Channels | None = None, **reading: Any) -> Iterator[Planes]:
+    """Open a file or array for the values of all its channels, of which `PlaneValues` gives those of a plane.
 
     Of TIFF files in tiles or strips, of CZI files, Zarr stores and lazy arrays only the rows that are asked for are in
     memory; other files are decoded as a whole, up to `max_pixels`.
 
+    Parameters
+    ----------
+    source : object
+    channels : optional
+        What was shown of it: that channels are chosen may say what the axes of a file mean.
+    **reading
+        Further keywords of `open_planes`.
+
     Yields
     ------
-    PlaneValues
+    Planes
     """
-    reading: dict[str, Any] = {"axes": axes, "level": level, "series": series, "max_pixels": max_pixels}
     with open_planes(source, channels=channels, **reading) as planes:
         if channels is not None:
             planes = replace(planes, choice=parse_channels(range(planes.sizes.get("C", 1))))
-        yield PlaneValues(planes, plane)
+        yield planes

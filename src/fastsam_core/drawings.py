@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DRAWING_SUFFIXES", "Drawing", "masks_of_drawings", "read_drawings"]
+__all__ = ["DRAWING_SUFFIXES", "Drawing", "Places", "masks_of_drawings", "read_drawings"]
 
 DRAWING_SUFFIXES: Final = (".geojson", ".roi", ".zip")
 
@@ -56,11 +56,6 @@ class Drawing:
     kind: Literal["points", "box", "outline"]
     rings_xy: tuple[NDArray[np.float64], ...]
     plane_zt: tuple[int, int] | None = None
-
-    @property
-    def largest_ring_xy(self) -> NDArray[np.float64]:
-        """The ring that reaches farthest, without the holes and the smaller parts: shape (P, 2)."""
-        return max(self.rings_xy, key=lambda ring: float(np.ptp(ring, axis=0).prod()))
 
 
 def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False) -> list[Drawing]:
@@ -112,6 +107,33 @@ def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False)
             remedy="save those of each plane in a file of their own",
         )
     return drawings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where objects are, by kind of drawing: each point, box and outline is one.
+
+    Parameters
+    ----------
+    points_xy : ndarray of shape (K, 2), float64
+    boxes_xyxy : ndarray of shape (B, 4), float64
+    outlines_xy : tuple of ndarray of shape (P, 2), float64
+        Of an outline of several rings the largest.
+    """
+
+    points_xy: NDArray[np.float64]
+    boxes_xyxy: NDArray[np.float64]
+    outlines_xy: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def of(cls, drawings: Iterable[Drawing]) -> Self:
+        """Sort drawings by their kind."""
+        kinds: dict[str, list[NDArray[np.float64]]] = {"points": [], "box": [], "outline": []}
+        for drawing in drawings:
+            kinds[drawing.kind].append(max(drawing.rings_xy, key=lambda ring: float(np.ptp(ring, axis=0).prod())))
+        boxes = [np.concatenate([corners.min(axis=0), corners.max(axis=0)]) for corners in kinds["box"]]
+        points = np.concatenate([np.empty((0, 2)), *kinds["points"]])
+        return cls(points, np.reshape(boxes, (-1, 4)), tuple(kinds["outline"]))
 
 
 def masks_of_drawings(drawings: Iterable[Drawing], image_hw: tuple[int, int]) -> Masks:

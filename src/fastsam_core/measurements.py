@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastsam_core._checks import as_number, described
+from fastsam_core._checks import as_number, as_sides, described
 from fastsam_core._jit import njit
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import check_masks
@@ -26,7 +26,6 @@ __all__ = ["measure", "measure_intensities", "measure_objects"]
 
 #: Scores and what is counted; the shape columns follow.
 _COUNTED: Final = ("label", "score", "area_px", "y_start", "x_start", "y_stop", "x_stop")
-
 
 _ROWS: Final = 512
 """So many rows of an image are in memory at once while intensities are measured."""
@@ -81,17 +80,12 @@ def measure(masks: Masks, *, pixel_size_um: tuple[float, float] | None = None) -
     shapes = {**_moments(masks), "perimeter_px": _perimeters(masks), "solidity": _solidities(masks)}
     columns |= {name: np.where(empty, np.nan, column) for name, column in shapes.items()}
     if pixel_size_um is not None:
-        columns |= _micrometres(columns, _checked_size(pixel_size_um))
+        columns |= _micrometres(columns, _sides(pixel_size_um))
     return columns | {name: column for name, column in masks.fields.items() if name not in columns}
 
 
-def _checked_size(given: tuple[float, float]) -> tuple[float, float]:
-    size = np.asarray(given, np.float64) if np.shape(given) == (2,) else np.zeros(2)
-    if not (np.isfinite(size).all() and (size > 0).all()):
-        raise InvalidParameterError(
-            "This is no pixel size", expected="height and width in micrometres", actual=repr(given)
-        )
-    return float(size[0]), float(size[1])
+def _sides(pixel_size_um: tuple[float, float]) -> tuple[float, float]:
+    return as_sides("This is no pixel size", pixel_size_um, "height and width in micrometres")
 
 
 def _micrometres(columns: dict[str, npt.NDArray[Any]], size_um: tuple[float, float]) -> dict[str, FloatArray]:
@@ -162,11 +156,11 @@ def measure_intensities(masks: Masks, values: Any, names: Sequence[str] = ()) ->
                 _add_values(masks.runs, masks.offsets, inside, top, rows[channel], sums[channel])
     out: dict[str, FloatArray] = {}
     for ending, of_channel in zip(endings, sums, strict=True):
-        out |= {f"intensity_{name}{ending}": column for name, column in _described(of_channel).items()}
+        out |= {f"intensity_{name}{ending}": column for name, column in _statistics(of_channel).items()}
     return out
 
 
-def _described(sums: FloatArray) -> dict[str, FloatArray]:
+def _statistics(sums: FloatArray) -> dict[str, FloatArray]:
     """Turn count, mean, summed squares of distances from it, least and largest value into columns."""
     count, mean, squares, least, largest = sums.T
     none = count == 0
@@ -253,27 +247,20 @@ def measure_objects(
     plane, area = plane[seen], area[seen]
     labels, owner = np.unique(np.concatenate(stack.objects)[seen], return_inverse=True)
 
-    def total(values: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(owner, weights=values, minlength=len(labels)), np.float64)
-
-    def extreme(of: np.ufunc, values: npt.NDArray[Any], start: float) -> npt.NDArray[Any]:
-        out = np.full(len(labels), start, np.float64)
-        of.at(out, owner, values)
-        return out
-
-    volume = total(area.astype(np.float64))
-    size = None if pixel_size_um is None else _checked_size(pixel_size_um)
+    objects = _Groups(owner, len(labels))
+    volume = objects.total(area)
+    size = None if pixel_size_um is None else _sides(pixel_size_um)
     columns: dict[str, npt.NDArray[Any]] = {
         "label": labels,
-        "score": extreme(np.maximum, score, 0),
+        "score": objects.extreme(np.maximum, score, 0),
         "planes": np.bincount(np.unique(owner * count + plane) // count, minlength=len(labels)),
-        "plane_first": extreme(np.minimum, plane, count).astype(np.int64),
-        "plane_last": extreme(np.maximum, plane, 0).astype(np.int64),
+        "plane_first": objects.extreme(np.minimum, plane, count).astype(np.int64),
+        "plane_last": objects.extreme(np.maximum, plane, 0).astype(np.int64),
         "volume_px": volume.astype(np.int64),
-        "area_px_max": extreme(np.maximum, area, 0).astype(np.int64),
-        "centroid_plane": total(area * plane.astype(np.float64)) / volume,
-        "centroid_y": total(area * y) / volume,
-        "centroid_x": total(area * x) / volume,
+        "area_px_max": objects.extreme(np.maximum, area, 0).astype(np.int64),
+        "centroid_plane": objects.total(area * plane) / volume,
+        "centroid_y": objects.total(area * y) / volume,
+        "centroid_x": objects.total(area * x) / volume,
     }
     if size is not None:
         columns["area_um2_max"] = columns["area_px_max"] * size[0] * size[1]
@@ -285,15 +272,50 @@ def measure_objects(
         columns |= _tracks(places * size, owner, plane, "um") if size is not None else {}
     if any(intensities):
         table = {name: np.concatenate([one[name] for one in intensities])[seen] for name in intensities[0]}
-        for name in (name for name in table if name.startswith("intensity_mean")):
-            ending = name.removeprefix("intensity_mean")
-            known = np.where(np.isnan(table[name]), 0, area)
-            mean = total(known * np.nan_to_num(table[name])) / np.maximum(total(known), 1)
-            columns[name] = np.where(total(known) > 0, mean, np.nan)
-            columns[f"intensity_min{ending}"] = extreme(np.fmin, table[f"intensity_min{ending}"], np.nan)
-            columns[f"intensity_max{ending}"] = extreme(np.fmax, table[f"intensity_max{ending}"], np.nan)
-            columns[f"intensity_sum{ending}"] = total(table[f"intensity_sum{ending}"])
+        columns |= _pooled(table, area, objects)
     return columns
+
+
+class _Groups:
+    """Values of masks, summed up for the objects that they belong to.
+
+    Parameters
+    ----------
+    owner : ndarray of int64
+        The object of each mask, from 0.
+    count : int
+        How many objects there are.
+    """
+
+    def __init__(self, owner: npt.NDArray[np.int64], count: int) -> None:
+        self._owner, self._count = owner, count
+
+    def total(self, values: npt.NDArray[Any]) -> FloatArray:
+        """Add up."""
+        return np.asarray(np.bincount(self._owner, weights=values, minlength=self._count), np.float64)
+
+    def extreme(self, of: np.ufunc, values: npt.NDArray[Any], start: float) -> FloatArray:
+        """Take the least or the largest, from a value to start with."""
+        out = np.full(self._count, start, np.float64)
+        of.at(out, self._owner, values)
+        return out
+
+
+def _pooled(
+    table: Mapping[str, npt.NDArray[Any]], area: npt.NDArray[np.int64], objects: _Groups
+) -> dict[str, FloatArray]:
+    """Return the intensities of objects from those of their masks."""
+    out: dict[str, FloatArray] = {}
+    for ending in (name.removeprefix("intensity_mean") for name in table if name.startswith("intensity_mean")):
+        mean, least, largest, total = (table[f"intensity_{name}{ending}"] for name in ("mean", "min", "max", "sum"))
+        pixels = np.where(np.isnan(mean), 0, area)
+        count = objects.total(pixels)
+        pooled = objects.total(pixels * np.nan_to_num(mean)) / np.maximum(count, 1)
+        out[f"intensity_mean{ending}"] = np.where(count > 0, pooled, np.nan)
+        out[f"intensity_min{ending}"] = objects.extreme(np.fmin, least, np.nan)
+        out[f"intensity_max{ending}"] = objects.extreme(np.fmax, largest, np.nan)
+        out[f"intensity_sum{ending}"] = objects.total(total)
+    return out
 
 
 def _tracks(
@@ -324,9 +346,7 @@ def _moments(masks: Masks) -> dict[str, FloatArray]:
     centre = first + (length - 1) / 2
     spread = length * (length**2 - 1) / 12  # sum of squared distances from the run's centre
 
-    def total(values: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(owner, weights=values, minlength=count), dtype=np.float64)
-
+    total = _Groups(owner, count).total
     mean_y, mean_x = total(length * y) / area, total(length * centre) / area
     var_y = total(length * y**2) / area - mean_y**2
     var_x = total(length * centre**2 + spread) / area - mean_x**2

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from fastsam_core._checks import as_sides
 from fastsam_core._files import atomic_path
-from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks, check_masks
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def write_geojson(
 
     Each mask is a feature, a detection with a polygon or several; its name is its number in the label map (the object's
     in a stack), its measurements are the score and the numbers among the fields, its class is the ``text`` that it
-    answers, if there is such a field. In QuPath: drag the file onto the
-    image, or *File > Import objects from file*.
+    answers, if there is such a field. In QuPath: drag the file onto the image, or *File > Import objects from file*.
 
     Parameters
     ----------
@@ -148,9 +147,9 @@ def write_geojson(
 
     References
     ----------
-    RFC 7946; the members beyond it are described in QuPath's documentation of GeoJSON.
+    RFC 7946; the members beyond it are those that QuPath's ``QuPathTypeAdapters`` reads and writes.
     """
-    scale_xy = _scale(scale_yx)[::-1]
+    scale_xy = np.array(as_sides("This is no scale", scale_yx, "(y, x), two positive numbers"))[::-1]
     axis, planes = _planes(masks)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
@@ -162,13 +161,6 @@ def write_geojson(
                 separator = ",\n"
         file.write("\n]}\n")
     return Path(path)
-
-
-def _scale(scale_yx: tuple[float, float]) -> NDArray[np.float64]:
-    scale = np.asarray(scale_yx, np.float64) if np.shape(scale_yx) == (2,) else np.empty(0)
-    if not (len(scale) and np.isfinite(scale).all() and (scale > 0).all()):
-        raise InvalidParameterError("This is no scale", expected="(y, x), two positive numbers", actual=repr(scale_yx))
-    return scale
 
 
 def _image_plane(axis: str, index: int) -> dict[str, int]:

@@ -29,7 +29,11 @@ METHOD = "fastsam"
 
 def run_key(target: Target) -> str:
     """Return the key of the custom run that describes a field."""
-    return f"fastsam_{target.label_field}"
+    return _key(target.label_field)
+
+
+def _key(label_field: str) -> str:
+    return f"fastsam_{label_field}"
 
 
 def view_description(path: str) -> str:
@@ -72,7 +76,7 @@ def _views(target: Target) -> dict[str, Any]:
 
 def results_of(dataset: Any, label_field: str) -> dict[str, Any] | None:
     """Return the outcome that a dataset remembers for a field, None without one."""
-    key = f"fastsam_{label_field.removeprefix('frames.')}"
+    key = _key(label_field.removeprefix("frames."))
     dataset.reload()  # another process may have recorded it
     if not dataset.has_run(key):
         return None

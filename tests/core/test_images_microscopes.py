@@ -278,6 +278,14 @@ def test_the_size_of_a_pixel_is_that_of_the_file(tmp_path: Path, monkeypatch: py
     assert read_image(path).pixel_size_um == pytest.approx((0.3, 0.3))
 
 
+def test_a_size_that_cannot_be_read_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nd2"
+    stand_in("ND2", path, {"": ("ZYX", VALUES[0, 0])}, monkeypatch)
+    monkeypatch.delattr(Reader, "physical_pixel_sizes")
+    image = read_image(path)
+    assert image.pixel_size_um is None
+
+
 def test_levels_of_a_czi_file(tmp_path: Path) -> None:
     """Each is half as large; even pixels of blocks of 8 stay what they are however they are made smaller."""
     values = np.kron(data.coins()[:200, :300], np.ones((8, 8), np.uint8))

@@ -15,7 +15,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 from fastsam_core import read_image
-from fastsam_core._image_values import open_values
+from fastsam_core._image_values import PlaneValues, open_values
 from fastsam_core._pixel_size import micrometres, size_facts, sizes_in_tiff, sizes_in_zarr
 from fastsam_core.cli import app
 from fastsam_core.errors import ImageTooLargeError
@@ -155,19 +155,25 @@ def test_no_lengths(value: object, unit: object) -> None:
 # ---- values -----------------------------------------------------------------------------------------------------
 
 
-def test_values_are_those_of_all_channels_row_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 10**6])
+def test_values_are_those_of_all_channels_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr("fastsam_core._image_values.SAMPLE_VALUES", kept)  # so many pixels are read at once
     many = np.stack([COINS + np.uint16(number) for number in range(9)])
     tifffile.imwrite(tmp_path / "a.ome.tif", many[:, None], tile=(64, 64), metadata={"axes": "CZYX"})
-    with open_values(tmp_path / "a.ome.tif", max_pixels=10) as values:
+    with open_values(tmp_path / "a.ome.tif", max_pixels=10) as planes:
+        values = PlaneValues(planes, 0)
         assert (values.shape, values.dtype.name, len(values.names)) == ((9, 303, 384), "uint16", 9)
         np.testing.assert_array_equal(values[..., 100:140, :], many[:, 100:140])
     colours = data.immunohistochemistry()
     PillowImage.fromarray(colours).convert("RGBA").save(tmp_path / "a.png")
-    with open_values(tmp_path / "a.png") as values:
+    with open_values(tmp_path / "a.png") as planes:
+        values = PlaneValues(planes, 0)
         assert (values.shape, values.names) == ((3, 512, 512), ("red", "green", "blue"))
         np.testing.assert_array_equal(values[..., 5:9, :], np.moveaxis(colours[5:9], -1, 0))
-    with pytest.raises(ImageTooLargeError), open_values(tmp_path / "a.png", max_pixels=10):
-        pass
+    with pytest.raises(ImageTooLargeError), open_values(tmp_path / "a.png", max_pixels=10) as planes:
+        PlaneValues(planes, 0)
 
 
 @pytest.mark.parametrize("count", [3, 9])
@@ -175,7 +181,8 @@ def test_pages_that_are_taken_for_channels_are_all_measured(count: int, tmp_path
     """Of pages without a name the choice of a channel says that they are channels."""
     pages = np.stack([COINS.astype(np.uint16) + 1000 * number for number in range(count)])
     tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
-    with open_values(tmp_path / "a.tif", channels=2) as values:
+    with open_values(tmp_path / "a.tif", channels=2) as planes:
+        values = PlaneValues(planes, 0)
         assert values.shape == pages.shape
         np.testing.assert_array_equal(values[..., 7:9, :], pages[:, 7:9])
     run("segment", tmp_path / "a.tif", "--channels", 2, "--intensities", "--format", "csv", "--out", tmp_path / "out")
@@ -185,7 +192,8 @@ def test_pages_that_are_taken_for_channels_are_all_measured(count: int, tmp_path
 
 def test_a_channel_of_a_colour_image(tmp_path: Path) -> None:
     PillowImage.fromarray(data.immunohistochemistry()).save(tmp_path / "a.png")
-    with open_values(tmp_path / "a.png", channels={0: "red"}) as values:
+    with open_values(tmp_path / "a.png", channels={0: "red"}) as planes:
+        values = PlaneValues(planes, 0)
         assert (values.shape, values.names) == ((3, 512, 512), ("0", "1", "2"))
 
 

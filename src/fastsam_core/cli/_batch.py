@@ -130,8 +130,8 @@ def plan(
         Images of files.
     prompts_of : callable
         Gives the prompts of a file; may raise FastSAMError.
-    formats : sequence of {"overlay", "labels", "coco", "csv", "geojson", "rois"}
-        What is to be written.
+    formats : sequence of {"overlay", "labels", "coco", "csv", "objects", "geojson", "rois"}
+        What is to be written; objects are those of stacks.
     out : Path
         Folder for the results.
     existing : {"refuse", "overwrite", "skip"}
@@ -207,7 +207,7 @@ def finish(
         if prompts:
             masks, unmatched = prompts.answer(step.masks, image_rgb8, texts, shown=everything)
         origin = {"source": os.fspath(job.source), **({"series": job.series} if job.several else {})}
-        intensities = job.measuring.intensities(job.source, masks, series=job.series) if "csv" in job.formats else None
+        intensities = job.measuring.intensities(job.source, masks, job.series) if "csv" in job.formats else None
         outputs = write_outputs(
             job.out,
             job.name,

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastsam_core._image_planes import PlaneChoice
     from fastsam_core.images import Image
     from fastsam_core.masks import Masks
 
 __all__ = ["Measuring"]
 
 _TABLES: Final = {"csv", "objects"}
-_READING: Final = ("channels", "axes", "plane", "level", "max_pixels")
+_READING: Final = ("channels", "axes", "level", "max_pixels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,15 @@ class Measuring:
     z_step_um : float, optional
         Distance of planes in micrometres, in the place of what files say.
     values : mapping, optional
-        The keywords of `open_values` that read a plane again; without, intensities are not measured.
+        The keywords of `open_values` that open a file again; without, intensities are not measured.
+    plane : int or mapping
+        Which plane of an image is measured.
     """
 
     size_um: tuple[float, float] | None = None
     z_step_um: float | None = None
     values: Mapping[str, Any] | None = None
+    plane: PlaneChoice = 0
 
     @classmethod
     def asked(
@@ -64,31 +68,41 @@ class Measuring:
                 actual=",".join(formats),
                 remedy="add csv to --format",
             )
-        return cls(
-            size_um, z_step_um, {key: reading[key] for key in _READING if key in reading} if intensities else None
-        )
+        values = {key: reading[key] for key in _READING} if intensities else None
+        return cls(size_um, z_step_um, values, reading.get("plane", 0))
 
     def pixel_size_um(self, image: Image) -> tuple[float, float] | None:
         """Return height and width of a pixel of an image, if they are known."""
         return self.size_um or image.pixel_size_um
 
-    def intensities(self, source: Path, masks: Masks, **which: Any) -> dict[str, NDArray[Any]]:
-        """Measure intensities in an image of a file (``which`` are its ``series`` and ``plane``): further columns."""
-        if self.values is None:
-            return {}
-        from fastsam_core._image_values import open_values
-        from fastsam_core.measurements import measure_intensities
-
-        with open_values(source, **{**self.values, **which}) as values:
-            return measure_intensities(masks, values, values.names)
+    def intensities(self, source: Path, masks: Masks, series: int) -> dict[str, NDArray[Any]]:
+        """Measure intensities in an image of a file: further columns, none where they are not asked for."""
+        [table] = self._tables(source, [masks], [self.plane], series)
+        return table
 
     def of_planes(
-        self, source: Path, planes: Sequence[Masks], places: Sequence[Mapping[str, int]], series: int = 0
+        self, source: Path, planes: Sequence[Masks], places: Sequence[Mapping[str, int]], series: int
     ) -> list[dict[str, NDArray[Any]]]:
         """Measure intensities in the planes of a stack; those without masks are not read again."""
-        tables = [
-            self.intensities(source, masks, plane=place, series=series) if len(masks) else {}
-            for masks, place in zip(planes, places, strict=True)
-        ]
+        tables = self._tables(source, planes, places, series)
         columns = next(filter(None, tables), {})
         return [table or {name: column[:0] for name, column in columns.items()} for table in tables]
+
+    def _tables(
+        self, source: Path, sets: Sequence[Masks], places: Sequence[PlaneChoice], series: int
+    ) -> list[dict[str, NDArray[Any]]]:
+        """Open a file once and measure in several of its planes."""
+        if self.values is None:
+            return [{} for _ in sets]
+        from fastsam_core._image_values import PlaneValues, open_values
+        from fastsam_core.measurements import measure_intensities
+
+        tables: list[dict[str, NDArray[Any]]] = []
+        with open_values(source, **self.values, series=series) as planes:
+            for masks, place in zip(sets, places, strict=True):
+                table: dict[str, NDArray[Any]] = {}
+                if len(masks) or len(sets) == 1:
+                    values = PlaneValues(planes, place)
+                    table |= measure_intensities(masks, values, values.names)
+                tables.append(table)
+        return tables

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsam_core.cli._text import TextOptions
-from fastsam_core.drawings import DRAWING_SUFFIXES, Drawing, read_drawings
+from fastsam_core.drawings import DRAWING_SUFFIXES, Drawing, Places, read_drawings
 from fastsam_core.errors import AnnotationError, InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, Polygon, Prompt, Text, select
@@ -109,18 +109,10 @@ class PromptSet:
     @classmethod
     def drawn(cls, drawings: Sequence[Drawing], *, full_size: bool = False) -> Self:
         """Take each point, box and outline as an object; of an outline of several rings the largest."""
-        points: list[list[_Row]] = []
-        boxes: list[_Row] = []
-        polygons: list[list[_Row]] = []
-        for drawing in drawings:
-            if drawing.kind == "points":
-                points += [[point] for point in drawing.rings_xy[0].tolist()]
-            elif drawing.kind == "box":
-                [corners] = drawing.rings_xy
-                boxes.append([*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()])
-            else:
-                polygons.append(drawing.largest_ring_xy.tolist())
-        made = cls._of(points, boxes, polygons, None)
+        places = Places.of(drawings)
+        points = [[point] for point in places.points_xy.tolist()]
+        polygons = [outline.tolist() for outline in places.outlines_xy]
+        made = cls._of(points, places.boxes_xyxy.tolist(), polygons, None)
         return replace(made, full_size=tuple(drawings)) if full_size else made
 
     def at_level(self, image_hw: tuple[int, int], full_hw: tuple[int, int]) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import fiftyone.operators as foo
@@ -122,7 +123,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         yield ctx.ops.reload_dataset()
         if run.target.path not in ctx.active_fields:  # the App leaves maps unticked
             yield ctx.ops.set_active_fields([*ctx.active_fields, run.target.path])
-        yield ctx.ops.notify(outcome.text(run), variant="warning" if outcome.failed else "success")
+        yield ctx.ops.notify(outcome.text(run), variant="warning" if outcome.counts["failed"] else "success")
 
     def _delegated(self, ctx: Any) -> dict[str, Any]:
         run, outcome = self._enrichment(ctx), _Outcome()
@@ -135,11 +136,11 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         ctx.set_progress(progress=1, label=outcome.text(run))
         return {
             "label_field": run.target.path,
-            "done": outcome.done,
-            "failed": outcome.failed,
+            "done": outcome.counts["done"],
+            "failed": outcome.counts["failed"],
             "skipped": run.skipped,
-            "gone": outcome.gone,
-            "masks": outcome.masks,
+            "gone": outcome.counts["gone"],
+            "masks": outcome.counts["masks"],
         }
 
     def resolve_output(self, ctx: Any) -> Any:
@@ -156,25 +157,25 @@ class _Outcome:
     """Counts steps."""
 
     def __init__(self) -> None:
-        self.done = self.failed = self.gone = self.masks = self.full = 0
+        self.counts = Counter(done=0, failed=0, gone=0, masks=0)
+        self.full = 0
 
     def add(self, step: EnrichStep) -> None:
         self.full += step.at_limit
-        for name, count in step.counted.items():
-            setattr(self, name, getattr(self, name) + count)
+        self.counts.update(step.counted)
 
     def share(self, run: Enrichment) -> float:
-        return (self.done + self.failed + self.gone) / run.total if run.total else 0.0
+        return (self.counts.total() - self.counts["masks"]) / run.total if run.total else 0.0
 
     def text(self, run: Enrichment) -> str:
-        places = _forms.counted(self.done, "frame" if run.target.is_video else "sample")
-        parts = [f"{_forms.counted(self.masks, 'mask')} on {places}"]
-        if self.failed:
-            parts.append(f"{self.failed:,} failed (see the saved view 'fastsam: failed')")
+        places = _forms.counted(self.counts["done"], "frame" if run.target.is_video else "sample")
+        parts = [f"{_forms.counted(self.counts['masks'], 'mask')} on {places}"]
+        if self.counts["failed"]:
+            parts.append(f"{self.counts['failed']:,} failed (see the saved view 'fastsam: failed')")
         if run.skipped:
             parts.append(f"{run.skipped:,} needed nothing")
-        if self.gone:
-            parts.append(f"{self.gone:,} deleted meanwhile")
+        if self.counts["gone"]:
+            parts.append(f"{self.counts['gone']:,} deleted meanwhile")
         if self.full:
             parts.append(f"{self.full:,} with as many masks as allowed: there may be more")
         return ", ".join(parts)

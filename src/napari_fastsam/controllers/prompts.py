@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from fastsam_core.drawings import Drawing, read_drawings
+from fastsam_core.drawings import Drawing, Places, read_drawings
 from fastsam_core.errors import FastSAMError, InvalidPromptError
 from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data, placed_like
 from napari_fastsam._napari import point_of
@@ -320,16 +320,14 @@ def _plane_at(image: Any, shown: Plane, place_zt: tuple[int, int]) -> Plane:
 
 def _prompts_drawn(drawings: Iterable[Drawing]) -> PromptSet:
     """Take each point, box and outline as a prompt of its own."""
-    kinds: dict[str, list[NDArray[np.float64]]] = {"points": [], "box": [], "outline": []}
-    for drawing in drawings:
-        kinds[drawing.kind].append(drawing.largest_ring_xy)
-    points_xy = np.concatenate([np.empty((0, 2)), *kinds["points"]])
+    places = Places.of(drawings)
+    count = len(places.points_xy)
     return PromptSet(
-        points_yx=points_xy[:, ::-1],
-        positive=np.ones(len(points_xy), bool),
-        groups=np.arange(1, len(points_xy) + 1),
-        boxes_xyxy=np.array([[*box.min(axis=0), *box.max(axis=0)] for box in kinds["box"]]).reshape(-1, 4),
-        regions_yx=tuple(ring[:, ::-1] for ring in kinds["outline"]),
+        points_yx=places.points_xy[:, ::-1],
+        positive=np.ones(count, bool),
+        groups=np.arange(1, count + 1),
+        boxes_xyxy=places.boxes_xyxy,
+        regions_yx=tuple(outline[:, ::-1] for outline in places.outlines_xy),
     )
 
 

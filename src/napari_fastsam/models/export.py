@@ -78,7 +78,7 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix == "tif":
         return _write_tiff(path, data)
     if suffix == "json":
-        return write_coco(path, _masks_of_plane(data, plane), file_name=(image or labels).name)
+        return write_coco(path, _masks_of_plane(data, plane), file_name=(labels if image is None else image).name)
     if suffix in ("geojson", "zip"):
         masks = _stack_of(labels, data, plane) or _masks_of_plane(data, plane)
         return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
