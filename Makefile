@@ -67,6 +67,10 @@ check-wheel: $(TEST_STAMP) services  ## Use the napari plugin from its wheel in 
 	$(BIN)/python tools/check_wheel.py
 	$(BIN)/python tools/check_wheel.py --qt PySide6 --tests tests/napari
 
+.PHONY: check-lowest
+check-lowest: $(TEST_STAMP) services  ## Run the tests of core and napari with the lowest versions that pyproject.toml allows
+	$(BIN)/python tools/check_lowest.py
+
 .PHONY: services
 services: $(TEST_STAMP)  ## What the tests need beside Python: a display, a browser, a database
 	tools/system-packages.sh

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_array",
+    "as_distance",
     "as_integer",
     "as_iterator",
     "as_number",
@@ -43,6 +44,16 @@ def as_number(
         expected=f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a number of at least {low:g}",
         actual=repr(value),
     )
+
+
+def as_distance(name: str, value: object, kind: type[FastSAMError] = InvalidParameterError) -> float:
+    """Return a finite number above 0, or raise an error of this `kind`."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            distance = float(value)
+            if 0 < distance < math.inf:
+                return distance
+    raise kind(f"{name} is out of range", expected="a number above 0", actual=repr(value))
 
 
 def as_integer(name: str, value: object, low: int, kind: type[FastSAMError] = InvalidParameterError) -> int:

@@ -255,7 +255,8 @@ def _opened(page: Any) -> Iterator[None]:
 
 
 def _lacks_codec(error: Exception) -> bool:
-    return isinstance(error, ImportError) or "imagecodecs" in str(error)
+    said = str(error)  # tifffile before 2026 names the compression only
+    return isinstance(error, ImportError) or "imagecodecs" in said or said.endswith("> not supported")
 
 
 def _undecodable(page: Any, keyframe: Any, error: Exception) -> ImageReadError:

@@ -38,6 +38,9 @@ _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _OLD_AXES = "TCZYX"
 """The axes of OME-Zarr up to version 0.2, which does not name them."""
 
+_SYNONYMS = {"height": "y", "row": "y", "width": "x", "column": "x", "col": "x", "depth": "z", "band": "channel"}
+"""What axes are called elsewhere; names are compared in small letters."""
+
 
 def is_zarr(path: str | os.PathLike[str]) -> bool:
     """Tell whether a folder or a ZIP file is a Zarr store, by the file that describes it."""
@@ -207,9 +210,9 @@ def _named(array: Any) -> str | None:
     names = getattr(array.metadata, "dimension_names", None) or dict(array.attrs).get("_ARRAY_DIMENSIONS") or ()
     if len(names) != array.ndim or not all(isinstance(name, str) and name for name in names):
         return None
-    if not {"y", "x"} <= {name.lower() for name in names}:
+    if not {"y", "x"} <= {_SYNONYMS.get(name.lower(), name.lower()) for name in names}:
         return None
-    return _letters(["channel" if name.lower() == "band" else name for name in names])
+    return _letters(names)
 
 
 def _guessed(shape: tuple[int, ...]) -> str:
@@ -224,6 +227,7 @@ def _letters(names: Sequence[str]) -> str:
     """Return one letter for each name, other ones where two begin alike."""
     letters = ""
     for name in names:
-        wanted = [str(name)[:1].upper(), *"QRUVW"]
+        known = _SYNONYMS.get(str(name).lower(), str(name))
+        wanted = [known[:1].upper(), *"QRUVW"]
         letters += next((letter for letter in wanted if letter.isalpha() and letter not in letters), "?")
     return letters

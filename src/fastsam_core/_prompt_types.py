@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from fastsam_core._checks import as_integer, as_number, described
+from fastsam_core._checks import as_distance, as_integer, as_number, described
 from fastsam_core.errors import InvalidPromptError
 
 if TYPE_CHECKING:
@@ -280,8 +279,7 @@ class Polygon:
         criterion = criterion or ("iou" if kind == "region" else "coverage")
         _one_of(criterion, get_args(Criterion), "criterion")
         threshold = DEFAULT_THRESHOLDS[criterion] if threshold is None else _share(threshold, "threshold")
-        if not isinstance(width_px, Real) or not 0 < width_px < math.inf:
-            raise InvalidPromptError("width_px is out of range", expected="a width above 0", actual=repr(width_px))
+        width_px = as_distance("width_px", width_px, InvalidPromptError)
         least = 3 if kind == "region" else 1
         polygons = _polygons(vertices_yx)
         for row, polygon in enumerate(polygons):
@@ -294,7 +292,7 @@ class Polygon:
         object.__setattr__(self, "criterion", criterion)
         object.__setattr__(self, "threshold", threshold)
         object.__setattr__(self, "many", bool(many))
-        object.__setattr__(self, "width_px", float(width_px))
+        object.__setattr__(self, "width_px", width_px)
 
 
 def _polygons(vertices_yx: ArrayLike | Sequence[ArrayLike]) -> tuple[NDArray[np.float64], ...]:

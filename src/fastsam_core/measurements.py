@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastsam_core._checks import as_number, as_sides, described
+from fastsam_core._checks import as_distance, as_sides, described
 from fastsam_core._jit import njit
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import check_masks
@@ -250,6 +250,7 @@ def measure_objects(
     objects = _Groups(owner, len(labels))
     volume = objects.total(area)
     size = None if pixel_size_um is None else _sides(pixel_size_um)
+    step = None if z_step_um is None else as_distance("z_step_um", z_step_um)
     columns: dict[str, npt.NDArray[Any]] = {
         "label": labels,
         "score": objects.extreme(np.maximum, score, 0),
@@ -264,8 +265,8 @@ def measure_objects(
     }
     if size is not None:
         columns["area_um2_max"] = columns["area_px_max"] * size[0] * size[1]
-        if stack.axis == "Z" and z_step_um is not None:
-            columns["volume_um3"] = volume * size[0] * size[1] * as_number("z_step_um", z_step_um, 0, math.inf)
+        if stack.axis == "Z" and step is not None:
+            columns["volume_um3"] = volume * size[0] * size[1] * step
     if stack.axis == "T":
         places = np.stack([y, x], axis=1)
         columns |= _tracks(places, owner, plane, "px")

@@ -319,8 +319,12 @@ def write_outputs(
     ------
     OutputError
         If a file cannot be written.
+    InvalidParameterError
+        If the formats are not those of one image.
     """
     paths = output_paths(Path(folder), name, formats)
+    if "objects" in paths:
+        raise InvalidParameterError("One image has no objects of several planes", remedy="use write_stack")
     for kind, path in paths.items():
         if kind == "overlay":
             from fastsam_core.overlay import draw_answer, draw_overlay
@@ -335,9 +339,7 @@ def write_outputs(
             write_coco(path, masks, file_name=file_name or name)
         elif kind == "csv":
             write_measurements(path, masks, pixel_size_um=pixel_size_um, intensities=intensities)
-        elif kind == "objects":
-            raise InvalidParameterError("One image has no objects of several planes", remedy="use write_stack")
-        else:
+        elif kind == "geojson" or kind == "rois":
             _write_outlines(kind, path, masks, full_hw)
     return paths
 

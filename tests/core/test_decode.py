@@ -147,6 +147,7 @@ def test_many_runs_outgrow_the_first_buffer() -> None:
 # ---- agreement with Ultralytics --------------------------------------------------------------------------------------
 
 
+@pytest.mark.upstream
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(3))
 def test_masks_agree_with_upstream_retina_masks(shape: str, seed: int) -> None:
@@ -163,6 +164,7 @@ def test_masks_agree_with_upstream_retina_masks(shape: str, seed: int) -> None:
     assert (ours ^ theirs).sum() <= 1e-4 * either.sum() + 2
 
 
+@pytest.mark.upstream
 @settings(max_examples=40, deadline=None)
 @given(
     image_hw=st.tuples(st.integers(1, 200), st.integers(1, 200)),
@@ -292,6 +294,7 @@ def test_stability_offset_is_checked() -> None:
 # ---- odd input -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.upstream
 @pytest.mark.parametrize("image_hw", [(1, 1), (8, 8), (1, 200), (2000, 3)])
 def test_small_and_thin_images(image_hw: tuple[int, int]) -> None:
     prediction = noise_prediction(image_hw, 64, seed=7, count=4)

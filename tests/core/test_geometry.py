@@ -35,6 +35,7 @@ def boxes_in(low: float, high: float) -> st.SearchStrategy[npt.NDArray[np.float3
     return hnp.arrays(np.float32, st.tuples(st.integers(0, 6), st.just(4)), elements=sides)
 
 
+@pytest.mark.upstream
 @settings(max_examples=60)
 @given(hw=image_sizes, imgsz=st.sampled_from((32, 64, 224, 320)), seed=st.integers(0, 9))
 def test_letterbox_gives_the_pixels_of_ultralytics(hw: tuple[int, int], imgsz: int, seed: int) -> None:
@@ -46,6 +47,7 @@ def test_letterbox_gives_the_pixels_of_ultralytics(hw: tuple[int, int], imgsz: i
     assert plan.source_hw == hw
 
 
+@pytest.mark.upstream
 @pytest.mark.parametrize("hw", [(1, 1), (8, 8), (1, 3000), (3000, 1), (50, 20_000)])
 def test_letterbox_of_extreme_images(hw: tuple[int, int]) -> None:
     padded, plan = letterbox(np.zeros((*hw, 3), np.uint8), 320)
@@ -55,6 +57,7 @@ def test_letterbox_of_extreme_images(hw: tuple[int, int]) -> None:
     assert plan.network_hw[0] % 32 == plan.network_hw[1] % 32 == 0
 
 
+@pytest.mark.upstream
 @example(hw=(126, 418), imgsz=320, boxes=np.array([[230, 10, 300, 90]], np.float32))
 @given(hw=image_sizes, imgsz=st.sampled_from((64, 640, 1024)), boxes=boxes_in(-50, 1100))
 def test_boxes_come_back_as_scale_boxes_brings_them(

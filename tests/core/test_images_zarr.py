@@ -132,13 +132,21 @@ def test_regions_of_plain_arrays_whose_axes_are_given(tmp_path: Path) -> None:
         np.testing.assert_array_equal(plane.read(plane[3:9, 5:20]).rgb8, whole.rgb8[3:9, 5:20])
 
 
-@pytest.mark.parametrize(("name", "letter"), [("time", "T"), ("depth", "D"), ("channel", "C"), ("band", "C")])
+@pytest.mark.parametrize(("name", "letter"), [("time", "T"), ("depth", "Z"), ("channel", "C"), ("band", "C")])
 def test_plain_arrays_with_names_of_several_letters(tmp_path: Path, name: str, letter: str) -> None:
     zarr.create_array(tmp_path / "a.zarr", data=VALUES[0, :, 0], dimension_names=[name, "y", "x"])
     xarray = zarr.create_array(tmp_path / "b.zarr", data=VALUES[0, :, 0], zarr_format=2)
     xarray.attrs["_ARRAY_DIMENSIONS"] = [name, "y", "x"]
     for path in (tmp_path / "a.zarr", tmp_path / "b.zarr"):
         assert read_image(path).recipe["axes"] == f"{letter}YX"
+
+
+@pytest.mark.parametrize(("first", "height", "width"), [("depth", "Height", "Width"), ("z", "row", "column")])
+def test_axes_in_words(tmp_path: Path, first: str, height: str, width: str) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=VALUES[0, :, 0], dimension_names=[first, height, width])
+    write_ome(tmp_path / "b.zarr", VALUES[0, :, 0], [first, height, width], version="0.4")
+    for path in (tmp_path / "a.zarr", tmp_path / "b.zarr"):
+        assert read_image(path).recipe["axes"] == "ZYX"
 
 
 def test_axes_of_other_names(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -211,5 +213,6 @@ def test_a_stack_without_objects() -> None:
         stack = LinkedStack(axis, (nothing, nothing), (np.empty(0, np.int64),) * 2)
         table = measure_objects(stack, pixel_size_um=(1, 1), z_step_um=1)
         assert all(len(column) == 0 for column in table.values())
-    with pytest.raises(InvalidParameterError, match="z_step_um"):
-        measure_objects(LinkedStack("Z", (nothing,), (np.empty(0, np.int64),)), pixel_size_um=(1, 1), z_step_um=-1)
+    for step in (-1, 0, math.inf, "2"):
+        with pytest.raises(InvalidParameterError, match="z_step_um"):
+            measure_objects(LinkedStack("Z", (nothing,), (np.empty(0, np.int64),)), z_step_um=step)

@@ -39,6 +39,7 @@ def check_against_ultralytics(
     return ours
 
 
+@pytest.mark.upstream
 @settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
@@ -57,6 +58,7 @@ def test_made_up_output(seed: int, conf: float, iou: float, max_det: int, hw: tu
     check_against_ultralytics(raw, prototypes, plan, conf, iou, max_det)
 
 
+@pytest.mark.upstream
 def test_realistic_output() -> None:
     head = synthetic_head(60, (375, 562), 512, seed=2)
     found = check_against_ultralytics(

@@ -217,6 +217,9 @@ def test_all_formats_without_any_mask(tmp_path: Path) -> None:
     assert json.loads(paths["geojson"].read_text())["features"] == []
     assert len(list((tmp_path / "new" / "folder").iterdir())) == 6
     assert write_outputs(tmp_path, "by default", Masks.empty((20, 30)), image).keys() == set(DEFAULT_FORMATS)
+    with pytest.raises(InvalidParameterError, match="write_stack"):
+        write_outputs(tmp_path, "a stack", Masks.empty((20, 30)), image, formats=("labels", "objects"))
+    assert not list(tmp_path.glob("a stack*"))  # nothing was written before the error
 
 
 # ---- failures ---------------------------------------------------------------------------------------------------

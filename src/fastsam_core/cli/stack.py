@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -160,14 +159,15 @@ def stack(
             "overlap_px": overlap_px,
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
+        from fastsam_core._checks import as_distance
         from fastsam_core.cli._batch import Existing, plan, summarise
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
         from fastsam_core.outputs import STACK_FORMATS, SUFFIXES
 
-        if z_step is not None and not 0 < z_step < math.inf:
-            raise InvalidParameterError("--z-step is no distance", expected="more than 0", actual=str(z_step))
+        if z_step is not None:
+            as_distance("--z-step", z_step)
         chosen = read_list(formats, STACK_FORMATS, "--format")
         reading = {key: value for key, value in options.items() if key != "plane"}
         measuring = Measuring.asked(

@@ -229,6 +229,21 @@ def test_yolo_round_trip(tmp_path: Path) -> None:
         assert (np.diag(masks.iou(scene_masks()))[solid] > 0.93).all()
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_description_of_data_elsewhere(tmp_path: Path, beside: bool) -> None:
+    for part in ("images", "labels"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    (tmp_path / "data" / "images" / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "data" / "labels" / "a.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    description = tmp_path / ("data" if beside else "cfg") / "data.yaml"
+    description.parent.mkdir(exist_ok=True)
+    description.write_text(f"path: {'/not/on/this/machine' if beside else '../data'}\ntrain: images\nnames: [a, b]\n")
+    assert run(description, tmp_path / "out", "yolo", val_share=0.0).images == {"train": 1, "val": 0}
+    description.write_text("path: [")
+    with pytest.raises(AnnotationError, match=r"Cannot read .*data\.yaml"):
+        list_items("yolo", description)
+
+
 def test_yolo_exports_with_a_folder_for_each_split(tmp_path: Path) -> None:
     for split in ("train", "valid"):
         for part in ("images", "labels"):

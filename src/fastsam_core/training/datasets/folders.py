@@ -58,7 +58,7 @@ def list_beside(source: Path, images: Path | None = None) -> list[Item]:
 
 
 def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
-    """List ``images/**/<stem>.*`` with ``labels/**/<stem>.txt`` of a folder or of the folder of a ``data.yaml``.
+    """List ``images/**/<stem>.*`` with ``labels/**/<stem>.txt`` of a folder, or of the one a ``data.yaml`` is about.
 
     Exports that have a folder for each split (``train/images`` with ``train/labels``, ``valid/images``, …) do as well.
     All classes become one. The data's own split is not kept: splits are made by hash for all sources alike.
@@ -68,7 +68,7 @@ def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
     AnnotationError
         If a folder is missing or both are empty, or no two names are alike.
     """
-    folder = source if source.is_dir() else source.parent
+    folder = source if source.is_dir() else _described_folder(source)
     if images is None and not (folder / "images").is_dir():
         splits = sorted(path.parent for path in folder.glob("*/labels") if (path.parent / "images").is_dir())
         if splits:
@@ -78,6 +78,21 @@ def list_yolo(source: Path, images: Path | None = None) -> list[Item]:
                 for item in _pairs(split / "images", split / "labels", (".txt",), _load_yolo, any_pair=False)
             ]
     return _pairs(images or folder / "images", folder / "labels", (".txt",), _load_yolo)
+
+
+def _described_folder(description: Path) -> Path:
+    """Return the folder that a ``data.yaml`` names as ``path``, or its own where it names none that is here."""
+    import yaml
+
+    try:
+        said = yaml.safe_load(description.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise AnnotationError(
+            f"Cannot read {description}", expected="a folder, or a data.yaml", actual=str(error), remedy="check the path"
+        ) from error
+    path = said.get("path") if isinstance(said, dict) else None
+    named = description.parent / str(path or "")
+    return named if named.is_dir() else description.parent
 
 
 def _pairs(
