@@ -30,8 +30,8 @@ def check(folder: Path, tests: list[str]) -> None:
     home = folder / "home"
     home.mkdir()
     with display() as name:
-        options = ("-q", "-m", "not upstream and not fiftyone", "-o", "filterwarnings=default", "-p", "no:cacheprovider")
-        run(python, "-m", "pytest", *options, *tests, DISPLAY=name, HOME=str(home))
+        chosen = ("-m", "not upstream and not fiftyone", "-o", "filterwarnings=default")
+        run(python, "-m", "pytest", "-q", *chosen, *tests, DISPLAY=name, HOME=str(home))
 
 
 def main() -> None:

@@ -88,7 +88,10 @@ def _described_folder(description: Path) -> Path:
         said = yaml.safe_load(description.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AnnotationError(
-            f"Cannot read {description}", expected="a folder, or a data.yaml", actual=str(error), remedy="check the path"
+            f"Cannot read {description}",
+            expected="a folder, or a data.yaml",
+            actual=str(error),
+            remedy="check the path",
         ) from error
     path = said.get("path") if isinstance(said, dict) else None
     named = description.parent / str(path or "")
