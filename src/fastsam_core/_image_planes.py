@@ -55,6 +55,13 @@ class Source:
     """Whether a part of a plane is read without the rest."""
     page_shapes: Sequence[tuple[int, ...]] | None = None
     """The shapes of pages that differ in size, which the first axis chooses among; `array` has the largest."""
+    images: Sequence[int] | None = None
+    """Which series of the file are images, where some are something else (thumbnails, labels of slides)."""
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether the first axis counts pages of several sizes, which are no stack."""
+        return self.page_shapes is not None and len(set(self.page_shapes)) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +252,8 @@ def plane_sizes(
     sizes = named_sizes(source, axes, channels)
     names = list(sizes)
     kept = _plane_axes(names)
-    chosen = _choose_plane(plane, {name: size for name, size in sizes.items() if name not in kept})
+    stack = {name: size for name, size in sizes.items() if name not in kept}
+    chosen = _choose_channel(plane, stack, channels) if channels and "C" in stack else _choose_plane(plane, stack)
     if source.page_shapes is not None and names[0] in chosen:
         sizes |= zip(names[1:], source.page_shapes[chosen[names[0]]], strict=True)
     return sizes, chosen
@@ -290,7 +298,10 @@ def take_plane(
     if array.ndim == 3 and kept == "CYX" and array.shape[0] == 1:
         array, kept = array[0], "YX"
     facts = dict(source.facts) | {"shape": list(sizes.values()), "axes": names, "dtype": array.dtype.name}
-    facts |= {"pages": math.prod(sizes[name] for name in chosen), "plane": chosen}
+    pages = math.prod(sizes[name] for name in chosen if name != "C" or channels is None)
+    facts |= {"pages": pages, "plane": chosen}
+    if source.sizes_differ:
+        facts["sizes_differ"] = True
     if (orientation := source.orientation()) in range(2, 9):
         facts["orientation"] = orientation
         array = upright(array, orientation, kept)
@@ -327,6 +338,23 @@ def _choose_plane(plane: PlaneChoice, stack: dict[str, int]) -> dict[str, int]:
             remedy="choose a plane by its number or by axis, e.g. plane={'Z': 0}",
         )
     return chosen
+
+
+def _choose_channel(plane: PlaneChoice, stack: dict[str, int], channels: tuple[int, ...]) -> dict[str, int]:
+    """Return an index for every axis of a stack of coloured channels, of which one can be taken."""
+    _check_channels(channels, stack["C"])
+    named = {str(name).upper(): at for name, at in plane.items()} if isinstance(plane, Mapping) else None
+    if len(set(channels)) > 1 or (named is not None and named.get("C", channels[0]) != channels[0]):
+        raise ImageContentError(
+            "Each channel of the image is in colour of its own, so one is taken at a time",
+            expected="one channel",
+            actual=f"channels {list(channels)}" + (f", plane={plane!r}" if named is not None and "C" in named else ""),
+            remedy="choose one, e.g. channels=0 (--channels 0)",
+        )
+    if named is not None:
+        return _choose_plane(named | {"C": channels[0]}, stack)
+    others = _choose_plane(plane, {name: size for name, size in stack.items() if name != "C"})
+    return {name: others.get(name, channels[0]) for name in stack}
 
 
 def _check_channels(channels: tuple[int, ...] | None, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CFA = 0, 1, 2
 _LINEAR_RAW, _MASK = 34892, 4
 _ORIENTATION = 274
 _SLIDES = ("avs", "bif", "ndpi", "philips", "qpi", "scn", "svs")  # tifffile's kinds of slide scanners' files
+_BESIDE_SLIDES = re.compile(r"\b(label|macro|overview|thumbnail)\b", re.IGNORECASE)
+"""How OME-TIFF files call their pictures of a slide and its label."""
 _ASSOCIATED, _STRAIGHT = 1, 2  # kinds of alpha, tag 338
 _WITHOUT_CODEC = (ImportError, NotImplementedError, ValueError)
 """What tifffile raises where it needs imagecodecs, or for zstd Python 3.14."""
@@ -36,7 +39,7 @@ def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
 
     Pages that differ in size form several series; with series 0 they are all opened, and addressed by page number, but
     not those beside a pyramid or in a slide scanner's file, which are pictures of the slide and its label. Of several
-    stacks or images of several channels one is opened; the fact ``images`` says how many there are.
+    stacks or images of several channels one is opened; `Source.images` says which there are.
     """
     import tifffile
 
@@ -51,21 +54,31 @@ def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
         chosen = TiffPages(pick_level(levels, level, path))
         pages: TiffPages | _Unequal = chosen
         shapes: list[tuple[int, ...]] | None = None
-        plain = len(every[0].levels) == 1 and every[0].kind not in (*_SLIDES, "lsm")  # LSM files have thumbnails
-        alike = sum(other.axes == every[0].axes for other in every) if plain else 1
-        images = len(every) if plain and every[0].kind == "ome" else alike  # other files may have thumbnails
-        if number == 0 and alike == len(every) > 1 and set(chosen.axes) <= set("YXS"):
-            images = 1
+        images = _images_among(every)
+        alike = len(images) == len(every) > 1 and {other.axes for other in every} == {chosen.axes}
+        if number == 0 and alike and len(levels) == 1 and set(chosen.axes) <= set("YXS"):
             unequal = [chosen, *map(TiffPages, every[1:])]
             pages, shapes = _Unequal(unequal), [page.shape for page in unequal]
         orientation = _orientation(every[number].keyframe)
-        facts: dict[str, object] = {"format": "TIFF", "series": number, "images": images}
+        facts: dict[str, object] = {"format": "TIFF", "series": number, "images": len(images)}
         facts |= {"levels": len(levels), "level": level}
         turned = orientation > 4
         if level:
             facts["full_hw"] = list(hw_of(levels[0]))[:: -1 if turned else 1]
         facts |= size_facts(sizes_in_tiff(tiff, number, level), turned=turned)
-        yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes)
+        yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes, images)
+
+
+def _images_among(series: Sequence[TiffPageSeries]) -> list[int]:
+    """Return the numbers of the images; others are thumbnails, or pictures of a slide and its label."""
+    first = series[0]
+    if first.kind in (*_SLIDES, "lsm"):  # LSM files have thumbnails
+        return [0]
+    if first.kind == "ome":
+        return [at for at, one in enumerate(series) if at == 0 or not _BESIDE_SLIDES.search(one.name)]
+    if len(first.levels) > 1:
+        return [0]
+    return [at for at, one in enumerate(series) if one.axes == first.axes]
 
 
 def _orientation(page: Any) -> int:

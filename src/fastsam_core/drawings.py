@@ -245,7 +245,8 @@ def _of_rois(path: Path) -> list[Drawing]:
     if not zipfile.is_zipfile(path):
         return [_of_roi(path, ImagejRoi.frombytes(path.read_bytes()))]
     with zipfile.ZipFile(path) as file:
-        names = [name for name in file.namelist() if name.lower().endswith(".roi")]
+        visible = [name for name in file.namelist() if not name.rpartition("/")[2].startswith(".")]  # macOS adds "._…"
+        names = [name for name in visible if name.lower().endswith(".roi")]
         if not names and file.namelist():
             raise AnnotationError(
                 f"{path} holds no ROIs", expected="files NAME.roi", actual=", ".join(file.namelist()[:3])

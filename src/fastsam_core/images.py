@@ -41,7 +41,7 @@ from fastsam_core._image_planes import (
 from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import DTypeLike, NDArray
@@ -206,10 +206,10 @@ class Planes:
         return named_sizes(self.opened, self.axes, self.choice.indices)
 
     @property
-    def images(self) -> int:
-        """How many images (series, scenes) the file holds, of which this is one."""
+    def images(self) -> Sequence[int]:
+        """The numbers of the images (series, scenes) that the file holds, of which this is one."""
         facts: Mapping[str, Any] = self.opened.facts
-        return int(facts.get("images", 1))
+        return self.opened.images or range(int(facts.get("images", 1)))
 
     def plane_hw(self, plane: PlaneChoice) -> tuple[int, int]:
         """Return height and width of a plane, as they are stored."""

@@ -345,6 +345,13 @@ def segment_stack(
     reading: dict[str, Any] = {"channels": channels, "axes": axes, "level": level}
     reading |= {"series": series, "max_pixels": max_pixels}
     with open_planes(source, **reading) as opened:
+        if opened.opened.sizes_differ:
+            raise ImageContentError(
+                "The pages differ in size, so that they are no stack",
+                expected="planes of one size",
+                actual=f"axes {''.join(opened.sizes)} in several sizes",
+                remedy="segment them one by one: series=0, 1, … (fastsam segment --series all)",
+            )
         along, count = _stack_axis(opened.sizes, axis, fixed)
         planes = [{**fixed, along: index} for index in range(count)]
         limits, image_hw = _look_at_some(opened, planes, along, contrast, skip_unreadable)

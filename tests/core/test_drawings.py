@@ -132,6 +132,16 @@ def test_drawings_on_several_planes_are_refused(tmp_path: Path) -> None:
             read_drawings(path)
 
 
+def test_what_macos_adds_to_zip_files_is_left_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(_IMAGEJ) as file:
+        rois = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(tmp_path / "again.zip", "w") as file:
+        for name, roi in rois.items():
+            file.writestr(f"RoiSet/{name}", roi)
+            file.writestr(f"__MACOSX/RoiSet/._{name}", b"\0\5\x16\7")
+    assert len(read_drawings(tmp_path / "again.zip")) == len(rois)
+
+
 def test_no_rois_in_a_zip_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("cells.png", b"")

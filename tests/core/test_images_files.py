@@ -483,3 +483,25 @@ def test_compressions_that_need_imagecodecs(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(cv2, "imdecodemulti", lambda *_, **__: (False, ()))
         with pytest.raises(ImageReadError, match="pip install imagecodecs"):
             read_image(tmp_path / "zstd.tif")
+
+
+def test_a_channel_of_channels_that_are_in_colour(tmp_path: Path) -> None:
+    values = np.zeros((2, 3, 32, 32, 3), np.uint8)
+    values[0, ..., 0] = values[1, ..., 1] = 200
+    values[:, 2] //= 2
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, values, photometric="rgb", metadata={"axes": "CZYXS"})
+    for channels, plane, gray in ((0, 0, (200, 0, 0)), (1, 1, (0, 200, 0)), ([1], {"Z": 2}, (0, 100, 0))):
+        image = read_image(path, channels=channels, plane=plane)
+        np.testing.assert_array_equal(image.rgb8[0, 0], gray)
+        assert image.recipe["pages"] == 3
+    assert read_image(path, channels=1, plane={"C": 1, "Z": 2}).recipe["plane"] == {"C": 1, "Z": 2}
+    wrong: list[dict[str, Any]] = [
+        {"channels": [0, 1]},
+        {"channels": 2},
+        {"channels": 0, "plane": {"C": 1}},
+        {"channels": 0, "plane": 3},
+    ]
+    for reading in wrong:
+        with pytest.raises(ImageContentError):
+            read_image(path, **reading)

@@ -12,8 +12,9 @@ from PIL import Image as Pillow
 
 from fastsam_core import FastSAM
 from fastsam_core.checkpoints import ModelInfo
+from fastsam_core.cli._inputs import images_in_files
 from fastsam_core.errors import ImageContentError
-from fastsam_core.images import read_image, read_values
+from fastsam_core.images import open_planes, read_image, read_values
 from fastsam_core.large_images import open_plane
 from fastsam_core.stacks import segment_stack
 from fastsam_core.testing import RectangleNetwork
@@ -105,6 +106,29 @@ def test_pages_that_differ_in_size_are_planes_or_series(tmp_path: Path) -> None:
     alone = read_image(path, series=2)
     np.testing.assert_array_equal(alone.rgb8, page.rgb8)
     assert {"series": 2, "images": 3, "pages": 1}.items() <= alone.recipe.items()
+    with pytest.raises(ImageContentError, match="no stack"):
+        segment_stack(path, FastSAM.load("builtin"))
+
+
+def test_which_series_of_a_tiff_file_are_images(tmp_path: Path) -> None:
+    gray, colour = np.zeros((64, 64), np.uint8), np.zeros((48, 48, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "mixed.tif") as tiff:
+        tiff.write(gray)
+        tiff.write(colour, photometric="rgb")
+        tiff.write(gray[:40, :40])
+    with tifffile.TiffWriter(tmp_path / "scenes.ome.tif", ome=True) as tiff:
+        for name in ("a", "b", "label image", "c"):
+            how: dict[str, Any] = {"photometric": "rgb", "tile": (16, 16)}
+            tiff.write(colour, subifds=1, metadata={"axes": "YXS", "Name": name}, **how)
+            tiff.write(colour[::2, ::2], subfiletype=1, **how)
+    with tifffile.TiffWriter(tmp_path / "sizes.tif") as tiff:
+        for height in (64, 40, 50):
+            tiff.write(gray[:height])
+    for name, numbers in {"mixed.tif": [0, 2], "scenes.ome.tif": [0, 1, 3], "sizes.tif": [0, 1, 2]}.items():
+        with open_planes(tmp_path / name) as planes:
+            assert list(planes.images) == numbers, name
+        found = images_in_files([tmp_path / name], "all")
+        assert [(image.series, image.ending) for image in found] == [(at, f"_s{at}") for at in numbers]
 
 
 def test_levels_of_a_series(tmp_path: Path) -> None:

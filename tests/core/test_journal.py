@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
+from typer.testing import CliRunner
 
 from fastsam_core._replay_planes import Look, View
+from fastsam_core.cli import app
 from fastsam_core.errors import ImageReadError, InvalidParameterError, OutputError
 from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
@@ -221,3 +224,34 @@ def test_replay_asks_which_of_several_layers_is_wanted(tmp_path: Path, target: s
     model: Any = None
     with pytest.raises(InvalidParameterError, match="one of 'A', 'B'"):
         replay(read_journal(journal.path), [], model, target=target)
+
+
+def test_earlier_results_are_kept_unless_asked_for(tmp_path: Path) -> None:
+    journal, out = tmp_path / "a.fastsam.jsonl", tmp_path / "out"
+    steps: list[dict[str, Any]] = [
+        {"do": "open", "version": 1, "image": {"shape": [64, 64], "rgb": False}},
+        {"do": "segment", "conf": 0.3},
+        {"do": "commit", "causes": [{"by": "points", "points_yx": [[30, 40]], "labels": [1]}], "overlap": "keep"},
+    ]
+    journal.write_text("".join(json.dumps(step | {"at": "2026-11-29T10:21:17.442+00:00"}) + "\n" for step in steps))
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((64, 64), np.uint8))
+    out.mkdir()
+    (out / "a_labels.tif").write_bytes(b"by hand")
+
+    def run_with(*options: str) -> tuple[int, str]:
+        images = [str(tmp_path / f"{name}.tif") for name in "ab"]
+        result = CliRunner().invoke(app, ["replay", str(journal), *images, "--out", str(out), *options])
+        return result.exit_code, result.output
+
+    code, said = run_with()
+    assert code == 1
+    assert "exists already" in said
+    assert "in 1 of 2 images" in " ".join(said.split())
+    assert (out / "b_labels.tif").exists()
+    code, said = run_with("--skip-existing")
+    assert (code, (out / "a_labels.tif").read_bytes()) == (0, b"by hand")
+    assert "2 skipped" in said
+    code, said = run_with("--overwrite")
+    assert (code, tifffile.imread(out / "a_labels.tif").shape) == (0, (64, 64))
+    assert run_with("--overwrite", "--skip-existing")[0] == 2

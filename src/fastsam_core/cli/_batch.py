@@ -23,14 +23,14 @@ from fastsam_core.outputs import Format, output_paths, unique_names, write_outpu
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fastsam_core.cli._options import Existing
     from fastsam_core.cli._progress import Bar
     from fastsam_core.cli._text import TextAnswers
     from fastsam_core.pipeline import Step
     from fastsam_core.text.crops import Pixels
 
-__all__ = ["Existing", "Job", "Outcome", "finish", "images_in", "outcome_table", "plan", "report", "summarise"]
+__all__ = ["Job", "Outcome", "exists_already", "finish", "images_in", "outcome_table", "plan", "report", "summarise"]
 
-Existing = Literal["refuse", "overwrite", "skip"]
 
 _MOST_ROWS = 60
 _IN_PIXELS = Measuring()
@@ -146,20 +146,22 @@ def plan(
     """
     for image, name in zip(sources, _names(sources), strict=True):
         paths = output_paths(out, name, formats)
-        job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.count > 1)
+        job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.last > 0)
         there = {kind: path for kind, path in paths.items() if path.exists()}
         try:
             if existing == "skip" and len(there) == len(paths):
                 yield job.outcome("skipped", outputs=paths)
                 continue
             if existing == "refuse" and there:
-                raise OutputError(
-                    f"{next(iter(there.values()))} exists already",
-                    remedy="add --overwrite or --skip-existing, or choose another --out",
-                )
+                raise exists_already(next(iter(there.values())))
             yield replace(job, prompts=prompts_of(image.path))
         except FastSAMError as error:
             yield job.outcome("failed", error=error)
+
+
+def exists_already(path: Path) -> OutputError:
+    """Return the error about a result that would be written over."""
+    return OutputError(f"{path} exists already", remedy="add --overwrite or --skip-existing, or choose another --out")
 
 
 def _names(images: Sequence[ImageIn]) -> list[str]:
@@ -230,7 +232,7 @@ def finish(
         seconds=step.seconds,
         outputs=outputs,
         full=everything.at_limit,
-        left_out=recipe.get("pages", 1) - 1,
+        left_out=0 if recipe.get("sizes_differ") else recipe.get("pages", 1) - 1,
         images=1 if job.several else images_in(recipe),
     )
 
@@ -296,8 +298,7 @@ def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False,
     if unreadable := sum(len(outcome.unreadable) for outcome in outcomes):
         screen.print(f"Planes that could not be read, and are empty: {unreadable}.")
     if several := sum(outcome.images > 1 for outcome in outcomes):
-        most = max(outcome.images for outcome in outcomes) - 1
-        others = f"--series 1 {'takes the other' if most == 1 else f'to {most} takes another'}, --series all takes all"
+        others = "--series all takes all, --series with a number another one (where it is too high, it lists them)"
         screen.print(f"Files with several images, of which the first was segmented: {several}. {others}.")
     if full := sum(outcome.full for outcome in outcomes):
         screen.print(f"In {full} of them as many masks were found as --max-det allows: there may be more.")

@@ -20,16 +20,16 @@ __all__ = ["ImageIn", "expand_paths", "images_in_files"]
 
 @dataclass(frozen=True, slots=True)
 class ImageIn:
-    """An image of a file; ``count`` is how many of the file's are wanted."""
+    """An image of a file; ``last`` is the highest number of those of the file that are wanted."""
 
     path: Path
     series: int = 0
-    count: int = 1
+    last: int = 0
 
     @property
     def ending(self) -> str:
         """What tells its results from those of the file's other images."""
-        return f"_s{self.series:0{len(str(self.count - 1))}}" if self.count > 1 else ""
+        return f"_s{self.series:0{len(str(self.last))}}" if self.last else ""
 
 
 def images_in_files(paths: Iterable[Path], series: int | Literal["all"], **reading: Any) -> list[ImageIn]:
@@ -48,10 +48,10 @@ def images_in_files(paths: Iterable[Path], series: int | Literal["all"], **readi
     for path in paths:
         try:
             with open_planes(path, **reading) as planes:
-                count = planes.images
+                numbers = list(planes.images)
         except FastSAMError:
-            count = 1
-        found += [ImageIn(path, number, count) for number in range(count)]
+            numbers = [0]
+        found += [ImageIn(path, number, numbers[-1]) for number in numbers]
     return found
 
 

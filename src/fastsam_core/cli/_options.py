@@ -144,6 +144,8 @@ OverwriteOption = Annotated[
 SkipExistingOption = Annotated[
     bool, typer.Option("--skip-existing", help="Leave out files that have results.", rich_help_panel=_RESULTS)
 ]
+Existing = Literal["refuse", "overwrite", "skip"]
+"""What to do about results that are there already."""
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")]
 
@@ -206,6 +208,13 @@ def read_plane(text: str) -> int | Mapping[str, int]:
 
     plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once")
     return 0 if plane is None else plane
+
+
+def read_existing(*, overwrite: bool, skip_existing: bool) -> Existing:
+    """Return what is to be done about results that are there already."""
+    if overwrite and skip_existing:
+        raise InvalidParameterError("--overwrite and --skip-existing exclude each other")
+    return "overwrite" if overwrite else "skip" if skip_existing else "refuse"
 
 
 def read_series(text: str) -> int | Literal["all"]:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastsam_core.cli._options import DebugOption, DeviceOption, ModelOption, OutOption, RuntimeOption, TrustOption
+from fastsam_core.cli._options import (
+    DebugOption,
+    DeviceOption,
+    ModelOption,
+    OutOption,
+    OverwriteOption,
+    RuntimeOption,
+    SkipExistingOption,
+    TrustOption,
+    read_existing,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +47,8 @@ def replay(
         ),
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Also look into sub-folders.")] = False,
+    overwrite: OverwriteOption = False,
+    skip_existing: SkipExistingOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Segment images, and pick and edit labels as a journal of the napari plugin did on its image.
@@ -53,31 +65,41 @@ def replay(
         from rich.text import Text
 
         from fastsam_core import replay as replaying
+        from fastsam_core.cli._batch import exists_already
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.cli._model import load_model
         from fastsam_core.cli._progress import progress
         from fastsam_core.journal import read_journal
         from fastsam_core.outputs import unique_names
 
+        existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         steps = read_journal(journal)
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
-        names = unique_names(sources)
+        written = dict(zip(sources, (out / f"{name}{_SUFFIX}" for name in unique_names(sources)), strict=True))
+        there = [] if existing == "overwrite" else [path for path in written.values() if path.exists()]
+        wanted = [source for source, path in written.items() if path not in there]
         failed = labels = 0
-        with progress("Loading the model", len(sources)) as bar:
+        with progress("Loading the model", len(wanted)) as bar:
+            if existing == "refuse":
+                for path in there:
+                    bar.log(Text(str(exists_already(path)), style="red"))
             network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
             encoder = _encoder(steps.text_encoder, device, bar)
             bar.say("Replaying")
-            with closing(replaying.replay(steps, sources, network, encoder=encoder, target=target)) as results:
+            with closing(replaying.replay(steps, wanted, network, encoder=encoder, target=target)) as results:
                 for result in results:
                     if result.labels is None:
                         failed += 1
                         bar.log(Text(f"{result.source}: {result.error}", style="red"))
                     else:
-                        labels += _write(out / f"{names[result.index]}{_SUFFIX}", result.labels)
+                        labels += _write(written[wanted[result.index]], result.labels)
                         if result.unanswered:
                             bar.log(Text(f"{result.source}: {result.unanswered} prompts found nothing"))
                     bar.advance()
-        console().print(f"{labels} objects in {len(sources) - failed} of {len(sources)} images, written to {out}")
+        kept = f", {len(there)} skipped" if there and existing == "skip" else ""
+        console().print(f"{labels} objects in {len(wanted) - failed} of {len(sources)} images{kept}, written to {out}")
+        if existing == "refuse":
+            failed += len(there)
         if failed:
             raise typer.Exit(EXIT_FAILED)
 

@@ -36,6 +36,7 @@ from fastsam_core.cli._options import (
     read_channels,
     read_conf,
     read_contrast,
+    read_existing,
     read_list,
     read_pixel_size,
     read_plane,
@@ -163,8 +164,7 @@ def segment(
     from fastsam_core.cli._console import EXIT_FAILED, guarded
 
     with guarded(debug=debug):
-        if overwrite and skip_existing:
-            raise InvalidParameterError("--overwrite and --skip-existing exclude each other")
+        existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         reading: dict[str, Any] = {
             "channels": read_channels(channels),
             "axes": axes,
@@ -188,7 +188,7 @@ def segment(
             from fastsam_core.text._weights import import_open_clip
 
             import_open_clip()  # a missing extra is said at once
-        from fastsam_core.cli._batch import Existing, plan, summarise
+        from fastsam_core.cli._batch import plan, summarise
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.outputs import FORMATS, SUFFIXES
@@ -196,7 +196,6 @@ def segment(
         chosen = read_list(formats, FORMATS, "--format")
         measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
-        existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
         planned = plan(images, prompt_file.of, **writing, existing=existing)

@@ -36,6 +36,7 @@ from fastsam_core.cli._options import (
     TrustOption,
     read_channels,
     read_contrast,
+    read_existing,
     read_list,
     read_pixel_size,
     read_plane,
@@ -139,8 +140,7 @@ def stack(
     from fastsam_core.cli._console import EXIT_FAILED, guarded
 
     with guarded(debug=debug):
-        if overwrite and skip_existing:
-            raise InvalidParameterError("--overwrite and --skip-existing exclude each other")
+        existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         options: dict[str, Any] = {
             "axis": axis,
             "plane": _other_axes(plane),
@@ -160,7 +160,7 @@ def stack(
         }
         loading = {"device": device, "precision": precision, "runtime": runtime, "trust": trust}
         from fastsam_core._checks import as_distance
-        from fastsam_core.cli._batch import Existing, plan, summarise
+        from fastsam_core.cli._batch import plan, summarise
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
@@ -174,7 +174,6 @@ def stack(
             chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading, z_step_um=z_step
         )
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
-        existing: Existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
         planned = list(plan(images, lambda _: PromptSet(), **writing, existing=existing))
