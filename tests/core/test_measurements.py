@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,6 +214,7 @@ def test_a_stack_without_objects() -> None:
         stack = LinkedStack(axis, (nothing, nothing), (np.empty(0, np.int64),) * 2)
         table = measure_objects(stack, pixel_size_um=(1, 1), z_step_um=1)
         assert all(len(column) == 0 for column in table.values())
-    for step in (-1, 0, math.inf, "2"):
+    wrong: list[Any] = [-1, 0, math.inf, "2"]
+    for step in wrong:
         with pytest.raises(InvalidParameterError, match="z_step_um"):
             measure_objects(LinkedStack("Z", (nothing,), (np.empty(0, np.int64),)), z_step_um=step)
