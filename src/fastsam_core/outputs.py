@@ -257,13 +257,16 @@ def write_measurements(
 
 
 def _write_tables(path: str | os.PathLike[str], tables: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Path:
-    """Write tables of the same columns below each other."""
+    """Write tables below each other, in the order of columns of those with rows; what a table lacks stays empty."""
+    filled_first = sorted(tables, key=lambda table: len(table["label"]) == 0)
+    names = list(dict.fromkeys(name for table in filled_first for name in table))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(tables[0])
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
         for table in tables:
             columns = [column.tolist() for column in table.values()]
-            writer.writerows([_cell(value) for value in row] for row in zip(*columns, strict=True))
+            rows = zip(*columns, strict=True)
+            writer.writerows(dict(zip(table, map(_cell, row), strict=True)) for row in rows)
     return Path(path)
 
 
@@ -422,7 +425,8 @@ def write_stack(
         elif kind == "coco":
             images = [masks.with_fields(object=objects) for masks, objects in numbered]
             names = [{"file_name": file_name or name, "plane": {stack.axis: index}} for index in range(len(images))]
-            _write_coco(path, images, names, stack.planes[0].metadata)
+            info = next((masks.metadata for masks in stack.planes if masks.metadata), {})  # unreadable planes have none
+            _write_coco(path, images, names, info)
         elif kind == "csv":
             tables = [
                 {

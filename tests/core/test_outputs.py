@@ -222,6 +222,23 @@ def test_all_formats_without_any_mask(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("a stack*"))  # nothing was written before the error
 
 
+def test_planes_of_a_stack_may_lack_fields_and_metadata(masks: Masks, tmp_path: Path) -> None:
+    """As those that could not be read do, and the first may be one."""
+    found = masks.with_fields(quality=[0.7, 0.6, 0.5]).with_metadata(conf=0.4)
+    planes = (Masks.empty(masks.image_hw), found, masks)
+    stack = LinkedStack("Z", planes, (np.empty(0, np.int64), np.array([4, 5, 6]), np.array([4, 5, 6])))
+    values = [{"intensity_mean": np.arange(10.0, 10 + len(plane))} for plane in planes]
+    paths = write_stack(tmp_path, "a", stack, {}, formats=["csv", "coco"], intensities=values)
+    with paths["csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-3:] == ["solidity", "quality", "intensity_mean"]
+    assert [row["plane"] for row in rows] == ["1"] * 3 + ["2"] * 3
+    assert [row["label"] for row in rows] == ["4", "5", "6"] * 2
+    assert [row["quality"] for row in rows] == ["0.7", "0.6", "0.5", "", "", ""]
+    assert [row["intensity_mean"] for row in rows] == ["10", "11", "12"] * 2
+    assert json.loads(paths["coco"].read_text())["info"]["conf"] == 0.4
+
+
 # ---- failures ---------------------------------------------------------------------------------------------------
 
 WRITERS: list[Callable[[Path, Masks], object]] = [
