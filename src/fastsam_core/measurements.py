@@ -153,10 +153,25 @@ def measure_intensities(masks: Masks, values: Any, names: Sequence[str] = ()) ->
             rows = np.asarray(values[..., top : top + _ROWS, :], np.float64).reshape(channels, -1, shape[-1])
             for channel in range(channels):
                 _add_values(masks.runs, masks.offsets, inside, top, rows[channel], sums[channel])
-    out: dict[str, FloatArray] = {}
+    out = _Intensities()
     for ending, of_channel in zip(endings, sums, strict=True):
         out |= {f"intensity_{name}{ending}": column for name, column in _statistics(of_channel).items()}
+        out.pixels[ending] = of_channel[:, 0]
     return out
+
+
+class _Intensities(dict[str, "FloatArray"]):
+    """Columns of intensities, and of how many pixels of each mask they are, which is none of the columns.
+
+    Attributes
+    ----------
+    pixels : dict of str to ndarray of length N, float64
+        How many pixels have a value, by the ending that the columns of the channel have.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels: dict[str, FloatArray] = {}
 
 
 def _statistics(sums: FloatArray) -> dict[str, FloatArray]:
@@ -215,7 +230,8 @@ def measure_objects(
     z_step_um : float, optional
         Distance from plane to plane in micrometres; of stacks along ``Z``.
     intensities : sequence of mapping, optional
-        What `measure_intensities` says of the masks of each plane.
+        What `measure_intensities` says of the masks of each plane, as it came: it knows how many pixels of a mask have
+        a value, of a copy all have.
 
     Returns
     -------
@@ -238,7 +254,8 @@ def measure_objects(
     """
     count = len(stack.planes)
     plane = np.repeat(np.arange(count), [len(masks) for masks in stack.planes])
-    area = np.concatenate([masks.areas_px for masks in stack.planes])
+    areas = [masks.areas_px for masks in stack.planes]
+    area = np.concatenate(areas)
     seen = area > 0
     score = np.concatenate([masks.scores for masks in stack.planes])[seen]
     moments = [_moments(masks) for masks in stack.planes]
@@ -271,8 +288,7 @@ def measure_objects(
         columns |= _tracks(places, owner, plane, "px")
         columns |= _tracks(places * size, owner, plane, "um") if size is not None else {}
     if any(intensities):
-        table = {name: np.concatenate([one[name] for one in intensities])[seen] for name in intensities[0]}
-        columns |= _pooled(table, area, objects)
+        columns |= _pooled(intensities, areas, seen, objects)
     return columns
 
 
@@ -302,20 +318,30 @@ class _Groups:
 
 
 def _pooled(
-    table: Mapping[str, npt.NDArray[Any]], area: npt.NDArray[np.int64], objects: _Groups
+    intensities: Sequence[Mapping[str, npt.NDArray[Any]]],
+    areas: Sequence[npt.NDArray[np.int64]],
+    seen: npt.NDArray[np.bool_],
+    objects: _Groups,
 ) -> dict[str, FloatArray]:
-    """Return the intensities of objects from those of their masks."""
+    """Return the intensities of objects from those of the masks of each plane, of which those `seen` count."""
     out: dict[str, FloatArray] = {}
+    table = {name: np.concatenate([one[name] for one in intensities])[seen] for name in intensities[0]}
     for ending in (name.removeprefix("intensity_mean") for name in table if name.startswith("intensity_mean")):
-        mean, least, largest, total = (table[f"intensity_{name}{ending}"] for name in ("mean", "min", "max", "sum"))
-        pixels = np.where(np.isnan(mean), 0, area)
-        count = objects.total(pixels)
-        pooled = objects.total(pixels * np.nan_to_num(mean)) / np.maximum(count, 1)
-        out[f"intensity_mean{ending}"] = np.where(count > 0, pooled, np.nan)
+        least, largest, total = (table[f"intensity_{name}{ending}"] for name in ("min", "max", "sum"))
+        pixels = [_pixels(one, ending, area) for one, area in zip(intensities, areas, strict=True)]
+        count, summed = objects.total(np.concatenate(pixels)[seen]), objects.total(total)
+        out[f"intensity_mean{ending}"] = np.where(count > 0, summed / np.maximum(count, 1), np.nan)
         out[f"intensity_min{ending}"] = objects.extreme(np.fmin, least, np.nan)
         out[f"intensity_max{ending}"] = objects.extreme(np.fmax, largest, np.nan)
-        out[f"intensity_sum{ending}"] = objects.total(total)
+        out[f"intensity_sum{ending}"] = summed
     return out
+
+
+def _pixels(table: Mapping[str, npt.NDArray[Any]], ending: str, area: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return how many pixels of each mask have a value in a channel."""
+    if isinstance(table, _Intensities):
+        return table.pixels[ending]
+    return np.where(np.isnan(table[f"intensity_mean{ending}"]), 0, area)
 
 
 def _tracks(

@@ -106,6 +106,20 @@ def test_all_formats(folder: Path) -> None:
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100
 
 
+def test_objects_have_the_mean_of_the_pixels_with_a_value(folder: Path) -> None:
+    pixels = np.zeros((2, *IMAGE_HW), np.float32)
+    pixels[0] = np.nan
+    pixels[0, 20, 20] = 100  # in the first rectangle
+    tifffile.imwrite("a.tif", pixels, metadata={"axes": "ZYX"}, photometric="minisblack")
+    result = run("a.tif", "--intensities", "--format", "csv,objects", "--contrast", "0,1000", "--out", "out")
+    assert result.exit_code == 0, result.output
+    masks, objects = (
+        list(csv.DictReader(Path(f"out/a_{name}.csv").read_text().splitlines())) for name in ("measurements", "objects")
+    )
+    [area] = [int(row["area_px"]) for row in masks if (row["plane"], row["label"]) == ("1", "1")]
+    assert float(objects[0]["intensity_mean"]) == pytest.approx(100 / (area + 1), rel=1e-4)
+
+
 def test_linking_options(folder: Path) -> None:
     def objects(*arguments: str) -> list[int]:
         result = run("cells.tif", "--format", "labels", "--overwrite", *arguments)

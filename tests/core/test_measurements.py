@@ -196,6 +196,23 @@ def test_objects_of_a_z_stack() -> None:
     assert not [name for name in table if name.startswith(("path", "displacement"))]
 
 
+def test_pixels_of_an_object_without_a_value_do_not_count() -> None:
+    mask = np.zeros((10, 10), bool)
+    mask[:4, :4] = True
+    masks = Masks.from_dense([mask])
+    stack = LinkedStack("Z", (masks,) * 3, (np.array([1]),) * 3)
+    values = np.full((3, 2, 10, 10), np.nan, np.float32)
+    values[0, 0, 0, 0], values[1, 0] = 100, 0  # in the last plane nothing, in the second channel neither
+    of_planes = [measure_intensities(masks, one) for one in values]
+    assert not [name for name in of_planes[0] if name.split("_")[1] not in ("mean", "std", "min", "max", "sum")]
+    table = measure_objects(stack, intensities=of_planes)
+    assert table["intensity_mean_0"] == pytest.approx([100 / 17])
+    assert [table[f"intensity_{what}_0"].tolist() for what in ("min", "max", "sum")] == [[0], [100], [100]]
+    assert (np.isnan(table["intensity_mean_1"]).tolist(), table["intensity_sum_1"].tolist()) == ([True], [0])
+    copies = [dict(one) for one in of_planes]
+    assert measure_objects(stack, intensities=copies)["intensity_mean_0"] == pytest.approx([100 / 32])
+
+
 def test_objects_of_a_time_stack_go_somewhere() -> None:
     stack, _ = _moving("T")
     table = measure_objects(stack, pixel_size_um=(0.5, 0.5), z_step_um=2)

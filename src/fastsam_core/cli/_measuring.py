@@ -103,6 +103,6 @@ class Measuring:
                 table: dict[str, NDArray[Any]] = {}
                 if len(masks) or len(sets) == 1:
                     values = PlaneValues(planes, place)
-                    table |= measure_intensities(masks, values, values.names)
+                    table = measure_intensities(masks, values, values.names)
                 tables.append(table)
         return tables
