@@ -28,7 +28,7 @@ _COLOURS = ("red", "green", "blue")
 
 
 class PlaneValues:
-    """An array (H, W), or (C, H, W) of channels or colours; alpha is no channel.
+    """An array (H, W), or (C, H, W) of channels or colours; alpha is no channel, but a fourth sample that is none is.
 
     Small planes are read once and kept.
 
@@ -43,7 +43,7 @@ class PlaneValues:
     shape : tuple of int
     dtype : numpy.dtype
     names : tuple of str
-        Of the channels: colours by their names, others by their numbers; empty without channels.
+        Of the channels: colours by their names, others by their numbers from 0; empty without channels.
     """
 
     def __init__(self, planes: Planes, plane: PlaneChoice) -> None:
@@ -57,7 +57,8 @@ class PlaneValues:
         values = _channels_first(first)
         self.dtype = values.dtype
         self.shape = (*values.shape[:-2], *(planes.plane_hw(plane) if self._whole is None else values.shape[-2:]))
-        self.names = _COLOURS if "S" in first.axes else tuple(map(str, range(len(values)))) if values.ndim == 3 else ()
+        numbers = tuple(map(str, range(len(values)))) if values.ndim == 3 else ()
+        self.names = (*_COLOURS, *numbers[len(_COLOURS) :]) if "S" in first.axes else numbers
 
     def _rows(self, first: int, last: int) -> Plane:
         return self._planes.take(self._plane, (slice(first, last), slice(0, self._planes.plane_hw(self._plane)[1])))
@@ -71,7 +72,9 @@ class PlaneValues:
 
 
 def _channels_first(plane: Plane) -> NDArray[Any]:
-    return np.moveaxis(plane.array[..., :3], -1, 0) if "S" in plane.axes else plane.array
+    if "S" not in plane.axes:
+        return plane.array
+    return np.moveaxis(plane.array if plane.alpha == "none" else plane.array[..., :3], -1, 0)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def open_values(source: object, *, channels: Channels | None = None, **reading: 
     ----------
     source : object
     channels : optional
-        What was shown of it: that channels are chosen may say what the axes of a file mean.
+        What was shown of it: that channels are chosen may say what the axes of a file mean, but colours stay colours.
     **reading
         Further keywords of `open_planes`.
 
@@ -94,6 +97,8 @@ def open_values(source: object, *, channels: Channels | None = None, **reading: 
     Planes
     """
     with open_planes(source, channels=channels, **reading) as planes:
-        if channels is not None:
-            planes = replace(planes, choice=parse_channels(range(planes.sizes.get("C", 1))))
-        yield planes
+        unchosen = replace(planes, choice=parse_channels(None))
+        if channels is None or "S" in unchosen.sizes:
+            yield unchosen
+        else:
+            yield replace(planes, choice=parse_channels(range(planes.sizes.get("C", 1))))

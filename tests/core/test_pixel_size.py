@@ -23,6 +23,8 @@ from fastsam_core.errors import ImageTooLargeError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastsam_core._image_colour import Channels
+
 COINS = data.coins()
 
 
@@ -190,11 +192,22 @@ def test_pages_that_are_taken_for_channels_are_all_measured(count: int, tmp_path
         assert [float(row[f"intensity_min_{number}"]) // 1000 for number in range(count)] == list(range(count))
 
 
-def test_a_channel_of_a_colour_image(tmp_path: Path) -> None:
-    PillowImage.fromarray(data.immunohistochemistry()).save(tmp_path / "a.png")
-    with open_values(tmp_path / "a.png", channels={0: "red"}) as planes:
-        values = PlaneValues(planes, 0)
-        assert (values.shape, values.names) == ((3, 512, 512), ("0", "1", "2"))
+@pytest.mark.parametrize("channels", [None, 0, {0: "red"}, [1, 2]])
+def test_colours_are_colours_whichever_is_shown(channels: Channels | None, tmp_path: Path) -> None:
+    colours = data.immunohistochemistry()
+    four = np.dstack([colours, colours[..., 0] // 2])
+    PillowImage.fromarray(colours).save(tmp_path / "rgb.png")
+    PillowImage.fromarray(four).save(tmp_path / "rgba.png")
+    tifffile.imwrite(tmp_path / "rgba.tif", [four] * 2, photometric="rgb", metadata={"axes": "ZYXS"})
+    tifffile.imwrite(tmp_path / "other.tif", four, photometric="rgb", extrasamples=["unspecified"])  # is no alpha
+    names = ("red", "green", "blue")
+    for file, expected in {"rgb.png": 3, "rgba.png": 3, "rgba.tif": 3, "other.tif": 4}.items():
+        with open_values(tmp_path / file, channels=channels) as planes:
+            values = PlaneValues(planes, 0)
+            assert (values.shape, values.names) == ((expected, 512, 512), (*names, "3")[:expected]), file
+            np.testing.assert_array_equal(values[..., 5:9, :], np.moveaxis(four[5:9, :, :expected], -1, 0))
+    with open_values(tmp_path / "rgba.png", channels=channels, axes="YXC") as planes:  # channels, if they are called so
+        assert PlaneValues(planes, 0).names == ("0", "1", "2", "3")
 
 
 # ---- on the command line ----------------------------------------------------------------------------------------
