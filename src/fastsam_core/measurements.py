@@ -287,7 +287,7 @@ def measure_objects(
         places = np.stack([y, x], axis=1)
         columns |= _tracks(places, owner, plane, "px")
         columns |= _tracks(places * size, owner, plane, "um") if size is not None else {}
-    if any(intensities):
+    if intensities:
         columns |= _pooled(intensities, areas, seen, objects)
     return columns
 

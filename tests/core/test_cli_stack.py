@@ -64,14 +64,19 @@ def run(*arguments: str, command: str = "stack") -> Result:
     return CliRunner().invoke(app, [command, *arguments])
 
 
-def test_a_plane_that_cannot_be_read_stays_empty(folder: Path) -> None:
+def write_damaged(name: str, plane: int) -> None:
+    """Write a stack of six planes, of which one cannot be read."""
     pixels = np.random.default_rng(0).integers(0, 900, (6, *IMAGE_HW), np.uint16)
-    tifffile.imwrite("cells.tif", pixels, metadata={"axes": "ZYX"}, photometric="minisblack", compression="zlib")
-    with tifffile.TiffFile("cells.tif") as tiff:
-        start = tiff.pages[3].dataoffsets[0]
-    content = bytearray(Path("cells.tif").read_bytes())
+    tifffile.imwrite(name, pixels, metadata={"axes": "ZYX"}, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(name) as tiff:
+        start = tiff.pages[plane].dataoffsets[0]
+    content = bytearray(Path(name).read_bytes())
     content[start : start + 100] = b"U" * 100
-    Path("cells.tif").write_bytes(content)
+    Path(name).write_bytes(content)
+
+
+def test_a_plane_that_cannot_be_read_stays_empty(folder: Path) -> None:
+    write_damaged("cells.tif", 3)
     result = run("cells.tif", "--jsonl", "--out", "out")
     assert result.exit_code == 1
     [line] = [json.loads(line) for line in result.stdout.splitlines()]
@@ -118,6 +123,21 @@ def test_objects_have_the_mean_of_the_pixels_with_a_value(folder: Path) -> None:
     )
     [area] = [int(row["area_px"]) for row in masks if (row["plane"], row["label"]) == ("1", "1")]
     assert float(objects[0]["intensity_mean"]) == pytest.approx(100 / (area + 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_tables_without_masks_have_the_same_columns(damaged: bool, folder: Path) -> None:
+    if damaged:
+        write_damaged("cells.tif", 0)
+    heads = []
+    for conf in ("0.5", "0.95"):
+        how = ("--conf", conf, "--intensities", "--format", "csv,objects", "--overwrite")
+        assert run("cells.tif", *how).exit_code == damaged
+        tables = [Path(f"fastsam-output/cells_{name}.csv").read_text() for name in ("measurements", "objects")]
+        heads.append([table.splitlines()[0] for table in tables])
+        assert all((table.count("\n") > 1) == (conf == "0.5") for table in tables)
+    assert heads[0] == heads[1]
+    assert all("intensity_mean" in head for head in heads[0])
 
 
 def test_linking_options(folder: Path) -> None:

@@ -83,7 +83,10 @@ class Measuring:
     def of_planes(
         self, source: Path, planes: Sequence[Masks], places: Sequence[Mapping[str, int]], series: int
     ) -> list[dict[str, NDArray[Any]]]:
-        """Measure intensities in the planes of a stack; those without masks are not read again."""
+        """Measure intensities in the planes of a stack; those without masks are not read again.
+
+        Planes that could not be read are at no place: ``{}``.
+        """
         tables = self._tables(source, planes, places, series)
         columns = next(filter(None, tables), {})
         return [table or {name: column[:0] for name, column in columns.items()} for table in tables]
@@ -91,17 +94,19 @@ class Measuring:
     def _tables(
         self, source: Path, sets: Sequence[Masks], places: Sequence[PlaneChoice], series: int
     ) -> list[dict[str, NDArray[Any]]]:
-        """Open a file once and measure in several of its planes."""
+        """Open a file once and measure in those of its planes that have masks, or in one, for the columns."""
         if self.values is None:
             return [{} for _ in sets]
         from fastsam_core._image_values import PlaneValues, open_values
         from fastsam_core.measurements import measure_intensities
 
         tables: list[dict[str, NDArray[Any]]] = []
+        measured = {index for index, masks in enumerate(sets) if len(masks)}
+        measured = measured or {next((index for index, place in enumerate(places) if place != {}), 0)}
         with open_values(source, **self.values, series=series) as planes:
-            for masks, place in zip(sets, places, strict=True):
+            for index, (masks, place) in enumerate(zip(sets, places, strict=True)):
                 table: dict[str, NDArray[Any]] = {}
-                if len(masks) or len(sets) == 1:
+                if index in measured:
                     values = PlaneValues(planes, place)
                     table = measure_intensities(masks, values, values.names)
                 tables.append(table)
