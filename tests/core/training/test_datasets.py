@@ -122,6 +122,48 @@ def test_compressed_shard_is_refused(tmp_path: Path) -> None:
         list_items("sa1b", tmp_path / "shard.tar")
 
 
+def test_pairs_of_one_name_are_not_joined(tmp_path: Path) -> None:
+    folder = write_sa1b(tmp_path / "in", 3)
+    write_sa1b(folder / "z", 1)
+    (folder / "z" / "sa_0.json").write_bytes(sa1b_json(scene_masks()[:1]))
+    (folder / "c").mkdir()
+    (folder / "c" / "sa_1.json").write_bytes(b"{}")
+    (folder / "a").mkdir()
+    (folder / "sa_2.json").rename(folder / "a" / "sa_2.json")  # folders do not matter where ids are unique
+    with tarfile.open(folder / "shard.tar", "w") as shard:
+        for suffix in ("jpg", "json"):
+            shard.add(folder / f"sa_1.{suffix}", f"/sa_1.{suffix}")
+    entry = run(folder, tmp_path / "out", "sa1b")
+    rows = {row.name: row for row in Dataset.open(tmp_path / "out").rows("one")}
+    assert {name: row.instances for name, row in rows.items()} == {"sa_0": 4, "sa_1": 4, "sa_2": 4}
+    reasons = {item.name: item.reason for item in entry.broken}
+    assert sorted(reasons) == ["c__sa_1.json", "shard.tar__sa_1.jpg", "z__sa_0.jpg"]
+    assert "sa_0.jpg, sa_0.json, z/sa_0.jpg, z/sa_0.json" in reasons["z__sa_0.jpg"]
+
+
+def test_pictures_of_one_name_in_another_folder_are_not_joined(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("a", "b"):
+        write_sa1b(folder / name, 1)
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (folder / name / "sa_0.jpg").rename(tmp_path / "pictures" / name / "sa_0.jpg")
+    (folder / "b" / "sa_0.json").write_bytes(sa1b_json(scene_masks()[:1]))
+    entry = run(folder, tmp_path / "out", "sa1b", images=tmp_path / "pictures")
+    assert [len(masks) for masks in stored(tmp_path / "out")] == [4]
+    assert [item.name for item in entry.broken] == ["b__sa_0.json"]
+
+
+def test_names_of_images_are_unique_whatever_reads_them(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 1)
+    for part, suffix in {"images": "jpg", "masks": "png"}.items():
+        (folder / part / "b").mkdir()
+        for name in ("b/c", "b__c"):
+            (folder / part / f"{name}.{suffix}").write_bytes((folder / part / f"a0.{suffix}").read_bytes())
+    with pytest.raises(AnnotationError, match=r"one name.*Actual: b__c 2 times"):
+        run(folder, tmp_path / "out", "labels")
+    assert not (tmp_path / "out").exists()
+
+
 def test_subset_and_split_depend_on_names_alone(tmp_path: Path) -> None:
     folder = write_sa1b(tmp_path / "in", 40)
     names = [item.name for item in list_items("sa1b", folder, subset=Fraction(1, 4))]
@@ -164,6 +206,49 @@ def test_coco_of_other_programs(tmp_path: Path) -> None:
         run(write_coco(tmp_path / "annotations", [SQUARE], "elsewhere"), tmp_path / "d", "coco")
 
 
+def write_shifted(folder: Path, files: list[str]) -> None:
+    """Write images of different colours, with a rectangle in each, at different places."""
+    annotations = []
+    for number, file in enumerate(files):
+        path = folder / "images" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((*HW, 3), 40 * number, np.uint8)).save(path)
+        x = 5.0 * number
+        annotations.append({"image_id": number, "segmentation": [[x, 4, x + 9, 4, x + 9, 9, x, 9]]})
+    images = [{"id": i, "file_name": file, "height": HW[0], "width": HW[1]} for i, file in enumerate(files)]
+    (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a.png", "a.jpg", "b.png"], ["a_png", "a_jpg", "b"]),
+        (["a.png", "a_png.jpg", "a.jpg"], ["a_png", "a_png_jpg", "a_jpg"]),
+        (["x/a.png", "y/a.jpg", "y/b.png"], None),
+    ],
+)
+def test_coco_images_of_one_stem_keep_their_masks(tmp_path: Path, files: list[str], names: list[str] | None) -> None:
+    folder = tmp_path / "in"
+    write_shifted(folder, files)
+    # where folders tell them apart, names are as they were
+    below = "__".join((folder / "images").parts[1:])
+    expected = names or [f"{below}__x__a", f"{below}__y__a", f"{below}__y__b"]
+    assert [item.name for item in list_items("coco", folder)] == expected
+    run(folder, tmp_path / "out", "coco", val_share=0.0)
+    dataset = Dataset.open(tmp_path / "out")
+    for number, row in enumerate(dataset.rows("one")):
+        record = read_row(dataset, "one", row)
+        with Image.open(io.BytesIO(record.content)) as picture:
+            assert abs(np.asarray(picture).mean() - 40 * number) < 2
+        assert record.masks.extents_xyxy[:, 0].tolist() == [5 * number]
+
+
+def test_coco_that_names_an_image_twice(tmp_path: Path) -> None:
+    write_shifted(tmp_path / "in", ["a.png", "a.png"])
+    with pytest.raises(AnnotationError, match=r"annotations\.json names an image twice.*images/a\.png.*--images"):
+        run(tmp_path / "in", tmp_path / "out", "coco")
+
+
 def test_panoptic(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "pan").mkdir()
@@ -174,13 +259,17 @@ def test_panoptic(tmp_path: Path) -> None:
         tmp_path / "pan" / "x.png"
     )
     segments = [{"id": 70_000}, {"id": 5}, {"id": 9, "iscrowd": 1}]
-    document = {
+    document: dict[str, list[dict[str, Any]]] = {
         "images": [{"id": 1, "file_name": "x.jpg"}],
         "annotations": [{"image_id": 1, "file_name": "x.png", "segments_info": segments}],
     }
     (tmp_path / "pan.json").write_text(json.dumps(document))
     run(tmp_path / "pan.json", tmp_path / "out", "panoptic")
     assert sorted(stored(tmp_path / "out")[0].areas_px.tolist()) == [28 * 30, 20 * 64]
+    document["images"].append({"id": 2, "file_name": "x.png"})
+    document["annotations"].append({"image_id": 2, "file_name": "x_png.png", "segments_info": []})
+    (tmp_path / "pan.json").write_text(json.dumps(document))
+    assert [item.name for item in list_items("panoptic", tmp_path / "pan.json")] == ["x_jpg", "x_png"]
 
 
 def test_label_maps_of_microscopes(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastsam_core.errors import AnnotationError, ImageNotFoundError
+from fastsam_core.errors import AnnotationError, ImageNotFoundError, InvalidParameterError
 from fastsam_core.evaluation.coco_data import CocoData
 from fastsam_core.masks import Masks
+from fastsam_core.outputs import unique_names
 from fastsam_core.training.datasets.records import Item, Record, image_record
 
 __all__ = ["list_instances", "list_panoptic"]
@@ -27,11 +28,11 @@ def list_instances(source: Path, images: Path | None = None) -> list[Item]:
     Raises
     ------
     AnnotationError
-        If the file is damaged or names no image, or all it has are crowds.
+        If the file is damaged, names no image or one twice, or all it has are crowds.
     """
     path = source / "annotations.json" if source.is_dir() else source
     data = CocoData(path, images or _beside(path))
-    names = _unique_stems([file.as_posix() for file in data.images])
+    names = _unique_stems(path, [file.as_posix() for file in data.images])
     if not names:
         raise AnnotationError(f"{path} names no images", expected="at least one entry in images")
     crowds, annotations = data.crowd_count, data.annotation_count
@@ -72,7 +73,7 @@ def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
     Raises
     ------
     AnnotationError
-        If the file is damaged or names no image.
+        If the file is damaged, or names no image or one twice.
     """
     try:
         document: dict[str, Any] = json.loads(source.read_bytes())
@@ -86,7 +87,7 @@ def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
     if not sources:
         raise AnnotationError(f"{source} names no images", expected="at least one annotation")
     folder, pictures = source.with_suffix(""), images or _beside(source)
-    names = _unique_stems([name for name, _, _ in sources])
+    names = _unique_stems(source, [name for name, _, _ in sources])
     return [
         Item(name, partial(_load_panoptic, pictures / image, folder / png, segments))
         for name, (image, png, segments) in zip(names, sources, strict=True)
@@ -109,9 +110,19 @@ def _load_panoptic(image: Path, png: Path, segments: list[dict[str, Any]]) -> Re
     return image_record(_existing(image), image.name, masks_of)
 
 
-def _unique_stems(names: list[str]) -> list[str]:
-    """Return file stems, with their folders where stems alone are not unique."""
+def _unique_stems(source: Path, names: list[str]) -> list[str]:
+    """Return file stems, with their folders where stems alone are not unique, with suffixes where neither is enough."""
     stems = [Path(name).stem for name in names]
-    if len(set(stems)) == len(stems):
-        return stems
-    return [Path(name).with_suffix("").as_posix().strip("/").replace("/", "__") for name in names]
+    if len(set(stems)) < len(stems):
+        stems = [Path(name).with_suffix("").as_posix().strip("/").replace("/", "__") for name in names]
+    if len(set(stems)) < len(stems):
+        try:
+            return unique_names(names)
+        except InvalidParameterError as error:
+            raise AnnotationError(
+                f"{source} names an image twice",
+                expected="one entry for each image",
+                actual=error.actual,
+                remedy="join its entries; or, where names differ in their folders, keep these below --images DIR",
+            ) from error
+    return stems

@@ -89,7 +89,7 @@ def convert(
     InvalidParameterError
         If a name or share is out of range, or the source is there already.
     AnnotationError
-        If nothing of the kind is there, or no image of it can be used, or none has an instance.
+        If nothing of the kind is there, two images would have one name, or no image can be used or has an instance.
     OutputError
         If a file cannot be written (no space).
     """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fastsam_core._files import as_path
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.training.datasets import coco, folders, sa1b
 from fastsam_core.training.datasets.records import Coverage, Item, hash_fraction
 
@@ -63,9 +64,17 @@ def list_items(
     InvalidParameterError
         If there is no such kind.
     AnnotationError
-        If nothing of the kind is there.
+        If nothing of the kind is there, or two images would have one name.
     """
     if kind not in KINDS:
         raise InvalidParameterError("Unknown kind of annotations", expected=f"one of {', '.join(KINDS)}", actual=kind)
     items = KINDS[kind].items(as_path(source), None if images is None else as_path(images))
+    names = Counter(item.name for item in items)
+    if twice := [name for name, count in names.items() if count > 1]:  # the files of one would be those of the other
+        raise AnnotationError(
+            f"Images of {source} would have one name in the data set",
+            expected="names that differ, also with __ in the place of /",
+            actual=f"{twice[0]} {names[twice[0]]} times" + (f"; {len(twice)} such names" if len(twice) > 1 else ""),
+            remedy="rename one of them, and its annotation",
+        )
     return items if subset is None else [item for item in items if hash_fraction("subset", item.name) < subset]

@@ -13,7 +13,7 @@ from fastsam_core.evaluation.coco_data import masks_of_entries
 from fastsam_core.training.datasets.records import Item, Record, image_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fastsam_core.masks import Masks
 
@@ -31,17 +31,18 @@ def list_pairs(source: Path, images: Path | None = None) -> list[Item]:
         If there is no pair at all, a shard is damaged or compressed (pairs are read by their place in the file).
     """
     if source.is_file():
-        items = _pairs_of_shard(source)
+        found = _members(source, source.name)
     else:
         files = sorted(path for path in source.rglob("*") if path.is_file())
         found = {path.relative_to(source).as_posix(): partial(path.read_bytes) for path in files}
         if images is not None:
+            pictures = sorted(path for path in images.rglob("*") if path.is_file() and path.suffix in _IMAGE_SUFFIXES)
             found = {name: read for name, read in found.items() if not name.endswith(_IMAGE_SUFFIXES)}
-            found |= {path.name: partial(path.read_bytes) for path in sorted(images.rglob("*")) if path.is_file()}
-        items = _pairs({name: read for name, read in found.items() if not name.endswith(".tar")})
+            found |= {path.relative_to(images).as_posix(): partial(path.read_bytes) for path in pictures}
         for path in files:
             if path.suffix == ".tar":
-                items += _pairs_of_shard(path)
+                found |= _members(path, path.relative_to(source).as_posix())
+    items = _pairs(found)
     if not items:
         raise AnnotationError(f"There is no pair of image and annotation in {source}", expected="sa_*.jpg, sa_*.json")
     return items
@@ -65,7 +66,8 @@ def read_sidecar(document: Any, path: Path, image_hw: tuple[int, int]) -> Masks:
     return masks_of_entries(entries, image_hw, path)
 
 
-def _pairs_of_shard(path: Path) -> list[Item]:
+def _members(path: Path, name: str) -> dict[str, partial[bytes]]:
+    """Give the files of a shard by their names, below that of the shard."""
     try:
         with tarfile.open(path, "r:") as shard:
             members = [member for member in shard if member.isfile()]
@@ -76,7 +78,8 @@ def _pairs_of_shard(path: Path) -> list[Item]:
             actual=str(error),
             remedy="fetch it again, or unpack it and give the folder",
         ) from error
-    return _pairs({member.name: partial(_read_part, path, member.offset_data, member.size) for member in members})
+    places = [(PurePosixPath(name, member.name.lstrip("/")), member) for member in members]
+    return {place.as_posix(): partial(_read_part, path, member.offset_data, member.size) for place, member in places}
 
 
 def _read_part(path: Path, offset: int, size: int) -> bytes:
@@ -88,14 +91,45 @@ def _read_part(path: Path, offset: int, size: int) -> bytes:
     return content
 
 
-def _pairs(files: dict[str, Callable[[], bytes]]) -> list[Item]:
-    stems: dict[str, dict[str, Callable[[], bytes]]] = {}
-    for name, read in files.items():
+def _pairs(files: Mapping[str, Callable[[], bytes]]) -> list[Item]:
+    """Pair files of one stem, which is the image's id, wherever they are.
+
+    Where several have it, the first pair of one folder is taken; the others are listed by their paths, and refused.
+    """
+    stems: dict[str, list[str]] = {}
+    for name in files:
         place = PurePosixPath(name)
-        kind = "image" if place.suffix in _IMAGE_SUFFIXES else "json" if place.suffix == ".json" else None
-        if kind is not None:
-            stems.setdefault(place.stem, {})[kind] = read
-    return [Item(stem, partial(_load, stem, parts.get("image"), parts.get("json"))) for stem, parts in stems.items()]
+        if place.suffix in (*_IMAGE_SUFFIXES, ".json"):
+            stems.setdefault(place.stem, []).append(name)
+    items = []
+    for stem, names in stems.items():
+        folders: dict[PurePosixPath, list[str]] = {}
+        for name in names:
+            folders.setdefault(PurePosixPath(name).parent, []).append(name)
+        groups = [names] if _has_one_each(names) else list(folders.values())
+        taken = next((group for group in groups if _has_one_each(group) and len(group) in (2, len(names))), None)
+        for group in groups:
+            if group is taken:
+                parts = {"json" if name.endswith(".json") else "image": files[name] for name in group}
+                items.append(Item(stem, partial(_load, stem, parts.get("image"), parts.get("json"))))
+            else:
+                items.append(Item("__".join(PurePosixPath(group[0]).parts), partial(_refuse, stem, names)))
+    return items
+
+
+def _has_one_each(names: list[str]) -> bool:
+    """Tell whether there is no more than one annotation and one image among them."""
+    annotations = sum(name.endswith(".json") for name in names)
+    return annotations <= 1 and len(names) - annotations <= 1
+
+
+def _refuse(stem: str, names: list[str]) -> Record:
+    raise AnnotationError(
+        f"Several files have the name {stem}",
+        expected="one image and one annotation of each name, in all folders and shards",
+        actual=", ".join(names),
+        remedy="rename those that are of other images, and take out those of the same",
+    )
 
 
 def _load(stem: str, image: Callable[[], bytes] | None, annotation: Callable[[], bytes] | None) -> Record:
