@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_microscopes import TO_OME, microscope_of, open_microscope
 from fastsam_core._image_planes import AnyArray, ArrayLike, Source, pick_level, pick_series
 from fastsam_core.errors import (
@@ -24,7 +25,7 @@ from fastsam_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from PIL.Image import Image as PillowImage
 
@@ -96,7 +97,7 @@ def open_file(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
     from fastsam_core._image_zarr import is_zarr, open_zarr
 
     with ExitStack() as opened:
-        with _errors_named(path):
+        with errors_named(path):
             if is_zarr(path):
                 source = opened.enter_context(open_zarr(path, level, series))
             else:
@@ -125,12 +126,12 @@ class _Decoded:
         self.shape = tuple(int(n) for n in array.shape)
 
     def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:
-        with _errors_named(self._path):
+        with errors_named(self._path):
             return np.asarray(self._array[key])
 
 
 @contextmanager
-def _errors_named(path: str) -> Iterator[None]:
+def errors_named(path: str) -> Iterator[None]:
     """Raise what decoders raise about a file as errors of this project."""
     from PIL.Image import DecompressionBombError
 
@@ -189,11 +190,8 @@ def _open_stream(path: str) -> IO[bytes]:
 
 def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
     """Open the file with the plug-in for its content, past Pillow's own size limit (a global that warns)."""
-    for magic, module, opener in _PILLOW:
-        if prefix.startswith(magic) and (magic != b"RIFF" or prefix[8:12] == b"WEBP"):
-            factory = getattr(importlib.import_module(f"PIL.{module}"), opener)
-            break
-    else:
+    factory = _pillow_factory(prefix)
+    if factory is None:
         for place, magic, kind, better in _FOREIGN:
             if prefix[place:].startswith(magic):
                 raise UnsupportedImageError(
@@ -215,6 +213,41 @@ def _open_pillow(stream: IO[bytes], prefix: bytes, path: str) -> Source:
         return Source(_DeepPng(image, stream, gray=prefix[25] == 4), "YXS", lambda: _orientation(image), facts=facts)
     frames = _Frames(image, stream)
     return Source(frames, frames.axes, lambda: _orientation(image), facts=facts)
+
+
+def _pillow_factory(prefix: bytes) -> Callable[[IO[bytes], str], PillowImage] | None:
+    """Return what opens a file that begins so, if anything in Pillow is trusted to."""
+    for magic, module, opener in _PILLOW:
+        if prefix.startswith(magic) and (magic != b"RIFF" or prefix[8:12] == b"WEBP"):
+            factory: Callable[[IO[bytes], str], PillowImage] = getattr(importlib.import_module(f"PIL.{module}"), opener)
+            return factory
+    return None
+
+
+def open_picture(stream: IO[bytes], name: str) -> PillowImage | None:
+    """Open a file with Pillow as it is, up to the size that is read here; None if others read its kind (TIFF, CZI …).
+
+    Raises
+    ------
+    ImageReadError
+        It is damaged; decoding it comes later, and raises what Pillow raises.
+    ImageTooLargeError
+        It has more pixels than `read_image` takes by default.
+    """
+    factory = _pillow_factory(stream.read(32))
+    stream.seek(0)
+    if factory is None:
+        return None
+    with errors_named(name):
+        image = factory(stream, name)
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageTooLargeError(
+            f"{name} has {image.height} × {image.width} pixels",
+            expected=f"at most {MAX_PIXELS} pixels",
+            actual=f"{image.width * image.height} pixels",
+            remedy="reduce it, or cut it into parts: an image and its annotation alike",
+        )
+    return image
 
 
 def _orientation(image: PillowImage) -> int:

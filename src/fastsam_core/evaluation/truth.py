@@ -10,7 +10,7 @@ import numpy as np
 from fastsam_core._defaults import OVERLAP_PX
 from fastsam_core._files import as_path
 from fastsam_core.drawings import DRAWING_SUFFIXES, masks_of_drawings, read_drawings
-from fastsam_core.errors import AnnotationError, InvalidParameterError
+from fastsam_core.errors import AnnotationError, FastSAMError, InvalidParameterError
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -239,18 +239,22 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     Raises
     ------
     AnnotationError
-        If it cannot be read, is none, or is a binary mask of several objects.
+        If it cannot be read, is none, is a binary mask of several objects, or a PNG file of more pixels than are read.
     """
-    try:
-        if path.suffix.lower() == ".png":
-            from PIL import Image
+    from fastsam_core._image_files import open_picture
 
-            with Image.open(path) as picture:
+    try:
+        with path.open("rb") as stream:
+            picture = open_picture(stream, f"The label map {path}")
+            if picture is not None:
                 labels = np.asarray(picture)
-        else:
+        if picture is None:
             import tifffile
 
             labels = np.asarray(tifffile.imread(path))
+    except FastSAMError as error:
+        words = {"expected": error.expected, "actual": error.actual, "remedy": error.remedy}
+        raise AnnotationError(error.problem, **words) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise AnnotationError(f"The label map {path} cannot be read", actual=str(error)) from error
     if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == np.rint(labels)).all():

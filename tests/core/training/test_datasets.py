@@ -6,14 +6,16 @@ import io
 import json
 import tarfile
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fastsam_core.errors import AnnotationError, InvalidParameterError, OutputError
-from fastsam_core.evaluation.truth import LabelFolder
+from fastsam_core.errors import AnnotationError, ImageTooLargeError, InvalidParameterError, OutputError
+from fastsam_core.evaluation.truth import LabelFolder, read_label_map
+from fastsam_core.images import read_image
 from fastsam_core.masks import Masks
 from fastsam_core.training.datasets import Dataset, convert, list_items, report
 from fastsam_core.training.datasets.loading import load_folder, load_split, read_row
@@ -425,6 +427,52 @@ def test_broken_pairs_are_listed_not_fatal(tmp_path: Path) -> None:
     assert "no annotation" in reasons["sa_2"]
     assert "another size" in reasons["sa_3"]
     assert Dataset.open(tmp_path / "out").sources["one"].broken == entry.broken
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp"])
+def test_the_limit_of_pillow_is_not_ours(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow refuses twice its global limit: a size that is ordinary here."""
+    folder = write_labels(tmp_path / "in", 2)
+    with Image.open(folder / "images" / "a0.jpg") as picture:
+        picture.save(folder / "images" / f"a2.{suffix}")
+    (folder / "masks" / "a1.png").rename(folder / "masks" / "a2.png")
+    (folder / "images" / "a1.jpg").unlink()
+    pairs = write_sa1b(tmp_path / "pairs", 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert not run(folder, tmp_path / "out", "labels", val_share=0.0).broken
+    assert not run(pairs, tmp_path / "out", "sa1b", name="two", val_share=0.0).broken
+    assert sum(len(pool.samples) for pool in load_split(tmp_path / "out", "train")) == 3
+    assert sum(len(pool.samples) for pools in load_folder(folder).values() for pool in pools) == 2
+    dataset = Dataset.open(tmp_path / "out")
+    row = next(dataset.rows("one"))
+    record = read_row(dataset, "one", row)
+    assert report._card(row, record, "one", record.masks).main.rgb8.shape == (*HW, 3)
+
+
+def test_too_large_images_and_label_maps_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, large = write_labels(tmp_path / "in", 4), (2 * HW[0], HW[1])
+    (folder / "images" / "a0.jpg").write_bytes(jpeg(0, large))
+    Image.fromarray(np.zeros(large, np.uint8)).save(folder / "masks" / "a1.png")
+    Image.fromarray(np.zeros((*large, 3), np.uint8)).save(folder / "images" / "a2.tif")
+    (folder / "images" / "a2.jpg").unlink()
+    (tmp_path / "pan").mkdir()
+    Image.fromarray(np.zeros((*large, 3), np.uint8)).save(tmp_path / "pan" / "x.png")
+    monkeypatch.setattr("fastsam_core._image_files.MAX_PIXELS", HW[0] * HW[1])
+    monkeypatch.setattr("fastsam_core.images.read_image", partial(read_image, max_pixels=HW[0] * HW[1]))
+    entry = run(folder, tmp_path / "out", "labels")
+    assert sum(entry.images.values()) == 1
+    assert [item.name for item in entry.broken] == ["a0", "a1", "a2"]
+    assert all("96 × 64 pixels. Expected: at most 3072 pixels. Actual: 6144 pixels" in b.reason for b in entry.broken)
+    assert "The label map" in entry.broken[1].reason
+    with pytest.raises(AnnotationError, match="The label map"):
+        read_label_map(folder / "masks" / "a1.png")
+    document = {
+        "images": [{"id": 1, "file_name": "in/images/a3.jpg"}],
+        "annotations": [{"image_id": 1, "file_name": "x.png", "segments_info": []}],
+    }
+    (tmp_path / "pan.json").write_text(json.dumps(document))
+    with pytest.raises(ImageTooLargeError, match=r"x\.png has 96 × 64"):
+        list_items("panoptic", tmp_path / "pan.json")[0].load()
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsam_core.errors import AnnotationError, ImageNotFoundError, InvalidParameterError
+from fastsam_core.errors import AnnotationError, FastSAMError, ImageNotFoundError, InvalidParameterError
 from fastsam_core.evaluation.coco_data import CocoData
 from fastsam_core.masks import Masks
 from fastsam_core.outputs import unique_names
@@ -96,12 +96,17 @@ def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
 
 def _load_panoptic(image: Path, png: Path, segments: list[dict[str, Any]]) -> Record:
     def masks_of(image_hw: tuple[int, int]) -> Masks:
-        from PIL import Image
+        from fastsam_core._image_files import open_picture
 
         try:
-            with Image.open(png) as picture:
+            with png.open("rb") as stream:
+                picture = open_picture(stream, str(png))
+                if picture is None:
+                    raise ValueError("no PNG file")
                 colours = np.asarray(picture.convert("RGB"), np.int64)
             wanted = [int(segment["id"]) for segment in segments if not segment.get("iscrowd", 0)]
+        except FastSAMError:
+            raise
         except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
             raise AnnotationError(f"{png} cannot be read", actual=f"{error!r}") from error
         masks = Masks.from_label_map(colours @ np.array([1, 256, 65536]))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastsam_core.training.datasets.manifest import IndexRow
     from fastsam_core.training.sources import Split
 
-__all__ = ["LoadedSplits", "load_folder", "load_split", "read_row"]
+__all__ = ["LoadedSplits", "load_folder", "load_split", "pixels_of", "read_row"]
 
 LoadedSplits = dict["Split", list[Pool]]
 _GRAY_SPREAD = 2
@@ -51,6 +51,16 @@ def read_row(dataset: Dataset, source: str, row: IndexRow) -> Record:
             f"{row.name} of {source} cannot be read", actual=str(error), remedy="convert the source again"
         ) from error
     return Record(content, image.suffix, read_sidecar(document, path, (row.height, row.width)))
+
+
+def pixels_of(record: Record, name: str) -> NDArray[np.uint8]:
+    """Decode the image of a record, RGB; raises ImageReadError with its name if it cannot be."""
+    import cv2
+
+    bgr = cv2.imdecode(np.frombuffer(record.content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if bgr is None:
+        raise ImageReadError(f"{name} cannot be decoded")
+    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
 
 
 def load_split(folder: Path, split: Split, *, max_side_px: int = 768, most: int | None = None) -> list[Pool]:
@@ -147,10 +157,7 @@ def _pool(name: str, samples: list[LabelledImage], coverage: Coverage) -> Pool:
 def _sample(record: Record, source: str, stem: str, coverage: Coverage, max_side_px: int) -> LabelledImage:
     import cv2
 
-    bgr = cv2.imdecode(np.frombuffer(record.content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None:
-        raise ImageReadError(f"{stem} of {source} cannot be decoded")
-    image = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+    image = pixels_of(record, f"{stem} of {source}")
     scale = min(1.0, max_side_px / max(image.shape[:2]))
     size_hw = (max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1))
     if scale < 1:

@@ -112,31 +112,27 @@ def image_record(source: Path | bytes, name: str, masks_of: Callable[[tuple[int,
     ------
     ImageReadError
         If the image is damaged.
+    ImageTooLargeError
+        If it has more pixels than are read here; Pillow's own limit does not hold.
     AnnotationError
         If the masks are of another size.
     """
-    from PIL import Image, UnidentifiedImageError
+    from fastsam_core._image_files import errors_named, open_picture
 
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
         raise ImageReadError(f"{name} cannot be read", actual=error.strerror or str(error)) from error
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            plain = picture.format in _KEPT_FORMATS and picture.mode in _KEPT_MODES
-            if plain and picture.getexif().get(_ORIENTATION_TAG, 1) in (0, 1):
-                picture.load()
-                suffix, image_hw = _KEPT_FORMATS[str(picture.format)], (picture.height, picture.width)
-            else:
-                content, image_hw = _as_png(source, picture)
-                suffix = ".png"
-    except UnidentifiedImageError:
-        if isinstance(source, bytes):
-            raise ImageReadError(f"{name} is not an image") from None
-        content, image_hw = _as_png(source, None)
-        suffix = ".png"
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageReadError(f"{name} is damaged", actual=str(error)) from error
+    with errors_named(name):
+        picture = open_picture(io.BytesIO(content), name)
+        if picture is None and isinstance(source, bytes):
+            raise ImageReadError(f"{name} is not an image")
+        if picture is not None and _is_kept(picture):
+            picture.load()
+            suffix, image_hw = _KEPT_FORMATS[str(picture.format)], (picture.height, picture.width)
+        else:
+            content, image_hw = _as_png(source, picture)
+            suffix = ".png"
     masks = masks_of(image_hw)
     if masks.image_hw != image_hw:
         raise AnnotationError(
@@ -145,6 +141,11 @@ def image_record(source: Path | bytes, name: str, masks_of: Callable[[tuple[int,
             actual=f"{masks.image_hw[0]} x {masks.image_hw[1]}",
         )
     return Record(content, suffix, masks)
+
+
+def _is_kept(picture: PillowImage) -> bool:
+    plain = picture.format in _KEPT_FORMATS and picture.mode in _KEPT_MODES
+    return plain and picture.getexif().get(_ORIENTATION_TAG, 1) in (0, 1)
 
 
 def _as_png(source: Path | bytes, picture: PillowImage | None) -> tuple[bytes, tuple[int, int]]:

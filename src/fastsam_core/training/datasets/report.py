@@ -11,7 +11,7 @@ import numpy as np
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import AnnotationError, MissingDependencyError
 from fastsam_core.evaluation.truth import evenly
-from fastsam_core.training.datasets.loading import read_row
+from fastsam_core.training.datasets.loading import pixels_of, read_row
 from fastsam_core.training.datasets.manifest import Dataset
 
 if TYPE_CHECKING:
@@ -131,15 +131,10 @@ def _look_at(dataset: Dataset, name: str, entry: SourceEntry, shown: int) -> tup
 
 
 def _card(row: IndexRow, record: Record, source: str, parts: Masks) -> Card:
-    import io
-
-    from PIL import Image
-
     from fastsam_core.contact_sheet import Card, Picture
     from fastsam_core.overlay import draw_overlay
 
-    with Image.open(io.BytesIO(record.content)) as picture:
-        rgb8 = np.asarray(picture.convert("RGB"))
+    rgb8 = pixels_of(record, f"{row.name} of {source}")
     whole = Picture(
         draw_overlay(rgb8, record.masks), f"{source[:18]}: {row.instances} masks, {row.height} x {row.width}"
     )
