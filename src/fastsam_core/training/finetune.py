@@ -126,7 +126,7 @@ def finetune(
     ----------
     labels : path
         Folder with ``images/`` and ``masks/`` (label maps), ``annotations.json`` (COCO) or ``labels/`` (YOLO), or a
-        converted data set. A fifth of the images is held back, by a hash of their names.
+        converted data set. A fifth of the images is held back, by a hash of their names, at least one with objects.
     out : path
         ``.safetensors`` file to write; there from the first check on.
     weights : str or Path
@@ -150,7 +150,7 @@ def finetune(
     Raises
     ------
     AnnotationError
-        If there are fewer than two annotated images, or none has an instance.
+        If fewer than two annotated images have an instance.
     TrainingError
         If the loss is not finite; ``out`` is kept.
     UnknownModelError, CheckpointError, UntrustedCheckpointError, OutputError
@@ -216,7 +216,7 @@ def _steps(
     out: Path,
     config: FinetuneConfig,
 ) -> Generator[FinetuneStep, None, None]:
-    cases = cases_of([sample for pool in held_back for sample in pool.samples][: config.most_checked])
+    cases = cases_of(_checked([sample for pool in held_back for sample in pool.samples], config.most_checked))
     complete = all(pool.spec.background_weight == 1.0 for pool in held_back)
     imgsz = stream.config.sizes[-1]
     network = build_network(trainer.config.architecture, trainer.config.reg_max).eval()
@@ -245,6 +245,14 @@ def _steps(
             taken += 1
         if not taken:
             return
+
+
+def _checked(samples: Sequence[LabelledImage], most: int) -> list[LabelledImage]:
+    """Take the first images, and one that shows objects if these do not: without, all figures are 0."""
+    chosen = list(samples[:most])
+    if not any(sample.layers.any() for sample in chosen):
+        chosen[-1] = next((sample for sample in samples if sample.layers.any()), chosen[-1])
+    return chosen
 
 
 def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -22,6 +23,7 @@ from fastsam_core.training.batches import BatchStream
 from fastsam_core.training.export import write_weights
 from fastsam_core.training.finetune import FinetuneConfig, FinetuneStep, finetune, scene_samples
 from fastsam_core.training.scoring import Scores, evaluate
+from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import TrainConfig, Trainer, TrainingError
 from fastsam_core.training.validate import Setting, cases_of, load_model, segmenter
 
@@ -150,6 +152,14 @@ def test_learns_masks_and_scores_as_the_weights_did(
     )
     next(finetune(labels, tmp_path / "x.safetensors", weights=start, config=QUICK))
     assert [(config.dice_weight, config.score_masks) for config in seen] == [expected]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2, 3])])
+def test_what_is_checked_shows_objects(most: int, expected: list[int]) -> None:
+    pixels, weight = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+    layers = [np.full((1, 8, 8), place == 2, np.uint16) for place in range(4)]
+    samples = [LabelledImage(pixels, each, weight) for each in layers]
+    assert [samples.index(sample) for sample in module._checked(samples, most)] == expected
 
 
 def test_stops_when_nothing_gets_better(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

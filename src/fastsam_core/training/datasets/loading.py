@@ -97,7 +97,7 @@ def load_split(folder: Path, split: Split, *, max_side_px: int = 768, most: int 
 
 
 def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2) -> LoadedSplits:
-    """Read a user's own annotated images and split them by a hash of their names.
+    """Read a user's own annotated images and split them by a hash of their names, both parts with instances.
 
     Parameters
     ----------
@@ -107,12 +107,12 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     max_side_px : int
         Larger images are reduced to this.
     val_share : float
-        Share of the images for validation; at least one is, and at least one is not.
+        Share of the images for validation; at least one with instances is, and at least one is not.
 
     Raises
     ------
     AnnotationError
-        If there are fewer than two usable images, or none has an instance.
+        If fewer than two images have an instance, or an annotation cannot be read.
     """
     if (folder / "manifest.json").is_file():
         return {split: load_split(folder, split, max_side_px=max_side_px) for split in ("train", "val")}
@@ -128,13 +128,18 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
     samples = [_sample(item.load(), folder.name, item.name, coverage, max_side_px) for item in items]
-    if len(samples) < 2 or not any(sample.layers.any() for sample in samples):
+    shown = [sample for sample in samples if sample.layers.any()]
+    if len(shown) < 2:
         raise AnnotationError(
             f"{folder} is too little to train on",
-            expected="two annotated images or more, one to train on and one to check",
-            actual=f"{len(samples)} images, {sum(bool(s.layers.any()) for s in samples)} with instances",
+            expected="two annotated images or more that show objects, one to train on and one to check",
+            actual=f"{len(samples)} images, {len(shown)} with instances",
         )
     held_back = min(max(round(val_share * len(samples)), 1), len(samples) - 1)
+    if not any(sample.layers.any() for sample in samples[:held_back]):  # nothing would ever be found better
+        samples.sort(key=lambda sample: sample is not shown[0])
+    elif not any(sample.layers.any() for sample in samples[held_back:]):
+        samples.sort(key=lambda sample: sample is shown[-1])
     parts: dict[Split, list[LabelledImage]] = {"val": samples[:held_back], "train": samples[held_back:]}
     return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
 
