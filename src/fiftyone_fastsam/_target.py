@@ -285,8 +285,6 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
     _check_error_field(target)
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target)
-    if existing is not None and options.existing == "append" and options.output == "map":
-        raise LabelFieldError("Maps cannot be appended to", expected="overwrite, skip or resume", actual="append")
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
         add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)

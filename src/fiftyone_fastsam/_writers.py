@@ -140,7 +140,7 @@ class DirectWriter:
             changes["$setOnInsert"] = {"_dataset_id": self._target.dataset._doc.id, "created_at": now}
         if result.reason is not None:
             values[self._target.error_field] = result.reason
-        elif self._append:
+        elif self._append and result.map is None:
             return self._appended(result, query, changes)
         else:
             values[name] = self._label(result)

@@ -86,7 +86,8 @@ class EnrichOptions:
     existing : {"resume", "skip", "overwrite", "append"}
         ``"resume"``: do what is missing or was made with other settings, and refuse a field that holds foreign
         labels. ``"skip"``: leave everything that has a label. ``"overwrite"``: do all again. ``"append"``: add to
-        what is there, once per setting; what answers a prompt takes the place of an earlier answer to it.
+        what is there, once per setting; what answers a prompt takes the place of an earlier answer to it; not for
+        maps.
     on_oversize : {"shrink", "files", "top_k", "fail"}
         When a sample's masks do not fit into its document (16 MiB): halve the masks' resolution until they do, write
         them to PNG files in ``mask_dir``, keep the most confident ones, or count the sample as failed.
@@ -160,6 +161,12 @@ class EnrichOptions:
         if self.masks_field is not None and (self.text is None or self.output == "map"):
             raise InvalidPromptError(
                 "masks_field goes with words, and gives instances", expected="text and output='instances'"
+            )
+        if self.existing == "append" and self.output == "map":
+            raise InvalidParameterError(
+                "Maps cannot be appended to",
+                expected="existing of 'resume', 'skip' or 'overwrite', or output='instances'",
+                actual="existing='append'",
             )
         if self.embeddings and (given not in ([], ["text"]) or self.output == "map"):
             raise InvalidParameterError("Embeddings are for instances of everything or text", actual=", ".join(given))

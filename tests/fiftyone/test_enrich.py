@@ -13,6 +13,9 @@ from fastsam_core.errors import ImageReadError, InvalidParameterError, InvalidPr
 from fastsam_core.model import FastSAM
 from fastsam_core.testing import synthetic_head
 from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enrich, iter_enrich, masks_from_detections
+from fiftyone_fastsam._items import Item
+from fiftyone_fastsam._target import open_target
+from fiftyone_fastsam._writers import Result
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
 if TYPE_CHECKING:
@@ -265,6 +268,30 @@ def test_a_map_instead_of_instances(dataset: Any, model: FastSAM, known_masks: M
     np.testing.assert_array_equal(mask, known_masks.to_label_map())
     assert mask.dtype == np.uint8
     assert enrich(dataset, "map", model=model, output="map").done == 0
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_maps_cannot_be_appended_to(dataset: Any, model: FastSAM, declared: bool) -> None:
+    if declared:
+        enrich(dataset, "map", model=model, output="map")
+    before = dataset.values("map.mask") if declared else None
+    with pytest.raises(InvalidParameterError, match="Maps cannot be appended to"):
+        enrich(dataset, "map", model=model, output="map", existing="append")
+    assert (dataset.get_field("map") is not None) is declared
+    if before is not None:
+        np.testing.assert_array_equal(dataset.values("map.mask"), before)
+
+
+@pytest.mark.parametrize("kind", [_writers.DirectWriter, _writers.SdkWriter])
+def test_writers_never_put_maps_into_detections(dataset: Any, model: FastSAM, kind: type[_writers.Writer]) -> None:
+    enrich(dataset[:1], "map", model=model, output="map")
+    sample = dataset.last()
+    item = Item(sample._id, sample.filepath)
+    writer = kind(open_target(dataset, "map"), "run", append=True)  # type: ignore[call-arg] # a protocol
+    assert writer.write([Result(item, map=np.ones((4, 4), np.uint8))]) == set()
+    sample.reload()
+    assert isinstance(sample.map, fo.Segmentation)
+    assert sample.map.mask.all()
 
 
 def stored_bytes(dataset: Any, path: str = "$ROOT") -> int:

@@ -208,6 +208,18 @@ def test_what_was_made_is_shown(operators: str, dataset: Any, monkeypatch: pytes
     assert shown == [["other", "made"]]
 
 
+def test_a_form_refuses_to_append_to_maps(operators: str, dataset: Any) -> None:
+    told = {}
+    for existing, output in (("append", "map"), ("append", "instances"), ("resume", "map")):
+        params = {"label_field": "masks", "existing": existing, "output": output}
+        ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": params})
+        form = enriching.SegmentEverything().resolve_type(ctx, "inputs")
+        errors = foo.executor.ValidationContext(ctx, form, enriching.SegmentEverything()).errors
+        told[existing, output] = [error.reason for error in errors]
+    assert told.pop(("append", "map")) == ["Maps cannot be appended to"]
+    assert set(map(tuple, told.values())) == {()}
+
+
 def test_masks_with_embeddings_of_a_model_can_be_asked(operators: str, dataset: Any, model: FastSAM) -> None:
     pytest.importorskip("open_clip", reason="open_clip is not installed; pip install 'fastsam-plugins[text]'")
     for name, embeddings in (("plain", False), ("masks", True)):

@@ -226,12 +226,20 @@ def add_thresholds(ctx: Any, inputs: Any, *, everything: bool) -> None:
         inputs.enum("output", choice.values(), default="instances", label="Output", view=choice)
 
 
-def add_existing(inputs: Any) -> None:
-    """Ask what to do with samples that have labels already."""
+def add_existing(ctx: Any, inputs: Any) -> None:
+    """Ask what to do with samples that have labels already; maps cannot be appended to."""
     view = types.DropdownView()
     for value, (label, description) in _EXISTING.items():
         view.add_choice(value, label=label, description=description)
-    inputs.enum("existing", list(_EXISTING), default="resume", label="Samples that have labels", view=view)
+    inputs.enum(
+        "existing",
+        list(_EXISTING),
+        default="resume",
+        label="Samples that have labels",
+        view=view,
+        invalid=(ctx.params.get("existing"), ctx.params.get("output")) == ("append", "map"),
+        error_message="Maps cannot be appended to",
+    )
 
 
 def options_from(params: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
                 inputs, view=types.View(label=self.LABEL), invalid=True, error_message="Not possible here"
             )
         _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
-        self.add_existing(inputs)
+        self.add_existing(ctx, inputs)
         _forms.add_model(inputs)
         _forms.add_thresholds(ctx, inputs, everything=type(self) is SegmentEverything)
         count = len(view)
@@ -88,9 +88,9 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """Ask for the prompts; False if there are none."""
         return True
 
-    def add_existing(self, inputs: Any) -> None:
+    def add_existing(self, ctx: Any, inputs: Any) -> None:
         """Ask what to do with labels that are there."""
-        _forms.add_existing(inputs)
+        _forms.add_existing(ctx, inputs)
 
     def options(self, ctx: Any) -> dict[str, Any]:
         """Return the options of `enrich`."""
@@ -282,7 +282,7 @@ class PromptHere(_Enriching):
         kinds = ("Detections", "Detection", "Keypoints", "Keypoint")
         return _forms.add_prompt_field(ctx, inputs, "prompts", kinds, "Labels that prompt")
 
-    def add_existing(self, inputs: Any) -> None:
+    def add_existing(self, ctx: Any, inputs: Any) -> None:
         """Masks of prompts are added, so there is nothing to ask."""
 
     def options(self, ctx: Any) -> dict[str, Any]:
