@@ -111,7 +111,7 @@ def writing(scale: Scale) -> Iterator[Row]:
     with _dataset(samples, (90, 130)) as dataset:
         ids = dataset.values("id")
         target, options = open_target(dataset, "ours"), EnrichOptions()
-        declare_schema(target, options)
+        declare_schema(target, options, "benchmark")
         writer = DirectWriter(target, "benchmark", append=False)
         started = time.perf_counter()
         for start in range(0, len(ids), _BATCH):

@@ -22,13 +22,24 @@ if TYPE_CHECKING:
 
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["MEASURED", "NOT_CARRIED", "answer", "prompts_digest", "prompts_in", "semantic_map", "unanswered"]
+__all__ = [
+    "MEASURED",
+    "NOT_CARRIED",
+    "OWN_ATTRIBUTES",
+    "answer",
+    "prompts_digest",
+    "prompts_in",
+    "semantic_map",
+    "unanswered",
+]
 
 _SIGNS = ("sam_labels", "sam2_labels")
 NOT_CARRIED = {"_id", "_cls", "tags", "label", "bounding_box", "mask", "mask_path", "confidence", "points"}
 NOT_CARRIED |= {*_SIGNS, "last_modified_at", "created_at"}
 MEASURED = {"matched", "fit", "area_px", "mask_scale", *MEASURES}
 """Attributes of an answer itself; those of the same name that the prompt's label has tell of something else."""
+OWN_ATTRIBUTES = ("area_px", "matched")
+"""Each label that is written has one of these: a label without any was drawn by hand."""
 
 
 def prompts_in(value: Mapping[str, Any] | None) -> list[Document]:

@@ -25,10 +25,8 @@ def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict
         return {"_id": {"$in": []}}
     if options.existing == "skip":
         return {name: {"$type": "object"}}
-    if options.existing == "append":
-        last = "$" if options.replaces_answers else ""  # a later run may have answered the same prompts
-        return {f"{name}.{RUN_KEY}": {"$regex": digest + last}}
-    return {f"{name}.{RUN_KEY}": digest}
+    last = "$" if options.kind in ("boxes", "points") else ""  # a later run may have answered the same prompts
+    return {f"{name}.{RUN_KEY}": {"$regex": digest + last}}
 
 
 def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]:
@@ -60,8 +58,8 @@ def _asked(target: Target, options: EnrichOptions) -> Any:
 
 def _with_edited_prompts(target: Target, options: EnrichOptions, done: Any) -> set[str]:
     """Return the ids of finished samples whose prompts are not those that were answered."""
-    answered = f"{target.label_field}.{PROMPTS_KEY}"
-    stages = [*done._pipeline(), *prompt_stages(options, [answered])]
+    remarks = [f"{target.label_field}.{key}" for key in (PROMPTS_KEY, RUN_KEY)]
+    stages = [*done._pipeline(), *prompt_stages(options, remarks)]
     return {
         str(document["_id"])
         for document in target.samples.aggregate(stages)
@@ -71,8 +69,10 @@ def _with_edited_prompts(target: Target, options: EnrichOptions, done: Any) -> s
 
 def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions) -> bool:
     """Tell whether the label of a finished document answers the prompts as they are now."""
-    answered = document[target.label_field].get(PROMPTS_KEY)
-    return bool(prompts_digest(visible_prompts(document, options)) == answered)
+    label = document[target.label_field]
+    if options.kind == "text" and "+" in label.get(RUN_KEY, ""):
+        return True  # which of its masks are answers cannot be told
+    return bool(prompts_digest(visible_prompts(document, options)) == label.get(PROMPTS_KEY))
 
 
 def prompt_stages(options: EnrichOptions, paths: Sequence[str], *, whole: bool = False) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core.errors import InvalidPromptError
-from fiftyone_fastsam._answers import MEASURED, NOT_CARRIED
+from fiftyone_fastsam._answers import MEASURED, NOT_CARRIED, OWN_ATTRIBUTES
 from fiftyone_fastsam._convert import EMBEDDING, MEASURES
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fiftyone_fastsam.options import EnrichOptions
 
 __all__ = [
+    "OTHER_RUN",
     "PROMPTS_KEY",
     "RUN_KEY",
     "Target",
@@ -27,7 +28,10 @@ __all__ = [
 ]
 
 RUN_KEY = "fastsam_run"
-"""Attribute of the label itself that holds the digest of the configuration that made it."""
+"""Attribute of the label itself that holds the digest of the configuration that made it; after appending, of all of
+them, joined by "+"."""
+OTHER_RUN = "other"
+"""Stands among these digests for labels that were there before, and were not made by FastSAM."""
 PROMPTS_KEY = "fastsam_prompts"
 """Attribute of the label that holds the digest of the prompts it answers."""
 
@@ -38,6 +42,8 @@ _FLAT_REMEDY = (
 _DYNAMIC_REMEDY = "add flatten() to the view"
 _MOST_NAMES = 20
 """Datasets that a message names."""
+_ASKED_AT_ONCE = 10_000
+"""Samples of a view in one query."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,8 +263,15 @@ def resolve_prompts(target: Target, options: EnrichOptions) -> EnrichOptions:
     )
 
 
-def declare_schema(target: Target, options: EnrichOptions) -> None:
+def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
     """Declare all fields before anything is written, so that the dataset is whole at any moment.
+
+    Parameters
+    ----------
+    target : Target
+    options : EnrichOptions
+    digest : str
+        Of the run that will write.
 
     Raises
     ------
@@ -284,7 +297,7 @@ def declare_schema(target: Target, options: EnrichOptions) -> None:
         )
     _check_error_field(target)
     if existing is not None and options.existing == "resume":
-        _refuse_foreign_labels(target)
+        _refuse_foreign_labels(target, digest)
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
         add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
@@ -363,13 +376,38 @@ def _carried_fields(target: Target, options: EnrichOptions) -> dict[str, Any]:
     return {name: type(kind) for name, kind in per_label.items() if name not in own and isinstance(kind, simple)}
 
 
-def _refuse_foreign_labels(target: Target) -> None:
+def _refuse_foreign_labels(target: Target, digest: str) -> None:
+    """Refuse to replace what FastSAM did not make, and what was appended to; not what this run has made before."""
     name = target.label_field
-    foreign = {name: {"$type": "object"}, f"{name}.{RUN_KEY}": {"$exists": False}}
+    run = f"{name}.{RUN_KEY}"
+    others = {"$not": {"$regex": digest}}
+    foreign = {name: {"$type": "object"}, run: None}
+    appended = {"$and": [{run: {"$regex": r"\+"}}, {run: others}]}
     collection = target.frames if target.is_video else target.samples
-    if collection.find_one(foreign, {"_id": 1}) is not None:
-        raise LabelFieldError(
-            f"Field {target.path!r} holds labels that FastSAM did not make",
-            expected="a new field",
-            remedy="name another field, or say what to do with them: existing='skip', 'overwrite' or 'append'",
-        )
+    found = collection.find_one({"$or": [foreign, appended]}, {run: 1}) or _drawn_label(target, collection, run, others)
+    if found is None:
+        return
+    runs = str(found[name].get(RUN_KEY, "")).split("+")
+    mixed = len(runs) > 1 and OTHER_RUN not in runs
+    raise LabelFieldError(
+        f"Field {target.path!r} holds labels that " + ("were appended" if mixed else "FastSAM did not make"),
+        expected="a new field",
+        remedy="name another field, or say what to do with them: existing='skip', 'overwrite' or 'append'",
+    )
+
+
+def _drawn_label(target: Target, collection: Any, run: str, others: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a document of the view that would be made anew, and holds a label drawn into what FastSAM had made."""
+    from bson import ObjectId
+
+    by_hand = {f"{target.label_field}.detections": {"$elemMatch": dict.fromkeys(OWN_ATTRIBUTES)}}
+    query = {"$and": [{run: {"$type": "string"}}, {run: others}, by_hand]}
+    found: dict[str, Any] | None = None
+    if target.view is target.dataset:
+        found = collection.find_one(query, {run: 1})
+        return found
+    ids = [ObjectId(id_) for id_ in target.view.values("id")]
+    key = "_sample_id" if target.is_video else "_id"
+    for start in range(0, len(ids), _ASKED_AT_ONCE):
+        found = found or collection.find_one({key: {"$in": ids[start : start + _ASKED_AT_ONCE]}, **query}, {run: 1})
+    return found

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fiftyone_fastsam._answers import prompts_digest
+from fiftyone_fastsam._answers import OWN_ATTRIBUTES, prompts_digest
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._fiftyone import import_fiftyone
-from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
+from fiftyone_fastsam._target import OTHER_RUN, PROMPTS_KEY, RUN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["DirectWriter", "Result", "SdkWriter", "Writer", "choose_writer"]
 
 _IS_ANSWER: dict[str, Any] = {"$ne": [{"$ifNull": ["$$this.matched", None]}, None]}
-"""MongoDB's way to say what `_is_answer` does."""
+_IS_DRAWN: dict[str, Any] = {
+    "$and": [{"$eq": [{"$ifNull": [f"$$this.{name}", None]}, None]} for name in OWN_ATTRIBUTES]
+}
+"""MongoDB's way to say what `_is_answer` and `_is_drawn` do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +92,7 @@ def choose_writer(options: EnrichOptions, target: Target, run: str) -> Writer:
     direct = all(hasattr(target.dataset, attribute) for attribute in needed)
     direct = options.writer == "direct" or (options.writer == "auto" and direct)
     kind = DirectWriter if direct else SdkWriter
-    return kind(target, run, append=options.existing == "append", in_place=options.replaces_answers)
+    return kind(target, run, append=options.existing == "append", in_place=options.follows_edits)
 
 
 class DirectWriter:
@@ -103,7 +106,8 @@ class DirectWriter:
     append : bool
         Add to the detections that are there.
     in_place : bool
-        What answers a prompt then takes the place of an earlier answer to it.
+        What answers a prompt takes the place of an earlier answer to it. Without `append`, drawn labels stay, and what
+        other runs have appended.
     """
 
     def __init__(self, target: Target, run: str, *, append: bool, in_place: bool = False) -> None:
@@ -140,8 +144,8 @@ class DirectWriter:
             changes["$setOnInsert"] = {"_dataset_id": self._target.dataset._doc.id, "created_at": now}
         if result.reason is not None:
             values[self._target.error_field] = result.reason
-        elif self._append and result.map is None:
-            return self._appended(result, query, changes)
+        elif (self._append or self._in_place) and result.map is None:
+            return self._merged(result, query, changes)
         else:
             values[name] = self._label(result)
             changes["$unset"] = {self._target.error_field: ""}
@@ -155,18 +159,24 @@ class DirectWriter:
             return {**plain, **result.remarks(self._run)}
         return {"_cls": "Detections", "detections": list(encoded(result)), **result.remarks(self._run)}
 
-    def _appended(self, result: Result, query: dict[str, Any], changes: dict[str, Any]) -> Any:
+    def _merged(self, result: Result, query: dict[str, Any], changes: dict[str, Any]) -> Any:
         """Return an update as a pipeline, which can say "once per run" and "whether or not there are labels"."""
         from pymongo import UpdateOne
 
         name = self._target.label_field
         new = list(encoded(result))
         old: dict[str, Any] = {"$ifNull": [f"${name}.detections", []]}
-        runs: dict[str, Any] = {"$split": [{"$ifNull": [f"${name}.{RUN_KEY}", ""]}, "+"]}
+        unmarked = {"$cond": [{"$eq": [{"$type": f"${name}"}, "object"]}, OTHER_RUN, ""]}
+        runs: dict[str, Any] = {"$split": [{"$ifNull": [f"${name}.{RUN_KEY}", unmarked]}, "+"]}
         others: dict[str, Any] = {"$filter": {"input": runs, "cond": {"$not": {"$in": ["$$this", ["", self._run]]}}}}
         if self._in_place:
             same: dict[str, Any] = {"$in": ["$$this._id", {"$literal": [label["_id"] for label in new]}]}
-            old = {"$filter": {"input": old, "cond": {"$not": {"$and": [_IS_ANSWER, same]}}}}
+            stays: dict[str, Any] = {"$not": {"$and": [_IS_ANSWER, same]}}
+            if not self._append:
+                alone = {"$eq": [{"$size": runs}, 1]}
+                stays = {"$cond": [alone, _IS_DRAWN, stays]}
+                others = {"$cond": [alone, [], others]}
+            old = {"$filter": {"input": old, "cond": stays}}
         joined = {"$concat": ["$$value", "$$this", "+"]}
         label: dict[str, Any] = {
             "_cls": "Detections",
@@ -252,15 +262,18 @@ class SdkWriter:
             document[name] = fo.Segmentation(mask=result.map, **result.remarks(self._run))
             return
         run, detections = self._run, [instance.detection() for instance in result.instances]
-        if self._append and (existing := document[name]) is not None:
-            runs = (existing[RUN_KEY] or "").split("+") if RUN_KEY in existing else []
+        if (self._append or self._in_place) and (existing := document[name]) is not None:
+            runs = ((existing[RUN_KEY] if RUN_KEY in existing else None) or OTHER_RUN).split("+")
             earlier = existing.detections
-            if self._in_place:
+            alone = not self._append and len(runs) == 1
+            if alone:
+                earlier = [old for old in earlier if _is_drawn(old)]
+            elif self._in_place:
                 answered = {detection.id for detection in detections}
                 earlier = [old for old in earlier if not (old.id in answered and _is_answer(old))]
             elif run in runs:
                 return
-            run = "+".join([*(other for other in runs if other not in ("", run)), run])
+            run = run if alone else "+".join([*(other for other in runs if other != run), run])
             detections = [*earlier, *detections]
         document[name] = fo.Detections(detections=detections, **result.remarks(run))
 
@@ -280,7 +293,16 @@ def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
 
 def _is_answer(detection: Any) -> bool:
     """Tell whether a detection answers a prompt, whose id it has then."""
-    return detection.has_attribute("matched") and detection["matched"] is not None
+    return _holds(detection, "matched")
+
+
+def _is_drawn(detection: Any) -> bool:
+    """Tell whether a detection was drawn by hand."""
+    return not any(_holds(detection, name) for name in OWN_ATTRIBUTES)
+
+
+def _holds(detection: Any, name: str) -> bool:
+    return detection.has_attribute(name) and detection[name] is not None
 
 
 def encoded(result: Result) -> Sequence[Any]:

@@ -149,7 +149,7 @@ class Enrichment:
         self.digest = digest_of(self.described)
         self.mask_dir = Path(self.options.mask_dir or ".").resolve() / self.target.label_field / self.digest
         with alone(self.target):
-            with_retries(declare_schema, self.target, self.options)
+            with_retries(declare_schema, self.target, self.options, self.digest)
             self.classes = self._classes() if self.options.output == "map" else {}
         self._list_work()
 

@@ -158,6 +158,57 @@ def test_foreign_labels_are_not_replaced_unasked(dataset: Any, model: FastSAM) -
     assert enrich(dataset, "masks", model=model, existing="overwrite").done == 3
 
 
+@pytest.mark.parametrize("writer", WRITERS)
+def test_labels_that_were_appended_to_are_not_replaced_unasked(
+    dataset: Any, model: FastSAM, known_masks: Masks, writer: str
+) -> None:
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=[fo.Detection(label="mine", bounding_box=[0, 0, 0.5, 0.5])])
+    sample.save()
+    options: dict[str, Any] = {"model": model, "writer": writer}
+    digest = enrich(dataset, "gt", existing="append", **options).digest
+    wanted = ["mine"] + ["object"] * len(known_masks)
+    assert dataset.values("gt.fastsam_run") == [f"other+{digest}", digest, digest]
+    assert enrich(dataset, "gt", **options).done == 0
+    with pytest.raises(LabelFieldError, match="did not make"):
+        enrich(dataset, "gt", conf=0.5, **options)
+    assert [d.label for d in dataset.first().gt.detections] == wanted
+    dataset._sample_collection.update_many({}, {"$set": {"gt.fastsam_run": digest}})  # as earlier versions wrote it
+    assert enrich(dataset, "gt", **options).done == 0
+    with pytest.raises(LabelFieldError, match="did not make"):
+        enrich(dataset, "gt", conf=0.5, **options)
+    assert enrich(dataset, "gt", conf=0.5, existing="overwrite", **options).done == 3
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_appended_answers_are_not_replaced_unasked(dataset: Any, model: FastSAM, writer: str) -> None:
+    click = fo.Keypoint(label="click", points=[[0.5, 0.5]])
+    dataset.set_values("clicks", [fo.Keypoints(keypoints=[click])] * len(dataset))
+    options: dict[str, Any] = {"model": model, "writer": writer}
+    enrich(dataset, "masks", **options)
+    enrich(dataset[:1], "masks", point_prompt_field="clicks", existing="append", **options)
+    labels = dataset.values("masks.detections.label")
+    assert labels[0][-1] == "click"
+    assert enrich(dataset, "masks", **options).done == 0
+    with pytest.raises(LabelFieldError, match="were appended"):
+        enrich(dataset, "masks", conf=0.5, **options)
+    assert dataset.values("masks.detections.label") == labels
+    assert enrich(dataset[1:], "masks", conf=0.5, existing="overwrite", **options).done == 2
+
+
+def test_labels_drawn_into_ours_are_not_replaced_unasked(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    sample = dataset.last()
+    sample.masks.detections.append(fo.Detection(label="drawn", bounding_box=[0, 0, 0.5, 0.5]))
+    sample.save()
+    assert enrich(dataset, "masks", model=model).done == 0
+    for view in (dataset, dataset[2:], dataset.filter_labels("masks", fo.ViewField("label") == "object")):
+        with pytest.raises(LabelFieldError, match="did not make"):
+            enrich(view, "masks", model=model, conf=0.5)
+    assert enrich(dataset[:2], "masks", model=model, conf=0.5).done == 2
+    assert dataset.last().masks.detections[-1].label == "drawn"
+
+
 def test_a_bad_file_has_a_reason_and_stops_nothing(
     make_dataset: Callable[..., Any], image_paths: list[Path], tmp_path: Path, model: FastSAM
 ) -> None:

@@ -247,6 +247,25 @@ def test_edited_prompts_are_answered_anew(dataset: Any, model: FastSAM) -> None:
 
 
 @pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_other_labels_stay_when_edited_prompts_are_answered_anew(dataset: Any, model: FastSAM, writer: str) -> None:
+    with_boxes(dataset)
+    click = fo.Keypoint(label="click", points=[[0.5, 0.5]])
+    dataset.set_values("clicks", [fo.Keypoints(keypoints=[click])] * len(dataset))
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "writer": writer}
+    enrich(dataset, "masks", **options)
+    enrich(dataset[:1], "masks", model=model, point_prompt_field="clicks", existing="append", writer=writer)
+    second = dataset[1:].first()
+    second.masks.detections.append(fo.Detection(label="drawn", bounding_box=[0, 0, 0.5, 0.5]))
+    second.save()
+    for sample in dataset.iter_samples(autosave=True):
+        sample.gt.detections[0].label = "lion"
+    assert enrich(dataset, "masks", **options).done == 3
+    labels = [sorted(found) for found in dataset.values("masks.detections.label")]
+    assert labels == [["click", "dog", "lion"], ["dog", "drawn", "lion"], ["dog", "lion"]]
+    assert enrich(dataset, "masks", **options).done == 0
+
+
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
 def test_what_answers_a_prompt_again_takes_the_place_of_the_answer(
     dataset: Any, model: FastSAM, known_masks: Masks, writer: str
 ) -> None:
@@ -281,7 +300,8 @@ def test_what_answers_a_prompt_again_takes_the_place_of_the_answer(
     assert ask(min_iou=0.1)[0] == 0
     assert ask()[:2] == (1, [*kept, "a", "b"])
     runs = dataset.first().here.fastsam_run.split("+")
-    assert len(runs) == len(set(runs)) == 3
+    assert len(runs) == len(set(runs)) == 4
+    assert runs[0] == "other"
 
 
 def test_only_samples_with_the_chosen_prompts_are_touched(dataset: Any, model: FastSAM) -> None:

@@ -97,6 +97,18 @@ def test_further_words_need_no_image(
     assert "no masks in 'masks'" in painted.first().green_error
 
 
+def test_words_that_were_appended_stay(painted: Any, model: FastSAM, encoder: TextEncoder) -> None:
+    enrich(painted, "masks", model=model, embeddings=True, text_encoder=encoder)
+    options: dict[str, Any] = {"model": model, "text_encoder": encoder, "masks_field": "masks"}
+    enrich(painted, "found", text="green", **options)
+    enrich(painted, "found", text="red", existing="append", **options)
+    labels = painted.values("found.detections.label")
+    assert all({"green", "red"} <= set(found) for found in labels)
+    painted.set_values("masks.detections", [sample.masks.detections[1:] for sample in painted])
+    assert enrich(painted, "found", text="green", **options).done == 0
+    assert painted.values("found.detections.label") == labels
+
+
 def test_embeddings_serve_fiftyones_similarity(painted: Any, model: FastSAM, encoder: TextEncoder) -> None:
     brain = pytest.importorskip("fiftyone.brain")
     enrich(painted, "masks", model=model, embeddings=True, text_encoder=encoder)
