@@ -27,6 +27,7 @@ __all__ = [
     "NOT_CARRIED",
     "OWN_ATTRIBUTES",
     "answer",
+    "are_among",
     "prompts_digest",
     "prompts_in",
     "semantic_map",
@@ -54,9 +55,17 @@ def prompts_in(value: Mapping[str, Any] | None) -> list[Document]:
 
 def prompts_digest(prompts: Sequence[Document]) -> str:
     """Return 12 hexadecimal digits that change when a prompt is added, removed, moved or renamed."""
-    told = ("_id", "label", "bounding_box", "points", *_SIGNS)
-    text = json.dumps([[prompt.get(key) for key in told] for prompt in prompts], default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([_told(prompt) for prompt in prompts], default=str).encode()).hexdigest()[:12]
+
+
+def are_among(prompts: Sequence[Document], others: Sequence[Document]) -> bool:
+    """Tell whether all prompts are among others, not moved or renamed."""
+    some, all_of_them = ({json.dumps(_told(prompt), default=str) for prompt in each} for each in (prompts, others))
+    return some <= all_of_them
+
+
+def _told(prompt: Document) -> list[Any]:
+    return [prompt.get(key) for key in ("_id", "label", "bounding_box", "points", *_SIGNS)]
 
 
 def answer(masks: Masks, prompts: Sequence[Document], options: EnrichOptions) -> list[Instance]:

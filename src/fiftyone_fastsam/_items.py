@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, InvalidPromptError
 from fastsam_core.images import Image, read_image
-from fiftyone_fastsam._pending import finished_filter, is_answered, prompt_stages, visible_prompts
+from fiftyone_fastsam._pending import WHOLE, finished_filter, is_answered, prompt_stages, visible_prompts
 from fiftyone_fastsam._retry import with_retries
-from fiftyone_fastsam._target import PROMPTS_KEY
+from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Item", "image_items", "read_item", "video_items"]
 
 _SIZE: Final = "_fastsam_stored_bytes"
+_REPLACED: Final = "_fastsam_replaced_bytes"
+_ALL: Final = "_fastsam_all_prompts"
 _CHUNK: Final = 200
 """Samples whose paths and prompts are fetched at once."""
 
@@ -38,8 +40,10 @@ class Item:
         Of the image, or of the video.
     prompts : list of dict, optional
         Stored labels that prompt; None if nothing is to prompt.
+    all_ids : sequence of bson.ObjectId
+        Of all labels that could prompt, in order, whether or not they are among the prompts now.
     stored_bytes : int
-        Size of the sample's (or frame's) document without the label that will be replaced.
+        Size of the sample's (or frame's) document without what will be replaced.
     frame_number : int, optional
         From 1, in a video.
     pixels : uint8 ndarray (H, W, 3), optional
@@ -55,6 +59,7 @@ class Item:
     sample_id: Any
     filepath: str
     prompts: list[Document] | None = None
+    all_ids: Sequence[Any] = ()
     stored_bytes: int = 0
     frame_number: int | None = None
     pixels: Any = None
@@ -85,12 +90,17 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
         chunk = [ObjectId(id_) for id_ in ids[start : start + _CHUNK]]
         found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
         by_id = {document["_id"]: document for document in found}
+        joined = [id_ for id_, document in by_id.items() if _SIZE not in document]  # by a view of several parts
+        if joined:
+            measures = [stages[0], {"$project": dict.fromkeys(stages[0]["$set"], 1)}]
+            for more in with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": joined}}}, *measures]):
+                by_id[more["_id"]] |= more
         for id_ in chunk:
             document = by_id.get(id_)
             if document is None:
                 yield Item(id_, "", gone=True)
                 continue
-            item = Item(id_, document["filepath"], _prompts(document, options), document.get(_SIZE, 0))
+            item = Item(id_, document["filepath"], *_known(document, options))
             if options.masks_field is not None and document.get(options.masks_field) is None:
                 item.error = InvalidPromptError(f"The sample has no masks in {options.masks_field!r}")
             yield item
@@ -133,9 +143,8 @@ def video_items(
             for number, pixels in _read_frames(sample["filepath"], done, wanted):
                 if sample_id in gone:
                     break
-                document = frames.get(number, {})
-                prompts, stored = _prompts(document, options), document.get(_SIZE, 0)
-                yield Item(sample_id, sample["filepath"], prompts, stored, number, pixels)
+                known_of_it = _known(frames.get(number, {}), options)
+                yield Item(sample_id, sample["filepath"], *known_of_it, number, pixels)
         except (ImageReadError, ImageNotFoundError) as error:
             yield Item(sample_id, sample["filepath"], error=error)
         else:
@@ -152,7 +161,8 @@ def _as_shown(target: Target, options: EnrichOptions, sample_id: Any, frames: di
     found = with_retries(_fetch, target.samples, [{"$match": {"_id": sample_id}}, *stages])
     shown = {document["frame_number"]: document for document in found}
     for number in frames.keys() & shown.keys():
-        frames[number] = {**frames[number], **{name: shown[number].get(name) for name in field}}
+        whole = frames[number].get(options.field) if options.field is not None else None
+        frames[number] = {**frames[number], WHOLE: whole, **{name: shown[number].get(name) for name in field}}
     return frames.keys() - shown.keys()
 
 
@@ -199,15 +209,29 @@ def _read_frames(filepath: str, skipped: set[int], wanted: set[int] | None = Non
 
 
 def _stages(target: Target, options: EnrichOptions, *paths: str) -> list[dict[str, Any]]:
-    """Return the stages of an aggregation that gives paths, sizes and prompts; the first one measures."""
-    replaced: Any = {"$ifNull": [f"${target.label_field}", {}]} if options.existing != "append" else {}
-    sizes = {_SIZE: {"$subtract": [{"$bsonSize": "$$ROOT"}, {"$bsonSize": replaced}]}}
-    return [{"$set": sizes}, *prompt_stages(options, [*paths, _SIZE], whole=options.masks_field is not None)]
+    """Return the stages of an aggregation that gives paths, sizes and prompts; the first one sees whole documents."""
+    name, field = target.label_field, options.field
+    replaced: dict[str, Any] = {"$bsonSize": {"$ifNull": [f"${name}", {}]}}
+    if options.existing == "append":
+        replaced = {"$literal": 0}
+    elif options.existing == "resume":
+        appended = {"$gte": [{"$indexOfBytes": [{"$ifNull": [f"${name}.{RUN_KEY}", ""]}, "+"]}, 0]}
+        replaced = {"$cond": [appended, 0, replaced]}
+    known: dict[str, Any] = {_SIZE: {"$bsonSize": "$$ROOT"}, _REPLACED: replaced}
+    if options.answers_in_place:
+        others = {"$ifNull": [f"${field}.keypoints._id", f"${field}._id"]}
+        known[_ALL] = {"$ifNull": [f"${field}.detections._id", others]}
+    return [{"$set": known}, *prompt_stages(options, [*paths, *known], whole=options.masks_field is not None)]
 
 
 def _fetch(collection: Any, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(collection.aggregate(stages))
 
 
-def _prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document] | None:
-    return None if options.field is None else visible_prompts(document, options)
+def _known(document: dict[str, Any], options: EnrichOptions) -> tuple[list[Document] | None, list[Any], int]:
+    """Return the prompts, the ids of all labels that could prompt, and the size of what stays."""
+    prompts = None if options.field is None else visible_prompts(document, options)
+    found = document.get(_ALL) or []
+    all_ids = list(found) if isinstance(found, list) else [found]
+    some_stay = not {prompt.get("_id") for prompt in prompts or ()}.issuperset(all_ids)
+    return prompts, all_ids, document.get(_SIZE, 0) - (0 if some_stay else document.get(_REPLACED, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_fastsam._answers import prompts_digest, prompts_in
+from fiftyone_fastsam._answers import are_among, prompts_digest, prompts_in
 from fiftyone_fastsam._convert import EMBEDDING
 from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from fiftyone_fastsam._target import Target
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["finished_filter", "is_answered", "prompt_stages", "unfinished", "visible_prompts"]
+__all__ = ["WHOLE", "finished_filter", "is_answered", "prompt_stages", "unfinished", "visible_prompts"]
+
+WHOLE = "_fastsam_whole"
+"""Key of a fetched document for the prompts' field as it is, where a view shows something else."""
 
 
 def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def _asked(target: Target, options: EnrichOptions) -> Any:
 def _with_edited_prompts(target: Target, options: EnrichOptions, done: Any) -> set[str]:
     """Return the ids of finished samples whose prompts are not those that were answered."""
     remarks = [f"{target.label_field}.{key}" for key in (PROMPTS_KEY, RUN_KEY)]
-    stages = [*done._pipeline(), *prompt_stages(options, remarks)]
+    whole = [] if target.view is target.dataset else [{"$set": {WHOLE: f"${options.field}"}}]
+    stages = [*whole, *done._pipeline(), *prompt_stages(options, [*remarks, WHOLE])]
     return {
         str(document["_id"])
         for document in target.samples.aggregate(stages)
@@ -68,11 +72,15 @@ def _with_edited_prompts(target: Target, options: EnrichOptions, done: Any) -> s
 
 
 def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions) -> bool:
-    """Tell whether the label of a finished document answers the prompts as they are now."""
+    """Tell whether the label of a finished document answers the prompts as they are now, or all they are part of."""
     label = document[target.label_field]
     if options.kind == "text" and "+" in label.get(RUN_KEY, ""):
         return True  # which of its masks are answers cannot be told
-    return bool(prompts_digest(visible_prompts(document, options)) == label.get(PROMPTS_KEY))
+    answered, shown = label.get(PROMPTS_KEY), visible_prompts(document, options)
+    if prompts_digest(shown) == answered:
+        return True
+    whole = visible_prompts({str(options.field): document.get(WHOLE)}, options)
+    return bool(prompts_digest(whole) == answered) and are_among(shown, whole)
 
 
 def prompt_stages(options: EnrichOptions, paths: Sequence[str], *, whole: bool = False) -> list[dict[str, Any]]:
@@ -84,7 +92,7 @@ def prompt_stages(options: EnrichOptions, paths: Sequence[str], *, whole: bool =
     if whole:
         return stages
     large = ("mask", "detections.mask", f"detections.{EMBEDDING}")  # not needed
-    return [*stages, {"$unset": [f"{options.field}.{name}" for name in large]}]
+    return [*stages, {"$unset": [f"{field}.{name}" for name in large for field in (options.field, WHOLE)]}]
 
 
 def visible_prompts(document: dict[str, Any], options: EnrichOptions) -> list[Document]:

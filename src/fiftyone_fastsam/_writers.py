@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fiftyone_fastsam._answers import OWN_ATTRIBUTES, prompts_digest
@@ -106,8 +107,8 @@ class DirectWriter:
     append : bool
         Add to the detections that are there.
     in_place : bool
-        What answers a prompt takes the place of an earlier answer to it. Without `append`, drawn labels stay, and what
-        other runs have appended.
+        What answers a prompt takes the place of an earlier answer to it. Without `append`, drawn labels stay, answers
+        to prompts of the sample that are not asked now, and what other runs have appended.
     """
 
     def __init__(self, target: Target, run: str, *, append: bool, in_place: bool = False) -> None:
@@ -166,21 +167,22 @@ class DirectWriter:
         name = self._target.label_field
         new = list(encoded(result))
         old: dict[str, Any] = {"$ifNull": [f"${name}.detections", []]}
+        labels: dict[str, Any] = {"$concatArrays": [old, {"$literal": new}]}
         unmarked = {"$cond": [{"$eq": [{"$type": f"${name}"}, "object"]}, OTHER_RUN, ""]}
         runs: dict[str, Any] = {"$split": [{"$ifNull": [f"${name}.{RUN_KEY}", unmarked]}, "+"]}
         others: dict[str, Any] = {"$filter": {"input": runs, "cond": {"$not": {"$in": ["$$this", ["", self._run]]}}}}
         if self._in_place:
             same: dict[str, Any] = {"$in": ["$$this._id", {"$literal": [label["_id"] for label in new]}]}
-            stays: dict[str, Any] = {"$not": {"$and": [_IS_ANSWER, same]}}
+            stays = {"$filter": {"input": old, "cond": {"$not": {"$and": [_IS_ANSWER, same]}}}}
+            labels = {"$concatArrays": [stays, {"$literal": new}]}
             if not self._append:
                 alone = {"$eq": [{"$size": runs}, 1]}
-                stays = {"$cond": [alone, _IS_DRAWN, stays]}
+                labels = {"$cond": [alone, _arrangement(result.item, new, old), labels]}
                 others = {"$cond": [alone, [], others]}
-            old = {"$filter": {"input": old, "cond": stays}}
         joined = {"$concat": ["$$value", "$$this", "+"]}
         label: dict[str, Any] = {
             "_cls": "Detections",
-            "detections": {"$concatArrays": [old, {"$literal": new}]},
+            "detections": labels,
             **result.remarks(self._run),
             RUN_KEY: {"$concat": [{"$reduce": {"input": others, "initialValue": "", "in": joined}}, self._run]},
         }
@@ -267,7 +269,11 @@ class SdkWriter:
             earlier = existing.detections
             alone = not self._append and len(runs) == 1
             if alone:
+                answers = {old.id: old for old in earlier if _is_answer(old)}
+                arranged = _arranged(result.item, detections)
+                there = [each if isinstance(each, fo.Detection) else answers.get(str(each)) for each in arranged]
                 earlier = [old for old in earlier if _is_drawn(old)]
+                detections = [each for each in there if each is not None]
             elif self._in_place:
                 answered = {detection.id for detection in detections}
                 earlier = [old for old in earlier if not (old.id in answered and _is_answer(old))]
@@ -276,6 +282,28 @@ class SdkWriter:
             run = run if alone else "+".join([*(other for other in runs if other != run), run])
             detections = [*earlier, *detections]
         document[name] = fo.Detections(detections=detections, **result.remarks(run))
+
+
+def _arranged(item: Item, answers: Sequence[Any]) -> list[Any]:
+    """Return answers to the prompts of an item; where others of the sample's labels prompt that are not asked, ids."""
+    asked = {prompt.get("_id") for prompt in item.prompts or ()}
+    rest = iter(answers)
+    arranged: list[Any] = []
+    for id_ in item.all_ids:
+        arranged += islice(rest, 1) if id_ in asked else [id_]
+    return [*arranged, *rest]
+
+
+def _arrangement(item: Item, new: Sequence[Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Return MongoDB's way to say: what was drawn, then new answers, and old ones to what is not asked, in order."""
+    from bson import ObjectId
+
+    parts: list[dict[str, Any]] = [{"$filter": {"input": old, "cond": _IS_DRAWN}}]
+    for kept, each in groupby(_arranged(item, new), key=lambda answer: isinstance(answer, ObjectId)):
+        listed = {"$literal": list(each)}
+        same = {"$in": ["$$this._id", listed]}
+        parts.append({"$filter": {"input": old, "cond": {"$and": [_IS_ANSWER, same]}}} if kept else listed)
+    return {"$concatArrays": parts}
 
 
 def _left(target: Target, ids: set[Any]) -> set[Any]:

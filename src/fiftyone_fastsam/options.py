@@ -47,7 +47,8 @@ class EnrichOptions:
     prompt_field : str, optional
         Either of the two; the field's type decides.
     prompt_ids : sequence of str, optional
-        Answer only the prompts with these label ids; samples and frames without any of them are left alone.
+        Answer only the prompts with these label ids; samples and frames without any of them are left alone, and so
+        are answers to the others unless ``existing="overwrite"``.
     text : str or sequence of str, optional
         Names to look for: each mask gets the one that fits it best, with the probability as its confidence; masks that
         nothing fits are left out.
@@ -208,6 +209,11 @@ class EnrichOptions:
     def follows_edits(self) -> bool:
         """Whether prompts that were edited since they were answered are answered anew."""
         return (self.existing == "resume" and self.field is not None) or self.replaces_answers
+
+    @property
+    def answers_in_place(self) -> bool:
+        """Whether earlier answers stay where their prompts are not shown or not asked now."""
+        return self.existing == "resume" and self.kind in ("boxes", "points") and self.output == "instances"
 
     @property
     def replaces_answers(self) -> bool:

@@ -415,6 +415,23 @@ def test_each_prompt_keeps_its_answer_when_masks_do_not_fit(
     assert [found[k].bounding_box for k in dropped] == [prompts[k].bounding_box for k in dropped]
 
 
+@pytest.mark.parametrize("asked", [[0], [0, 1, 2]])
+def test_there_is_room_for_answers_that_stay(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, asked: list[int]
+) -> None:
+    boxes = [found.bounding_box for found in _convert.instances_of(known_masks)[:3]]
+    sample = dataset.first()
+    sample["gt"] = fo.Detections(detections=[fo.Detection(label="a", bounding_box=box) for box in boxes])
+    sample.save()
+    ids = [box.id for box in sample.gt.detections]
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "stability": False, "on_oversize": "fail"}
+    enrich(dataset[:1], "masks", prompt_ids=ids, **options)
+    monkeypatch.setattr(_oversize, "DOCUMENT_BYTES", _oversize._SPARE_BYTES + stored_bytes(dataset))
+    chosen = [ids[i] for i in asked]
+    report = enrich(dataset[:1], "masks", min_iou=0.1, prompt_ids=chosen, **options)
+    assert report.failed == (len(chosen) < len(ids))  # all of what is there counts then
+
+
 def test_fields_that_share_a_folder_keep_their_mask_files(
     dataset: Any,
     model: FastSAM,

@@ -304,6 +304,61 @@ def test_what_answers_a_prompt_again_takes_the_place_of_the_answer(
     assert runs[0] == "other"
 
 
+def in_three(dataset: Any, prompted: str = "gt") -> list[str]:
+    """Give each sample three boxes of the whole image, or keypoints in the middle; return the ids of the first ones."""
+    for sample in dataset.iter_samples(autosave=True):
+        if prompted == "gt":
+            boxes = [fo.Detection(label=name, bounding_box=[0, 0, 1, 1]) for name in ("cat", "dog", "cow")]
+            sample["gt"] = fo.Detections(detections=boxes)
+        else:
+            points = [fo.Keypoint(label=name, points=[[0.5, 0.5]]) for name in ("cat", "dog", "cow")]
+            sample["clicks"] = fo.Keypoints(keypoints=points)
+    labels = dataset.first()[prompted]
+    return [label.id for label in labels["detections" if prompted == "gt" else "keypoints"]]
+
+
+@pytest.mark.parametrize("prompted", ["gt", "clicks"])
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_answers_to_prompts_that_are_not_asked_now_stay(
+    dataset: Any, model: FastSAM, prompted: str, writer: str
+) -> None:
+    ids = in_three(dataset, prompted)
+    options: dict[str, Any] = {"model": model, "prompt_field": prompted, "writer": writer}
+    for asked, labels in (([2], ["cow"]), ([0], ["cat", "cow"]), ([1, 2], ["cat", "dog", "cow"])):
+        assert enrich(dataset, "m", prompt_ids=[ids[i] for i in asked], **options).done == 1
+        assert [d.label for d in dataset.first().m.detections] == labels
+        assert enrich(dataset, "m", prompt_ids=[ids[i] for i in asked], **options).done == 0
+    assert [d.id for d in dataset.first().m.detections] == ids
+    sample = dataset.first()
+    sample[prompted]["detections" if prompted == "gt" else "keypoints"].pop(0)
+    sample.save()
+    assert enrich(dataset, "m", prompt_ids=ids[1:2], **options).done == 1
+    assert [d.label for d in dataset.first().m.detections] == ["dog", "cow"]
+    assert enrich(dataset, "m", **options).done == 3
+
+
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_answers_to_prompts_that_a_view_hides_stay(dataset: Any, model: FastSAM, writer: str) -> None:
+    in_three(dataset)
+    options: dict[str, Any] = {"model": model, "prompt_field": "gt", "writer": writer}
+    enrich(dataset, "m", **options)
+    dogs = dataset.filter_labels("gt", fo.ViewField("label") == "dog", only_matches=False)
+    assert enrich(dogs, "m", **options).done == 0  # they are answered
+    assert enrich(dogs, "m", min_iou=0.0, **options).done == 3
+    assert dataset.values("m.detections.label") == [["cat", "dog", "cow"]] * 3
+    assert enrich(dogs, "m", min_iou=0.0, **options).done == 0
+    parts = dogs[:1].concat(dogs[1:])
+    assert enrich(parts, "m", min_iou=0.05, **options).done == 3
+    assert dataset.values("m.detections.label") == [["cat", "dog", "cow"]] * 3
+    none = dataset.filter_labels("gt", fo.ViewField("label") == "none", only_matches=False)
+    assert enrich(none, "m", min_iou=0.1, **options).masks == 0
+    assert dataset.values("m.detections.label") == [["cat", "dog", "cow"]] * 3
+    assert enrich(dataset, "m", **options).done == 3
+    lions = dataset.map_labels("gt", {"dog": "lion"})
+    assert enrich(lions, "m", **options).done == 3
+    assert dataset.values("m.detections.label") == [["cat", "lion", "cow"]] * 3
+
+
 def test_only_samples_with_the_chosen_prompts_are_touched(dataset: Any, model: FastSAM) -> None:
     dataset.set_values("gt", [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]) for _ in dataset])
     chosen = dataset.last()

@@ -356,6 +356,13 @@ def test_views_of_frames_count(make_dataset: Callable[..., Any], model: FastSAM,
     for done in (5, 0):
         assert enrich(dogs, "masks", model=model, box_prompt_field="frames.gt").done == done
     assert dataset.values("frames.masks.detections.label") == [[["dog"]] * 5]
+    cats = dataset.filter_labels("frames.gt", fo.ViewField("label") == "cat")
+    for done in (5, 0):
+        assert enrich(cats, "masks", model=model, box_prompt_field="frames.gt").done == done
+    assert dataset.values("frames.masks.detections.label") == [[["cat", "dog"]] * 5]
+    for done in (5, 0):
+        assert enrich(dataset, "masks", model=model, box_prompt_field="frames.gt").done == done
+    assert enrich(dogs, "masks", model=model, box_prompt_field="frames.gt").done == 0
     some = dataset.match_frames(fo.ViewField("frame_number") < 3)
     assert enrich(some, "others", model=model).done == 2
     assert [label is None for label in dataset.values("frames.others")[0]] == [False, False, True, True, True]
