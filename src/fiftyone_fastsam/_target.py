@@ -42,6 +42,8 @@ _FLAT_REMEDY = (
 _DYNAMIC_REMEDY = "add flatten() to the view"
 _MOST_NAMES = 20
 """Datasets that a message names."""
+_DETECTIONS = "detections."
+_ATTRIBUTES = "what is told of each mask"
 _ASKED_AT_ONCE = 10_000
 """Samples of a view in one query."""
 
@@ -298,11 +300,30 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
     _check_error_field(target)
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target, digest)
+    attributes = _attributes(target, options)
+    schema_of = target.dataset.get_frame_field_schema if target.is_video else target.dataset.get_field_schema
+    known = schema_of(flat=True)
+    missing = {name: kind for name, kind in attributes.items() if f"{target.label_field}.{name}" not in known}
+    if existing is not None:
+        _refuse_other_attributes(target, {name: attributes[name] for name in attributes.keys() - missing})
+        _refuse_other_values(target, missing)
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
         add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
         if options.kind == "everything":
             _tell_instances_apart(target)
+    for name, kind in missing.items():
+        add(f"{target.label_field}.{name}", kind)
+    if target.error_field not in known:
+        add(target.error_field, fo.StringField)
+    if target.is_video and target.dataset.get_field(target.error_field) is None:
+        target.dataset.add_sample_field(target.error_field, fo.StringField)
+    target.dataset.create_index(f"{target.path}.{RUN_KEY}", wait=False)
+
+
+def _attributes(target: Target, options: EnrichOptions) -> dict[str, Any]:
+    """Return all that is written into labels besides FiftyOne's own attributes: names inside the field, with types."""
+    fo = import_fiftyone()
     attributes: dict[str, Any] = {RUN_KEY: fo.StringField}
     if options.field is not None:
         attributes[PROMPTS_KEY] = fo.StringField
@@ -314,18 +335,47 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
         if options.kind in ("boxes", "points"):
             per_mask |= {"matched": fo.BooleanField, "fit": fo.FloatField}
         per_mask = _carried_fields(target, options) | per_mask
-        attributes |= {f"detections.{name}": kind for name, kind in per_mask.items()}
-    schema_of = target.dataset.get_frame_field_schema if target.is_video else target.dataset.get_field_schema
-    known = schema_of(flat=True)
+        attributes |= {f"{_DETECTIONS}{name}": kind for name, kind in per_mask.items()}
+    return attributes
+
+
+def _refuse_other_attributes(target: Target, attributes: dict[str, Any]) -> None:
+    """Refuse declared attributes that are stored otherwise than what would be written."""
     for name, kind in attributes.items():
-        path = f"{target.label_field}.{name}"
-        if path not in known:
-            add(path, kind)
-    if target.error_field not in known:
-        add(target.error_field, fo.StringField)
-    if target.is_video and target.dataset.get_field(target.error_field) is None:
-        target.dataset.add_sample_field(target.error_field, fo.StringField)
-    target.dataset.create_index(f"{target.path}.{RUN_KEY}", wait=False)
+        path = f"{target.path}.{name}"
+        if _stored_as(type(target.dataset.get_field(path))) != _stored_as(kind):
+            refuse_other_type(target, path, kind, _ATTRIBUTES)
+
+
+def _refuse_other_values(target: Target, attributes: dict[str, Any]) -> None:
+    """Refuse attributes that are not declared yet if labels of others hold something that could not be read then."""
+    stored = {name.removeprefix(_DETECTIONS): _stored_as(kind) for name, kind in attributes.items()}
+    stored = {name: kind for name, kind in stored.items() if kind and f"{_DETECTIONS}{name}" in attributes}
+    if not stored:
+        return
+    name, collection = target.label_field, target.frames if target.is_video else target.samples
+    others = [{each: {"$ne": None, "$not": {"$type": kind}}} for each, kind in stored.items()]
+    query = {f"{name}.{RUN_KEY}": None, f"{name}.detections": {"$elemMatch": {"$or": others}}}
+    if collection.find_one(query, {"_id": 1}) is not None:
+        raise LabelFieldError(
+            f"Labels in field {target.path!r} have an attribute that is needed for {_ATTRIBUTES}",
+            expected=", ".join(f"{each} ({kind})" for each, kind in stored.items()),
+            actual="another type",
+            remedy="rename that attribute, or name another field",
+        )
+
+
+def _stored_as(kind: type) -> str | None:
+    """Return how MongoDB keeps a simple type of fields."""
+    fo = import_fiftyone()
+    stored = {
+        "number": (fo.FloatField, fo.IntField),
+        "bool": (fo.BooleanField,),
+        "string": (fo.StringField,),
+        "date": (fo.DateField, fo.DateTimeField),
+        "binData": (fo.VectorField, fo.ArrayField),
+    }
+    return next((name for name, kinds in stored.items() if issubclass(kind, kinds)), None)
 
 
 def _check_error_field(target: Target) -> None:
@@ -402,12 +452,13 @@ def _drawn_label(target: Target, collection: Any, run: str, others: dict[str, An
 
     by_hand = {f"{target.label_field}.detections": {"$elemMatch": dict.fromkeys(OWN_ATTRIBUTES)}}
     query = {"$and": [{run: {"$type": "string"}}, {run: others}, by_hand]}
-    found: dict[str, Any] | None = None
-    if target.view is target.dataset:
-        found = collection.find_one(query, {run: 1})
-        return found
-    ids = [ObjectId(id_) for id_ in target.view.values("id")]
-    key = "_sample_id" if target.is_video else "_id"
-    for start in range(0, len(ids), _ASKED_AT_ONCE):
-        found = found or collection.find_one({key: {"$in": ids[start : start + _ASKED_AT_ONCE]}, **query}, {run: 1})
-    return found
+    parts: list[dict[str, Any]] = [{}]
+    if target.view is not target.dataset:
+        ids = [ObjectId(id_) for id_ in target.view.values("id")]
+        key = "_sample_id" if target.is_video else "_id"
+        parts = [{key: {"$in": ids[i : i + _ASKED_AT_ONCE]}} for i in range(0, len(ids), _ASKED_AT_ONCE)]
+    for part in parts:
+        found: dict[str, Any] | None = collection.find_one({**part, **query}, {run: 1})
+        if found is not None:
+            return found
+    return None

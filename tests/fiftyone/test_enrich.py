@@ -16,7 +16,7 @@ from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enric
 from fiftyone_fastsam._items import Item
 from fiftyone_fastsam._target import open_target
 from fiftyone_fastsam._writers import Result
-from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
+from fiftyone_fastsam.errors import LabelFieldError, NonPersistentDatasetWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -473,124 +473,6 @@ def test_non_persistent_datasets_are_warned_about(image_paths: list[Path], model
     with pytest.warns(NonPersistentDatasetWarning, match="deletes it"):
         enrich(dataset, "masks", model=model)
     dataset.delete()
-
-
-def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Callable[..., Any]) -> None:
-    for target, problem in [
-        (dataset.match({"filepath": "none"}), "no samples"),
-        ("no-such-dataset", f"no dataset 'no-such-dataset'. Expected: one of .*{dataset.name}"),
-        (3, "no dataset or view"),
-    ]:
-        with pytest.raises(InvalidTargetError, match=problem):
-            enrich(target, "masks", model=model)
-    with pytest.raises(LabelFieldError, match="Actual: None"):
-        enrich(dataset, None, model=model)  # type: ignore[arg-type]
-    grouped = make_dataset(0)
-    grouped.add_group_field("group", default="left")
-    group = fo.Group()
-    grouped.add_samples(
-        [fo.Sample(filepath=f"/{side}.png", group=group.element(side)) for side in ("left", "right")], progress=False
-    )
-    with pytest.raises(InvalidTargetError, match="select_group_slices"):
-        enrich(grouped, "masks", model=model)
-    with pytest.raises(InvalidTargetError, match="flatten"):
-        enrich(dataset.group_by("filepath"), "masks", model=model)
-    clouds = make_dataset(0)
-    clouds.add_sample(fo.Sample(filepath="/a.pcd"))
-    with pytest.raises(InvalidTargetError, match="images or videos"):
-        enrich(clouds, "masks", model=model)
-
-
-def test_flattened_groups_are_enriched(
-    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
-) -> None:
-    grouped = make_dataset(0)
-    grouped.add_group_field("group", default="left")
-    group = fo.Group()
-    grouped.add_samples(
-        [
-            fo.Sample(filepath=str(p), group=group.element(s))
-            for p, s in zip(image_paths, ("left", "right"), strict=False)
-        ],
-        progress=False,
-    )
-    assert enrich(grouped.select_group_slices("right"), "masks", model=model).done == 1
-    assert grouped.select_group_slices("right").first().masks is not None
-    assert grouped.select_group_slices("left").first().masks is None
-
-
-@pytest.fixture
-def pairs(make_dataset: Callable[..., Any], image_paths: list[Path]) -> Any:
-    """Return a dataset of one group, whose slices have boxes of different classes, one without an image."""
-    grouped = make_dataset(0)
-    grouped.add_group_field("group", default="left")
-    paths = {"left": image_paths[0], "right": image_paths[1], "broken": "/missing.png"}
-    group = fo.Group()
-    for side, path in paths.items():
-        boxes = fo.Detections(detections=[fo.Detection(label=side, bounding_box=[0.1, 0.1, 0.5, 0.5])])
-        grouped.add_sample(fo.Sample(filepath=str(path), group=group.element(side), boxes=boxes))
-    return grouped
-
-
-@pytest.mark.parametrize("writer", WRITERS)
-def test_all_slices_of_groups_are_written_and_shown(pairs: Any, model: FastSAM, writer: str) -> None:
-    flat = pairs.select_group_slices()
-    report = enrich(flat, "masks", model=model, writer=writer)
-    assert (report.done, report.failed) == (2, 1)
-    by_side = {sample.group.name: sample for sample in flat}
-    assert {side: sample.masks is not None for side, sample in by_side.items()} == {
-        "left": True,
-        "right": True,
-        "broken": False,
-    }
-    assert by_side["broken"].masks_error is not None
-    shown = {name: [s.group.name for s in pairs.load_saved_view(name)] for name in pairs.list_saved_views()}
-    assert shown == {"fastsam: done": ["left", "right"], "fastsam: failed": ["broken"]}
-
-
-def test_classes_of_all_slices_of_groups_have_values(pairs: Any, model: FastSAM) -> None:
-    report = enrich(pairs.select_group_slices(), "map", model=model, box_prompt_field="boxes", output="map")
-    assert (report.done, report.failed) == (2, 1)
-    assert {"left", "right"} <= set(pairs.mask_targets["map"].values())
-
-
-@pytest.mark.parametrize("name", ["filepath", "id", "tags", "a.b", "_x", "not a name", "save", ""])
-def test_names_that_cannot_be_fields(dataset: Any, model: FastSAM, name: str) -> None:
-    with pytest.raises(LabelFieldError):
-        enrich(dataset, name, model=model)
-
-
-def test_images_have_no_fields_of_frames(dataset: Any, model: FastSAM) -> None:
-    with pytest.raises(LabelFieldError, match="name it 'masks'"):
-        enrich(dataset, "frames.masks", model=model)
-    assert dataset.get_field("masks") is None
-
-
-def test_fields_of_another_type(dataset: Any, model: FastSAM) -> None:
-    dataset.add_sample_field("note", fo.StringField)
-    with pytest.raises(LabelFieldError, match="another type"):
-        enrich(dataset, "note", model=model)
-
-
-def test_read_only_fields_are_left_alone(dataset: Any, model: FastSAM) -> None:
-    enrich(dataset, "masks", model=model)
-    field = dataset.get_field("masks")
-    field.read_only = True
-    field.save()
-    made = dataset.values("masks.fastsam_run")
-    with pytest.raises(LabelFieldError, match="read-only"):
-        enrich(dataset, "masks", model=model, conf=0.7)
-    assert dataset.values("masks.fastsam_run") == made
-    dataset.get_field("masks").read_only = False
-
-
-@pytest.mark.parametrize("writer", WRITERS)
-def test_a_field_of_the_reasons_name_is_left_alone(dataset: Any, model: FastSAM, writer: str) -> None:
-    dataset.set_values("masks_error", [0.1, 0.2, 0.3])
-    with pytest.raises(LabelFieldError, match="masks_error"):
-        enrich(dataset, "masks", model=model, writer=writer)
-    assert dataset.values("masks_error") == [0.1, 0.2, 0.3]
-    assert dataset.get_field("masks") is None
 
 
 def test_options_are_checked(dataset: Any, model: FastSAM) -> None:

@@ -1,0 +1,175 @@
+"""Which datasets, views and fields can be enriched, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import pytest
+
+from fiftyone_fastsam import enrich
+from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fastsam_core.model import FastSAM
+
+WRITERS = ("direct", "sdk")
+
+
+def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Callable[..., Any]) -> None:
+    for target, problem in [
+        (dataset.match({"filepath": "none"}), "no samples"),
+        ("no-such-dataset", f"no dataset 'no-such-dataset'. Expected: one of .*{dataset.name}"),
+        (3, "no dataset or view"),
+    ]:
+        with pytest.raises(InvalidTargetError, match=problem):
+            enrich(target, "masks", model=model)
+    with pytest.raises(LabelFieldError, match="Actual: None"):
+        enrich(dataset, None, model=model)  # type: ignore[arg-type]
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    group = fo.Group()
+    grouped.add_samples(
+        [fo.Sample(filepath=f"/{side}.png", group=group.element(side)) for side in ("left", "right")], progress=False
+    )
+    with pytest.raises(InvalidTargetError, match="select_group_slices"):
+        enrich(grouped, "masks", model=model)
+    with pytest.raises(InvalidTargetError, match="flatten"):
+        enrich(dataset.group_by("filepath"), "masks", model=model)
+    clouds = make_dataset(0)
+    clouds.add_sample(fo.Sample(filepath="/a.pcd"))
+    with pytest.raises(InvalidTargetError, match="images or videos"):
+        enrich(clouds, "masks", model=model)
+
+
+def test_flattened_groups_are_enriched(
+    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
+) -> None:
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    group = fo.Group()
+    grouped.add_samples(
+        [
+            fo.Sample(filepath=str(p), group=group.element(s))
+            for p, s in zip(image_paths, ("left", "right"), strict=False)
+        ],
+        progress=False,
+    )
+    assert enrich(grouped.select_group_slices("right"), "masks", model=model).done == 1
+    assert grouped.select_group_slices("right").first().masks is not None
+    assert grouped.select_group_slices("left").first().masks is None
+
+
+@pytest.fixture
+def pairs(make_dataset: Callable[..., Any], image_paths: list[Path]) -> Any:
+    """Return a dataset of one group, whose slices have boxes of different classes, one without an image."""
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    paths = {"left": image_paths[0], "right": image_paths[1], "broken": "/missing.png"}
+    group = fo.Group()
+    for side, path in paths.items():
+        boxes = fo.Detections(detections=[fo.Detection(label=side, bounding_box=[0.1, 0.1, 0.5, 0.5])])
+        grouped.add_sample(fo.Sample(filepath=str(path), group=group.element(side), boxes=boxes))
+    return grouped
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_all_slices_of_groups_are_written_and_shown(pairs: Any, model: FastSAM, writer: str) -> None:
+    flat = pairs.select_group_slices()
+    report = enrich(flat, "masks", model=model, writer=writer)
+    assert (report.done, report.failed) == (2, 1)
+    by_side = {sample.group.name: sample for sample in flat}
+    assert {side: sample.masks is not None for side, sample in by_side.items()} == {
+        "left": True,
+        "right": True,
+        "broken": False,
+    }
+    assert by_side["broken"].masks_error is not None
+    shown = {name: [s.group.name for s in pairs.load_saved_view(name)] for name in pairs.list_saved_views()}
+    assert shown == {"fastsam: done": ["left", "right"], "fastsam: failed": ["broken"]}
+
+
+def test_classes_of_all_slices_of_groups_have_values(pairs: Any, model: FastSAM) -> None:
+    report = enrich(pairs.select_group_slices(), "map", model=model, box_prompt_field="boxes", output="map")
+    assert (report.done, report.failed) == (2, 1)
+    assert {"left", "right"} <= set(pairs.mask_targets["map"].values())
+
+
+@pytest.mark.parametrize("name", ["filepath", "id", "tags", "a.b", "_x", "not a name", "save", ""])
+def test_names_that_cannot_be_fields(dataset: Any, model: FastSAM, name: str) -> None:
+    with pytest.raises(LabelFieldError):
+        enrich(dataset, name, model=model)
+
+
+def test_images_have_no_fields_of_frames(dataset: Any, model: FastSAM) -> None:
+    with pytest.raises(LabelFieldError, match="name it 'masks'"):
+        enrich(dataset, "frames.masks", model=model)
+    assert dataset.get_field("masks") is None
+
+
+def test_fields_of_another_type(dataset: Any, model: FastSAM) -> None:
+    dataset.add_sample_field("note", fo.StringField)
+    with pytest.raises(LabelFieldError, match="another type"):
+        enrich(dataset, "note", model=model)
+
+
+def test_read_only_fields_are_left_alone(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    field = dataset.get_field("masks")
+    field.read_only = True
+    field.save()
+    made = dataset.values("masks.fastsam_run")
+    with pytest.raises(LabelFieldError, match="read-only"):
+        enrich(dataset, "masks", model=model, conf=0.7)
+    assert dataset.values("masks.fastsam_run") == made
+    dataset.get_field("masks").read_only = False
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("existing", ["append", "skip", "overwrite"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("quality", "good"), ("stability", True), ("area_px", "large"), ("fit", "tight"), ("age", 3)]
+)
+def test_attributes_of_another_type_are_left_alone(
+    dataset: Any, model: FastSAM, name: str, value: Any, existing: str, declared: bool
+) -> None:
+    mine = fo.Detection(label="mine", bounding_box=[0, 0, 0.5, 0.5], **{name: value})
+    box = fo.Detection(label="box", bounding_box=[0, 0, 0.5, 0.5], age="old")
+    sample = dataset.last()
+    sample["gt"], sample["boxes"] = fo.Detections(detections=[mine]), fo.Detections(detections=[box])
+    sample.save()
+    if declared:
+        dataset.add_dynamic_sample_fields()
+    else:
+        dataset.add_sample_field("boxes.detections.age", fo.StringField)
+    schema = sorted(dataset.get_field_schema(flat=True))
+    with pytest.raises(LabelFieldError, match="what is told of each mask"):
+        enrich(dataset, "gt", model=model, existing=existing, box_prompt_field="boxes")
+    assert sorted(dataset.get_field_schema(flat=True)) == schema
+    sample.gt.detections[0].label = "renamed"
+    sample.save()
+    assert dataset.values("gt.detections.label") == [None, None, ["renamed"]]
+
+
+def test_numbers_of_either_type_are_numbers(dataset: Any, model: FastSAM) -> None:
+    sample = dataset.first()
+    mine = fo.Detection(label="mine", bounding_box=[0, 0, 0.5, 0.5], quality=1, area_px=3.0)
+    sample["gt"] = fo.Detections(detections=[mine])
+    sample.save()
+    dataset.add_dynamic_sample_fields()
+    assert enrich(dataset, "gt", model=model, existing="append").done == 3
+    sample.reload()
+    sample.gt.detections[-1].label = "renamed"
+    sample.save()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_field_of_the_reasons_name_is_left_alone(dataset: Any, model: FastSAM, writer: str) -> None:
+    dataset.set_values("masks_error", [0.1, 0.2, 0.3])
+    with pytest.raises(LabelFieldError, match="masks_error"):
+        enrich(dataset, "masks", model=model, writer=writer)
+    assert dataset.values("masks_error") == [0.1, 0.2, 0.3]
+    assert dataset.get_field("masks") is None
