@@ -24,6 +24,8 @@ __all__ = [
     "open_dataset",
     "open_target",
     "refuse_other_type",
+    "refuse_other_values",
+    "refuse_read_only",
     "resolve_prompts",
 ]
 
@@ -290,13 +292,7 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
             actual=existing or "no label",
             remedy="name another field",
         )
-    if existing is not None and target.dataset.get_field(target.path).read_only:
-        raise LabelFieldError(
-            f"Field {target.path!r} is read-only",
-            expected="a field that may be written",
-            actual="read_only=True",
-            remedy="name another field, or set read_only = False on this one and save() it",
-        )
+    refuse_read_only(target, target.path)
     _check_error_field(target)
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target, digest)
@@ -306,7 +302,8 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
     missing = {name: kind for name, kind in attributes.items() if f"{target.label_field}.{name}" not in known}
     if existing is not None:
         _refuse_other_attributes(target, {name: attributes[name] for name in attributes.keys() - missing})
-        _refuse_other_values(target, missing)
+        undeclared = {name.removeprefix(_DETECTIONS): kind for name, kind in missing.items() if _DETECTIONS in name}
+        refuse_other_values(target, target.label_field, undeclared, _ATTRIBUTES)
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
         add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
@@ -347,24 +344,6 @@ def _refuse_other_attributes(target: Target, attributes: dict[str, Any]) -> None
             refuse_other_type(target, path, kind, _ATTRIBUTES)
 
 
-def _refuse_other_values(target: Target, attributes: dict[str, Any]) -> None:
-    """Refuse attributes that are not declared yet if labels of others hold something that could not be read then."""
-    stored = {name.removeprefix(_DETECTIONS): _stored_as(kind) for name, kind in attributes.items()}
-    stored = {name: kind for name, kind in stored.items() if kind and f"{_DETECTIONS}{name}" in attributes}
-    if not stored:
-        return
-    name, collection = target.label_field, target.frames if target.is_video else target.samples
-    others = [{each: {"$ne": None, "$not": {"$type": kind}}} for each, kind in stored.items()]
-    query = {f"{name}.{RUN_KEY}": None, f"{name}.detections": {"$elemMatch": {"$or": others}}}
-    if collection.find_one(query, {"_id": 1}) is not None:
-        raise LabelFieldError(
-            f"Labels in field {target.path!r} have an attribute that is needed for {_ATTRIBUTES}",
-            expected=", ".join(f"{each} ({kind})" for each, kind in stored.items()),
-            actual="another type",
-            remedy="rename that attribute, or name another field",
-        )
-
-
 def _stored_as(kind: type) -> str | None:
     """Return how MongoDB keeps a simple type of fields."""
     fo = import_fiftyone()
@@ -400,6 +379,57 @@ def refuse_other_type(target: Target, path: str, kind: type, purpose: str) -> No
             expected=f"{kind.__name__}, or no such field",
             actual=type(field).__name__,
             remedy="rename that field, or name other label fields",
+        )
+
+
+def refuse_other_values(target: Target, label_field: str, attributes: dict[str, type], purpose: str) -> None:
+    """Refuse attributes to be declared if labels of others hold values that FiftyOne could not read any more then.
+
+    Parameters
+    ----------
+    target : Target
+    label_field : str
+        A field of ``Detections``, without ``frames.``.
+    attributes : dict
+        Names and types.
+    purpose : str
+
+    Raises
+    ------
+    LabelFieldError
+        There are such values.
+    """
+    name, collection = label_field, target.frames if target.is_video else target.samples
+    others = {each: {each: {"$ne": None, "$not": {"$type": _stored_as(kind)}}} for each, kind in attributes.items()}
+    foreign = {f"{name}.{RUN_KEY}": None, f"{name}.detections": {"$elemMatch": {"$or": list(others.values())}}}
+    found = collection.find_one(foreign, {"_id": 1}) if others else None
+    if found is None:
+        return
+    for each, other in others.items():
+        if collection.find_one({**found, f"{name}.detections": {"$elemMatch": other}}, {"_id": 1}) is not None:
+            raise LabelFieldError(
+                f"Attribute {each!r} of the labels in {target.prefix + name!r} is needed for {purpose}",
+                expected=f"{attributes[each].__name__}, or no such attribute",
+                actual="another type",
+                remedy="rename that attribute, or name other label fields",
+            )
+
+
+def refuse_read_only(target: Target, path: str) -> None:
+    """Refuse a field that is to be written and may not.
+
+    Raises
+    ------
+    LabelFieldError
+        It is there, and read-only.
+    """
+    field = target.dataset.get_field(path)
+    if field is not None and field.read_only:
+        raise LabelFieldError(
+            f"Field {path!r} is read-only",
+            expected="a field that may be written",
+            actual="read_only=True",
+            remedy="name another field, or set read_only = False on this one and save() it",
         )
 
 

@@ -11,7 +11,13 @@ from fastsam_core._checks import as_number
 from fastsam_core.geometry import box_iou
 from fiftyone_fastsam._convert import masks_from_detections
 from fiftyone_fastsam._fiftyone import import_fiftyone
-from fiftyone_fastsam._target import field_type, open_target, refuse_other_type
+from fiftyone_fastsam._target import (
+    field_type,
+    open_target,
+    refuse_other_type,
+    refuse_other_values,
+    refuse_read_only,
+)
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ __all__ = ["DUPLICATE_IOU", "Comparison", "compare_fields"]
 DUPLICATE_IOU = 0.9
 """Two labels of one field that overlap by more are the same object."""
 
+_AGREEMENT = "the agreement"
 _BATCH = 20
 """Samples whose masks are in memory at once."""
 
@@ -73,8 +80,8 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     Raises
     ------
     InvalidTargetError, LabelFieldError
-        Not images, not fields of detections, or the field for the agreement holds something else; raised by the call
-        itself.
+        Not images, not fields of detections, one of them is read-only, or a field for the agreement holds something
+        else; raised by the call itself.
     InvalidParameterError
         `min_iou` is no overlap, from 0 to 1.
     """
@@ -86,14 +93,17 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     for name in (first, second):
         if field_type(target, name) != "Detections" or first == second:
             raise LabelFieldError("Two fields of Detections are needed", actual=f"{first!r} and {second!r}")
-    refuse_other_type(target, target.label_field, fo.FloatField, "the agreement")
+    attributes = {first: {"best_iou": fo.FloatField}, second: {"best_iou": fo.FloatField, "duplicate": fo.BooleanField}}
+    fields: dict[str, Any] = {target.label_field: fo.FloatField}
     known = target.dataset.get_field_schema(flat=True)
-    fields: dict[str, Any] = {
-        target.label_field: fo.FloatField,
-        f"{first}.detections.best_iou": fo.FloatField,
-        f"{second}.detections.best_iou": fo.FloatField,
-        f"{second}.detections.duplicate": fo.BooleanField,
-    }
+    for name, kinds in attributes.items():
+        refuse_read_only(target, name)
+        fields |= {f"{name}.detections.{attribute}": kind for attribute, kind in kinds.items()}
+        new = {attribute: kind for attribute, kind in kinds.items() if f"{name}.detections.{attribute}" not in known}
+        refuse_other_values(target, name, new, _AGREEMENT)
+    for path, kind in fields.items():
+        refuse_read_only(target, path)
+        refuse_other_type(target, path, kind, _AGREEMENT)
     for path, kind in fields.items():
         if path not in known:
             target.dataset.add_sample_field(path, kind)

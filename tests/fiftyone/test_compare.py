@@ -93,3 +93,41 @@ def test_a_field_of_the_agreements_name_is_left_alone(dataset: Any) -> None:
     dataset.add_sample_field("two_vs_one", fo.StringField)
     with pytest.raises(LabelFieldError, match="agreement"):
         compare_fields(dataset, "one", "two")
+
+
+@pytest.fixture
+def pair(dataset: Any) -> Any:
+    """Return a dataset with the fields "one" and "two", of one label for each sample."""
+    for name in ("one", "two"):
+        dataset.set_values(name, [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])])] * len(dataset))
+    return dataset
+
+
+@pytest.mark.parametrize("name", ["one", "two", "two_vs_one", "two.detections.duplicate"])
+def test_read_only_fields_are_not_compared(pair: Any, name: str) -> None:
+    if "_" in name or "." in name:
+        list(compare_fields(pair, "one", "two"))
+    schema = sorted(pair.get_field_schema(flat=True))
+    field = pair.get_field(name)
+    field.read_only = True
+    field.save()
+    with pytest.raises(LabelFieldError, match=f"'{name}' is read-only"):
+        compare_fields(pair, "one", "two")
+    assert sorted(pair.get_field_schema(flat=True)) == schema
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(("name", "attribute"), [("one", "best_iou"), ("two", "best_iou"), ("two", "duplicate")])
+def test_attributes_of_the_agreements_names_are_left_alone(
+    pair: Any, name: str, attribute: str, declared: bool
+) -> None:
+    sample = pair.last()
+    sample[name].detections[0][attribute] = "mine"
+    sample.save()
+    if declared:
+        pair.add_dynamic_sample_fields()
+    schema = sorted(pair.get_field_schema(flat=True))
+    with pytest.raises(LabelFieldError, match=f"{attribute}.* is needed for the agreement"):
+        compare_fields(pair, "one", "two")
+    assert sorted(pair.get_field_schema(flat=True)) == schema
+    assert pair.last()[name].detections[0][attribute] == "mine"
