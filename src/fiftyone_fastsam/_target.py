@@ -294,6 +294,8 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
         )
     refuse_read_only(target, target.path)
     _check_error_field(target)
+    if options.output == "map":
+        _refuse_colours(target)
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target, digest)
     attributes = _attributes(target, options)
@@ -357,10 +359,23 @@ def _stored_as(kind: type) -> str | None:
     return next((name for name, kinds in stored.items() if issubclass(kind, kinds)), None)
 
 
+def _refuse_colours(target: Target) -> None:
+    """Refuse a field whose classes are colours: maps have numbers."""
+    classes = target.dataset.mask_targets.get(target.path, {})
+    if colours := [value for value in classes if isinstance(value, str) and not value.isdigit()]:
+        raise LabelFieldError(
+            f"The classes of field {target.path!r} are colours",
+            expected="mask_targets of numbers, or none",
+            actual=", ".join(colours[:3]),
+            remedy="name another field",
+        )
+
+
 def _check_error_field(target: Target) -> None:
-    """Refuse a field of the reasons' name that holds something else."""
+    """Refuse a field of the reasons' name that holds something else, or may not be written."""
     fo = import_fiftyone()
     for path in {target.error_field, target.prefix + target.error_field}:
+        refuse_read_only(target, path)
         refuse_other_type(target, path, fo.StringField, "the reasons of failures")
 
 

@@ -73,12 +73,13 @@ class Words:
         return [_with_vector(instance, vector) for instance, vector in zip(instances, vectors, strict=True)]
 
     def chosen(self, labels: Sequence[Document]) -> list[Instance]:
-        """Return those of stored labels that fit the words; only labels with an embedding can."""
-        carrying = [label for label in labels if label.get(EMBEDDING) is not None]
-        vectors = np.array([array_of(label[EMBEDDING]) for label in carrying], np.float32)
-        kept, names, probabilities = self._classify(vectors.reshape(-1, self.encoder.width))
+        """Return those of stored labels that fit the words; only labels with an embedding of the encoder can."""
+        packed = [(label, array_of(label[EMBEDDING])) for label in labels if isinstance(label.get(EMBEDDING), bytes)]
+        carrying = [(label, vector) for label, vector in packed if vector.shape == (self.encoder.width,)]
+        vectors = np.array([vector for _, vector in carrying], np.float32).reshape(-1, self.encoder.width)
+        kept, names, probabilities = self._classify(vectors)
         return [
-            _renamed(_stored(carrying[i], keep_vector=self._options.embeddings), name, p)
+            _renamed(_stored(carrying[i][0], keep_vector=self._options.embeddings), name, p)
             for i, name, p in zip(kept, names, probabilities, strict=True)
         ]
 

@@ -173,3 +173,20 @@ def test_a_field_of_the_reasons_name_is_left_alone(dataset: Any, model: FastSAM,
         enrich(dataset, "masks", model=model, writer=writer)
     assert dataset.values("masks_error") == [0.1, 0.2, 0.3]
     assert dataset.get_field("masks") is None
+
+
+def test_a_field_of_the_reasons_that_may_not_be_written(dataset: Any, model: FastSAM) -> None:
+    dataset.add_sample_field("masks_error", fo.StringField)
+    field = dataset.get_field("masks_error")
+    field.read_only = True
+    field.save()
+    with pytest.raises(LabelFieldError, match="read-only"):
+        enrich(dataset, "masks", model=model)
+    assert dataset.get_field("masks") is None
+
+
+def test_maps_whose_classes_are_colours(dataset: Any, model: FastSAM) -> None:
+    dataset.mask_targets = {"map": {"#ff0000": "cat"}}
+    with pytest.raises(LabelFieldError, match="are colours"):
+        enrich(dataset, "map", model=model, text="red", output="map")
+    assert dataset.get_field("map") is None

@@ -109,6 +109,19 @@ def test_words_that_were_appended_stay(painted: Any, model: FastSAM, encoder: Te
     assert painted.values("found.detections.label") == labels
 
 
+def test_labels_with_embeddings_of_other_kinds_are_passed_over(
+    painted: Any, model: FastSAM, encoder: TextEncoder
+) -> None:
+    enrich(painted, "masks", model=model, embeddings=True, text_encoder=encoder)
+    sample = painted.first()
+    for vector in ([0.1, 0.2], np.ones(3)):
+        sample.masks.detections.append(fo.Detection(label="mine", bounding_box=[0, 0, 1, 1], embedding=vector))
+    sample.save()
+    report = enrich(painted, "found", model=model, text="green", text_encoder=encoder, masks_field="masks")
+    assert (report.done, report.failed) == (2, 0)
+    assert "mine" not in painted.values("found.detections.label")[0]
+
+
 def test_embeddings_serve_fiftyones_similarity(painted: Any, model: FastSAM, encoder: TextEncoder) -> None:
     brain = pytest.importorskip("fiftyone.brain")
     enrich(painted, "masks", model=model, embeddings=True, text_encoder=encoder)
