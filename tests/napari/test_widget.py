@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import QItemSelectionModel, Qt
 
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
@@ -210,6 +211,22 @@ def test_table_and_selection_follow_each_other(viewer: Any, make_widget: Make, q
     assert [index.row() for index in widget.table.selectionModel().selectedRows()] == [2]
     widget.go_to(2)
     assert viewer.scene.camera.center[-2:] == pytest.approx((60, 40), abs=0.6)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_sorting_takes_what_is_selected_along(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    table = (widget := started(viewer, make_widget, qtbot)).table
+    orders, flags = Qt.SortOrder, QItemSelectionModel.SelectionFlag
+    table.sortByColumn(0, orders.AscendingOrder)
+    table.selectRow(0)
+    for column, order in ((1, orders.DescendingOrder), (1, orders.AscendingOrder), (2, orders.AscendingOrder)):
+        table.sortByColumn(column, order)
+        rows = [index.row() for index in table.selectionModel().selectedRows()]
+        assert table.table.rows[rows].tolist() == widget.session.selected == [0]
+        assert table.table.rows[table.currentIndex().row()] == 0
+    add = flags.Select | flags.Rows  # Ctrl + click
+    table.selectionModel().select(table.table.index(table.table.row_of(2), 0), add)
+    assert widget.session.selected == [0, 2]
 
 
 def test_cancel_gives_the_widget_back_at_once_and_drops_what_comes_later(

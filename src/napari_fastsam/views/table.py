@@ -69,10 +69,14 @@ class TableModel(QAbstractTableModel):
         return self.headers[section][1] if role == Qt.ItemDataRole.ToolTipRole else None
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort the rows by a column."""
+        """Sort the rows by a column; what is selected goes along with its candidates."""
         self.layoutAboutToBeChanged.emit()
         self._sorting = (column, order)
+        before, place = self.rows, np.zeros(self.rows.max(initial=0) + 1, np.int64)
         self._sort_rows()
+        place[self.rows] = np.arange(len(self.rows))
+        kept = self.persistentIndexList()
+        self.changePersistentIndexList(kept, [self.index(int(place[before[one.row()]]), one.column()) for one in kept])
         self.layoutChanged.emit()
 
     def _sort_rows(self) -> None:
