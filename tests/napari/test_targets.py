@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from fastsam_core.cli import app
 from fastsam_core.journal import read_journal
 from fastsam_core.masks import Masks
+from napari_fastsam.controllers import label_writer
 from napari_fastsam.models.candidates import Candidates
 
 from .conftest import THREE, Make, discs, run
@@ -71,6 +72,40 @@ def test_strokes_beside_the_target_are_seen(viewer: Any, make_widget: Make) -> N
     widget.labels.undo()
     assert sorted(widget.session.committed) == [0, 1], "a stroke was undone, no commit"
     assert widget.labels.next_id() == 2
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_no_label_is_given_twice_after_changes_in_place(
+    viewer: Any, make_widget: Make, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """The console, or another plugin, writes into the array; of a large one a refresh says so."""
+    if large:
+        monkeypatch.setattr(label_writer, "_QUICK_PX", 0)
+    widget = stack_widget(viewer, make_widget)
+    widget.labels.commit([0])
+    widget.labels.commit([1])
+    labels = widget.labels.target
+    labels.data[1, :10, :10] = 3
+    if large:
+        labels.refresh()
+    assert widget.labels.next_id() == 4
+    viewer.dims.set_current_step(0, 1)
+    widget.labels.commit([0])
+    assert widget.session.committed == {0: 4}
+
+
+def test_large_labels_are_not_counted_for_each_commit_and_plane(
+    viewer: Any, make_widget: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_writer, "_QUICK_PX", 0)
+    widget = stack_widget(viewer, make_widget)
+    widget.labels.commit([0])
+    writer = widget.labels._writer
+    assert widget.labels.next_id() == 2
+    for place in (0, 1, 2):
+        viewer.dims.set_current_step(0, place)
+        widget.labels.commit([1])
+        assert writer._highest == place + 2
 
 
 def test_the_journal_tells_targets_apart(viewer: Any, make_widget: Make) -> None:

@@ -12,7 +12,7 @@ from fastsam_core import label_edits as edits
 from fastsam_core.errors import FastSAMError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -32,6 +32,8 @@ _SAMPLE_PX = 16
 _WRITTEN_PX = 2**18
 """Pixels that are given to napari at once: it makes a dozen arrays of them, and small ones stay in the cache."""
 _TOUCHING_EVENTS = ("paint", "data", "labels_update", "set_data")
+_QUICK_PX = 2**24
+"""An array of up to so many labels is counted whenever it is asked for: 2 ms, and nothing can be overlooked."""
 
 _WRITE_ERRORS = (OSError, ValueError, TypeError, IndexError)
 
@@ -66,10 +68,13 @@ class LabelWriter:
     layer : Labels
     made_here : bool
         It may be widened when ids run out.
+    where : callable
+        Returns where the viewer's sliders stand.
     """
 
-    def __init__(self, layer: Labels, *, made_here: bool) -> None:
+    def __init__(self, layer: Labels, *, made_here: bool, where: Callable[[], Hashable]) -> None:
         self.layer, self._made_here = layer, made_here
+        self._where, self._seen_at = where, where()
         self.version = 0
         """Another one whenever pixels may be others: after strokes, undo, new data, and our own steps."""
         self._highest: int | None = None
@@ -81,6 +86,7 @@ class LabelWriter:
             getattr(layer.events, name).connect(self._on_touched)
         for name in ("paint", "data"):
             getattr(layer.events, name).connect(self._on_change)
+        layer.events.set_data.connect(self._on_slice)
 
     def close(self) -> None:
         """Let go of the layer."""
@@ -88,6 +94,7 @@ class LabelWriter:
             getattr(self.layer.events, name).disconnect(self._on_touched)
         for name in ("paint", "data"):
             getattr(self.layer.events, name).disconnect(self._on_change)
+        self.layer.events.set_data.disconnect(self._on_slice)
 
     def _on_touched(self, event: object = None) -> None:
         self.version += 1
@@ -98,11 +105,18 @@ class LabelWriter:
         else:
             self._highest = None
 
+    def _on_slice(self, event: object = None) -> None:
+        """Take a refresh at the same place as what it is: pixels were changed in place, by a console or a plugin."""
+        before, self._seen_at = self._seen_at, self._where()
+        if before == self._seen_at and not self._writing:
+            self._highest = None
+
     @property
     def highest(self) -> int:
         """The highest label that is there."""
-        if self._highest is None:
-            self._highest = int(np.max(np.asarray(self.layer.data), initial=0))
+        data: Any = self.layer.data
+        if self._highest is None or (isinstance(data, np.ndarray) and data.size <= _QUICK_PX):
+            self._highest = int(np.max(np.asarray(data), initial=0))
         return self._highest
 
     def labels_of(self, plane: Plane) -> NDArray[Any]:

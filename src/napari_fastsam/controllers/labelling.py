@@ -93,11 +93,15 @@ class LabelController:
     def _take(self, layer: Labels) -> LabelWriter:
         """Begin to follow a layer; its undo keys also take back what was committed, whatever the target is."""
         self._names.setdefault(layer.unique_id, self._free_name(layer.name))
-        writer = LabelWriter(layer, made_here=layer.unique_id in self._made)
+        writer = LabelWriter(layer, made_here=layer.unique_id in self._made, where=self._where)
         self._writers[layer.unique_id] = writer
         layer.bind_key("Control-Z", lambda _: self._retrace(writer, "undo"), overwrite=True)
         layer.bind_key("Control-Shift-Z", lambda _: self._retrace(writer, "redo"), overwrite=True)
         return writer
+
+    def _where(self) -> Hashable:
+        dims = self.session.viewer.dims
+        return tuple(dims.current_step), tuple(dims.displayed)
 
     def _name_of(self, writer: LabelWriter) -> str:
         """Return what the journal calls a layer, also when the user gives it another name."""
