@@ -203,6 +203,28 @@ def test_an_image_that_is_opened_again_at_once_is_not_offered(viewer: Any, make_
     assert read_journal(path).complete
 
 
+@pytest.mark.parametrize("answer", ["", "Begin anew"])
+def test_journals_that_were_not_ended_are_all_kept(viewer: Any, make_widget: Make, answer: str) -> None:
+    kept = []
+    for number in range(1, 4):
+        viewer.layers.clear()
+        viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+        widget = make_widget(viewer)
+        assert widget.restore_bar.isHidden() == (number == 1)
+        if answer:
+            widget.restore_bar.dismiss_button.click()
+        put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+        for _ in range(number):
+            widget.labels.undo()
+            widget.labels.commit([0])
+        path = widget.journal.path
+        kept.append(path.read_text())
+        widget.journal._record.journal = None  # as if the program had died
+        viewer.window.remove_dock_widget(widget)
+    assert sorted(one.read_text() for one in path.parent.iterdir()) == sorted(kept)
+    assert path.read_text() == kept[-1]
+
+
 def test_a_journal_that_cannot_be_moved_aside_is_a_notice(
     viewer: Any, make_widget: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

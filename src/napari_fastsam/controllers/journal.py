@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass, field, fields
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,9 +128,11 @@ class _Record:
 
 
 def _move_aside(path: Path, mark: str) -> None:
-    """Keep a journal beside the one that begins."""
+    """Keep a journal beside the one that begins, and those that were kept before."""
+    stem = path.name.removesuffix(SUFFIX) + mark
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     try:
-        path.replace(path.with_name(path.name.removesuffix(SUFFIX) + mark + SUFFIX))
+        path.replace(next(free for name in names if not (free := path.with_name(name + SUFFIX)).exists()))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be moved aside", actual=error.strerror or str(error), remedy="remove it by hand"
