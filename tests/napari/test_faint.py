@@ -208,7 +208,7 @@ def test_everything_shown_and_a_faint_pick_are_replayed(
 
 def replayed(image: Path, out: Path) -> list[Any]:
     """Run the journal beside an image on that image; return the label images."""
-    arguments = [f"{image}.fastsam.jsonl", str(image), "--out", str(out)]
+    arguments = [str(image.with_name(f".{image.name}.fastsam.jsonl")), str(image), "--out", str(out)]
     result = CliRunner().invoke(app, ["replay", *arguments])
     assert result.exit_code == 0, result.output
     return [tifffile.imread(path) for path in out.glob("*.tif")]

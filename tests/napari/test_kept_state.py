@@ -225,6 +225,47 @@ def test_journals_that_were_not_ended_are_all_kept(viewer: Any, make_widget: Mak
     assert path.read_text() == kept[-1]
 
 
+def test_a_folder_with_a_journal_can_be_opened(
+    viewer: Any, make_widget: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTSAM_JOURNALS")
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((80, 90), np.uint8))
+    viewer.open(tmp_path / "a.tif")
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.labels.commit([0])
+    assert widget.journal.path == tmp_path / ".a.tif.fastsam.jsonl"
+    [layer] = viewer.open(tmp_path, plugin="napari")
+    assert layer.data.shape == (2, 80, 90)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_journals_of_earlier_versions_are_found_and_hidden(
+    viewer: Any, make_widget: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    monkeypatch.delenv("FASTSAM_JOURNALS")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((80, 90), np.uint8))
+    viewer.open(tmp_path / "a.tif")
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.labels.commit([0])
+    path = widget.journal.path
+    if not ended:
+        widget.journal._record.journal = None  # as if the program had died
+    viewer.window.remove_dock_widget(widget)
+    path.replace(tmp_path / "a.tif.fastsam.jsonl")
+    viewer.layers.remove("a labels")
+    again = make_widget(viewer)
+    assert again.restore_bar.isHidden() == ended
+    again.restore_bar.restore_button.click()
+    put(again, [discs(80, 90, (60, 70, 5)) > 0], [0.9])
+    again.labels.commit([0])
+    assert len(read_journal(path).label_steps) == (1 if ended else 2)
+    old = {".a.tif.old.fastsam.jsonl"} if ended else set()
+    assert {one.name for one in tmp_path.iterdir()} == {"a.tif", ".a.tif.fastsam.jsonl", *old}
+
+
 def test_a_journal_that_cannot_be_moved_aside_is_a_notice(
     viewer: Any, make_widget: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,8 +310,8 @@ def test_channels_of_a_file_have_journals_of_their_own(
         assert (widget.journal.interrupted is not None) == of_this_channel, "of the time when they shared one"
         run(qtbot, widget)
         widget.labels.commit([0])
-    assert (tmp_path / "cells.tif.interrupted.fastsam.jsonl").exists() == (len(shape) == 2)
-    names = [read_journal(path).header["image"]["name"] for path in tmp_path.glob("cells.tif.cells*.jsonl")]
+    assert (tmp_path / ".cells.tif.interrupted.fastsam.jsonl").exists() == (len(shape) == 2)
+    names = [read_journal(path).header["image"]["name"] for path in tmp_path.glob(".cells.tif.cells*.jsonl")]
     assert sorted(names) == [layer.name for layer in layers]
 
 

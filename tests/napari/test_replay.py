@@ -53,7 +53,7 @@ def test_coins_with_the_built_in_model(viewer: Any, make_widget: Make, qtbot: An
     labels = viewer.layers["a labels"].data
     assert labels.max() >= 10
     widget.shut_down()
-    journal = tmp_path / "a.tif.fastsam.jsonl"
+    journal = tmp_path / ".a.tif.fastsam.jsonl"
     same, other = replay(journal, tmp_path / "a.tif", tmp_path / "b.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(same, labels)
     assert other.shape == (303, 354)
@@ -85,7 +85,7 @@ def test_planes_and_linked_objects_of_a_stack(viewer: Any, make_widget: Make, qt
     labels = viewer.layers["stack labels"].data
     assert [sorted(np.unique(plane)) for plane in labels] == [[0, 2], [0, 2], [0, 1, 2]]
     widget.shut_down()
-    [again] = replay(tmp_path / "stack.tif.fastsam.jsonl", tmp_path / "stack.tif", out=tmp_path / "out")
+    [again] = replay(tmp_path / ".stack.tif.fastsam.jsonl", tmp_path / "stack.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
 
 
@@ -124,7 +124,7 @@ def test_whole_objects_are_written_where_the_session_could_write_them(
     written = [place for place in range(4) if labels[place].any()]
     assert written == ([0, 3] if why == "memory" else [0, 1])
     widget.shut_down()
-    [again] = replay(tmp_path / "s.tif.fastsam.jsonl", tmp_path / "s.tif", out=tmp_path / "out")
+    [again] = replay(tmp_path / ".s.tif.fastsam.jsonl", tmp_path / "s.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
 
 
@@ -140,7 +140,7 @@ def test_channels_shown_as_colours(viewer: Any, make_widget: Make, qtbot: Any, t
     labels = viewer.layers["two labels"].data
     assert labels.max() > 0
     widget.shut_down()
-    [again] = replay(tmp_path / "two.tif.fastsam.jsonl", tmp_path / "two.tif", out=tmp_path / "out")
+    [again] = replay(tmp_path / ".two.tif.fastsam.jsonl", tmp_path / "two.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
 
 
@@ -177,7 +177,7 @@ def test_parts_are_segmented_again_in_images_of_the_same_size(
     assert all(max(size) < 240 for size in sizes)
     blob_model.seen.clear()
     names = [tmp_path / f"{name}.tif" for name in "abc"]
-    same, other, larger = replay(tmp_path / "a.tif.fastsam.jsonl", *names, out=tmp_path / "out")
+    same, other, larger = replay(tmp_path / ".a.tif.fastsam.jsonl", *names, out=tmp_path / "out")
     np.testing.assert_array_equal(same, labels)
     np.testing.assert_array_equal(other, np.roll(labels, 4, axis=1))
     assert sorted(np.unique(larger)) == [0, 1, 2, 3], "another size: the whole plane, where all three are shown"

@@ -57,7 +57,7 @@ def replay(
     for stacks with as many planes.
     Exit code: 0 all fine, 1 some failed, 2 wrong usage.
 
-    fastsam replay plate-1.tif.fastsam.jsonl plate/*.tif --out labels
+    fastsam replay .plate-1.tif.fastsam.jsonl plate/*.tif --out labels
     """
     from fastsam_core.cli._console import EXIT_FAILED, console, guarded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from itertools import count
 from pathlib import Path
@@ -44,19 +45,30 @@ def journal_path(image: Any, layers: Iterable[Any] = ()) -> Path:
 
     Beside the image's file if there is one in a folder that can be written, by name of the layer where others of these
     layers are of the same file, its channels; else in the user's data folder (or the folder that the environment
-    variable ``FASTSAM_JOURNALS`` names), by name and shape of the layer.
+    variable ``FASTSAM_JOURNALS`` names), by name and shape of the layer. Beside an image the name begins with a dot:
+    napari opens a folder by opening every file in it that is not hidden.
     """
     folder = os.environ.get("FASTSAM_JOURNALS")
     source = getattr(image.source, "path", None)
     if not folder and source and Path(source).is_file() and os.access(Path(source).parent, os.W_OK):
         shared = sum(hasattr(layer, "rgb") and layer.source.path == source for layer in layers) > 1
         mark = f".{_file_name(image.name, image.name)}" if shared else ""
-        return Path(source).with_name(Path(source).name + mark + SUFFIX)
+        return Path(source).with_name(f".{Path(source).name}{mark}{SUFFIX}")
     from platformdirs import user_data_path
 
     base = Path(folder) if folder else user_data_path("fastsam-plugins", appauthor=False) / "journals"
     identity = f"{source or image.name} {layer_shape(image)}"
     return base / f"{_file_name(image.name, identity)}{SUFFIX}"
+
+
+def _former_path(path: Path) -> Path:
+    """Return what a journal was called before names began with a dot."""
+    return path.with_name(path.name.removeprefix("."))
+
+
+def _like(own: Path, former: Path) -> Path:
+    """Return the path of a former journal with a dot where the image's own has one."""
+    return former if own.name[0] != "." or former.name[0] == "." else former.with_name(f".{former.name}")
 
 
 def _file_name(name: str, identity: str) -> str:
@@ -127,9 +139,9 @@ class _Record:
         self.journal, self.last, self.limits, self.prompts, self.layers = None, {}, {}, {}, {}
 
 
-def _move_aside(path: Path, mark: str) -> None:
-    """Keep a journal beside the one that begins, and those that were kept before."""
-    stem = path.name.removesuffix(SUFFIX) + mark
+def _move_aside(path: Path, mark: str, own: Path) -> None:
+    """Keep a journal beside the image's own one that begins, and those that were kept before."""
+    stem = _like(own, path).name.removesuffix(SUFFIX) + mark
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     try:
         path.replace(next(free for name in names if not (free := path.with_name(name + SUFFIX)).exists()))
@@ -224,14 +236,17 @@ class JournalController:
     def _find_interrupted(self, image: Any) -> JournalFile | None:
         """Read the journal of an image, or the one that channels of a file shared once, if it is this channel's."""
         own, shared = self._path_of(image), journal_path(image)
-        if own.exists() or own == shared:
-            return self._read_interrupted(own)
+        found = self._read_interrupted(own)
+        if found is not None or own == shared or own.exists() or _former_path(own).exists():
+            return found
         found = self._read_interrupted(shared)
         facts = {} if found is None else found.header.get("image", {})
         same = (facts.get("name"), facts.get("shape")) == (image.name, list(layer_shape(image)))
         return found if same else None
 
     def _read_interrupted(self, path: Path) -> JournalFile | None:
+        """Read a journal, under its former name if there is none of its name, if its session did not end in order."""
+        path = path if path.exists() else _former_path(path)
         if not path.exists() or self._holder(path) is not None:
             return None
         try:
@@ -259,12 +274,13 @@ class JournalController:
         path = self._path_of(image)
         if (other := self._holder(path)) is not None:
             other.end()
-        if path.exists() and self.interrupted is None:
-            _move_aside(path, ".old")
-        elif self.interrupted is not None:  # the user went on without answering: keep the old one, too
-            _move_aside(self.interrupted.path, ".interrupted")
+        if self.interrupted is not None:  # the user went on without answering: keep the old one, too
+            _move_aside(self.interrupted.path, ".interrupted", path)
             self.interrupted = None
             self.found.emit(None)
+        for old in (path, _former_path(path)):
+            if old.exists():
+                _move_aside(old, ".old", path)
         source = getattr(image.source, "path", None)
         facts = {
             "name": image.name,
@@ -375,7 +391,7 @@ class JournalController:
         journal, self.interrupted = self.interrupted, None
         if journal is not None:
             with notices():
-                _move_aside(journal.path, ".old")
+                _move_aside(journal.path, ".old", self._path_of(self.session.image))
         self.found.emit(None)
 
     def restore(self, journal: JournalFile | None = None) -> int:
@@ -401,7 +417,7 @@ class JournalController:
                 remedy="open the image it was made with, and choose it under 'Image'",
             )
         if self.interrupted is not None and journal.path == self.interrupted.path:
-            self._record.journal = Journal(journal.path, {})
+            self._record.journal = Journal(self._renamed(journal.path), {})
             self._record.last["filter"] = self._record.limits  # the journal ends with those of the former session
             self.interrupted = None
             self.found.emit(None)
@@ -412,6 +428,14 @@ class JournalController:
                 if entry.get("target") == target:
                     self.labels.write_edits([self._edit_of(entry, part) for part in entry.get("parts") or (entry,)])
         return len(journal.label_steps) + self._restore_prompts(journal)
+
+    def _renamed(self, path: Path) -> Path:
+        """Give a journal that goes on the name that journals have now."""
+        new = _like(self._path_of(self.session.image), path)
+        if new != path and not new.exists():
+            with suppress(OSError):
+                return path.replace(new)
+        return path
 
     def _restore_prompts(self, journal: JournalFile) -> int:
         """Put the prompts that were there last into layers of their own; return on how many planes there were some."""
