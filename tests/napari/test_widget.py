@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QItemSelectionModel, Qt
 
 from fastsam_core.masks import Masks
@@ -101,6 +102,69 @@ def test_keys_switch_polarity_and_group(viewer: Any, make_widget: Make, qtbot: A
     points.add([[60, 40]])
     assert points.features["group"].tolist()[-1] == 2
     assert not widget.pick_panel.each.isChecked()
+
+
+@pytest.mark.usefixtures("blob_model")
+@pytest.mark.filterwarnings("ignore:Feature .* looks like categorical data:RuntimeWarning")
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize(
+    ("column", "values", "dtype", "wanted"),
+    [
+        ("polarity", [1, 0], int, [0, 0, 0]),
+        ("polarity", [1.0, -1.0], float, [-1, -1, -1]),
+        ("polarity", [True, False], bool, [False, False, False]),
+        ("polarity", ["fg", "off"], "category", ["negative", "off", "negative"]),
+        ("group", [1.0, 2.0], float, [1, 2, 3]),
+        ("group", [4, 2], int, [4, 2, 5]),
+        ("group", ["a", "7"], str, ["a", "7", "8"]),
+        ("group", [1, 2], "category", ["1", "2", "3"]),
+    ],
+)
+def test_keys_keep_to_the_terms_of_the_user_s_columns(
+    viewer: Any,
+    make_widget: Make,
+    qtbot: Any,
+    coloured: bool,
+    column: str,
+    values: list[Any],
+    dtype: Any,
+    wanted: list[Any],
+) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    colour = {"face_color": column, "face_color_cycle": ["red", "green"]} if coloured else {}
+    mine = Points([[20, 20], [60, 40]], features={column: values}, name="mine", **colour)
+    mine.features = mine.features.astype(dtype)
+    viewer.add_layer(mine)
+    widget.pick_panel.points.set_layer(mine)
+    mine.selected_data = {0}
+    getattr(widget.pick_panel, column).click()
+    mine.add([[20, 60]])
+    assert mine.features[column].tolist() == wanted
+    prompts = widget.session.prompts
+    if column == "polarity":
+        assert not prompts.positive.any()
+    else:
+        assert len(set(prompts.groups.tolist())) == 3
+    getattr(widget.pick_panel, column).click()
+    assert not notification_manager.records
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_columns_that_cannot_be_changed_stay_whole(
+    viewer: Any, make_widget: Make, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = started(viewer, make_widget, qtbot)
+    mine = Points([[20, 20], [60, 40]], features={"polarity": ["a", "b"]}, name="mine")
+    viewer.add_layer(mine)
+    widget.pick_panel.points.set_layer(mine)
+    mine.selected_data = {0}
+    monkeypatch.setattr(mine, "refresh_colors", lambda: (1).colours)  # type: ignore[attr-defined]
+    text = widget.pick_panel.polarity.text()
+    widget.pick_panel.polarity.click()
+    assert "'polarity' of the layer 'mine' cannot be changed" in str(notification_manager.records[-1].message)
+    assert mine.features["polarity"].tolist() == ["a", "b"]
+    assert mine.feature_defaults["polarity"].tolist() == ["a"]
+    assert widget.pick_panel.polarity.text() == text
 
 
 @pytest.mark.usefixtures("blob_model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_fastsam.controllers.canvas import contains
 from napari_fastsam.models.picks import PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from napari.layers import Image, Points, Shapes
@@ -30,7 +31,10 @@ _EVENTS = ("data", "set_data", "features", "scale", "translate", "rotate", "shea
 _POSITIVE_COLOUR, _NEGATIVE_COLOUR = "#2ca02c", "#ff4040"
 _POINT_SIZE_PX = 10
 _ARC_STEPS = 48
-_NEGATIVE_WORDS = {"negative", "neg", "-", "−", "background", "false", "0", "-1", "off", "no"}
+_NEGATIVE_WORDS = {"negative", "neg", "-", "−", "background", "false", "off", "no"}
+_NEGATIVE_NUMBERS = {0.0, -1.0}
+_COLUMN_ERRORS = (ArithmeticError, AttributeError, KeyError, IndexError, TypeError, ValueError)
+"""What pandas and napari raise where a column cannot take a value, or colours cannot be made of it."""
 
 
 def read_polarity(layer: Points) -> NDArray[np.bool_]:
@@ -38,8 +42,22 @@ def read_polarity(layer: Points) -> NDArray[np.bool_]:
     count = len(layer.data)
     for name in ("polarity", "label"):
         if name in layer.features:
-            return np.array([str(value).strip().lower() not in _NEGATIVE_WORDS for value in layer.features[name]], bool)
+            return np.array([not _is_negative(value) for value in layer.features[name]], bool)
     return np.ones(count, bool)
+
+
+def _is_negative(value: object) -> bool:
+    text = str(value).strip().lower()
+    return text in _NEGATIVE_WORDS or _number(text) in _NEGATIVE_NUMBERS
+
+
+def _number(value: object) -> float:
+    """Return the finite number that a value is or says, NaN if there is none."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return np.nan
+    return number if np.isfinite(number) else np.nan
 
 
 def read_groups(layer: Points) -> NDArray[np.int64]:
@@ -261,10 +279,10 @@ class PromptController:
         if points is None or not contains(self.session.viewer, points):
             warn("There is no Points layer to switch. Remedy: choose or add one under 'Prompts'.")
             return ""
-        current = str(points.feature_defaults["polarity"].iloc[0]) if "polarity" in points.feature_defaults else ""
-        new = "negative" if current.lower() not in _NEGATIVE_WORDS else "positive"
-        self._set_feature(points, "polarity", new)
-        return new
+        defaults = points.feature_defaults
+        positive = "polarity" in defaults and _is_negative(defaults["polarity"].iloc[0])
+        new = "positive" if positive else "negative"
+        return new if self._set_feature(points, "polarity", lambda column: _polarity_for(column, positive)) else ""
 
     def next_group(self) -> int:
         """Let the next points describe another object; return its number."""
@@ -272,29 +290,60 @@ class PromptController:
         if points is None or not contains(self.session.viewer, points):
             warn("There is no Points layer. Remedy: choose or add one under 'Prompts'.")
             return 0
-        groups = points.features["group"] if "group" in points.features else np.ones(len(points.data))
-        numbers = [int(value) for value in groups if str(value).lstrip("-").isdigit()]
-        new = max(numbers, default=0) + 1
+        groups = points.features["group"] if "group" in points.features else ()
+        new = int(np.floor(np.nanmax([0.0, *map(_number, groups)]))) + 1
         points.selected_data = set()
-        self._set_feature(points, "group", new)
-        return new
+        return new if self._set_feature(points, "group", lambda column: new if _is_numeric(column) else str(new)) else 0
 
-    def _set_feature(self, points: Points, name: str, value: str | int) -> None:
+    def _set_feature(self, points: Points, name: str, value_for: Callable[[Any], object]) -> bool:
+        """Give the next and the selected points a value that suits the column, or change nothing and say why."""
         with notices():
             if name not in points.features:
                 raise FastSAMError(
                     f"The layer '{points.name}' has no '{name}' feature",
                     remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
                 )
-            defaults = points.feature_defaults
-            defaults[name] = [value]
-            points.feature_defaults = defaults
-            if points.selected_data:
-                features = points.features.copy()
-                features.loc[sorted(points.selected_data), name] = value
-                points.features = features
-            points.refresh_colors()
+            before = points.features.copy(), points.feature_defaults.copy()
+            try:
+                _set_column(points, name, value_for)
+            except _COLUMN_ERRORS as error:
+                with suppress(*_COLUMN_ERRORS):
+                    points.features, points.feature_defaults = before
+                raise FastSAMError(
+                    f"The feature '{name}' of the layer '{points.name}' cannot be changed",
+                    actual=f"{type(error).__name__}: {error}",
+                    remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
+                ) from error
             self.update()
+            return True
+        return False
+
+
+def _is_numeric(column: Any) -> bool:
+    return column.dtype.kind in "iuf"
+
+
+def _polarity_for(column: Any, positive: bool) -> object:
+    """Return a polarity in a column's own terms: a truth value, a number or a word."""
+    if column.dtype.kind == "b":
+        return positive
+    if _is_numeric(column):
+        return 1 if positive else -1 if (column == -1).any() else 0
+    return "positive" if positive else "negative"
+
+
+def _set_column(points: Points, name: str, value_for: Callable[[Any], object]) -> None:
+    """Set a feature of the selected and of the next points; a column of neither numbers nor words becomes words."""
+    features, defaults = points.features.copy(), points.feature_defaults.copy()
+    value = value_for(features[name])
+    if isinstance(value, str):
+        features[name] = features[name].astype(str)
+    features.loc[sorted(points.selected_data), name] = value
+    defaults[name] = [value]
+    if points.selected_data or isinstance(value, str):
+        points.features = features
+    points.feature_defaults = defaults.astype({name: features[name].dtype})
+    points.refresh_colors()
 
 
 def _plane_at(image: Any, shown: Plane, place_zt: tuple[int, int]) -> Plane:
