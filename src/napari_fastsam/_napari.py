@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_fastsam._convert import in_layer_units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["camera_of", "in_grid", "point_of", "units_of"]
+__all__ = ["camera_of", "in_grid", "point_of", "seen_by", "units_of"]
 
 
 def camera_of(viewer: Any) -> Any:
@@ -29,6 +30,21 @@ def units_of(viewer: Any) -> Sequence[Any] | None:
     """Return the units of the viewer's world; napari before 0.9 has none."""
     units: Sequence[Any] | None = getattr(viewer.dims, "units", None)
     return units
+
+
+def seen_by(viewer: Any, layer: Any) -> NDArray[np.float64]:
+    """Return the four corners of what the canvas shows in 2-D, in the units of a layer, shape (4, ndim)."""
+    camera, displayed = camera_of(viewer), list(viewer.dims.displayed)
+    # napari before 0.9 does not tell plugins how large the canvas is
+    model = getattr(viewer, "__wrapped__", viewer)
+    size = viewer.canvas.viewbox_size(viewer.layers) if hasattr(viewer, "canvas") else model._canvas_size
+    half = np.asarray(size, np.float64) / (2 * camera.zoom)
+    corners = []
+    for side in ((-1, -1), (-1, 1), (1, 1), (1, -1)):
+        world = np.array(viewer.dims.point, np.float64)
+        world[displayed] = camera.center[-2:] + half * side
+        corners.append(in_layer_units(layer, world, units_of(viewer))[-layer.ndim :])
+    return np.stack(corners)
 
 
 def point_of(viewer: Any, layer: Any) -> NDArray[np.float64]:

@@ -327,3 +327,44 @@ def test_layers_of_several_units_are_shown_together(viewer: Any, make_widget: Ma
         viewer.add_layer(Labels(np.zeros(stack.shape, np.uint16), name=name, scale=scale, units=(name,) * 3))
     assert not widget.labels.usable(viewer.layers["nm"])
     assert "its pixels lie elsewhere" in widget.labels.usable(viewer.layers["mm"])
+
+
+@pytest.mark.parametrize("place", [{}, {"scale": (0.5, 2), "translate": (30, -40), "rotate": 30}])
+@pytest.mark.parametrize("multiscale", [False, True])
+def test_the_field_of_view_is_what_the_canvas_shows(
+    viewer: Any, make_widget: Make, multiscale: bool, place: dict[str, Any]
+) -> None:
+    data = np.zeros((3000, 4000), np.uint8)
+    levels = [data[:: 2**k, :: 2**k] for k in range(4)] if multiscale else data
+    viewer.add_layer(layer := Image(levels, multiscale=multiscale, name="Image", **place))
+    widget = make_widget(viewer)
+    canvas, camera = viewer.window._qt_viewer.canvas, viewer.scene.camera
+    for centre, zoom in (((1200, 1600), 1), ((1200, 1600), 8), ((1500, 2000), 8), ((0, 0), 8)):
+        camera.center, camera.zoom = layer.data_to_world(centre), zoom
+        canvas.on_draw()  # napari loads more of a pyramid than is seen, and keeps it
+        (top, left), (bottom, right) = canvas._viewbox_corners_in_world
+        seen = np.array([layer.world_to_data((y, x)) for y in (top, bottom) for x in (left, right)]) + 0.5
+        low, high = np.clip([seen.min(axis=0), seen.max(axis=0)], 0, data.shape)
+        margin = (high - low) / 20
+        y0, y1, x0, x1 = widget.segmentation._region("view")
+        np.testing.assert_allclose((y0, x0), np.clip(low - margin, 0, None), atol=1.01)
+        np.testing.assert_allclose((y1, x1), np.clip(high + margin, None, data.shape), atol=1.01)
+    camera.zoom = 1e-3
+    canvas.on_draw()
+    assert widget.segmentation._region("view") is None, "all of it is seen"
+    camera.center, camera.zoom = layer.data_to_world((9000, 9000)), 8
+    canvas.on_draw()
+    widget.segmentation.start(region="view")
+    assert not widget.segmentation.running
+    assert "lies outside the image" in last_notice()
+
+
+def test_the_field_of_view_of_rolled_axes(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((600, 5, 900), np.uint8), name="Image", scale=(1, 3, 1)))
+    widget = make_widget(viewer)
+    viewer.dims.order = (1, 2, 0)
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (500, 200), 10
+    height, width = np.array(viewer.canvas.size) / 10
+    y0, y1, x0, x1 = widget.segmentation._region("view")
+    assert ((y0 + y1) / 2, (x0 + x1) / 2) == pytest.approx((200.5, 500.5), abs=1)
+    assert (x1 - x0, y1 - y0) == pytest.approx((1.1 * height, 1.1 * width), abs=2)

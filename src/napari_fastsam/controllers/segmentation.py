@@ -9,8 +9,8 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
-from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data
-from napari_fastsam._napari import point_of
+from napari_fastsam._convert import Plane, layer_map, layer_shape, layer_to_layer, pixels_of_data
+from napari_fastsam._napari import point_of, seen_by
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam._settings import read_settings
 from napari_fastsam.controllers.canvas import warm_up
@@ -260,12 +260,11 @@ class SegmentationController:
         return _with_margin(corners, hw)
 
     def _view_corners(self, plane: Plane) -> NDArray[np.float64]:
+        """Return the part of the plane that the canvas shows; not what napari has loaded of it, which is more."""
         layer: Any = self.session.image
-        corners = np.asarray(layer.corner_pixels, np.float64)
-        if layer.multiscale:
-            corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]
-        edges: NDArray[np.float64] = corners[:, list(plane.axes_yx)] + np.array([[0.0], [1.0]])
-        return edges
+        points_yx, _ = pixels_of_data(layer_map(layer).inverse()(seen_by(self.session.viewer, layer)), plane)
+        corners: NDArray[np.float64] = np.stack([points_yx.min(axis=0), points_yx.max(axis=0)])
+        return np.clip(corners, 0, self._plane_hw())
 
     def _rectangle_corners(self, plane: Plane) -> NDArray[np.float64]:
         shapes = self.rectangle_layer
@@ -295,10 +294,11 @@ def _when_painted(call: Callable[[], object]) -> None:
 def _with_margin(corners_yx: NDArray[np.float64], plane_hw: tuple[int, int]) -> Region | None:
     """Return the part of the plane around a box, a tenth larger; None for all of it."""
     low, high = corners_yx
+    outside = bool((high <= 0).any() or (low >= plane_hw).any())
     margin = _MARGIN_SHARE * (high - low) / 2
     y0, x0 = np.clip(np.floor(low - margin), 0, plane_hw).astype(int)
     y1, x1 = np.clip(np.ceil(high + margin), 0, plane_hw).astype(int)
-    if y1 - y0 < 2 or x1 - x0 < 2:
+    if outside or y1 - y0 < 2 or x1 - x0 < 2:
         raise ImageContentError(
             "The chosen region lies outside the image", remedy="move the view or the rectangle onto the image"
         )
