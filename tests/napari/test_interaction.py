@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from napari.utils import interactions
 from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QItemSelectionModel
 from wrapt import ObjectProxy
 
 from fastsam_core.journal import read_journal
@@ -214,6 +215,126 @@ def test_merge_split_delete_of_the_user_s_labels(viewer: Any, make_widget: Make)
     for _ in range(2):
         widget.labels.undo()
     np.testing.assert_array_equal(mine.data, data)
+
+
+def erase(widget: Any, how: str) -> None:
+    """Take the label of the candidate at (40, 70) away."""
+    labels = widget.labels.target
+    if how == "Delete":
+        widget.pick_panel.add_points()
+        widget.prompts.points.add([[40, 70]])
+        widget.label_panel._edit("delete")
+        widget.prompts.points.data = np.empty((0, 2))
+        widget.prompts.points.mode = "pan_zoom"
+    elif how == "fill":
+        labels.fill((40, 70), 0)
+    elif how == "undo":
+        labels.undo()
+    else:
+        labels.data[:] = 0
+        labels.refresh()
+
+
+@pytest.mark.usefixtures("no_throttle")
+@pytest.mark.parametrize("how", ["Delete", "fill", "undo", "in place"])
+def test_candidates_whose_label_was_erased_are_available(viewer: Any, make_widget: Make, qtbot: Any, how: str) -> None:
+    widget = nested_widget(viewer, make_widget)
+    mouse, session = Mouse(viewer, viewer.layers["Image"]), widget.session
+    mouse.drag([(40, 70)])
+    labels = widget.labels.target
+    before = labels.data.copy()
+    assert session.committed == {3: 1}
+    erase(widget, how)
+    assert session.committed == {}
+    qtbot.waitUntil(lambda: viewer.layers["FastSAM candidates"].data[40, 60] == 1, timeout=5000)
+    mouse.move(40, 70)
+    assert widget.hover.index == 3
+    assert "label" not in viewer.status
+    if how == "fill":
+        labels.undo()
+        assert session.committed == {3: 1}, "it is there again"
+        labels.redo()
+    mouse.drag([(40, 70)])
+    np.testing.assert_array_equal(labels.data, before)
+    assert session.committed == {3: 1}
+    mouse.move(0, 0)
+    mouse.move(40, 70)
+    assert "label 1" in viewer.status
+
+
+def test_undo_of_a_commit_after_an_erased_one(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    labels, session = widget.labels, widget.session
+    labels.commit([3])
+    erase(widget, "Delete")
+    labels.commit([3])
+    known = [session.committed]
+    for step in (labels.undo,) * 3 + (labels.redo,) * 3:
+        step()
+        known.append(session.committed)
+    assert known == [{3: 1}, {}, {3: 1}, {}, {3: 1}, {}, {3: 1}]
+
+
+def test_labels_that_are_merged_renamed_or_taken_are_not_erased(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    labels, session = widget.labels, widget.session
+    labels.commit([1])
+    labels.commit([3])
+    widget.session.select_by_hand([1, 3])
+    widget.label_panel._edit("merge")
+    assert session.committed == {1: 1, 3: 1}
+    labels.target.fill((40, 70), 7)
+    assert session.committed == {1: 1, 3: 7}
+    labels.overlap = "steal"
+    labels.commit([0])
+    assert session.committed == {0: 8, 1: 8, 3: 7}, "it lies on another one now"
+    labels.target.data = np.zeros((5, 5), np.uint16)
+    assert session.committed == {}, "these are none of its pixels"
+
+
+def test_a_group_whose_parts_took_all_its_pixels_stays_committed(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    left, right = np.zeros((2, 80, 90), bool)
+    left[20:40, 20:40], right[20:40, 40:60] = True, True
+    put(widget, [left | right, left, right], [0.9, 0.8, 0.7])
+    widget.labels.overlap = "steal"
+    widget.label_panel.commit_shown()
+    assert sorted(widget.session.committed) == [0, 1, 2]
+    widget.labels.delete([1])
+    assert sorted(widget.session.committed) == [0, 2]
+    widget.labels.delete([2])
+    assert widget.session.committed == {}
+
+
+@pytest.mark.usefixtures("no_throttle")
+@pytest.mark.parametrize("how", ["table", "Shift"])
+def test_committed_candidates_are_picked_for_edits(viewer: Any, make_widget: Make, how: str) -> None:
+    widget = nested_widget(viewer, make_widget)
+    mouse, session, table = Mouse(viewer, viewer.layers["Image"]), widget.session, widget.table
+    mouse.drag([(40, 70)])
+    mouse.drag([(40, 30)])
+    labels = widget.labels.target
+    assert session.committed == {3: 1, 1: 2}
+    if how == "table":
+        flags = QItemSelectionModel.SelectionFlag
+        for candidate in (1, 3):
+            index = table.table.index(table.table.row_of(candidate), 0)
+            table.selectionModel().select(index, flags.Select | flags.Rows)
+    else:
+        mouse.drag([(40, 30)], "Shift")
+        mouse.drag([(40, 70)], "Shift")
+    assert (session.selected, session.picked) == ([], [1, 3])
+    rows = [index.row() for index in table.selectionModel().selectedRows()]
+    assert sorted(table.table.rows[rows]) == [1, 3]
+    assert viewer.layers["FastSAM candidates"].data[40, 60] == 2, "yellow"
+    assert widget.label_panel.preview.text() == "2 picked, committed already."
+    widget.label_panel.commit_picked()
+    assert "committed already" in str(notification_manager.records[-1].message)
+    widget.label_panel._edit("merge")
+    assert sorted(np.unique(labels.data)) == [0, 1]
+    widget.label_panel._edit("delete")
+    assert not labels.data.any()
+    assert session.selected == [1, 3], "and can be committed again"
 
 
 @pytest.mark.usefixtures("blob_model")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane
+from napari_fastsam.models._kernels import labels_under
 from napari_fastsam.models.candidates import CandidatePool, Candidates, Outlines
 from napari_fastsam.models.filters import Filters
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
@@ -153,3 +154,16 @@ def test_shapes_pick_the_best_or_everything_inside() -> None:
     assert sorted(p.candidate for p in everything) == [1, 2, 3]
     assert {p.cause["by"] for p in everything} == {"box", "scribble"}
     json.dumps([dict(p.cause) for p in everything])
+
+
+@given(stacks(), st.integers(0, 99))
+@settings(max_examples=40)
+def test_labels_under_masks(stack: Stack, seed: int) -> None:
+    plane = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2], np.uint16), stack.shape[1:])
+    masks, ids, chosen = Masks.from_dense(stack), np.arange(len(stack)) % 3 + 1, np.arange(len(stack))[::-1].copy()
+    under = labels_under(plane, masks.runs, masks.offsets, chosen, ids[chosen])
+    for i, own, labelled, mostly in zip(chosen, *under, strict=True):
+        counts = np.bincount(plane[stack[i]], minlength=4)[1:]
+        assert (own, labelled) == (counts[ids[i] - 1], counts.sum())
+        if 2 * counts.max() > counts.sum():
+            assert mostly == counts.argmax() + 1

@@ -264,7 +264,7 @@ class OutlineCanvas:
         session = self.session
         states = np.where(session.shown, _CANDIDATE, 0).astype(np.uint8)
         states[list(session.committed)] = _DONE
-        states[session.selected] = _PICKED
+        states[session.picked] = _PICKED
         return states
 
     def _part_to_draw(

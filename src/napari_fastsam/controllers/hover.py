@@ -167,13 +167,13 @@ class HoverController:
             event.handled = True
             swept = self._collect(swept, event, faint=False)
             yield
-        if not swept:
-            self._explain()
-        elif "Shift" in event.modifiers:
+        if "Shift" in event.modifiers:
             for index in swept:
                 self.session.toggle_by_hand(index)
-        else:
-            self.commit(list(swept))
+        elif fresh := [index for index in swept if index not in self.session.committed]:
+            self.commit(fresh)
+        if not swept:
+            self._explain()
 
     def _explain(self) -> None:
         """Say why nothing is done where something was found."""
@@ -196,4 +196,4 @@ class HoverController:
             return swept
         index = self.look(self.point_yx, faint=faint)
         self._set_index(index)
-        return swept if index < 0 or index in self.session.committed else {**swept, index: None}
+        return swept if index < 0 else {**swept, index: None}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from psygnal import Signal
 
 from fastsam_core import label_edits as edits
 from fastsam_core.errors import FastSAMError
@@ -72,6 +73,9 @@ class LabelWriter:
         Returns where the viewer's sliders stand.
     """
 
+    touched = Signal()
+    """There is another version."""
+
     def __init__(self, layer: Labels, *, made_here: bool, where: Callable[[], Hashable]) -> None:
         self.layer, self._made_here = layer, made_here
         self._where, self._seen_at = where, where()
@@ -98,6 +102,7 @@ class LabelWriter:
 
     def _on_touched(self, event: object = None) -> None:
         self.version += 1
+        self.touched.emit()
 
     def _on_change(self, event: object = None) -> None:
         if self._writing:

@@ -63,6 +63,8 @@ class LabelController:
     """"undo" or "redo" of a step of this controller, the id of the image layer it was written for, and the target's
     name in the journal."""
     target_changed = Signal()
+    touched = Signal()
+    """Labels may be others, by whatever hand."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -76,6 +78,7 @@ class LabelController:
         self._names: dict[Hashable, str] = {}
         """What the journal calls them, and those that were removed."""
         self._made: set[Hashable] = set()
+        session.marks.look = self._look
         session.viewer.layers.events.removed.connect(self._on_removed)
 
     # ---- target -------------------------------------------------------------------------------------------------
@@ -94,10 +97,21 @@ class LabelController:
         """Begin to follow a layer; its undo keys also take back what was committed, whatever the target is."""
         self._names.setdefault(layer.unique_id, self._free_name(layer.name))
         writer = LabelWriter(layer, made_here=layer.unique_id in self._made, where=self._where)
+        writer.touched.connect(self.touched.emit)
         self._writers[layer.unique_id] = writer
         layer.bind_key("Control-Z", lambda _: self._retrace(writer, "undo"), overwrite=True)
         layer.bind_key("Control-Shift-Z", lambda _: self._retrace(writer, "redo"), overwrite=True)
         return writer
+
+    def _look(self, layer_id: Hashable, plane: Plane) -> tuple[int, NDArray[Any]] | None:
+        """Return the labels of a plane in a layer, and their version; None for a layer that is not followed."""
+        writer = self._writers.get(layer_id)
+        if writer is None:
+            return None
+        try:
+            return writer.version, writer.labels_of(plane)
+        except IndexError:  # it has other data by now, without such a plane
+            return writer.version, np.empty((0, 0), NEW_DTYPE)
 
     def _where(self) -> Hashable:
         dims = self.session.viewer.dims
@@ -254,6 +268,11 @@ class LabelController:
             raise ImageContentError(
                 "The viewer shows the image in 3-D, where there are no candidates to commit",
                 remedy="switch to 2-D with the button at the lower left (or Ctrl+Y), choose a plane, try again",
+            )
+        if scope == "picked" and not indices and session.picked:
+            raise ImageContentError(
+                "What is picked is committed already",
+                remedy="pick others, or change its labels with 'Merge', 'Split' or 'Delete'",
             )
         if candidates is None or plane is None or image is None or not indices:
             raise ImageContentError(
@@ -421,6 +440,7 @@ class LabelController:
                 facts = {"labels": list(edit.labels), "causes": self.session.causes(indices)}
                 facts["target"] = self._name_of(writer)
                 self.written.emit(name, masks, facts)
+            self.session.look_again()
 
     def merge(self, indices: Sequence[int]) -> None:
         """Make one label of those that lie in the candidates."""
@@ -470,9 +490,11 @@ class LabelController:
             return
         step = writer.undo() if what == "undo" else writer.redo()
         if step is None:
+            self.session.look_again()
             return
         mark_or_not = self.session.unmark_committed if what == "undo" else self.session.mark_committed
         for mark in step.marks:
             again = self.session.found_again(step.image_id, mark)
             mark_or_not(step.image_id, mark.plane, again, writer.layer.unique_id)
+        self.session.look_again()
         self.undone.emit(what, step.image_id, self._name_of(writer))

@@ -15,6 +15,7 @@ from napari_fastsam._settings import Settings, read_settings
 from napari_fastsam.controllers.canvas import contains, is_overlay
 from napari_fastsam.models.candidates import CandidatePool, Candidates, Linked
 from napari_fastsam.models.filters import Filters
+from napari_fastsam.models.marks import Marks
 from napari_fastsam.models.picks import Pick, PickOptions, PromptSet, resolve
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from numpy.typing import NDArray
 
+    from fastsam_core.masks import Masks
     from napari_fastsam.models.candidates import Marked
     from napari_fastsam.models.words import Ranking
 
@@ -88,13 +90,15 @@ class Session:
         self._shapes: dict[Hashable, tuple[int, ...]] = {}
         """Of the images when they were last looked at: candidates hold for data of this size."""
         self._links: dict[Hashable, dict[Plane, Linked]] = {}
-        self._committed: dict[tuple[Hashable, Plane], dict[Hashable, dict[int, int]]] = {}
-        """By image and plane, then by Labels layer: which candidates became which labels."""
+        self.marks = Marks()
+        self._told: dict[int, int] = {}
+        """What was committed when it was last said that the selection is another one."""
         self._passing = self._reached = self._shown = _NOTHING
         dims = viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
             event.connect(self.update_plane)
         viewer.layers.events.removed.connect(self._on_removed)
+        self.selection_changed.connect(self._on_told)
 
     def close(self) -> None:
         """Let go of the viewer and the image."""
@@ -229,19 +233,15 @@ class Session:
         pool = self.pool_of(image_id)
         old = pool.get(plane)
         if old is None or how == "replace":
-            self._committed.pop((image_id, plane), None)
+            self.marks.forget(image_id, plane)
             self._hands.pop((image_id, plane), None)
             self._links.setdefault(image_id, {}).pop(plane, None)
         elif how == "add":
             candidates = old.extended(candidates)
         elif how == "join":
-            known = self._committed.pop((image_id, plane), {})
             by_hand = self._hands.pop((image_id, plane), set())
-            places = candidates.places_of(old.masks, [*by_hand.union(*known.values())])
-            self._committed[image_id, plane] = {
-                target_id: {places[i]: label for i, label in labels.items() if i in places}
-                for target_id, labels in known.items()
-            }
+            places = candidates.places_of(old.masks, [*by_hand | self.marks.indices(image_id, plane)])
+            self.marks.move(image_id, plane, places)
             self._hands[image_id, plane] = {places[i] for i in by_hand if i in places}
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
@@ -263,9 +263,9 @@ class Session:
         self._pools.pop(image_id, None)
         self._shapes.pop(image_id, None)
         self._links.pop(image_id, None)
-        for kept in (self._committed, self._hands):
-            for key in [key for key in kept if key[0] == image_id]:
-                kept.pop(key)
+        self.marks.forget(image_id)
+        for key in [key for key in self._hands if key[0] == image_id]:
+            self._hands.pop(key)
 
     def _new_candidates(self) -> None:
         self._filter()
@@ -357,8 +357,16 @@ class Session:
     def selected(self) -> list[int]:
         """Picked candidates that are not committed yet: by prompts in their order, then by hand."""
         done = self.committed
-        chosen = [pick.candidate for pick in self.picks] + sorted(self.by_hand)
-        return [index for index in dict.fromkeys(chosen) if index not in done]
+        return [index for index in self._chosen() if index not in done]
+
+    @property
+    def picked(self) -> list[int]:
+        """Picked candidates, with committed ones that were picked by hand: what edits of labels take."""
+        done, by_hand = self.committed, self.by_hand
+        return [index for index in self._chosen() if index not in done or index in by_hand]
+
+    def _chosen(self) -> list[int]:
+        return [*dict.fromkeys([pick.candidate for pick in self.picks] + sorted(self.by_hand))]
 
     def causes(self, indices: Iterable[int]) -> list[dict[str, object]]:
         """Return what picked each of these candidates, fit for JSON.
@@ -385,7 +393,7 @@ class Session:
 
     def select_by_hand(self, indices: Iterable[int]) -> None:
         """Pick exactly these besides what prompts pick."""
-        prompted = {pick.candidate for pick in self.picks}
+        prompted = {pick.candidate for pick in self.picks} - set(self.committed)
         wanted = {index for index in indices if index not in prompted}
         if wanted != self.by_hand:
             self._set_by_hand(wanted)
@@ -404,23 +412,31 @@ class Session:
 
     def committed_on(self, plane: Plane) -> dict[int, int]:
         """Return which candidates of any plane of the image were committed, and their labels."""
-        known = self._committed.get((self.image_id, plane), {})
-        return {index: label for labels in known.values() for index, label in labels.items()}
+        return self.marks.there(self.image_id, plane, self._masks_of(self.image_id, plane))
+
+    def _masks_of(self, image_id: Hashable, plane: Plane) -> Masks | None:
+        candidates = self.pool_of(image_id).get(plane)
+        return None if candidates is None else candidates.masks
 
     def mark_committed(self, image_id: Hashable, plane: Plane, labels: dict[int, int], target_id: Hashable) -> None:
         """Remember which candidates of a plane of an image became which labels of a Labels layer."""
         if image_id in self._pools:  # it is not forgotten
-            known = self._committed.setdefault((image_id, plane), {})
-            known.setdefault(target_id, {}).update(labels)
+            self.marks.add(image_id, plane, self._masks_of(image_id, plane), labels, target_id)
             self._hands.get((image_id, plane), set()).difference_update(labels)
             self.selection_changed.emit()
 
     def unmark_committed(self, image_id: Hashable, plane: Plane, indices: Iterable[int], target_id: Hashable) -> None:
         """Make candidates available again (their commit into a Labels layer was undone)."""
-        known = self._committed.get((image_id, plane), {}).get(target_id, {})
-        for index in indices:
-            known.pop(index, None)
+        self.marks.remove(image_id, plane, indices, target_id)
         self.selection_changed.emit()
+
+    def look_again(self) -> None:
+        """Tell of candidates whose labels were erased, or are there again."""
+        if self.committed != self._told:
+            self.selection_changed.emit()
+
+    def _on_told(self) -> None:
+        self._told = self.committed
 
     def found_again(self, image_id: Hashable, mark: Marked) -> dict[int, int]:
         """Return which candidates those of a former commit are now, and the labels they became then."""
@@ -431,8 +447,7 @@ class Session:
         """Forget an image; make candidates available again that were committed into a Labels layer."""
         layer_id = event.value.unique_id
         self._forget(layer_id)
-        held = [known.pop(layer_id, None) for known in self._committed.values()]
-        if any(held):
+        if self.marks.forget_layer(layer_id):
             self.selection_changed.emit()
 
 

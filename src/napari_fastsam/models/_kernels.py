@@ -1,13 +1,15 @@
-"""Kernels on the runs of masks: outlines."""
+"""Kernels on the runs of masks: outlines, and the labels that lie under them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastsam_core._jit import njit
 
-__all__ = ["outline_pixels"]
+__all__ = ["labels_under", "outline_pixels"]
 
 Runs = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -65,3 +67,28 @@ def outline_pixels(
         if area:
             starts[i + 1] = _outline_of(runs, offsets[i], offsets[i + 1], extents[i], step, width, pixels, starts[i])
     return pixels[: starts[-1]].copy(), starts
+
+
+@njit
+def labels_under(
+    plane: NDArray[Any], runs: Runs, offsets: Offsets, chosen: NDArray[np.int64], ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return, of each chosen mask, the pixels of its label, those of any label, and the label that most of these have.
+
+    Where no label has more than half of them it is any that is there.
+    """
+    own, labelled = np.zeros(chosen.shape[0], np.int64), np.zeros(chosen.shape[0], np.int64)
+    mostly = np.zeros(chosen.shape[0], np.int64)
+    for k in range(chosen.shape[0]):
+        i, lead = chosen[k], 0
+        for r in range(offsets[i], offsets[i + 1]):
+            for x in range(runs[r, 1], runs[r, 2]):
+                label = np.int64(plane[runs[r, 0], x])
+                if label == 0:
+                    continue
+                labelled[k] += 1
+                own[k] += label == ids[k]
+                if lead == 0:
+                    mostly[k] = label
+                lead += 1 if label == mostly[k] else -1
+    return own, labelled, mostly

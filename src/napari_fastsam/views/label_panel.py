@@ -39,6 +39,8 @@ _EXPORTS = (
 _MAX_ID = 2**31 - 1
 _LATER_MS = 400
 """What would become of very many candidates is looked up when the sliders have come to rest."""
+_LOOK_MS = 150
+"""Whether labels of candidates were erased is looked up when nothing is painted for so long."""
 _COMMIT_SHOWN = "Commit all shown"
 
 
@@ -110,6 +112,11 @@ class LabelPanel(QWidget):
         self.overlap.currentIndexChanged.connect(self._on_options)
         self.label_id.valueChanged.connect(self._on_options)
         self.whole.toggled.connect(self._on_options)
+        self._looks = QTimer(self)
+        self._looks.setSingleShot(True)
+        self._looks.setInterval(_LOOK_MS)
+        self._looks.timeout.connect(session.look_again)
+        labels.touched.connect(self._look_soon)
         session.selection_changed.connect(self.show_preview)
         session.candidates_changed.connect(self._offer_whole)
         session.links_changed.connect(self._offer_whole)
@@ -144,7 +151,9 @@ class LabelPanel(QWidget):
             plan = self.labels.preview(picked)
             self.preview.setText("" if plan is None else self._consequences(plan()))
         else:
-            self.preview.setText(f"{len(picked)} picked." if picked else "Nothing is picked.")
+            done = len(self.session.picked) - len(picked)
+            text = f"{len(picked)} picked." if picked else "Nothing is picked."
+            self.preview.setText(f"{done} picked, committed already." if done and not picked else text)
             self._later.start()
 
     def _preview_many(self) -> None:
@@ -173,6 +182,9 @@ class LabelPanel(QWidget):
     def abandon(self) -> None:
         """Drop a preview that is awaited: the window is gone."""
         self._asked += 1
+
+    def _look_soon(self) -> None:
+        self._looks.start()
 
     def _on_plan_finished(self) -> None:
         self._planning = False
@@ -216,7 +228,7 @@ class LabelPanel(QWidget):
             self.progress.setFormat(f"{text} · %p %")
 
     def _edit(self, name: str) -> None:
-        picked = self.session.selected or [pick.candidate for pick in self.session.picks]
+        picked = self.session.picked or [pick.candidate for pick in self.session.picks]
         getattr(self.labels, name)(picked)
 
     def export(self, suffix: str, pattern: str = "", path: str = "") -> None:

@@ -170,7 +170,7 @@ class CandidateTable(QTableView):
         model = self.selectionModel()
         if model is None:
             return
-        wanted = set(self.session.selected)
+        wanted = set(self.session.picked)
         selection = QItemSelection()
         last = self.table.columnCount() - 1
         rows = np.flatnonzero(np.isin(self.table.rows, list(wanted)))
