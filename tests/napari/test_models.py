@@ -162,6 +162,8 @@ def test_labels_under_masks(stack: Stack, seed: int) -> None:
     plane = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2], np.uint16), stack.shape[1:])
     masks, ids, chosen = Masks.from_dense(stack), np.arange(len(stack)) % 3 + 1, np.arange(len(stack))[::-1].copy()
     under = labels_under(plane, masks.runs, masks.offsets, chosen, ids[chosen])
+    none = labels_under(plane, masks.runs, masks.offsets, np.array([len(stack)]), ids[:1])
+    assert not np.any(none)
     for i, own, labelled, mostly in zip(chosen, *under, strict=True):
         counts = np.bincount(plane[stack[i]], minlength=4)[1:]
         assert (own, labelled) == (counts[ids[i] - 1], counts.sum())

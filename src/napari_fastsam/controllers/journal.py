@@ -62,8 +62,8 @@ def journal_path(image: Any, layers: Iterable[Any] = ()) -> Path:
 
 
 def _former_path(path: Path) -> Path:
-    """Return what a journal was called before names began with a dot."""
-    return path.with_name(path.name.removeprefix("."))
+    """Return what a journal was called before names began with a dot; that of a hidden image could be another's."""
+    return path if path.name.startswith("..") else path.with_name(path.name.removeprefix("."))
 
 
 def _like(own: Path, former: Path) -> Path:

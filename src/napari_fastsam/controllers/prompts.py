@@ -340,7 +340,7 @@ def _set_column(points: Points, name: str, value_for: Callable[[Any], object]) -
         features[name] = features[name].astype(str)
     features.loc[sorted(points.selected_data), name] = value
     defaults[name] = [value]
-    if points.selected_data or isinstance(value, str):
+    if not features.equals(points.features):
         points.features = features
     points.feature_defaults = defaults.astype({name: features[name].dtype})
     points.refresh_colors()

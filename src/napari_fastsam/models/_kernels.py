@@ -75,12 +75,14 @@ def labels_under(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return, of each chosen mask, the pixels of its label, those of any label, and the label that most of these have.
 
-    Where no label has more than half of them it is any that is there.
+    Where no label has more than half of them it is any that is there. A number that is none of a mask has no pixels.
     """
     own, labelled = np.zeros(chosen.shape[0], np.int64), np.zeros(chosen.shape[0], np.int64)
     mostly = np.zeros(chosen.shape[0], np.int64)
     for k in range(chosen.shape[0]):
         i, lead = chosen[k], 0
+        if i + 1 >= offsets.shape[0]:
+            continue
         for r in range(offsets[i], offsets[i + 1]):
             for x in range(runs[r, 1], runs[r, 2]):
                 label = np.int64(plane[runs[r, 0], x])
