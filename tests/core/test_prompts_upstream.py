@@ -27,6 +27,8 @@ from fastsam_core.prompts import Box, Points, match, select
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.upstream
+
 torch = pytest.importorskip("torch")
 HEIGHT, WIDTH = 20, 26
 
