@@ -76,12 +76,12 @@ def replay(
         steps = read_journal(journal)
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
         written = dict(zip(sources, (out / f"{name}{_SUFFIX}" for name in unique_names(sources)), strict=True))
-        there = [] if existing == "overwrite" else [path for path in written.values() if path.exists()]
-        wanted = [source for source, path in written.items() if path not in there]
+        there = {source: path for source, path in written.items() if existing != "overwrite" and path.exists()}
+        wanted = [source for source in sources if source not in there]
         failed = labels = 0
         with progress("Loading the model", len(wanted)) as bar:
             if existing == "refuse":
-                for path in there:
+                for path in there.values():
                     bar.log(Text(str(exists_already(path)), style="red"))
             network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
             encoder = _encoder(steps.text_encoder, device, bar)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.core.training.dataset_files import HW, jpeg, run, sa1b_json, scene_masks, write_labels, write_sa1b
 
 from fastsam_core.errors import AnnotationError, ImageTooLargeError, InvalidParameterError, OutputError
 from fastsam_core.evaluation.truth import LabelFolder, read_label_map
@@ -25,60 +26,6 @@ from fastsam_core.training.datasets.report import nesting_depths, write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from fastsam_core.training.datasets import SourceEntry
-
-HW = (48, 64)
-
-
-def scene_masks() -> Masks:
-    """Return a whole with a part inside, a ring, and one that overlaps the whole."""
-    stack = np.zeros((4, *HW), bool)
-    stack[0, 4:36, 4:36] = True
-    stack[1, 10:18, 10:18] = True
-    stack[2, 4:20, 42:60] = True
-    stack[2, 9:15, 47:55] = False
-    stack[3, 30:44, 30:52] = True
-    return Masks.from_dense(stack)
-
-
-def jpeg(seed: int = 0, hw: tuple[int, int] = HW) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*hw, 3), np.uint8)).save(out, "JPEG")
-    return out.getvalue()
-
-
-def sa1b_json(masks: Masks) -> bytes:
-    height, width = masks.image_hw
-    return json.dumps({"image": {"height": height, "width": width}, "annotations": masks.to_coco()}).encode()
-
-
-def write_sa1b(folder: Path, count: int = 6) -> Path:
-    folder.mkdir(parents=True)
-    for number in range(count):
-        (folder / f"sa_{number}.jpg").write_bytes(jpeg(number))
-        (folder / f"sa_{number}.json").write_bytes(sa1b_json(scene_masks()))
-    return folder
-
-
-def write_labels(folder: Path, count: int = 4) -> Path:
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
-    labels = scene_masks()[[0, 2]].to_label_map()
-    for number in range(count):
-        (folder / "images" / f"a{number}.jpg").write_bytes(jpeg(number))
-        Image.fromarray(labels.astype(np.uint16)).save(folder / "masks" / f"a{number}.png")
-    return folder
-
-
-def run(source: Path, out: Path, kind: str, **options: Any) -> SourceEntry:
-    steps = convert(source, out, kind=kind, name=options.pop("name", "one"), licence="CC0-1.0", **options)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            entry: SourceEntry = end.value
-            return entry
 
 
 def stored(out: Path, source: str = "one") -> list[Masks]:
@@ -537,56 +484,6 @@ def test_replacing_a_source_by_one_without_instances_loses_nothing(tmp_path: Pat
     next(steps)
     steps.close()  # Ctrl-C
     assert contents(tmp_path / "out") == before
-
-
-def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:
-    run(write_sa1b(tmp_path / "in", 8), tmp_path / "out", "sa1b", val_share=0.3, coverage="dense")
-    [pool] = load_split(tmp_path / "out", "train", max_side_px=32)
-    sample = pool.samples[0]
-    assert sample.image.shape == (24, 32, 3)
-    assert len(sample.layers) >= 2
-    assert len(np.unique(sample.layers)) == 5
-    assert set(np.unique(sample.weight).tolist()) == {38}
-
-
-def test_folders_of_users_are_split(tmp_path: Path) -> None:
-    splits = load_folder(write_labels(tmp_path / "in", 6))
-    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [5, 1]
-    stems = {split: {s.stem for pool in splits[split] for s in pool.samples} for split in splits}
-    assert not stems["train"] & stems["val"]
-    with pytest.raises(AnnotationError, match="too little"):
-        load_folder(write_labels(tmp_path / "single", 1))
-
-
-@pytest.mark.parametrize(
-    ("places", "held_back"),
-    [
-        ((0, 3), (0, 1)),  # by the hash: as it is
-        ((2, 4, 7), (2, 0)),
-        ((0, 1), (0, 2)),
-        ((8, 9), (8, 0)),
-        (tuple(range(10)), (0, 1)),
-    ],
-)
-def test_both_parts_have_objects(tmp_path: Path, places: tuple[int, ...], held_back: tuple[int, ...]) -> None:
-    folder = write_labels(tmp_path / "in", 10)
-    names = sorted((f"a{number}" for number in range(10)), key=lambda name: hash_fraction("split", name))
-    for place in set(range(10)) - set(places):
-        Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"{names[place]}.png")
-    splits = load_folder(folder)
-    stems = {split: [s.stem for pool in splits[split] for s in pool.samples] for split in splits}
-    assert stems["val"] == [names[place] for place in held_back]
-    assert sorted(stems["val"] + stems["train"]) == sorted(names)
-    for pools in splits.values():
-        assert any(sample.layers.any() for pool in pools for sample in pool.samples)
-
-
-def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:
-    folder = write_labels(tmp_path / "in", 5)
-    for number in range(4):
-        Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"a{number}.png")
-    with pytest.raises(AnnotationError, match=r"too little.*that show objects.*5 images, 1 with instances"):
-        load_folder(folder)
 
 
 def test_report_shows_what_is_there(tmp_path: Path) -> None:

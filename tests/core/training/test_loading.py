@@ -1,0 +1,67 @@
+"""What the trainers read: converted data sets, and folders of users, split into what is learnt and held back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.core.training.dataset_files import HW, run, write_labels, write_sa1b
+
+from fastsam_core.errors import AnnotationError
+from fastsam_core.training.datasets.loading import load_folder, load_split
+from fastsam_core.training.datasets.records import hash_fraction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:
+    run(write_sa1b(tmp_path / "in", 8), tmp_path / "out", "sa1b", val_share=0.3, coverage="dense")
+    [pool] = load_split(tmp_path / "out", "train", max_side_px=32)
+    sample = pool.samples[0]
+    assert sample.image.shape == (24, 32, 3)
+    assert len(sample.layers) >= 2
+    assert len(np.unique(sample.layers)) == 5
+    assert set(np.unique(sample.weight).tolist()) == {38}
+
+
+def test_folders_of_users_are_split(tmp_path: Path) -> None:
+    splits = load_folder(write_labels(tmp_path / "in", 6))
+    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [5, 1]
+    stems = {split: {s.stem for pool in splits[split] for s in pool.samples} for split in splits}
+    assert not stems["train"] & stems["val"]
+    with pytest.raises(AnnotationError, match="too little"):
+        load_folder(write_labels(tmp_path / "single", 1))
+
+
+@pytest.mark.parametrize(
+    ("places", "held_back"),
+    [
+        ((0, 3), (0, 1)),  # by the hash: as it is
+        ((2, 4, 7), (2, 0)),
+        ((0, 1), (0, 2)),
+        ((8, 9), (8, 0)),
+        (tuple(range(10)), (0, 1)),
+    ],
+)
+def test_both_parts_have_objects(tmp_path: Path, places: tuple[int, ...], held_back: tuple[int, ...]) -> None:
+    folder = write_labels(tmp_path / "in", 10)
+    names = sorted((f"a{number}" for number in range(10)), key=lambda name: hash_fraction("split", name))
+    for place in set(range(10)) - set(places):
+        Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"{names[place]}.png")
+    splits = load_folder(folder)
+    stems = {split: [s.stem for pool in splits[split] for s in pool.samples] for split in splits}
+    assert stems["val"] == [names[place] for place in held_back]
+    assert sorted(stems["val"] + stems["train"]) == sorted(names)
+    for pools in splits.values():
+        assert any(sample.layers.any() for pool in pools for sample in pool.samples)
+
+
+def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 5)
+    for number in range(4):
+        Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"a{number}.png")
+    with pytest.raises(AnnotationError, match=r"too little.*that show objects.*5 images, 1 with instances"):
+        load_folder(folder)
