@@ -69,6 +69,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--plain-share", type=float, default=0.0, help="share of whole pictures as they are, for a last stage"
     )
+    parser.add_argument(
+        "--patch-share", type=float, default=0.0, help="share of photographs with patches of other textures drawn in"
+    )
     parser.add_argument("--save-every", type=float, default=TrainConfig().save_every_s, help="seconds")
     parser.add_argument("--crops", type=int, default=12, help="320 px crops a batch, or as many pixels of other sizes")
     parser.add_argument(
@@ -92,7 +95,7 @@ def _stop_on_terminate(trainer: Trainer) -> None:
 
 
 def _stream_config(arguments: argparse.Namespace) -> StreamConfig:
-    config = StreamConfig(pixels=arguments.crops * CROP_PX**2, seed=arguments.seed)
+    config = StreamConfig(pixels=arguments.crops * CROP_PX**2, patch_share=arguments.patch_share, seed=arguments.seed)
     if arguments.plain_share:
         config = as_used(config, arguments.plain_share)
     elif arguments.anneal_steps:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from fastsam_core.training.crowding import crowd
 from fastsam_core.training.geometric import Cutout, crop_resize, mosaic, orient, paste, random_window, rotate
+from fastsam_core.training.patching import patch
 from fastsam_core.training.photometric import jitter
 from fastsam_core.training.sources import FULL_WEIGHT, stain_of
 from fastsam_core.training.sprinkling import sprinkle
@@ -43,6 +44,8 @@ class StreamConfig:
         Probability that cells are copied beside others, where all are annotated.
     stain_share : float
         Probability that stained nuclei are drawn into a photograph.
+    patch_share : float
+        Probability that patches of other textures are drawn into a photograph.
     guess_share : float
         Probability that the regions guessed in a photograph are targets.
     plain_share : float
@@ -60,6 +63,7 @@ class StreamConfig:
     paste_share: float = 0.35
     crowd_share: float = 0.3
     stain_share: float = 0.2
+    patch_share: float = 0.0
     guess_share: float = 0.6
     plain_share: float = 0.0
     max_instances: int = 160
@@ -174,11 +178,13 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         source, spec = self._draw(rng)
         if spec is None:
             domain, partial, crowded = "photo", False, False
-            quarter_turns, stain_share = True, 0.0
+            quarter_turns, stain_share, patch_share = True, 0.0, 0.0
         else:
             domain, partial, crowded = spec.domain, spec.partial, spec.crowd
             quarter_turns = domain == "micro" or rng.random() < 0.1
-            stain_share = self.config.stain_share if domain == "photo" else 0.0
+            stain_share, patch_share = (
+                (self.config.stain_share, self.config.patch_share) if domain == "photo" else (0.0, 0.0)
+            )
         window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)
         view = orient(
             crop_resize(source, window, size_hw), rng, quarter_turns=quarter_turns and size_hw[0] == size_hw[1]
@@ -192,6 +198,8 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
             crowd(view, rng, int(rng.integers(1, 9)))
         if rng.random() < stain_share:
             sprinkle(view, rng)
+        if patch_share and rng.random() < patch_share:
+            patch(view, self._draw(rng)[0].image, rng)
         view.image = jitter(view.image, rng, "micro" if domain == "micro" else "photo")
         return view
 

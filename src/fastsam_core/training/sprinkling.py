@@ -65,4 +65,6 @@ def sprinkle(sample: LabelledImage, rng: np.random.Generator) -> None:
     sample.image = np.clip(canvas.rgb * 255, 0, 255).astype(np.uint8)
     if drawn.any():
         numbered = np.where(drawn > 0, drawn + sample.layers.max(), 0).astype(np.uint16)
-        sample.layers = np.concatenate([sample.layers, numbered])
+        # guessed layers stay the last ones
+        known = len(sample.annotated)
+        sample.layers = np.concatenate([sample.layers[:known], numbered, sample.layers[known:]])
