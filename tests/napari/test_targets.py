@@ -250,3 +250,37 @@ def test_labels_near_the_end_of_64_bits_cannot_be_counted_on(
     widget.label_panel.commit_picked()
     assert f"it has label {highest}" in str(notification_manager.records[-1].message)
     assert np.count_nonzero(target.data) == 1
+
+
+def test_a_hidden_target_is_written_on_any_plane(viewer: Any, make_widget: Make) -> None:
+    """Napari does not follow the slider with a layer that is hidden."""
+    viewer.add_layer(Labels(np.zeros((3, 80, 90), np.int32), name="mine"))
+    widget = stack_widget(viewer, make_widget)
+    mine = viewer.layers["mine"]
+    widget.label_panel.target.set_layer(mine)
+    widget.labels.commit([0])
+    mine.visible = False
+    viewer.dims.set_current_step(0, 1)
+    widget.labels.commit([0])
+    assert not notification_manager.records
+    assert [plane.max() for plane in mine.data] == [1, 2, 0]
+    mine.visible = True
+    widget.labels.undo()
+    assert [plane.max() for plane in mine.data] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("made_here", [True, False])
+def test_larger_numbers_in_a_hidden_target(viewer: Any, make_widget: Make, made_here: bool) -> None:
+    """Ids were cut to the numbers that the layer had when it was last shown."""
+    widget = stack_widget(viewer, make_widget)
+    if not made_here:
+        viewer.add_layer(Labels(np.zeros((3, 80, 90), np.int8), name="mine"))
+        widget.label_panel.target.set_layer(viewer.layers["mine"])
+    widget.labels.commit([0])
+    target = widget.labels.target
+    target.visible = False
+    if not made_here:
+        target.data = target.data.astype(np.int32)
+    widget.labels.chosen_id = 70_000
+    widget.labels.commit([1])
+    assert sorted(np.unique(target.data)) == [0, 1, 70_000]

@@ -164,6 +164,8 @@ class LabelWriter:
     def _set_pixels(self, changed: list[tuple[Plane, Edit]]) -> None:
         problem: Exception | None = None
         layer, pieces = self.layer, list(self._pieces(changed))
+        if not (layer.visible and layer.loaded):
+            layer.set_view_slice()  # napari writes into what it last showed, too, in the numbers of that
         self._writing, self._stepped = True, False
         try:
             with layer.block_history():
