@@ -532,3 +532,19 @@ def test_measurements_have_the_intensities_of_pyramids_and_colour_images(
     found = {name: float(value) for name, value in row.items() if name.startswith("intensity_mean")}
     names = {"pyramid": ("",), "colour": ("-0", "-1", "-2")}[kind]
     assert found == dict(zip((f"intensity_mean{name}" for name in names), (20000, 10000, 0), strict=False))
+
+
+@pytest.mark.usefixtures("no_throttle")
+def test_a_click_during_which_the_plane_changes_commits_nothing_there(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((2, 80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    for place, at in enumerate(((40, 40, 9), (10, 10, 9))):
+        viewer.dims.set_current_step(0, place)
+        put(widget, [discs(80, 90, at) > 0], [0.9])
+    viewer.dims.set_current_step(0, 0)
+    widget.hover.set_enabled(True)
+    mouse = Mouse(viewer, SimpleNamespace(data_to_world=lambda place: (viewer.dims.point[0], *place)))
+    interactions.mouse_press_callbacks(viewer, mouse.event("mouse_press", 40, 40))
+    viewer.dims.set_current_step(0, 1)
+    interactions.mouse_release_callbacks(viewer, mouse.event("mouse_release", 40, 40))
+    assert "Image labels" not in viewer.layers

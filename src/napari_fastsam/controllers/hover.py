@@ -161,12 +161,16 @@ class HoverController:
         if not self._is_free(event):
             return
         event.handled = True  # or the camera would pan
+        pressed = self.session.candidates
         swept = self._collect({}, event, faint=True)
         yield
         while event.type == "mouse_move":
             event.handled = True
             swept = self._collect(swept, event, faint=False)
             yield
+        now = self.session.candidates
+        if now is None or pressed is None or not (now is pressed or now.begins_with(pressed)):
+            return  # another plane is shown, or it was segmented anew: numbers are those of other candidates
         if "Shift" in event.modifiers:
             for index in swept:
                 self.session.toggle_by_hand(index)
