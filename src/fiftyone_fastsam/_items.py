@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core.errors import FastSAMError, ImageNotFoundError, ImageReadError, InvalidPromptError
 from fastsam_core.images import Image, read_image
-from fiftyone_fastsam._pending import WHOLE, finished_filter, is_answered, prompt_stages, visible_prompts
+from fiftyone_fastsam._pending import (
+    WHOLE,
+    finished_filter,
+    is_answered,
+    prompt_stages,
+    shown_stages,
+    visible_prompts,
+)
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
 
@@ -85,7 +92,7 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
 
     stages = _stages(target, options, "filepath")
     if options.field is not None:  # a view may have filtered the labels that prompt
-        stages = [stages[0], *_without_positions(target.view._pipeline()), *stages[1:]]
+        stages = [stages[0], *shown_stages(target.view), *stages[1:]]
     for start in range(0, len(ids), _CHUNK):
         chunk = [ObjectId(id_) for id_ in ids[start : start + _CHUNK]]
         found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
@@ -157,18 +164,13 @@ def _as_shown(target: Target, options: EnrichOptions, sample_id: Any, frames: di
     if not any(stage._needs_frames(view) for stage in getattr(view, "_stages", ())):
         return set()
     field = {} if options.field is None else {options.field: 1}
-    stages = [*_without_positions(view._pipeline(frames_only=True)), {"$project": {"frame_number": 1, **field}}]
+    stages = [*shown_stages(view, frames_only=True), {"$project": {"frame_number": 1, **field}}]
     found = with_retries(_fetch, target.samples, [{"$match": {"_id": sample_id}}, *stages])
     shown = {document["frame_number"]: document for document in found}
     for number in frames.keys() & shown.keys():
         whole = frames[number].get(options.field) if options.field is not None else None
         frames[number] = {**frames[number], WHOLE: whole, **{name: shown[number].get(name) for name in field}}
     return frames.keys() - shown.keys()
-
-
-def _without_positions(pipeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out the stages of a view that count samples, as they would count among those that were chosen by id."""
-    return [stage for stage in pipeline if not stage.keys() & {"$skip", "$limit"}]
 
 
 def _forget_reason(target: Target, sample_id: Any) -> None:

@@ -15,10 +15,23 @@ if TYPE_CHECKING:
     from fiftyone_fastsam._target import Target
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["WHOLE", "finished_filter", "is_answered", "prompt_stages", "unfinished", "visible_prompts"]
+__all__ = [
+    "WHOLE",
+    "finished_filter",
+    "is_answered",
+    "prompt_stages",
+    "shown_stages",
+    "unfinished",
+    "visible_prompts",
+]
 
 WHOLE = "_fastsam_whole"
 """Key of a fetched document for the prompts' field as it is, where a view shows something else."""
+
+_CHOOSING = {"$skip", "$limit", "$geoNear"}
+"""Stages that only choose samples, and would choose among those that were chosen by id."""
+_LOOKED_AT_ONCE = 10_000
+"""Samples in one query."""
 
 
 def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict[str, Any]:
@@ -41,11 +54,10 @@ def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]
     left: list[str] = asked.match({"$nor": [done]}).values("id")
     if not options.follows_edits:
         return left
-    again = _with_edited_prompts(target, options, asked.match(done))
-    if not again:
-        return left
-    again.update(left)
-    return [id_ for id_ in asked.values("id") if id_ in again]
+    everything: list[str] = asked.values("id")
+    again = set(left)
+    again |= _with_edited_prompts(target, options, done, [id_ for id_ in everything if id_ not in again])
+    return [id_ for id_ in everything if id_ in again]
 
 
 def _asked(target: Target, options: EnrichOptions) -> Any:
@@ -59,16 +71,36 @@ def _asked(target: Target, options: EnrichOptions) -> Any:
     return target.view.match({"$or": [{place: wanted} for place in places]})
 
 
-def _with_edited_prompts(target: Target, options: EnrichOptions, done: Any) -> set[str]:
-    """Return the ids of finished samples whose prompts are not those that were answered."""
+def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str, Any], ids: Sequence[str]) -> set[str]:
+    """Return which of these samples are finished, but their prompts are not those that were answered."""
+    from bson import ObjectId
+
     remarks = [f"{target.label_field}.{key}" for key in (PROMPTS_KEY, RUN_KEY)]
     whole = [] if target.view is target.dataset else [{"$set": {WHOLE: f"${options.field}"}}]
-    stages = [*whole, *done._pipeline(), *prompt_stages(options, [*remarks, WHOLE])]
-    return {
-        str(document["_id"])
-        for document in target.samples.aggregate(stages)
-        if not is_answered(document, target, options)
-    }
+    stages = [*whole, *shown_stages(target.view), {"$match": done}, *prompt_stages(options, [*remarks, WHOLE])]
+    found: set[str] = set()
+    for start in range(0, len(ids), _LOOKED_AT_ONCE):
+        chosen = {"_id": {"$in": [ObjectId(id_) for id_ in ids[start : start + _LOOKED_AT_ONCE]]}}
+        documents = target.samples.aggregate([{"$match": chosen}, *stages])
+        found.update(str(each["_id"]) for each in documents if not is_answered(each, target, options))
+    return found
+
+
+def shown_stages(view: Any, *, frames_only: bool = False) -> list[dict[str, Any]]:
+    """Return the stages of an aggregation that show samples, which were chosen by id, as a view does.
+
+    Stages that only choose samples are left out, and those that come before slices of groups are selected: they choose
+    groups, and would look for the ids among samples of the dataset's own slice.
+    """
+    from fiftyone.core.stages import SelectGroupSlices
+
+    stages = getattr(view, "_stages", ())
+    sliced = [i for i, stage in enumerate(stages) if isinstance(stage, SelectGroupSlices) and stage.flat]
+    if sliced and sliced[-1]:
+        view = view._root_dataset.view()
+        for stage in stages[sliced[-1] :]:
+            view = view.add_stage(stage)
+    return [stage for stage in view._pipeline(frames_only=frames_only) if not stage.keys() & _CHOOSING]
 
 
 def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions) -> bool:

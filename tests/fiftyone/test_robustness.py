@@ -366,3 +366,21 @@ def test_views_of_frames_count(make_dataset: Callable[..., Any], model: FastSAM,
     some = dataset.match_frames(fo.ViewField("frame_number") < 3)
     assert enrich(some, "others", model=model).done == 2
     assert [label is None for label in dataset.values("frames.others")[0]] == [False, False, True, True, True]
+
+
+def test_videos_of_chosen_groups_prompt(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    for number in range(2):
+        group = fo.Group()
+        for side in ("left", "right"):
+            sample = fo.Sample(filepath=str(video), group=group.element(side), number=number)
+            sample.frames[2] = fo.Frame(
+                gt=fo.Detections(detections=[fo.Detection(label="a", bounding_box=[0, 0, 1, 1])])
+            )
+            grouped.add_sample(sample)
+    chosen = grouped.match(fo.ViewField("number") == 1).select_group_slices("right")
+    shown = chosen.filter_labels("frames.gt", fo.ViewField("label") == "a")
+    report = enrich(shown, "masks", model=model, box_prompt_field="gt")
+    assert (report.done, report.skipped) == (5, 0)
+    assert chosen.first().frames[2].masks.detections[0].label == "a"

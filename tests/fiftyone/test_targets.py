@@ -98,6 +98,44 @@ def test_classes_of_all_slices_of_groups_have_values(pairs: Any, model: FastSAM)
     assert {"left", "right"} <= set(pairs.mask_targets["map"].values())
 
 
+def test_views_that_choose_groups_before_slices_prompt(
+    make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
+) -> None:
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="left")
+    for k, path in enumerate(image_paths[:3]):
+        group = fo.Group()
+        for side in ("left", "right"):
+            boxes = [fo.Detection(label=label, bounding_box=[0, 0, 1, 1]) for label in ("cat", "dog")]
+            sample = fo.Sample(filepath=str(path), group=group.element(side), number=k)
+            sample["boxes"] = fo.Detections(detections=boxes)
+            grouped.add_sample(sample)
+    chosen = grouped.match(fo.ViewField("number") > 0).select_group_slices("right")
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "boxes"}
+    cats = chosen.filter_labels("boxes", fo.ViewField("label") == "cat")
+    for view, done in ((cats, 2), (cats, 0), (chosen, 2), (cats, 0), (chosen, 0)):
+        report = enrich(view, "masks", **options)
+        assert (report.done, report.gone, report.skipped) == (done, 0, 2 - done)
+    assert grouped.select_group_slices().exists("masks").values("id") == chosen.values("id")
+    sample = chosen.last()
+    sample.boxes.detections[0].bounding_box = [0, 0, 0.5, 1]
+    sample.save()
+    assert enrich(cats, "masks", **options).done == 1
+    assert [label.label for label in chosen.last().masks.detections] == ["cat", "dog"]
+
+
+def test_views_of_places_prompt(dataset: Any, model: FastSAM) -> None:
+    for k, sample in enumerate(dataset):
+        sample["location"] = fo.GeoLocation(point=[k, 0])
+        sample["boxes"] = fo.Detections(detections=[fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])])
+        sample.save()
+    dataset._sample_collection.create_index([("location.point", "2dsphere")])
+    near = dataset.geo_near([3, 0], location_field="location", max_distance=250_000)
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "boxes"}
+    assert [enrich(near, "masks", **options).done for _ in range(2)] == [2, 0]
+    assert len(dataset.exists("masks")) == 2
+
+
 @pytest.mark.parametrize("name", ["filepath", "id", "tags", "a.b", "_x", "not a name", "save", ""])
 def test_names_that_cannot_be_fields(dataset: Any, model: FastSAM, name: str) -> None:
     with pytest.raises(LabelFieldError):
