@@ -90,10 +90,10 @@ class MicroscopyScorer:
         self._instances = InstanceScorer(limits=(self.max_detections,), sizes={"all": (0, 1e10)})
 
     def add(self, name: str, predicted: Masks, truth: Masks) -> None:
-        """Match one image; the masks of ``truth`` must not overlap."""
+        """Match one image; where masks of ``truth`` overlap, each mask finds one of them at most."""
         self._instances.add(predicted, truth)
         found = without_overlap(predicted.filter(min_score=self.conf))
-        best = found.iou(truth).max(axis=0, initial=0.0)
+        best = found.iou(truth).max(axis=1, initial=0.0)  # no object is found twice: masks found do not overlap
         hits = (best[:, None] > COCO_IOUS[None] + 1e-12).sum(axis=0)
         self._counts.append(np.array([hits, hits * 0 + len(found), hits * 0 + len(truth)], np.int64))
         self._names.append(name)

@@ -51,6 +51,14 @@ def test_scores_by_hand() -> None:
     assert report.images[1] == {"image": "b", "dsb2018": 1.0, "found": 0, "annotated": 0}
 
 
+def test_a_mask_finds_one_object_though_outlines_may_overlap() -> None:
+    scorer = MicroscopyScorer(conf=0.1)
+    scorer.add("a", rows((0, 10), (40, 50)), rows((0, 10), (0, 10), (1, 10), (40, 50)))
+    # two hits of two found and four true
+    assert scorer.f1() == pytest.approx([4 / 6] * 10)
+    assert scorer.dsb_scores() == pytest.approx([2 / 4])
+
+
 def test_objects_found_where_there_are_none_score_zero() -> None:
     scorer = MicroscopyScorer(conf=0.1)
     scorer.add("a", rows((0, 5)), Masks.empty((1, 100)))
