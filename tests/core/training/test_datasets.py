@@ -448,6 +448,15 @@ def test_sources_add_up_and_are_not_overwritten(tmp_path: Path) -> None:
     assert sources["two"].partial
 
 
+def test_sources_that_are_added_at_the_same_time(tmp_path: Path) -> None:
+    folder, out = write_sa1b(tmp_path / "in", 3), tmp_path / "out"
+    one, two = (convert(folder, out, kind="sa1b", name=name, licence="CC0-1.0") for name in ("one", "two"))
+    next(one)
+    list(two)
+    list(one)
+    assert sorted(Dataset.open(out).sources) == ["one", "two"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

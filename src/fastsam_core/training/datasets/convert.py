@@ -95,8 +95,7 @@ def convert(
     """
     source, out = as_path(source), as_path(out)
     items = list_items(kind, source, images, subset)
-    dataset = Dataset.open(out) if (out / "manifest.json").is_file() else Dataset(out)
-    _check(dataset, name, val_share, replace=replace)
+    _check(_opened(out), name, val_share, replace=replace)
     counts: Counter[str] = Counter()
     broken: list[Broken] = []
     digest = hashlib.sha256()
@@ -131,8 +130,14 @@ def convert(
             broken=tuple(broken),
             index_sha256=digest.hexdigest(),
         )
+        dataset = _opened(out)  # again: other sources may have been added meanwhile
+        _check(dataset, name, val_share, replace=replace)
         _exchange(dataset, staged, entry)
     return entry
+
+
+def _opened(out: Path) -> Dataset:
+    return Dataset.open(out) if (out / "manifest.json").is_file() else Dataset(out)
 
 
 @contextmanager
