@@ -46,6 +46,8 @@ _NO_STACK_AXES = "YXSC"
 _SAMPLED_PLANES = 8
 """As many planes, spread evenly, decide what is black and white in all of them."""
 
+_PAIRS = 2**20
+"""As many pairs of masks are compared at once."""
 
 _LARGE_PLANES = (
     "planes of stacks are read as a whole: choose a smaller level= of a pyramid (--level); or, if you trust the file "
@@ -147,13 +149,23 @@ class StackLinker:
     ) -> None:
         if not len(masks) or not len(previous):
             return
-        iou = masks.iou(previous)
-        rows, columns = np.nonzero(iou >= self.min_iou)
-        for k in np.argsort(-iou[rows, columns], kind="stable"):
+        rows, columns, overlap = self._pairs(masks, previous)
+        for k in np.argsort(-overlap, kind="stable"):
             mask, label = int(rows[k]), int(previous_ids[columns[k]])
             if ids[mask] == 0 and label not in used:
                 ids[mask] = label
                 used.add(label)
+
+    def _pairs(self, masks: Masks, previous: Masks) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return which masks overlap enough, and by how much; not all pairs are in memory at once."""
+        found = []
+        some = max(1, _PAIRS // len(previous))
+        for first in range(0, len(masks), some):
+            iou = masks[first : first + some].iou(previous)
+            rows, columns = np.nonzero(iou >= self.min_iou)
+            found.append((rows + first, columns, iou[rows, columns]))
+        rows, columns, overlap = (np.concatenate(part) for part in zip(*found, strict=True))
+        return rows, columns, overlap
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -92,6 +92,19 @@ def test_ids_are_unique_in_a_plane(planes: list[list[int]]) -> None:
         assert (ids > 0).all()
 
 
+def test_thousands_of_masks_are_linked_without_a_table_of_all_pairs() -> None:
+    masks = Masks.from_label_map(np.arange(1, 4001).reshape(50, 80))
+    linker = StackLinker()
+    linker.add(masks)
+    assert linker.add(masks[::-1]).tolist() == list(range(4000, 0, -1))
+    tracemalloc.start()
+    ids = linker.add(masks)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert ids.tolist() == list(range(1, 4001))
+    assert peak < 60e6  # overlaps of all pairs are 128 MB, of which there are three tables
+
+
 def test_an_object_that_moved_on_leaves_its_old_place() -> None:
     linker = StackLinker(max_gap=2)
     for corner in (0, 4, 8):
