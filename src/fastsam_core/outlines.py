@@ -79,9 +79,12 @@ def _with_holes(rings: list[NDArray[np.float64]]) -> list[Polygon]:
     areas = [_area(ring) for ring in rings]
     parts = sorted((area, index) for index, area in enumerate(areas) if area > 0)
     found = {index: [rings[index]] for _, index in parts}
+    order = np.array([index for _, index in parts], np.int64)
+    low, high = (np.array([end(rings[part], axis=0) for part in order]).reshape(-1, 2) for end in (np.min, np.max))
     for hole, area in zip(rings, areas, strict=True):
         if area < 0:
-            around = (part for _, part in parts if len(parts) == 1 or points_in_poly(hole[:1], rings[part])[0])
+            near = order[((low < hole[0]) & (hole[0] < high)).all(axis=1)].tolist()
+            around = (part for part in near if len(near) == 1 or points_in_poly(hole[:1], rings[part])[0])
             found[next(around)].append(hole)
     return list(found.values())
 

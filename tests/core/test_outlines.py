@@ -71,6 +71,18 @@ def test_a_hole_belongs_to_the_part_around_it(masks: Masks) -> None:
     ]
 
 
+def test_holes_of_many_parts_are_looked_for_nearby(monkeypatch: pytest.MonkeyPatch) -> None:
+    tile = np.ones((9, 9), bool)
+    tile[[0, -1]] = tile[:, [0, -1]] = tile[3:6, 3:6] = False
+    asked: list[Any] = []
+    monkeypatch.setattr("skimage.measure.points_in_poly", lambda *given: asked.append(given))
+    [parts] = polygons(Masks.from_dense(np.tile(tile, (8, 8))))
+    assert [len(part) for part in parts] == [2] * 64
+    assert all((part[0].min(axis=0) < part[1].min(axis=0)).all() for part in parts)
+    assert all((part[0].max(axis=0) > part[1].max(axis=0)).all() for part in parts)
+    assert not asked
+
+
 @given(_SMALL)
 def test_filling_the_polygons_gives_the_mask(stack: np.ndarray) -> None:
     for mask, parts in zip(stack, polygons(Masks.from_dense(stack)), strict=True):
