@@ -179,15 +179,22 @@ def _filled(
     rings_xy: Sequence[NDArray[np.float64]], image_hw: tuple[int, int]
 ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     """Fill rings by the even-odd rule in the part of the image that they reach; its corner is (y, x)."""
-    numbers = np.concatenate(rings_xy)[:, ::-1]
-    first = np.clip(np.floor(numbers.min(axis=0)), 0, image_hw).astype(int)
-    last = np.clip(np.ceil(numbers.max(axis=0)), first, image_hw).astype(int)
+    first, last = _reach(np.concatenate(rings_xy), image_hw)
     inside = np.zeros(last - first, bool)
     for ring in rings_xy:
-        filled = np.zeros_like(inside)
-        _runs.fill(polygon_runs(np.ascontiguousarray(ring[:, ::-1] - first), *filled.shape), 0, 0, filled)
-        inside ^= filled
+        low, high = _reach(ring, image_hw)
+        filled = np.zeros(high - low, bool)
+        _runs.fill(polygon_runs(np.ascontiguousarray(ring[:, ::-1] - low), *filled.shape), 0, 0, filled)
+        (top, left), (bottom, right) = low - first, high - first
+        inside[top:bottom, left:right] ^= filled
     return inside, (int(first[0]), int(first[1]))
+
+
+def _reach(positions_xy: NDArray[np.float64], image_hw: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first (y, x) of the part of the image that positions reach, and the last + 1."""
+    positions = positions_xy[:, ::-1]
+    first = np.clip(np.floor(positions.min(axis=0)), 0, image_hw).astype(np.int64)
+    return first, np.clip(np.ceil(positions.max(axis=0)), first, image_hw).astype(np.int64)
 
 
 # ---- GeoJSON ----------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from PIL import Image
 from roifile import ROI_TYPE, ImagejRoi
 
 from fastsam_core import Masks
+from fastsam_core._regions import polygon_runs
 from fastsam_core.cli._prompts import PromptFile
-from fastsam_core.drawings import masks_of_drawings, read_drawings
+from fastsam_core.drawings import Drawing, masks_of_drawings, read_drawings
 from fastsam_core.errors import AnnotationError, InvalidPromptError
 from fastsam_core.evaluation.truth import LabelFolder, open_truth
 from fastsam_core.outlines import write_geojson, write_rois
@@ -162,6 +163,22 @@ def test_masks_come_back_as_they_were(stack: np.ndarray) -> None:
             path = write(Path(folder) / "a", Masks.from_dense(stack))
             again = masks_of_drawings(read_drawings(path), (stack.shape[1], stack.shape[2]))
             np.testing.assert_array_equal(again.to_dense(), stack)
+
+
+def test_each_ring_is_filled_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    areas: list[int] = []
+
+    def watched(vertices_yx: Any, height: int, width: int) -> Any:
+        areas.append(height * width)
+        return polygon_runs(vertices_yx, height, width)
+
+    monkeypatch.setattr("fastsam_core.drawings.polygon_runs", watched)
+    square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], float)
+    holes = [(x, y) + 3 * square for x in range(5, 85, 6) for y in range(5, 95, 6)]
+    [area] = masks_of_drawings([Drawing("outline", (100 * square, *holes))], (105, 90)).areas_px
+    assert len(areas) == 1 + len(holes)
+    assert sum(areas) < 2 * 105 * 90
+    assert area == 100 * 90 - 9 * len(holes)
 
 
 def test_points_and_what_lies_outside_are_no_objects(tmp_path: Path) -> None:
