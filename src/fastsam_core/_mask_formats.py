@@ -46,6 +46,7 @@ def to_rle(masks: Masks) -> list[dict[str, Any]]:
 def to_coco(masks: Masks, image_id: int, category_id: int, first_id: int) -> list[dict[str, Any]]:
     """Describe each mask as an annotation; see :meth:`Masks.to_coco`."""
     out: list[dict[str, Any]] = []
+    columns = {key: column.tolist() for key, column in masks.fields.items()}
     for i, rle in enumerate(to_rle(masks)):
         x0, y0, x1, y1 = masks.extents_xyxy[i].tolist()
         annotation = {
@@ -58,8 +59,8 @@ def to_coco(masks: Masks, image_id: int, category_id: int, first_id: int) -> lis
             "iscrowd": 0,
             "score": float(masks.scores[i]),
         }
-        if masks.fields:
-            annotation["attributes"] = {key: column[i].tolist() for key, column in masks.fields.items()}
+        if columns:
+            annotation["attributes"] = {key: column[i] for key, column in columns.items()}
         out.append(annotation)
     return out
 
@@ -196,23 +197,45 @@ def save(masks: Masks, path: str | os.PathLike[str]) -> Path:
             remedy="fastsam_core.outputs and fastsam_core.outlines write label maps, tables and outlines",
         )
     with atomic_path(path) as temporary:
-        if path.suffix == ".npz":
-            arrays: dict[str, Any] = {f"field_{key}": column for key, column in masks.fields.items()}
-            arrays |= {name: getattr(masks, name) for name in ("image_hw", "boxes_xyxy", "scores", "runs", "offsets")}
-            arrays |= {"format": _FORMAT, "metadata": json.dumps(dict(masks.metadata))}
-            np.savez_compressed(temporary, **arrays)
-        else:
-            annotations = to_coco(masks, 1, 1, 1)
-            for annotation, box in zip(annotations, masks.boxes_xyxy, strict=True):
-                annotation["detector_box_xyxy"] = box.tolist()
-            document = {
-                "info": {"format": _FORMAT, "metadata": dict(masks.metadata)},
-                "images": [{"id": 1, "height": masks.image_hw[0], "width": masks.image_hw[1]}],
-                "categories": [{"id": 1, "name": "object"}],
-                "annotations": annotations,
-            }
-            temporary.write_text(json.dumps(document), encoding="utf-8")
+        try:
+            (_save_npz if path.suffix == ".npz" else _save_json)(masks, temporary)
+        except TypeError as error:
+            raise InvalidMasksError(
+                f"Fields or metadata of the masks cannot be written to {path}",
+                expected="numbers and texts, of which .json also takes None and mixed ones",
+                actual=str(error),
+            ) from error
     return path
+
+
+def _save_npz(masks: Masks, path: Path) -> None:
+    mixed = [key for key, column in masks.fields.items() if column.dtype.hasobject]
+    if mixed:  # NumPy would pickle them, and pickles are not read
+        raise TypeError(f"field {mixed[0]!r} of Python objects")
+    arrays: dict[str, Any] = {f"field_{key}": column for key, column in masks.fields.items()}
+    arrays |= {name: getattr(masks, name) for name in ("image_hw", "boxes_xyxy", "scores", "runs", "offsets")}
+    arrays |= {"format": _FORMAT, "metadata": json.dumps(dict(masks.metadata), default=_plain)}
+    np.savez_compressed(path, **arrays)
+
+
+def _save_json(masks: Masks, path: Path) -> None:
+    annotations = to_coco(masks, 1, 1, 1)
+    for annotation, box in zip(annotations, masks.boxes_xyxy, strict=True):
+        annotation["detector_box_xyxy"] = box.tolist()
+    document = {
+        "info": {"format": _FORMAT, "metadata": dict(masks.metadata)},
+        "images": [{"id": 1, "height": masks.image_hw[0], "width": masks.image_hw[1]}],
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": annotations,
+    }
+    path.write_text(json.dumps(document, default=_plain), encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    """Turn NumPy scalars and arrays into what JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} {str(value)[:40]}")
 
 
 def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:

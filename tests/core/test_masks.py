@@ -357,6 +357,20 @@ def test_results_cannot_be_changed_in_place() -> None:
         masks.fields["new"] = np.zeros(2)  # type: ignore[index]  # a read-only mapping
 
 
+def test_what_a_file_cannot_give_back_is_not_written(tmp_path: Path) -> None:
+    annotations = Masks.from_dense(np.ones((3, 1, 2), bool)).to_coco()
+    given = [{**one, "attributes": {"kind": kind}} for one, kind in zip(annotations, ["a", None, "c"], strict=True)]
+    masks = Masks.from_coco(given).with_metadata(lowest=np.float32(0.5))
+    again = Masks.load(masks.save(tmp_path / "a.json"))
+    assert again.fields["kind"].tolist() == ["a", None, "c"]
+    assert again.metadata["lowest"] == 0.5
+    unknown = ONE.with_metadata(at={1})
+    for name, wrong in {"a.npz": masks, "b.npz": unknown, "b.json": unknown}.items():
+        with pytest.raises(InvalidMasksError, match="cannot be written"):
+            wrong.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 def test_a_stack_too_large_is_refused_before_it_is_made() -> None:
     masks = Masks.from_crops([np.ones((2, 2), bool)] * 3, [(0, 0)] * 3, (60_000, 60_000))
     with pytest.raises(TooMuchMemoryError, match="label_map"):
