@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,9 @@ class CocoData:
         """Ids of the images, ascending."""
         return [image["id"] for image in self._images]
 
-    @property
+    @cached_property
     def images(self) -> list[Path]:
-        """The image files by ascending id."""
+        """The image files by ascending id; where they are is looked up once."""
         folder = self._folder or Path()
         paths = []
         for image in self._images:

@@ -330,9 +330,10 @@ def choose_images(truths: TruthSet, *, limit: int | None = None, only: Iterable[
     InvalidParameterError
         If a name is not in the set, or nothing is left.
     """
-    chosen = list(range(len(truths.images)))
+    images = truths.images
+    chosen = list(range(len(images)))
     if only is not None:
-        places = {name: index for index in chosen for name in (truths.images[index].name, truths.images[index].stem)}
+        places = {name: index for index, path in enumerate(images) for name in (path.name, path.stem)}
         names = list(only)
         unknown = [name for name in names if name not in places]
         if unknown:
@@ -392,7 +393,8 @@ def iter_predictions(
 
     from fastsam_core.pipeline import iter_segment
 
-    sources = [truths.images[index] for index in chosen]
+    images = truths.images
+    sources = [images[index] for index in chosen]
     how: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "imgsz": imgsz}
     with closing(iter_segment(sources, model, tile_px=tile_px, overlap_px=overlap_px, **how)) as steps:
         for step in steps:

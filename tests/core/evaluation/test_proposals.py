@@ -19,6 +19,7 @@ from fastsam_core.evaluation import coco_results
 from fastsam_core.evaluation.coco_data import CocoData
 from fastsam_core.evaluation.coco_results import CocoResults
 from fastsam_core.evaluation.proposals import BUDGETS, ProposalScorer, add_results
+from fastsam_core.evaluation.truth import choose_images
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -117,6 +118,17 @@ def test_lvis_names_images_by_url(tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
     (tmp_path / "val2017" / "0001.jpg").write_bytes(b"")
     assert CocoData(path, tmp_path).images == [tmp_path / "val2017" / "0001.jpg"]
+
+
+def test_where_images_are_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(30)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": []}))
+    looked: list[Path] = []
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: bool(looked.append(path)))
+    data = CocoData(tmp_path / "a.json", tmp_path)
+    assert choose_images(data, only=["7", "9.png"]) == [7, 9]
+    assert [data.images[index].name for index in (3, 4)] == ["3.png", "4.png"]
+    assert len(looked) == 3 * 30  # three places for each
 
 
 def test_file_names_of_windows_are_found(tmp_path: Path) -> None:
