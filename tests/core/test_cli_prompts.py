@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,21 @@ def test_the_longest_name_that_fits_an_image_counts(names: list[str], tmp_path: 
     file = PromptFile.load(path)
     assert isinstance(file.of(Path("/data/left/a.png")).prompts[0], Box)
     assert isinstance(file.of(Path("right/a.png")).prompts[0], Points)
+
+
+def test_names_are_taken_apart_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"images": {f"{number}.png": {"points": [[1, 2]]} for number in range(30)}}))
+    taken: list[str] = []
+
+    def watched(name: str | Path) -> PurePath:
+        taken.append(str(name))
+        return PurePath(name)
+
+    monkeypatch.setattr("fastsam_core.cli._prompts.PurePath", watched)
+    file = PromptFile.load(path)
+    assert all(file.of(Path(f"a/{number}.png")) for number in range(30))
+    assert len(taken) == 2 * 30  # names and images
 
 
 def test_names_that_fit_no_image_are_unused(tmp_path: Path) -> None:

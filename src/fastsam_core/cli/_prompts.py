@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -213,6 +213,12 @@ class PromptFile:
 
     everywhere: PromptSet
     by_image: Mapping[str, PromptSet]
+    _ends: Mapping[tuple[str, ...], PromptSet] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take the names apart, once for all images."""
+        ends = {PurePath(name).parts: prompts for name, prompts in self.by_image.items()}
+        object.__setattr__(self, "_ends", ends)
 
     @classmethod
     def load(cls, path: Path, text_options: TextOptions = _DEFAULT_TEXT) -> Self:
@@ -264,9 +270,8 @@ class PromptFile:
             If there is none for it.
         """
         parts = PurePath(image).parts
-        ends = {PurePath(name).parts: prompts for name, prompts in self.by_image.items()}
         for length in range(len(parts), 0, -1):
-            if (own := ends.get(parts[-length:])) is not None:
+            if (own := self._ends.get(parts[-length:])) is not None:
                 return own
         if not self.everywhere and self.by_image:
             raise InvalidPromptError(
