@@ -22,7 +22,7 @@ from fastsam_core._regions import polygon_runs
 from fastsam_core.cli._prompts import PromptFile
 from fastsam_core.drawings import Drawing, masks_of_drawings, read_drawings
 from fastsam_core.errors import AnnotationError, InvalidPromptError
-from fastsam_core.evaluation.truth import LabelFolder, open_truth
+from fastsam_core.evaluation.truth import LabelFolder, open_truth, pairs_beside
 from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.prompts import Box, Points, Polygon
 from fastsam_core.stacks import LinkedStack
@@ -251,6 +251,20 @@ def test_annotations_beside_their_images(tmp_path: Path) -> None:
     write_rois(tmp_path / "c_RoiSet.zip", masks)
     with pytest.raises(AnnotationError, match=r"annotate one image.*c_RoiSet\.zip and c_labels\.tif"):
         open_truth(tmp_path)
+
+
+def test_an_annotation_beside_two_images(tmp_path: Path) -> None:
+    labels = np.eye(9, dtype=np.uint8) + 1
+    for name in ("a.png", "a_img.png", "a_masks.png", "a_img_masks.png"):
+        Image.fromarray(labels).save(tmp_path / name)
+    assert sorted((image.name, path.name) for image, path in pairs_beside(tmp_path)) == [
+        ("a.png", "a_masks.png"),
+        ("a_img.png", "a_img_masks.png"),
+    ]
+    Image.fromarray(labels).save(tmp_path / "a.tif")
+    for read in (LabelFolder, list_beside, load_folder):
+        with pytest.raises(AnnotationError, match=r"have the name of one annotation.*a\.png and a\.tif"):
+            read(tmp_path)
 
 
 def test_nothing_beside(tmp_path: Path) -> None:

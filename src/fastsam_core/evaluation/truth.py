@@ -170,7 +170,7 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     AnnotationError
-        If an image has two of them.
+        If an image has two of them, or one of them has two images.
     """
     from fastsam_core.images import is_image_path
 
@@ -189,8 +189,21 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
             )
     taken = set(annotations.values())
     images = [path for path in files if path not in taken and is_image_path(path)]
-    named = {stem: path for path in images for stem in (path.stem, path.stem.removesuffix(_IMAGE_ENDING))}
-    return [(named[stem], path) for stem, path in annotations.items() if stem in named]
+    by_stem: dict[str, list[Path]] = {}
+    for path in images:
+        by_stem.setdefault(path.stem, []).append(path)
+    pairs: list[tuple[Path, Path]] = []
+    for stem, annotation in annotations.items():
+        named = by_stem.get(stem) or by_stem.get(stem + _IMAGE_ENDING) or []
+        if len(named) > 1:
+            raise AnnotationError(
+                f"Two images of {folder} have the name of one annotation, {annotation.name}",
+                expected="one",
+                actual=f"{named[0].name} and {named[1].name}",
+                remedy="take one of them out of the folder",
+            )
+        pairs += [(image, annotation) for image in named]
+    return pairs
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
