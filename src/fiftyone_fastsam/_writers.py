@@ -167,22 +167,22 @@ class DirectWriter:
         name = self._target.label_field
         new = list(encoded(result))
         old: dict[str, Any] = {"$ifNull": [f"${name}.detections", []]}
-        labels: dict[str, Any] = {"$concatArrays": [old, {"$literal": new}]}
+        labels: dict[str, Any] = {"$concatArrays": [old, "$$new"]}
         unmarked = {"$cond": [{"$eq": [{"$type": f"${name}"}, "object"]}, OTHER_RUN, ""]}
         runs: dict[str, Any] = {"$split": [{"$ifNull": [f"${name}.{RUN_KEY}", unmarked]}, "+"]}
         others: dict[str, Any] = {"$filter": {"input": runs, "cond": {"$not": {"$in": ["$$this", ["", self._run]]}}}}
         if self._in_place:
             same: dict[str, Any] = {"$in": ["$$this._id", {"$literal": [label["_id"] for label in new]}]}
             stays = {"$filter": {"input": old, "cond": {"$not": {"$and": [_IS_ANSWER, same]}}}}
-            labels = {"$concatArrays": [stays, {"$literal": new}]}
+            labels = {"$concatArrays": [stays, "$$new"]}
             if not self._append:
                 alone = {"$eq": [{"$size": runs}, 1]}
-                labels = {"$cond": [alone, _arrangement(result.item, new, old), labels]}
+                labels = {"$cond": [alone, _arrangement(result.item, len(new), old), labels]}
                 others = {"$cond": [alone, [], others]}
         joined = {"$concat": ["$$value", "$$this", "+"]}
         label: dict[str, Any] = {
             "_cls": "Detections",
-            "detections": labels,
+            "detections": {"$let": {"vars": {"new": {"$literal": new}}, "in": labels}},  # told once, as it may be large
             **result.remarks(self._run),
             RUN_KEY: {"$concat": [{"$reduce": {"input": others, "initialValue": "", "in": joined}}, self._run]},
         }
@@ -294,15 +294,16 @@ def _arranged(item: Item, answers: Sequence[Any]) -> list[Any]:
     return [*arranged, *rest]
 
 
-def _arrangement(item: Item, new: Sequence[Any], old: dict[str, Any]) -> dict[str, Any]:
+def _arrangement(item: Item, count: int, old: dict[str, Any]) -> dict[str, Any]:
     """Return MongoDB's way to say: what was drawn, then new answers, and old ones to what is not asked, in order."""
     from bson import ObjectId
 
     parts: list[dict[str, Any]] = [{"$filter": {"input": old, "cond": _IS_DRAWN}}]
-    for kept, each in groupby(_arranged(item, new), key=lambda answer: isinstance(answer, ObjectId)):
-        listed = {"$literal": list(each)}
-        same = {"$in": ["$$this._id", listed]}
-        parts.append({"$filter": {"input": old, "cond": {"$and": [_IS_ANSWER, same]}}} if kept else listed)
+    for kept, each in groupby(_arranged(item, range(count)), key=lambda answer: isinstance(answer, ObjectId)):
+        listed = list(each)
+        same = {"$in": ["$$this._id", {"$literal": listed}]}
+        some = {"$slice": ["$$new", listed[0], len(listed)]}
+        parts.append({"$filter": {"input": old, "cond": {"$and": [_IS_ANSWER, same]}}} if kept else some)
     return {"$concatArrays": parts}
 
 

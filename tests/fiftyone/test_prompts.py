@@ -16,6 +16,10 @@ from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fiftyone_fastsam import EnrichOptions, FastSAMModel, _queue, enrich, iter_enrich, masks_from_detections
 from fiftyone_fastsam._answers import answer, prompts_digest, prompts_in, semantic_map
+from fiftyone_fastsam._convert import Instance
+from fiftyone_fastsam._items import Item
+from fiftyone_fastsam._target import declare_schema, open_target
+from fiftyone_fastsam._writers import DirectWriter, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -357,6 +361,22 @@ def test_answers_to_prompts_that_a_view_hides_stay(dataset: Any, model: FastSAM,
     lions = dataset.map_labels("gt", {"dog": "lion"})
     assert enrich(lions, "m", **options).done == 3
     assert dataset.values("m.detections.label") == [["cat", "lion", "cow"]] * 3
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_answers_that_nearly_fill_their_document_are_written(dataset: Any, append: bool) -> None:
+    in_three(dataset)
+    sample = dataset.first()
+    prompts = [prompt.to_dict() for prompt in sample.gt.detections]
+    item = Item(sample._id, sample.filepath, prompts, [prompt["_id"] for prompt in prompts])
+    target = open_target(dataset, "masks")
+    declare_schema(target, EnrichOptions(box_prompt_field="gt"), "run")
+    for run in ("run", "another"):
+        large = {"matched": True, "note": run.ljust(5_000_000)}  # three of them
+        answers = [Instance(p["label"], p["bounding_box"], None, 0.5, large, (), p["_id"]) for p in prompts]
+        DirectWriter(target, run, append=append, in_place=True).write([Result(item, answers)])
+        sample.reload()
+        assert [(d.label, d.note.strip()) for d in sample.masks.detections] == [(n, run) for n in ("cat", "dog", "cow")]
 
 
 def test_only_samples_with_the_chosen_prompts_are_touched(dataset: Any, model: FastSAM) -> None:
