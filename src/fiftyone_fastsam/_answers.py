@@ -13,7 +13,16 @@ import numpy as np
 from fastsam_core.errors import InvalidPromptError
 from fastsam_core.masks import Masks
 from fastsam_core.prompts import Box, Points, match
-from fiftyone_fastsam._convert import MEASURES, Document, Instance, instances_of, map_of, measured, relative_box
+from fiftyone_fastsam._convert import (
+    MEASURES,
+    Document,
+    Instance,
+    array_of,
+    instances_of,
+    map_of,
+    measured,
+    relative_box,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,7 +151,7 @@ def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOpt
     groups: list[int] = []
     for group, prompt in enumerate(prompts):
         stored = prompt.get("points") or []
-        signs: Sequence[Any] = next(filter(None, map(prompt.get, _SIGNS)), ())
+        signs = _signs_of(prompt)
         for k, point in enumerate(stored):
             x, y = _numbers(point, 2)
             if math.isfinite(x) and math.isfinite(y):
@@ -159,6 +168,28 @@ def _answer_points(masks: Masks, prompts: Sequence[Document], options: EnrichOpt
         _one(masks, {**prompt, "bounding_box": _box_around(prompt)}, index[k], score[k])
         for k, prompt in enumerate(prompts)
     ]
+
+
+def _signs_of(prompt: Document) -> Sequence[Any]:
+    """Return which of a keypoint's points are positive, from a list or an array; nothing where that is not told.
+
+    Raises
+    ------
+    InvalidPromptError
+        It is told by something else.
+    """
+    for name in _SIGNS:
+        stored = prompt.get(name)
+        signs = array_of(stored).tolist() if isinstance(stored, bytes) else stored
+        if signs is not None and not isinstance(signs, list | tuple):
+            raise InvalidPromptError(
+                f"{name!r} of a keypoint cannot be read",
+                expected="a list with 0 or 1 for each point",
+                actual=repr(signs),
+            )
+        if signs:
+            return signs
+    return ()
 
 
 def _one(masks: Masks, prompt: Document, index: int, score: float) -> Instance:

@@ -105,6 +105,23 @@ def test_keypoints_pick_masks_and_negatives_avoid_them(two_squares: Masks) -> No
     assert found[4].bounding_box == [0.0] * 4
 
 
+@pytest.mark.parametrize("signs", [[1, 0], np.array([1, 0]), np.array([1.0, 0.0], np.float32)])
+def test_points_are_negative_in_lists_and_arrays(two_squares: Masks, signs: Any) -> None:
+    both = Masks.concatenate([two_squares, two_squares.union()])
+    point = fo.Keypoint(label="a", points=[[0.7, 0.7], [0.2, 0.3]], sam_labels=signs)
+    [found] = answer(both, prompts_in(fo.Keypoints(keypoints=[point]).to_dict()), POINTS)
+    assert found.mask is not None
+    assert found.mask.sum() == 128
+
+
+def test_points_whose_sides_cannot_be_read_have_a_reason(dataset: Any, model: FastSAM) -> None:
+    points = [fo.Keypoints(keypoints=[fo.Keypoint(points=[[0.5, 0.5]], sam_labels=signs)]) for signs in (1, [1], None)]
+    dataset.set_values("clicks", points)
+    report = enrich(dataset, "masks", model=model, point_prompt_field="clicks")
+    assert (report.done, report.failed) == (2, 1)
+    assert "a list with 0 or 1" in dataset.first().masks_error
+
+
 def test_single_labels_prompt_as_well() -> None:
     assert prompts_in(None) == []
     assert prompts_in({"_cls": "Detections", "detections": []}) == []
