@@ -179,7 +179,8 @@ class Enrichment:
             for part in ("detections.label", "keypoints.label", "label")
             if target.dataset.get_field(path := f"{target.prefix}{options.field}.{part}") is not None
         )
-        return self._valued(sorted({label or "" for label in target.everything.distinct(path)} | {""}))
+        views = [target.everything, *([] if target.view is target.dataset else [target.view])]  # it may rename some
+        return self._valued(sorted({label or "" for view in views for label in view.distinct(path)} | {""}))
 
     def _valued(self, labels: Iterable[str]) -> dict[str, int]:
         dataset, target = self.target.dataset, self.target

@@ -471,3 +471,10 @@ def test_a_class_that_comes_during_a_run_waits_for_the_next(
     assert "'came later'" in (told[dataset.first().id] or "")
     assert [step.error for step in iter_enrich(dataset, "map", **options)] == [None]
     assert {"cat", "dog", "came later"} <= set(dataset.mask_targets["map"].values())
+
+
+def test_classes_that_a_view_gives_have_values(dataset: Any, model: FastSAM) -> None:
+    renamed = with_boxes(dataset).map_labels("gt", {"cat": "animal"})
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "output": "map", "min_iou": 0}
+    assert enrich(renamed, "map", **options).failed == 0
+    assert {"animal", "cat", "dog"} <= set(dataset.mask_targets["map"].values())
