@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core._files import DAMAGED
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.boundaries import boundaries_of_labels
 
@@ -84,9 +85,10 @@ def read_boundaries(path: Path) -> list[NDArray[np.bool_]]:
             people = loadmat(path)["groundTruth"].ravel()
             drawn = [np.asarray(person["Boundaries"][0, 0]).astype(bool) for person in people]
         else:
-            with np.load(path) as file:
+            # NumPy leaves a file that it opened itself open where it is damaged
+            with path.open("rb") as stream, np.load(stream) as file:
                 drawn = [boundaries_of_labels(file[name]) for name in sorted(file.files) if name.startswith("seg")]
-    except (OSError, ValueError, LookupError, TypeError, NotImplementedError, EOFError, MatReadError) as error:
+    except (*DAMAGED, LookupError, NotImplementedError, MatReadError) as error:
         raise AnnotationError(
             f"{path} cannot be read", expected="annotations of BSDS500", actual=f"{type(error).__name__}: {error}"
         ) from error

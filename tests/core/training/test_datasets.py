@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from tests.core.training.dataset_files import HW, jpeg, run, sa1b_json, scene_masks, write_labels, write_sa1b
 
@@ -18,6 +19,7 @@ from fastsam_core.errors import AnnotationError, ImageTooLargeError, InvalidPara
 from fastsam_core.evaluation.truth import LabelFolder, read_label_map
 from fastsam_core.images import read_image
 from fastsam_core.masks import Masks
+from fastsam_core.outputs import write_label_map
 from fastsam_core.training.datasets import Dataset, convert, list_items, report
 from fastsam_core.training.datasets.loading import load_folder, load_split, read_row
 from fastsam_core.training.datasets.polygons import polygon_lines
@@ -374,6 +376,20 @@ def test_broken_pairs_are_listed_not_fatal(tmp_path: Path) -> None:
     assert "no annotation" in reasons["sa_2"]
     assert "another size" in reasons["sa_3"]
     assert Dataset.open(tmp_path / "out").sources["one"].broken == entry.broken
+
+
+def test_a_label_map_that_ends_early_is_listed(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 3)
+    (folder / "masks" / "a1.png").unlink()
+    broken = folder / "masks" / "a1.tif"
+    write_label_map(broken, scene_masks())
+    with tifffile.TiffFile(broken) as tiff:
+        end = tiff.pages[0].dataoffsets[0] + tiff.pages[0].databytecounts[0]
+    broken.write_bytes(broken.read_bytes()[: end - 20])
+    entry = run(folder, tmp_path / "out", "labels")
+    assert sum(entry.images.values()) == 2
+    assert [item.name for item in entry.broken] == ["a1"]
+    assert "a1.tif cannot be read" in entry.broken[0].reason
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp"])
