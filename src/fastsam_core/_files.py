@@ -27,6 +27,7 @@ DAMAGED: Final = (
     IndexError,
     AttributeError,
     EOFError,
+    RuntimeError,  # ZIP files that would be encrypted, or packed in an unknown way
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -233,7 +233,7 @@ def test_files_that_hold_no_masks_are_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="Cannot write"):
         masks.save(_under_a_file(tmp_path))
     whole = masks.save(tmp_path / "whole.npz").read_bytes()
-    middle = whole.index(b"runs.npy") + 60
+    middle, listed = whole.index(b"runs.npy") + 60, whole.index(b"PK\x01\x02")
     no_annotation = {"images": [{"height": 4, "width": 4}], "annotations": [1]}
     for name, content in (
         ("a.json", b"{"),
@@ -242,6 +242,7 @@ def test_files_that_hold_no_masks_are_named(tmp_path: Path) -> None:
         ("d.json", json.dumps(no_annotation).encode()),
         ("e.npz", whole[: len(whole) // 2]),
         ("f.npz", whole[:middle] + bytes(20) + whole[middle + 20 :]),
+        ("g.npz", whole[: listed + 6] + b"\xff" + whole[listed + 7 :]),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InvalidMasksError, match=name):
