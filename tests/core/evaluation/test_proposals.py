@@ -223,6 +223,13 @@ def test_bad_results_are_named(text: str, words: str, tmp_path: Path) -> None:
         list(add_results(ProposalScorer(), CocoData(truth), CocoResults(results)))
 
 
+def test_results_with_texts_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(json.dumps([{**RESULT, "name": "Bär"}], ensure_ascii=False).encode("latin-1"))
+    [entry] = CocoResults(path).entries(1, 10)
+    assert (entry["score"], entry["bbox"]) == (0.5, [0, 0, 4, 4])
+
+
 def test_no_results_at_all_are_recall_zero(tmp_path: Path) -> None:
     truth, results = tmp_path / "truth.json", tmp_path / "results.json"
     truth.write_text(json.dumps({"images": [IMAGE], "annotations": [BOX]}))
