@@ -190,7 +190,7 @@ def shown_plane(
     if len(displayed) != 2 or first < 0:
         return None
     inverse = layer_map(layer).inverse()
-    place = np.floor(inverse(_last(world_point, layer.ndim)[None])[0] + _HALF_PIXEL).astype(int)
+    place = np.round(inverse(_last(world_point, layer.ndim)[None])[0]).astype(int)  # halfway to the even one, as napari
     shape = layer_shape(layer)
     index: list[int | None] = []
     for axis in range(layer.ndim):
@@ -228,7 +228,7 @@ def pixels_of_data(points: ArrayLike, plane: Plane) -> tuple[Float, NDArray[np.b
     data = np.asarray(points, np.float64).reshape(-1, len(plane.index))
     on_plane = np.ones(len(data), bool)
     for axis, place in plane.fixed.items():
-        on_plane &= np.floor(data[:, axis] + _HALF_PIXEL) == place
+        on_plane &= np.round(data[:, axis]) == place
     return data[:, list(plane.axes_yx)] + _HALF_PIXEL, on_plane
 
 

@@ -93,6 +93,8 @@ def test_units_that_differ_are_converted() -> None:
     [
         ((0, 4.4, 0, 0), (2, 3), (), Plane((1, 2), (2, None, None))),
         ((0, 5.6, 0, 0), (2, 3), (), Plane((1, 2), (3, None, None))),
+        ((0, 5, 0, 0), (2, 3), (), Plane((1, 2), (2, None, None))),
+        ((0, 7, 0, 0), (2, 3), (), Plane((1, 2), (4, None, None))),
         ((0, 99, 0, 0), (2, 3), (), None),
         ((0, 0, 7, 0), (3, 1), (), Plane((0, 2), (None, 7, None))),
         ((0, 0, 7, 0), (0, 1), (), None),

@@ -162,3 +162,16 @@ def test_channels_in_colours_are_no_rows_of_a_plane(viewer: Any, make_widget: Ma
     widget.label_panel.commit_shown()
     assert widget.labels.target.data.shape == (1, 3, 80, 90)
     assert present(widget.labels.target.data) == [[[1, 2]] * 3]
+
+
+def test_halfway_between_planes_is_the_one_that_is_shown(viewer: Any, make_widget: Make) -> None:
+    """Where another layer has planes twice as near to each other, the slider stands there, too."""
+    stack = np.arange(4, dtype=np.uint8).reshape(4, 1, 1) * np.ones((4, 80, 90), np.uint8)
+    viewer.add_layer(Image(np.zeros((8, 80, 90), np.uint8), name="near"))
+    image = viewer.add_layer(Image(stack, name="far", scale=(2, 1, 1)))
+    widget = make_widget(viewer)
+    widget.segment_panel.image.set_layer(image)
+    for place in range(7):
+        viewer.dims.set_point(0, place)
+        shown = image.get_value((place, 5, 5), world=True)
+        assert widget.session.plane.fixed == {0: shown}
