@@ -548,3 +548,10 @@ def test_a_click_during_which_the_plane_changes_commits_nothing_there(viewer: An
     viewer.dims.set_current_step(0, 1)
     interactions.mouse_release_callbacks(viewer, mouse.event("mouse_release", 40, 40))
     assert "Image labels" not in viewer.layers
+
+
+@pytest.mark.usefixtures("no_throttle")
+def test_a_fast_drag_takes_what_lies_between_two_places_of_the_mouse(viewer: Any, make_widget: Make) -> None:
+    widget = nested_widget(viewer, make_widget)
+    Mouse(viewer, viewer.layers["Image"]).drag([(40, 0), (40, 89)], "Shift")
+    assert sorted(widget.session.selected) == [0, 1, 3]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["HoverController"]
 
 _MIN_INTERVAL_S = 1 / 30
+_MAX_PIECES = 200
+"""Places that are looked at between two of the mouse, in a drag."""
 _FREE_MODES = {"pan_zoom", "none", ""}
 _FAINTEST_SHARE = 0.25
 """Of the confidence from which on candidates are shown: fainter ones do not light up."""
@@ -166,7 +168,7 @@ class HoverController:
         yield
         while event.type == "mouse_move":
             event.handled = True
-            swept = self._collect(swept, event, faint=False)
+            swept = self._sweep(swept, event)
             yield
         now = self.session.candidates
         if now is None or pressed is None or not (now is pressed or now.begins_with(pressed)):
@@ -193,6 +195,15 @@ class HoverController:
             return False
         active = self.session.viewer.layers.selection.active
         return active is None or str(getattr(active, "mode", "")) in _FREE_MODES
+
+    def _sweep(self, swept: dict[int, None], event: Any) -> dict[int, None]:
+        """Collect what lies between where the mouse was and where it is: when it is fast, it is seen here and there."""
+        before, after = self.point_yx, self.locate(event.position)
+        if before is not None and after is not None and np.isfinite(after - before).all():
+            pieces = int(np.clip(np.abs(after - before).max(), 1, _MAX_PIECES))
+            way = (self.look(point, faint=False) for point in np.linspace(before, after, pieces, endpoint=False)[1:])
+            swept = {**swept, **{index: None for index in way if index >= 0}}
+        return self._collect(swept, event, faint=False)
 
     def _collect(self, swept: dict[int, None], event: Any, *, faint: bool) -> dict[int, None]:
         self.point_yx = self.locate(event.position)
