@@ -13,6 +13,7 @@ from napari_fastsam.controllers.canvas import OUTLINE_NAME, is_overlay, warm_up
 from napari_fastsam.models.candidates import Candidates
 
 from .conftest import THREE, Make, discs, run
+from .test_interaction import put
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -201,3 +202,13 @@ def test_a_stack_whose_data_become_a_plane(viewer: Any, make_widget: Make, qtbot
     assert viewer.dims.ndim == 2
     run(qtbot, widget)
     assert viewer.layers[OUTLINE_NAME].ndim == 2
+
+
+def test_outlines_stay_on_an_image_that_is_placed_anew(viewer: Any, make_widget: Make) -> None:
+    image = viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    outlines = viewer.layers["FastSAM candidates"]
+    for name, value in (("scale", (0.5, 2)), ("translate", (3, 4)), ("rotate", 30), ("affine", np.diag([2, 3, 1]))):
+        setattr(image, name, value)
+        np.testing.assert_allclose(outlines.data_to_world((30, 40)), image.data_to_world((30, 40)))

@@ -243,10 +243,11 @@ class OutlineCanvas:
             return
         states = self._states()
         part = self._part_to_draw(candidates, plane, states)
+        step = candidates.outlines.step
         if part is None:
+            _place(self.outlines, region_transform(session.image, plane, (0, 0), step))
             return
         pixels = _painted(candidates, np.where(_touching(candidates, part), states, 0))
-        step = candidates.outlines.step
         if not contains(session.viewer, self.outlines) or self.outlines.ndim != len(plane.index):
             self._remove(self.outlines)
             self._add_outlines(pixels, session.image, plane, step=step)
