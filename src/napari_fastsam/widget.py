@@ -96,7 +96,7 @@ class FastSAMWidget(QWidget):
             "Control-Z": lambda _: self.labels.undo(),
             "Control-Shift-Z": lambda _: self.labels.redo(),
         }
-        work = (self.segmentation, self.labels.planning, self.words, self.label_panel)
+        work = (self.segmentation, self.labels.planning, self.words, self.label_panel, self.journal)
         self.destroyed.connect(lambda: [one.abandon() for one in work])  # napari's window was closed with it
         for key, action in self._keys.items():
             napari_viewer.bind_key(key, action, overwrite=True)

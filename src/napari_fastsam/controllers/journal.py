@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from psygnal import Signal
@@ -117,6 +118,10 @@ def _prompt_set(entry: Mapping[str, Any]) -> PromptSet:
     )
 
 
+_OPEN: WeakSet[JournalController] = WeakSet()
+"""Those of all widgets of the process: two viewers may show one image."""
+
+
 @dataclass(slots=True)
 class _Record:
     """The journal of one image, and what it says so far; it goes on when the image is chosen again."""
@@ -139,12 +144,12 @@ class _Record:
         self.journal, self.last, self.limits, self.prompts, self.layers = None, {}, {}, {}, {}
 
 
-def _move_aside(path: Path, mark: str, own: Path) -> None:
-    """Keep a journal beside the image's own one that begins, and those that were kept before."""
+def _move_aside(path: Path, mark: str, own: Path) -> Path:
+    """Keep a journal beside the image's own one that begins, and those that were kept before; return where."""
     stem = _like(own, path).name.removesuffix(SUFFIX) + mark
     names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     try:
-        path.replace(next(free for name in names if not (free := path.with_name(name + SUFFIX)).exists()))
+        return path.replace(next(free for name in names if not (free := path.with_name(name + SUFFIX)).exists()))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be moved aside", actual=error.strerror or str(error), remedy="remove it by hand"
@@ -177,6 +182,7 @@ class JournalController:
         """By image, channel axis and size: labels have another shape when channels are shown as colours."""
         self._leaving: list[_Record] = []
         """Of images that were removed, as long as it may be that napari is closing."""
+        _OPEN.add(self)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.image_changed.connect(self._on_image)
         session.shown_changed.connect(self._on_filters)
@@ -190,6 +196,11 @@ class JournalController:
         self.end_removed()
         for record in self._records.values():
             record.end()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let others go on with the journals: nothing more is written, as the window is gone."""
+        _OPEN.discard(self)
 
     @property
     def path(self) -> Path | None:
@@ -226,8 +237,8 @@ class JournalController:
             self._leaving.pop().end()
 
     def _holder(self, path: Path) -> _Record | None:
-        """Return what this session writes into a file."""
-        records = (*self._records.values(), *self._leaving)
+        """Return what this session writes into a file, or that of another widget."""
+        records = (record for one in (self, *_OPEN) for record in (*one._records.values(), *one._leaving))
         return next((one for one in records if one.journal is not None and one.journal.path == path), None)
 
     def _path_of(self, image: Any) -> Path:
@@ -272,8 +283,11 @@ class JournalController:
 
     def _begin(self, image: Any) -> Journal:
         path = self._path_of(image)
-        if (other := self._holder(path)) is not None:
-            other.end()
+        if (other := self._holder(path)) is not None and other.journal is not None:
+            if any(other is record for record in (*self._records.values(), *self._leaving)):
+                other.end()
+            else:
+                other.journal.path = _move_aside(path, ".other", path)
         if self.interrupted is not None:  # the user went on without answering: keep the old one, too
             _move_aside(self.interrupted.path, ".interrupted", path)
             self.interrupted = None

@@ -1,0 +1,39 @@
+"""What an interrupted session left: into which layers it comes back, and whose journal it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from fastsam_core.journal import read_journal
+
+from .conftest import Make, discs
+from .test_interaction import put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_image_in_two_viewers_has_two_journals(
+    make_napari_viewer: Any, make_widget: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is an earlier session of the other, and undo in one takes back nothing in the other."""
+    monkeypatch.setenv("FASTSAM_JOURNALS", str(tmp_path))
+    widgets = []
+    for y in (20, 60):
+        viewer = make_napari_viewer()
+        viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+        widgets.append(make_widget(viewer))
+        assert widgets[-1].restore_bar.isHidden()
+        put(widgets[-1], [discs(80, 90, (y, 20, 8)) > 0], [0.9])
+        widgets[-1].labels.commit([0])
+    one, two = widgets
+    one.labels.undo()
+    steps = [[entry["do"] for entry in read_journal(each.journal.path).entries] for each in widgets]
+    assert steps == [["commit", "undo"], ["commit"]]
+    two.shut_down()
+    one.shut_down()
+    assert all(read_journal(path).complete for path in tmp_path.iterdir())
