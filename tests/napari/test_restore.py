@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from napari.layers import Image
+from napari.layers import Image, Labels
+from napari.utils.notifications import notification_manager
 
 from fastsam_core.journal import read_journal
 
@@ -15,6 +16,31 @@ from .test_interaction import put
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def opened_again(viewer: Any, widget: Any, make_widget: Make, **options: Any) -> Any:
+    """Open the image of a session that crashed, and a widget."""
+    data = widget.session.image.data
+    widget.journal._record.journal = None  # as if the program had died
+    viewer.window.remove_dock_widget(widget)
+    viewer.layers.clear()
+    viewer.add_layer(Image(data, name="Image", **options))
+    return make_widget(viewer)
+
+
+def test_labels_come_back_in_a_layer_of_their_own(viewer: Any, make_widget: Make) -> None:
+    """Another layer that is chosen under 'Into' may be unfit, or have labels of its own."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
+    widget.labels.commit([0])
+    again = opened_again(viewer, widget, make_widget)
+    small = viewer.add_layer(Labels(np.zeros((20, 20), np.int8), name="small"))
+    again.label_panel.target.set_layer(small)
+    again.restore_bar.restore_button.click()
+    assert not notification_manager.records
+    assert viewer.layers["Image labels"].data[30, 30] == 1
+    assert not small.data.any()
 
 
 def test_an_image_in_two_viewers_has_two_journals(

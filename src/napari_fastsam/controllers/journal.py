@@ -435,9 +435,8 @@ class JournalController:
             self._record.last["filter"] = self._record.limits  # the journal ends with those of the former session
             self.interrupted = None
             self.found.emit(None)
-        for number, target in enumerate(journal.targets):
-            if target is not None:
-                self.labels.continue_target(target, fresh=number > 0)
+        for target in journal.targets:
+            self.labels.continue_target(target)
             for entry in journal.label_steps:
                 if entry.get("target") == target:
                     self.labels.write_edits([self._edit_of(entry, part) for part in entry.get("parts") or (entry,)])

@@ -459,11 +459,12 @@ class LabelController:
         """Return the labels of a plane in the target, which is made if there is none."""
         return self._require_target().labels_of(plane)
 
-    def continue_target(self, name: str, *, fresh: bool) -> None:
-        """Go on with the Labels layer that a journal calls by this name: in the target, or in a new layer."""
-        if fresh:
-            self.set_target(None)
+    def continue_target(self, name: str | None) -> None:
+        """Go on in a new layer with the Labels layer that a journal calls by this name, None for one without."""
+        self.set_target(None)
         writer = self._require_target(name)
+        if name is None:
+            return
         for layer_id in [other for other, known in self._names.items() if known == name]:
             self._names[layer_id] = self._free_name(name)
         self._names[writer.layer.unique_id] = name
