@@ -43,6 +43,21 @@ def test_labels_come_back_in_a_layer_of_their_own(viewer: Any, make_widget: Make
     assert not small.data.any()
 
 
+def test_steps_on_painted_labels_do_not_stop_the_others(viewer: Any, make_widget: Make) -> None:
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, place) > 0 for place in ((20, 20, 8), (20, 60, 8), (60, 60, 8))], [0.9, 0.8, 0.7])
+    widget.labels.commit([0])
+    painted = np.nonzero(discs(80, 90, (20, 60, 8)))
+    widget.labels.target.data_setitem(painted, 9)
+    widget.labels.merge([0, 1])
+    widget.labels.commit([2])
+    again = opened_again(viewer, widget, make_widget)
+    again.restore_bar.restore_button.click()
+    assert [viewer.layers["Image labels"].data[at] > 0 for at in ((20, 20), (20, 60), (60, 60))] == [True, False, True]
+    assert "1 of 3 steps were left out" in str(notification_manager.records[-1].message)
+
+
 def test_an_image_in_two_viewers_has_two_journals(
     make_napari_viewer: Any, make_widget: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

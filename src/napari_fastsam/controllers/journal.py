@@ -17,7 +17,7 @@ from psygnal import Signal
 
 from fastsam_core import label_edits
 from fastsam_core._defaults import PROMPT_CONF
-from fastsam_core.errors import ImageContentError, OutputError
+from fastsam_core.errors import ImageContentError, InvalidParameterError, OutputError
 from fastsam_core.journal import Journal, JournalFile, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape
@@ -435,12 +435,28 @@ class JournalController:
             self._record.last["filter"] = self._record.limits  # the journal ends with those of the former session
             self.interrupted = None
             self.found.emit(None)
+        steps = journal.label_steps
+        left_out = 0
         for target in journal.targets:
             self.labels.continue_target(target)
-            for entry in journal.label_steps:
+            for entry in steps:
                 if entry.get("target") == target:
-                    self.labels.write_edits([self._edit_of(entry, part) for part in entry.get("parts") or (entry,)])
-        return len(journal.label_steps) + self._restore_prompts(journal)
+                    left_out += not self._do_again(entry)
+        if left_out:
+            warn(
+                f"{left_out} of {len(steps)} steps were left out: they merge, split or delete labels that no journal "
+                "has, like those that were painted. Remedy: do the same again by hand."
+            )
+        return len(steps) - left_out + self._restore_prompts(journal)
+
+    def _do_again(self, entry: dict[str, Any]) -> bool:
+        """Write the labels of a step; tell whether that can be done."""
+        try:
+            parts = [self._edit_of(entry, part) for part in entry.get("parts") or (entry,)]
+        except InvalidParameterError:
+            return False
+        self.labels.write_edits(parts)
+        return True
 
     def _renamed(self, path: Path) -> Path:
         """Give a journal that goes on the name that journals have now."""
