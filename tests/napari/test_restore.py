@@ -11,7 +11,7 @@ from napari.utils.notifications import notification_manager
 
 from fastsam_core.journal import read_journal
 
-from .conftest import Make, discs
+from .conftest import THREE, Make, discs, run
 from .test_interaction import put
 
 if TYPE_CHECKING:
@@ -56,6 +56,26 @@ def test_steps_on_painted_labels_do_not_stop_the_others(viewer: Any, make_widget
     again.restore_bar.restore_button.click()
     assert [viewer.layers["Image labels"].data[at] > 0 for at in ((20, 20), (20, 60), (60, 60))] == [True, False, True]
     assert "1 of 3 steps were left out" in str(notification_manager.records[-1].message)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_channels_are_to_be_taken_as_in_the_session(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """Labels of channels in colours have no channel axis; in labels of each channel they were those of the first."""
+    names = {"axis_labels": ("c", "y", "x")}
+    viewer.add_layer(Image(np.stack([discs(80, 90, *THREE)] * 3), name="Image", **names))
+    widget = make_widget(viewer)
+    widget.segment_panel.channels.setCurrentIndex(1)
+    run(qtbot, widget)
+    widget.label_panel.commit_shown()
+    before = viewer.layers["Image labels"].data.copy()
+    again = opened_again(viewer, widget, make_widget, **names)
+    again.restore_bar.restore_button.click()
+    assert "choose the channels along axis c" in str(notification_manager.records[-1].message)
+    assert not again.restore_bar.isHidden()
+    assert "Image labels" not in viewer.layers
+    again.segment_panel.channels.setCurrentIndex(1)
+    again.restore_bar.restore_button.click()
+    np.testing.assert_array_equal(viewer.layers["Image labels"].data, before)
 
 
 def test_an_image_in_two_viewers_has_two_journals(

@@ -430,6 +430,7 @@ class JournalController:
                 actual="no image" if image is None else f"shape {layer_shape(image)}",
                 remedy="open the image it was made with, and choose it under 'Image'",
             )
+        self._require_channels(journal, image)
         if self.interrupted is not None and journal.path == self.interrupted.path:
             self._record.journal = Journal(self._renamed(journal.path), {})
             self._record.last["filter"] = self._record.limits  # the journal ends with those of the former session
@@ -457,6 +458,19 @@ class JournalController:
             return False
         self.labels.write_edits(parts)
         return True
+
+    def _require_channels(self, journal: JournalFile, image: Any) -> None:
+        """Raise if the planes of a journal are not those of the image as its channels are taken now."""
+        planes = [_plane_of(part) for step in journal.label_steps for part in step.get("parts") or (step,)]
+        for plane in (*planes, *prompts_by_plane(journal)):
+            free = (axis for axis, at in enumerate(plane.index) if at is None and axis not in plane.axes_yx)
+            axis = next(free, None)
+            if axis != self.session.channel_axis:
+                wanted = "'As shown'" if axis is None else f"the channels along axis {image.axis_labels[axis]}"
+                raise ImageContentError(
+                    "This journal was written with the channels of the image taken in another way",
+                    remedy=f"choose {wanted} under 'Channels', then restore it",
+                )
 
     def _renamed(self, path: Path) -> Path:
         """Give a journal that goes on the name that journals have now."""
