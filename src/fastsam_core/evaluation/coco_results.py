@@ -80,7 +80,8 @@ class CocoResults:
         with self.path.open("rb") as file:
             for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
                 file.seek(start)
-                found += json.loads("[" + file.read(stop - start).decode("utf-8", "replace") + "]")  # texts do not count
+                text = file.read(stop - start).decode("utf-8", "replace")  # no text counts, only numbers do
+                found += json.loads(f"[{text}]")
         return sorted(found, key=lambda entry: -float(entry["score"]))[:limit]
 
     def _image_of(self, entry: Any, number: int) -> int:
