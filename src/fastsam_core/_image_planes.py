@@ -302,6 +302,8 @@ def take_plane(
     facts |= {"pages": pages, "plane": chosen}
     if source.sizes_differ:
         facts["sizes_differ"] = True
+    if source.page_shapes is not None:
+        facts["pages_are_images"] = True
     if (orientation := source.orientation()) in range(2, 9):
         facts["orientation"] = orientation
         array = upright(array, orientation, kept)

@@ -285,6 +285,15 @@ def test_another_image_of_a_file(folder: Path) -> None:
     assert "0 to 2" in line["error"]["message"]
 
 
+def test_all_images_of_one_size_are_no_stack(folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "positions.ome.tif") as tiff:
+        for value in range(3):
+            tiff.write(np.full(IMAGE_HW, value, np.uint8), metadata={"axes": "YX"})
+    result = run("positions.ome.tif", "--series", "all", "--format", "csv")
+    assert "3 segmented" in result.output
+    assert "first plane was segmented" not in result.output
+
+
 def test_all_images_of_a_file(folder: Path) -> None:
     with tifffile.TiffWriter(folder / "wells.ome.tif") as tiff:
         for value in range(11):

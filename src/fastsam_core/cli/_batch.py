@@ -224,6 +224,7 @@ def finish(
         )
     except FastSAMError as error:
         return job.outcome("failed", seconds=step.seconds, error=error)
+    no_stack = recipe.get("sizes_differ") or (job.several and recipe.get("pages_are_images"))
     return job.outcome(
         "ok",
         image_hw=masks.image_hw,
@@ -232,7 +233,7 @@ def finish(
         seconds=step.seconds,
         outputs=outputs,
         full=everything.at_limit,
-        left_out=0 if recipe.get("sizes_differ") else recipe.get("pages", 1) - 1,
+        left_out=0 if no_stack else recipe.get("pages", 1) - 1,
         images=1 if job.several else images_in(recipe),
     )
 
