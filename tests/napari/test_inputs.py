@@ -368,3 +368,15 @@ def test_the_field_of_view_of_rolled_axes(viewer: Any, make_widget: Make) -> Non
     y0, y1, x0, x1 = widget.segmentation._region("view")
     assert ((y0 + y1) / 2, (x0 + x1) / 2) == pytest.approx((200.5, 500.5), abs=1)
     assert (x1 - x0, y1 - y0) == pytest.approx((1.1 * height, 1.1 * width), abs=2)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_only_the_visible_image_is_blended(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    for name, count in (("hidden", 3), ("visible", 1)):
+        viewer.add_layer(Image(discs(80, 90, *THREE[:count]), name=name))
+    widget = make_widget(viewer)
+    widget.segment_panel.image.set_layer(viewer.layers["hidden"])
+    widget.segment_panel.channels.setCurrentText("Visible images, blended")
+    viewer.layers["hidden"].visible = False
+    run(qtbot, widget)
+    assert len(widget.session.candidates) == 1

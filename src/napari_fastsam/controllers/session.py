@@ -183,7 +183,7 @@ class Session:
             raise ImageContentError("No image is chosen", remedy="open an image and choose it under 'Image'")
         others = [layer for layer in self.viewer.layers if hasattr(layer, "rgb") and not is_overlay(layer)]
         blended = blendable(self.image, others) if self.blend and not self.image.rgb else ()
-        return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended if len(blended) > 1 else ())
+        return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended)
 
     def pixel_area(self) -> tuple[float, str]:
         """Return the area of a pixel and its unit."""
