@@ -380,3 +380,13 @@ def test_only_the_visible_image_is_blended(viewer: Any, make_widget: Make, qtbot
     viewer.layers["hidden"].visible = False
     run(qtbot, widget)
     assert len(widget.session.candidates) == 1
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_units_that_are_set_later(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    image = viewer.add_layer(Image(discs(80, 90, *THREE), name="Image", scale=(0.5, 0.5)))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    image.units = ("um", "um")
+    assert widget.table.table.headers[1][0] == "µm²"
+    assert [f"{unit:~}" for unit in viewer.layers["FastSAM candidates"].units] == ["µm", "µm"]

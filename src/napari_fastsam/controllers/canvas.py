@@ -99,6 +99,8 @@ def _place(layer: Any, transform: dict[str, Any]) -> None:
         old = np.asarray(layer.affine.affine_matrix if name == "affine" else getattr(layer, name))
         if old.shape != new.shape or not np.allclose(old, new, rtol=1e-12, atol=0):
             setattr(layer, name, transform[name])
+    if tuple(layer.units) != tuple(transform["units"]):
+        layer.units = transform["units"]
 
 
 def _repaint(layer: Any, data: NDArray[np.uint8], part: tuple[slice, ...]) -> None:

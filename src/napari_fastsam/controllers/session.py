@@ -35,7 +35,7 @@ How = Literal["replace", "add", "grow", "join"]
 "grow": the old ones are still at the same places; "join": they were found anew, in another order."""
 
 _NOTHING = np.empty(0, bool)
-_PLACING_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
+_PLACING_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
 class Session:
