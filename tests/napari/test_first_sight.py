@@ -228,3 +228,15 @@ def test_buttons_that_need_a_plane_say_so_in_3d(viewer: Any, make_widget: Make) 
         notification_manager.records.clear()
         act()
         assert "in 3-D" in last_notice()
+
+
+def test_a_choice_of_weights_that_is_cancelled_keeps_the_model(
+    viewer: Any, make_widget: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = make_widget(viewer)
+    model = widget.segment_panel.model
+    monkeypatch.setattr("napari_fastsam.views.segment_panel.QFileDialog.getOpenFileName", lambda *_: ("", ""))
+    model.setCurrentText("FastSAM-x")
+    model.setCurrentIndex(model.count() - 1)
+    model.activated.emit(model.count() - 1)
+    assert (model.currentText(), widget.segmentation.model) == ("FastSAM-x", "FastSAM-x")

@@ -118,12 +118,13 @@ class SegmentPanel(QWidget):
         self.model.setCurrentText(name)
 
     def _on_model_name(self, name: str) -> None:
-        self.controller.model = "" if name == _FILE else name
+        if name != _FILE:
+            self.controller.model = name
 
     def _on_model(self, index: int) -> None:
         if self.model.currentText() == _FILE:
             path, _ = QFileDialog.getOpenFileName(self, "Weights", "", "Weights (*.safetensors *.pt)")
-            self._select_model(path or self.session.settings.model)
+            self._select_model(path or self.controller.model)
 
     def _on_image(self, layer: Any) -> None:
         self._offer_channels(layer)
