@@ -284,3 +284,14 @@ def test_larger_numbers_in_a_hidden_target(viewer: Any, make_widget: Make, made_
     widget.labels.chosen_id = 70_000
     widget.labels.commit([1])
     assert sorted(np.unique(target.data)) == [0, 1, 70_000]
+
+
+def test_steps_of_a_target_with_data_of_another_size_cannot_be_taken_back(viewer: Any, make_widget: Make) -> None:
+    widget = stack_widget(viewer, make_widget)
+    widget.labels.commit([0])
+    target = widget.labels.target
+    target.data = np.zeros((2, 20, 20), np.uint16)
+    for step in (widget.labels.undo, widget.labels.redo):
+        step()
+    assert "the layer got data of shape (2, 20, 20) since" in str(notification_manager.records[0].message)
+    assert not target.data.any()

@@ -212,7 +212,7 @@ class LabelWriter:
     def undo(self) -> Committed | None:
         """Undo the last step of the layer's history; return it if it is one of ours."""
         was_there = bool(self._done) and self._is_there(self._done[-1])  # or a later stroke lies on it
-        self.layer.undo()
+        self._retrace(self.layer.undo)
         self._on_touched()
         self._highest = None
         if not was_there or self._is_there(self._done[-1]):
@@ -224,7 +224,7 @@ class LabelWriter:
     def redo(self) -> Committed | None:
         """Do again what was undone last; return it if it is one of ours."""
         was_there = not self._undone or self._is_there(self._undone[-1])
-        self.layer.redo()
+        self._retrace(self.layer.redo)
         self._on_touched()
         self._highest = None
         if was_there or not self._is_there(self._undone[-1]):
@@ -233,8 +233,22 @@ class LabelWriter:
         self._done.append(step)
         return step
 
+    def _retrace(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except IndexError as error:
+            raise FastSAMError(
+                f"A step of '{self.layer.name}' cannot be taken back or done again",
+                actual=f"the layer got data of shape {self.layer.data.shape} since",
+                remedy="go on from the labels that are there",
+            ) from error
+
     def _is_there(self, step: Committed) -> bool:
         data: Any = self.layer.data
+        if len(step.indices) != data.ndim or any(
+            at.max() >= size for at, size in zip(step.indices, data.shape, strict=True)
+        ):
+            return False  # the layer got data of another size
         return bool(np.array_equal(np.asarray(data[step.indices]), step.values))
 
 

@@ -489,7 +489,9 @@ class LabelController:
         """Undo or redo a step of a layer; if it is one of ours, its candidates are available again, or no longer."""
         if not contains(self.session.viewer, writer.layer):
             return
-        step = writer.undo() if what == "undo" else writer.redo()
+        step = None
+        with notices():
+            step = writer.undo() if what == "undo" else writer.redo()
         if step is None:
             self.session.look_again()
             return
