@@ -136,7 +136,7 @@ def _in_files(result: Result, options: EnrichOptions, folder: Path, room: int) -
         if instance.mask is None:
             instances.append(instance)
             continue
-        path = folder / f"{index:05d}.png"
+        path = folder / f"{instance.id or format(index, '05d')}.png"  # answers to other prompts may be beside
         with atomic_path(path) as temporary:
             Image.fromarray(instance.mask.astype(np.uint8) * 255).save(temporary, format="PNG")
         instances.append(replace(instance, mask=None, mask_path=str(path)))

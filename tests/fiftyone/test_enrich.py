@@ -451,6 +451,23 @@ def test_fields_that_share_a_folder_keep_their_mask_files(
     np.testing.assert_array_equal(back.to_dense(), known_masks.to_dense())
 
 
+def test_mask_files_of_answers_that_stay_are_kept(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_oversize, "_size", lambda encoded: 2**30 * any("mask" in label for label in encoded))
+    boxes = [found.bounding_box for found in _convert.instances_of(known_masks)[:2]]
+    labels = [fo.Detection(label=name, bounding_box=box) for name, box in zip("ab", boxes, strict=True)]
+    dataset.set_values("gt", [fo.Detections(detections=labels)] * len(dataset))
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "on_oversize": "files", "mask_dir": tmp_path}
+    for name in "ba":  # of one configuration
+        enrich(dataset.filter_labels("gt", fo.ViewField("label") == name), "masks", **options)
+    found = dataset.first().masks.detections
+    assert [d.label for d in found] == ["a", "b"]
+    assert len({d.mask_path for d in found}) == 2
+    back = found_in(dataset.first(), known_masks)
+    np.testing.assert_array_equal(back.iou(known_masks).argmax(axis=1), [0, 1])
+
+
 def test_a_folder_that_takes_no_mask_files_is_told(
     dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
