@@ -32,6 +32,8 @@ _CHOOSING = {"$skip", "$limit", "$geoNear"}
 """Stages that only choose samples, and would choose among those that were chosen by id."""
 _LOOKED_AT_ONCE = 10_000
 """Samples in one query."""
+_ASKED_AT_ONCE = 100_000
+"""Ids of labels in one query, which may not be larger than a document."""
 
 
 def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict[str, Any]:
@@ -66,9 +68,13 @@ def _asked(target: Target, options: EnrichOptions) -> Any:
 
     if options.prompt_ids is None or options.field is None:
         return target.view
-    wanted = {"$in": [ObjectId(id_) for id_ in options.prompt_ids if ObjectId.is_valid(id_)]}
-    places = (f"{options.field}.{name}" for name in ("_id", "detections._id", "keypoints._id"))
-    return target.view.match({"$or": [{place: wanted} for place in places]})
+    ids = [ObjectId(id_) for id_ in options.prompt_ids if ObjectId.is_valid(id_)]
+    found: set[str] = set()
+    places = [f"{options.field}.{name}" for name in ("_id", "detections._id", "keypoints._id")]
+    for start in range(0, len(ids), _ASKED_AT_ONCE):
+        wanted = {"$in": ids[start : start + _ASKED_AT_ONCE]}
+        found.update(target.view.match({"$or": [{place: wanted} for place in places]}).values("id"))
+    return target.view.select(found)
 
 
 def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str, Any], ids: Sequence[str]) -> set[str]:
@@ -132,5 +138,4 @@ def visible_prompts(document: dict[str, Any], options: EnrichOptions) -> list[Do
     prompts = [] if options.field is None else prompts_in(document.get(options.field))
     if options.prompt_ids is None:
         return prompts
-    wanted = set(options.prompt_ids)
-    return [prompt for prompt in prompts if str(prompt.get("_id")) in wanted]
+    return [prompt for prompt in prompts if str(prompt.get("_id")) in options.prompt_ids]

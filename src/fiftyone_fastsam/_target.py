@@ -231,8 +231,15 @@ def resolve_prompts(target: Target, options: EnrichOptions) -> EnrichOptions:
     Raises
     ------
     InvalidPromptError
-        No such field, or its labels cannot prompt.
+        No such field, or its labels cannot prompt; or labels are chosen, but no field.
     """
+    if options.field is None and options.prompt_ids is not None:
+        raise InvalidPromptError(
+            "prompt_ids choose among labels that prompt",
+            expected="the field of these labels",
+            actual="none",
+            remedy="name it with prompt_field",
+        )
     if options.field is None:
         return options
     name = options.field.removeprefix(_FRAMES)

@@ -147,6 +147,8 @@ class Enrichment:
         encoder_id = None if self.words is None else self.words.encoder.encoder_id
         self.described = self.options.described(self.model, encoder_id)
         self.digest = digest_of(self.described)
+        if self.options.prompt_ids is not None:  # the dataset keeps their number: all of them may be too many
+            self.described["prompt_ids"] = len(self.options.prompt_ids)
         self.mask_dir = Path(self.options.mask_dir or ".").resolve() / self.target.label_field / self.digest
         with alone(self.target):
             with_retries(declare_schema, self.target, self.options, self.digest)

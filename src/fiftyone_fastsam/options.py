@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -13,7 +15,7 @@ from fastsam_core._prompt_types import Level
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from fastsam_core.model import FastSAM
@@ -31,6 +33,7 @@ _DIGEST_VERSION = 3
 _SEARCH = ("conf", "iou", "max_det", "imgsz", "snap_px", "stability", "tile_px", "overlap_px")
 _HOW_NOT_WHAT = {"existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size", "skip_failures"}
 _HOW_NOT_WHAT |= {"max_pixels", "text_encoder"}  # of the encoder, its id counts, see described
+_LABEL_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class EnrichOptions:
         keypoint's list ``sam_labels`` says 0 (SAM's convention in FiftyOne); points that are NaN are left out.
     prompt_field : str, optional
         Either of the two; the field's type decides.
-    prompt_ids : sequence of str, optional
+    prompt_ids : collection of str, optional
         Answer only the prompts with these label ids; samples and frames without any of them are left alone, and so
         are answers to the others unless ``existing="overwrite"``.
     text : str or sequence of str, optional
@@ -111,7 +114,7 @@ class EnrichOptions:
     box_prompt_field: str | None = None
     point_prompt_field: str | None = None
     prompt_field: str | None = None
-    prompt_ids: Sequence[str] | None = None
+    prompt_ids: Collection[str] | None = None
     text: str | Sequence[str] | None = None
     negatives: str | Sequence[str] = ()
     text_threshold: float | None = None
@@ -155,6 +158,8 @@ class EnrichOptions:
             raise InvalidPromptError("Only one kind of prompt at a time", expected="one", actual=", ".join(given))
         if "" in (self.box_prompt_field, self.point_prompt_field, self.prompt_field, self.masks_field):
             raise InvalidPromptError("The field of the prompts has no name", expected="a field, or None", actual="''")
+        if self.prompt_ids is not None:
+            object.__setattr__(self, "prompt_ids", _label_ids(self.prompt_ids))
         if self.text is not None and not (self.texts and all(name.strip() for name in self.texts)):
             raise InvalidPromptError("A text prompt is empty", expected="words", actual=repr(self.text))
         if isinstance(self.negatives, str):
@@ -244,6 +249,20 @@ class EnrichOptions:
         }
         without = ("tile_px", "overlap_px") if self.tile_px is None else ()
         return {name: value for name, value in described.items() if name not in without}
+
+
+def _label_ids(given: object) -> frozenset[str]:
+    """Return ids of labels as text, each once."""
+    ids = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    told = [(id_, str(id_)) for id_ in ids]
+    if wrong := [id_ for id_, text in told if not (isinstance(id_, str) or _LABEL_ID.fullmatch(text))]:
+        raise InvalidPromptError(
+            "prompt_ids holds what is no id of a label",
+            expected="text",
+            actual=repr(wrong[0])[:80],
+            remedy="values(..., unwind=True) gives one list of ids instead of one for each sample",
+        )
+    return frozenset(text.lower() for _, text in told)
 
 
 def check_shared(options: EnrichOptions, shard_size: int, lease_s: float) -> None:

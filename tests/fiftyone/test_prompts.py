@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 import numpy as np
 import pytest
+from bson import ObjectId
 
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import InvalidPromptError
@@ -402,6 +403,27 @@ def test_only_samples_with_the_chosen_prompts_are_touched(dataset: Any, model: F
     report = enrich(dataset, "m", model=model, box_prompt_field="gt", prompt_ids=[chosen.gt.detections[0].id, "none"])
     assert (report.done, report.skipped) == (1, 2)
     assert dataset.exists("m").values("id") == [chosen.id]
+
+
+def test_chosen_prompts_may_be_more_than_a_document_holds(dataset: Any, model: FastSAM) -> None:
+    chosen = in_three(dataset)[1:2]
+    many = [*(str(ObjectId()) for _ in range(300_000)), *chosen]
+    assert enrich(dataset, "m", model=model, box_prompt_field="gt", prompt_ids=many).done == 1
+    assert [label.id for label in dataset.first().m.detections] == chosen
+    assert dataset.get_field("m").info["fastsam"]["prompt_ids"] == len(many)
+
+
+def test_chosen_prompts_are_ids(dataset: Any, model: FastSAM) -> None:
+    chosen = in_three(dataset)[1]
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "existing": "overwrite"}
+    for ids in (chosen, {chosen}, [ObjectId(chosen)], (id_ for id_ in [chosen])):
+        assert enrich(dataset, "m", prompt_ids=ids, **options).masks == 1
+    for ids in (dataset.values("gt.detections.id"), [None], [1], 1):
+        with pytest.raises(InvalidPromptError, match="no id of a label"):
+            enrich(dataset, "others", prompt_ids=ids, **options)
+    with pytest.raises(InvalidPromptError, match="name it with prompt_field"):
+        enrich(dataset, "others", model=model, prompt_ids=[chosen])
+    assert dataset.get_field("others") is None
 
 
 def test_points_that_moved_or_changed_sides_are_edits() -> None:
