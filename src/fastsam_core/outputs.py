@@ -271,9 +271,13 @@ def _write_tables(path: str | os.PathLike[str], tables: Sequence[Mapping[str, np
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else value
+    # places on slides and sums of intensities keep two digits behind the point
+    whole = len(str(abs(int(value))))
+    return f"{value:.{min(max(whole + 2, 6), 15)}g}"
 
 
 def write_outputs(

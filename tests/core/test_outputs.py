@@ -205,6 +205,19 @@ def test_measurements_as_csv(masks: Masks, tmp_path: Path) -> None:
     assert rows[3]["centroid_y"] == rows[3]["solidity"] == ""
 
 
+def test_large_numbers_in_tables_keep_two_digits_behind_the_point(masks: Masks, tmp_path: Path) -> None:
+    on_a_slide = masks.placed((123_456, 98_765), (200_000, 150_000))
+    sums = {"sum": np.array([1_234_567_890.25, 0.1234567, -np.inf])}
+    with write_measurements(tmp_path / "m.csv", on_a_slide, intensities=sums).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with write_measurements(tmp_path / "n.csv", masks).open(newline="") as file:
+        near = list(csv.DictReader(file))
+    for row, other in zip(rows, near, strict=True):
+        assert float(row["centroid_y"]) - 123_456 == pytest.approx(float(other["centroid_y"]), abs=0.006)
+        assert float(row["centroid_x"]) - 98_765 == pytest.approx(float(other["centroid_x"]), abs=0.006)
+    assert [row["sum"] for row in rows] == ["1234567890.25", "0.123457", "-inf"]
+
+
 def test_all_formats_without_any_mask(tmp_path: Path) -> None:
     image = np.full((20, 30, 3), 7, dtype=np.uint8)
     paths = write_outputs(tmp_path / "new" / "folder", "blank", Masks.empty((20, 30)), image, formats=FORMATS)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastsam_core.cli._options import DebugOption, TrustOption
+from fastsam_core.cli._options import DebugOption, OverwriteOption, TrustOption
 
 __all__ = ["finetune", "train"]
 
@@ -80,6 +80,7 @@ def finetune(
     patience: Annotated[int, typer.Option("--patience", min=1, help="Checks without progress before it stops.")] = 4,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of torch; one a core.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the batches.")] = 0,
+    overwrite: OverwriteOption = False,
     trust: TrustOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -87,6 +88,7 @@ def finetune(
     from fastsam_core.cli._console import console, guarded, printable
 
     with guarded(debug=debug):
+        _refuse_to_replace(out, weights, overwrite=overwrite)
         from fastsam_core.training.finetune import FinetuneConfig
         from fastsam_core.training.finetune import finetune as finetune_model
 
@@ -121,3 +123,15 @@ def finetune(
         elif best == 0:
             screen.print("nothing was better than the weights it started from, which were kept")
         screen.print(f"written: {printable(out)}\nuse it: fastsam segment --model {printable(out)} IMAGE")
+
+
+def _refuse_to_replace(out: Path, weights: str, *, overwrite: bool) -> None:
+    """Raise if there is a file, but for that of the weights to go on with: they stay until others are better."""
+    from fastsam_core.errors import OutputError
+
+    if overwrite or not out.exists() or (Path(weights).exists() and out.samefile(weights)):
+        return
+    raise OutputError(
+        f"{out} exists already",
+        remedy="choose another --out, go on with it by --weights, or replace it with --overwrite",
+    )

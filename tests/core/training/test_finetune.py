@@ -213,8 +213,17 @@ def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path, monkey
     assert "step 0: held back" in result.output  # nothing was learnt yet, so there is no loss
     assert "no time for a step" in result.output
     assert out.is_file()
-    failed = CliRunner().invoke(app, ["finetune", "--labels", str(tmp_path / "none"), "--out", str(out)])
+    failed = CliRunner().invoke(
+        app, ["finetune", "--labels", str(tmp_path / "none"), "--out", str(tmp_path / "a.safetensors")]
+    )
     assert failed.exit_code == 1
+    # the weights of an earlier training are not replaced unless they are what it goes on with
+    before = out.read_bytes()
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.output
+    assert out.read_bytes() == before
+    assert CliRunner().invoke(app, [*arguments, "--weights", str(out)]).exit_code == 0
 
 
 def test_command_that_is_stopped_says_where_the_weights_are(
