@@ -120,7 +120,9 @@ def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedSta
 def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
     import tifffile
 
-    dtype = np.uint16 if data.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    low, high = int(data.min(initial=0)), int(data.max(initial=0))
+    fitting = (kind for kind in (np.uint16, np.uint32) if low >= 0 and high <= np.iinfo(kind).max)
+    dtype = next(fitting, data.dtype)
     with atomic_path(path) as temporary:
         tifffile.imwrite(temporary, data.astype(dtype), photometric="minisblack", compression="zlib")
     return path
@@ -136,6 +138,19 @@ def _values(image: Any, data: NDArray[Any]) -> NDArray[Any] | None:
 
 def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
     return tuple(abs(float(s)) for s, size in zip(labels.scale, data.shape, strict=True) if size > 1)
+
+
+def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return numbers for scikit-image, and which label each stands for.
+
+    It makes a list as long as the highest label, and passes over negative ones: such labels are numbered from 1 on.
+    """
+    low, high = int(data.min()), int(data.max())
+    if low >= 0 and high <= data.size:
+        return data, np.arange(high + 1)
+    ids = np.unique(data)
+    ids = np.concatenate([np.zeros(1, ids.dtype), ids[ids != 0]])
+    return np.where(data == 0, 0, np.searchsorted(ids[1:], data) + 1), ids
 
 
 def _write_table(path: Path, data: NDArray[Any], values: NDArray[Any] | None, spacing: tuple[float, ...]) -> Path:
@@ -154,7 +169,9 @@ def _write_table(path: Path, data: NDArray[Any], values: NDArray[Any] | None, sp
     isotropic = len(set(spacing)) == 1
     if not isotropic:  # scikit-image measures perimeters of square pixels only
         properties = tuple(name for name in properties if name != "perimeter")
+    data, ids = _numbered(data)
     table = regionprops_table(data, values, properties=properties, spacing=spacing)
+    table["label"] = ids[table["label"]]
     columns = [column.tolist() for column in table.values()]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
