@@ -36,3 +36,17 @@ def test_ids_of_any_size_stay_as_they_are(viewer: Any, make_widget: Make, tmp_pa
     image, rows = written(viewer, make_widget, tmp_path, Labels(data, name="mine"))
     np.testing.assert_array_equal(image, data)
     assert [(int(row["label"]), float(row["area"])) for row in rows] == [(ids[0], 100), (ids[1], 200)]
+
+
+@pytest.mark.parametrize(
+    "place", [{"scale": (0.5, 2)}, {"scale": (0.5, 2), "shear": [0.3]}, {"scale": (3, 3), "rotate": 33}]
+)
+def test_measurements_follow_the_affine(viewer: Any, make_widget: Make, tmp_path: Path, place: dict[str, Any]) -> None:
+    data = np.zeros((80, 90), np.uint16)
+    data[10:20, 10:20] = 1
+    turned = np.array([[0.4, -0.3, 0], [0.3, 0.4, 0], [0, 0, 1]])
+    _, [row] = written(viewer, make_widget, tmp_path, Labels(data, name="mine", affine=turned, **place))
+    height, width = place["scale"]
+    assert float(row["area"]) == pytest.approx(100 * height * width / 4)
+    assert float(row["centroid-0"]) == pytest.approx(14.5 * height / 2)
+    assert ("perimeter" in row) == (height == width)

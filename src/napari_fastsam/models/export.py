@@ -13,7 +13,7 @@ from fastsam_core.masks import Masks
 from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.outputs import write_coco
 from fastsam_core.stacks import LinkedStack
-from napari_fastsam._convert import layer_shape
+from napari_fastsam._convert import layer_map, layer_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +137,9 @@ def _values(image: Any, data: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
-    return tuple(abs(float(s)) for s, size in zip(labels.scale, data.shape, strict=True) if size > 1)
+    sides = np.abs(np.diag(np.linalg.qr(layer_map(labels).matrix, mode="r")))  # without rotations and shear
+    # rounded: pixels that are turned stay square, or they would have no perimeter
+    return tuple(float(f"{side:.12g}") for side, size in zip(sides, data.shape, strict=True) if size > 1)
 
 
 def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
