@@ -15,6 +15,7 @@ from fastsam_core.model import FastSAM
 from fastsam_core.replay import replay
 from fastsam_core.text import TextEncoder
 from fastsam_core.text.encoder import EncoderTraits
+from napari_fastsam._settings import Settings
 from napari_fastsam.models.words import can_read_words, queries_of
 
 from .conftest import Make, discs, run
@@ -299,3 +300,17 @@ def test_what_is_said_of_words_belongs_to_the_plane(
     assert not widget.words.running
     assert message.isHidden()
     going_on.set()
+
+
+@NEEDS_TEXT
+@pytest.mark.usefixtures("blob_model")
+def test_another_encoder_is_taken_from_the_preferences_at_once(
+    viewer: Any, make_widget: Make, qtbot: Any, towers: ColourTowers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = opened(viewer, make_widget, qtbot)
+    ask(qtbot, widget, "red")
+    changed = Settings(text_model="ViT-B-32")
+    monkeypatch.setattr("napari_fastsam.controllers.words.read_settings", lambda: changed)
+    ask(qtbot, widget, "red")
+    assert widget.words._encoder_name == "ViT-B-32"
+    assert towers.pictures == 4, "the same pictures, by the fingerprint of the stand-in"

@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from fastsam_core.errors import FastSAMError, ImageContentError, MissingDependencyError
 from napari_fastsam._notify import describe, notices, warn
+from napari_fastsam._settings import read_settings
 from napari_fastsam.models.inference import Failed
 from napari_fastsam.models.words import INSTALL, Look, Ranking, Ticked, Vectors, can_read_words, look_at_all, queries_of
 
@@ -108,6 +109,8 @@ class WordsController:
 
     def _put(self, question: tuple[str, ...] | list[int], *, begin: bool) -> None:
         with notices():
+            if begin:
+                self.session.settings = read_settings()  # another encoder may be wanted by now
             vectors = self._known()
             if vectors is None and not begin:
                 return
