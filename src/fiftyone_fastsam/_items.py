@@ -133,7 +133,7 @@ def video_items(
             yield Item(sample_id, "", gone=True)
             continue
         own = {"_sample_id": sample_id}
-        finished = {"$and": [own, finished_filter(target, options, digest)]}
+        finished = {"$and": [own, with_retries(finished_filter, target, options, digest)]}
         done = {found["frame_number"] for found in with_retries(_fetch, target.frames, [{"$match": finished}, numbers])}
         known = with_retries(_fetch, target.frames, [{"$match": own}, *stages])
         frames = {document["frame_number"]: document for document in known}

@@ -43,8 +43,11 @@ def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict
         return {"_id": {"$in": []}}
     if options.existing == "skip":
         return {name: {"$type": "object"}}
-    last = "$" if options.kind in ("boxes", "points") else ""  # a later run may have answered the same prompts
-    return {f"{name}.{RUN_KEY}": {"$regex": digest + last}}
+    collection, run = target.frames if target.is_video else target.samples, f"{name}.{RUN_KEY}"
+    made = [each for each in collection.distinct(run) if each is not None]  # a pattern would be no help to the index
+    if options.kind in ("boxes", "points"):  # a later run may have answered the same prompts
+        return {run: {"$in": [each for each in made if each.endswith(digest)]}}
+    return {run: {"$in": [each for each in made if digest in each]}}
 
 
 def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]:

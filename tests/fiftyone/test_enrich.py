@@ -14,6 +14,7 @@ from fastsam_core.model import FastSAM
 from fastsam_core.testing import synthetic_head
 from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enrich, iter_enrich, masks_from_detections
 from fiftyone_fastsam._items import Item
+from fiftyone_fastsam._pending import finished_filter
 from fiftyone_fastsam._target import open_target
 from fiftyone_fastsam._writers import Result
 from fiftyone_fastsam.errors import LabelFieldError, NonPersistentDatasetWarning
@@ -94,6 +95,17 @@ def test_a_finished_dataset_needs_nothing(dataset: Any, model: FastSAM, network:
     report = enrich(dataset, "masks", model=model)
     assert (report.done, report.skipped, network.calls) == (0, 3, calls)
     assert dataset.values("last_modified_at") == modified
+
+
+def test_what_is_finished_is_found_through_the_index(make_dataset: Callable[..., Any], model: FastSAM) -> None:
+    dataset = make_dataset(6)
+    digest = enrich(dataset[:5], "masks", model=model).digest
+    finished = finished_filter(open_target(dataset, "masks"), EnrichOptions(), digest)
+    left = dataset.match({"$nor": [finished]})
+    samples = dataset._sample_collection
+    asked = {"aggregate": samples.name, "pipeline": left._pipeline(), "cursor": {}}
+    told = samples.database.command("explain", asked, verbosity="executionStats")["executionStats"]
+    assert (told["nReturned"], told["totalDocsExamined"]) == (1, 1)
 
 
 def test_only_what_is_missing_or_changed_is_done_again(dataset: Any, model: FastSAM) -> None:
