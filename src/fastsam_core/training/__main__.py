@@ -69,6 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--plain-share", type=float, default=0.0, help="share of whole pictures as they are, for a last stage"
     )
+    parser.add_argument("--scene-kinds", default="", help="kinds of generated scenes, as glands,tissue (default: all)")
+    parser.add_argument("--scene-share", type=float, help="share of generated scenes (default: 0.25, 0.18 in a decay)")
     parser.add_argument(
         "--patch-share", type=float, default=0.0, help="share of photographs with patches of other textures drawn in"
     )
@@ -100,6 +102,8 @@ def _stream_config(arguments: argparse.Namespace) -> StreamConfig:
         config = as_used(config, arguments.plain_share)
     elif arguments.anneal_steps:
         config = for_decay(config)
+    if arguments.scene_share is not None:
+        config = replace(config, scene_share=arguments.scene_share)
     if arguments.size:
         config = replace(config, sizes=(arguments.size,), pixels=8 * arguments.size**2)
     return config
@@ -185,7 +189,11 @@ def main() -> None:
     pools = _pools(arguments, workers)
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
     scenes = load_scene_bank(
-        arguments.scenes or arguments.run / "scenes", arguments.scene_count, arguments.first_scene, workers
+        arguments.scenes or arguments.run / "scenes",
+        arguments.scene_count,
+        arguments.first_scene,
+        workers,
+        arguments.scene_kinds.split(",") if arguments.scene_kinds else (),
     )
     if not scenes and not any(sample.layers.any() for pool in pools for sample in pool.samples):
         raise AnnotationError("There is nothing to train on", expected="an annotated image or a generated scene")

@@ -14,6 +14,7 @@ from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LOGGER = logging.getLogger(__name__)
@@ -24,13 +25,13 @@ def _path(folder: Path, seed: int) -> Path:
     return folder / f"{seed:06d}.png"
 
 
-def _draw(folder: Path, seed: int) -> None:
+def _draw(folder: Path, seed: int, kind: str | None) -> None:
     import cv2
 
     path = _path(folder, seed)
     cv2.setNumThreads(1)
     side = SIDES_PX[seed % len(SIDES_PX)]
-    scene = generate_scene(seed, (side, side))
+    scene = generate_scene(seed, (side, side), kind)
     layers = np.zeros((MAX_DEPTH, side, side), np.uint16)
     layers[: len(scene.layers)] = scene.layers
     quick = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -38,7 +39,9 @@ def _draw(folder: Path, seed: int) -> None:
     cv2.imwrite(str(path), scene.image[..., ::-1], quick)
 
 
-def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int = 2) -> list[LabelledImage]:
+def load_scene_bank(
+    folder: Path, count: int, first_seed: int = 0, workers: int = 2, kinds: Sequence[str] = ()
+) -> list[LabelledImage]:
     """Draw the missing scenes of a bank and load all of it.
 
     Parameters
@@ -51,6 +54,8 @@ def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int 
         Seeds run from here to ``first_seed + count - 1``.
     workers : int
         Processes that draw, threads that read.
+    kinds : sequence of str
+        Of the scenes, in turn (see `scenes.KINDS`); all kinds at random by default.
 
     Returns
     -------
@@ -64,7 +69,8 @@ def load_scene_bank(folder: Path, count: int, first_seed: int = 0, workers: int 
     if missing:
         # not forked: a copy of a process that has used OpenMP threads waits for them for ever
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_draw, [folder] * len(missing), missing, chunksize=8))
+            of_seed = [kinds[seed // len(SIDES_PX) % len(kinds)] if kinds else None for seed in missing]
+            list(pool.map(_draw, [folder] * len(missing), missing, of_seed, chunksize=8))
     with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(_load, (_path(folder, seed) for seed in seeds)))
 

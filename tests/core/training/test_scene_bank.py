@@ -25,3 +25,11 @@ def test_bank_starts_at_its_first_seed_and_is_drawn_once(tmp_path: Path) -> None
         assert np.array_equal(scene.layers, expected.layers)
         assert np.array_equal(reread.layers, scene.layers)
         assert (scene.weight == 255).all()
+
+
+def test_bank_of_chosen_kinds_takes_them_in_turn(tmp_path: Path) -> None:
+    bank = load_scene_bank(tmp_path, 6, first_seed=3, workers=1, kinds=("specks", "nuclei"))
+    for seed, scene, kind in zip(range(3, 9), bank, ["nuclei"] * 3 + ["specks"] * 3, strict=True):
+        side = len(scene.image)
+        assert np.array_equal(scene.image, generate_scene(seed, (side, side), kind).image)
+    assert {len(scene.image) for scene in bank[:3]} == {len(scene.image) for scene in bank[3:]} == {384, 512, 640}
