@@ -418,9 +418,9 @@ def test_chosen_prompts_are_ids(dataset: Any, model: FastSAM) -> None:
     options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "existing": "overwrite"}
     for ids in (chosen, {chosen}, [ObjectId(chosen)], (id_ for id_ in [chosen])):
         assert enrich(dataset, "m", prompt_ids=ids, **options).masks == 1
-    for ids in (dataset.values("gt.detections.id"), [None], [1], 1):
+    for wrong in (dataset.values("gt.detections.id"), [None], [1], 1):
         with pytest.raises(InvalidPromptError, match="no id of a label"):
-            enrich(dataset, "others", prompt_ids=ids, **options)
+            enrich(dataset, "others", prompt_ids=wrong, **options)
     with pytest.raises(InvalidPromptError, match="name it with prompt_field"):
         enrich(dataset, "others", model=model, prompt_ids=[chosen])
     assert dataset.get_field("others") is None

@@ -124,7 +124,12 @@ def test_where_images_are_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.
     images = [{"id": number, "file_name": f"{number}.png"} for number in range(30)]
     (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": []}))
     looked: list[Path] = []
-    monkeypatch.setattr("pathlib.Path.exists", lambda path: bool(looked.append(path)))
+
+    def exists(path: Path) -> bool:
+        looked.append(path)
+        return False
+
+    monkeypatch.setattr("pathlib.Path.exists", exists)
     data = CocoData(tmp_path / "a.json", tmp_path)
     assert choose_images(data, only=["7", "9.png"]) == [7, 9]
     assert [data.images[index].name for index in (3, 4)] == ["3.png", "4.png"]
