@@ -55,8 +55,7 @@ _AS_THEY_ARE = {"1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F", "RGB", "R
 _TO_RGBA = {"LA", "La", "PA", "RGBa"}
 _TO_RGB = {"P", "CMYK", "YCbCr", "HSV", "RGBX"}
 
-# What Pillow and tifffile raise on damaged data. AssertionError and the like come from malformed headers.
-_DAMAGED = (
+DAMAGED_IMAGES = (
     OSError,
     SyntaxError,
     ValueError,
@@ -64,8 +63,7 @@ _DAMAGED = (
     KeyError,
     IndexError,
     EOFError,
-    OverflowError,
-    ZeroDivisionError,
+    ArithmeticError,
     AssertionError,
     AttributeError,
     RuntimeError,
@@ -73,6 +71,7 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
+"""What Pillow and tifffile raise on damaged data. AssertionError and the like come from malformed headers."""
 
 
 @contextmanager
@@ -146,7 +145,7 @@ def errors_named(path: str) -> Iterator[None]:
             actual=str(error),
             remedy="convert it to PNG or TIFF, for which max_pixels= is the only limit",
         ) from error
-    except _DAMAGED as error:
+    except DAMAGED_IMAGES as error:
         raise ImageReadError(
             f"{path} cannot be decoded: it is damaged or incomplete",
             expected="a complete image file",
@@ -253,7 +252,7 @@ def open_picture(stream: IO[bytes], name: str) -> PillowImage | None:
 def _orientation(image: PillowImage) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except _DAMAGED:  # the picture is good all the same
+    except DAMAGED_IMAGES:  # the picture is good all the same
         return 1
     return value if isinstance(value, int) else 1
 

@@ -35,8 +35,8 @@ _SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
 
 _SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
 
-_UNREADABLE: Final = (*DAMAGED, AssertionError, RuntimeError, struct.error)
-"""roifile raises the latter three, too."""
+_UNREADABLE: Final = (*DAMAGED, AssertionError, struct.error)
+"""roifile raises the latter two, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,7 +88,7 @@ def read_boundaries(path: Path) -> list[NDArray[np.bool_]]:
             # NumPy leaves a file that it opened itself open where it is damaged
             with path.open("rb") as stream, np.load(stream) as file:
                 drawn = [boundaries_of_labels(file[name]) for name in sorted(file.files) if name.startswith("seg")]
-    except (*DAMAGED, LookupError, NotImplementedError, MatReadError) as error:
+    except (*DAMAGED, LookupError, MatReadError) as error:
         raise AnnotationError(
             f"{path} cannot be read", expected="annotations of BSDS500", actual=f"{type(error).__name__}: {error}"
         ) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from fastsam_core._defaults import OVERLAP_PX
-from fastsam_core._files import DAMAGED, as_path
+from fastsam_core._files import as_path
 from fastsam_core.drawings import DRAWING_SUFFIXES, masks_of_drawings, read_drawings
 from fastsam_core.errors import AnnotationError, FastSAMError, InvalidParameterError
 from fastsam_core.masks import Masks
@@ -45,8 +44,6 @@ _IMAGE_ENDING: Final = "_img"
 """What Cellpose's data sets put behind the names of images."""
 _BINARY = (1, 255, 65_535)
 """What programs write for "object" in a binary mask."""
-_UNREADABLE: Final = (*DAMAGED, SyntaxError, ArithmeticError, AssertionError, RuntimeError, struct.error)
-"""What Pillow and tifffile raise on damaged files."""
 _LEAST_PART = 0.1
 """Parts of a mask below this share of the largest one are crumbs."""
 
@@ -257,7 +254,7 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     AnnotationError
         If it cannot be read, is none, is a binary mask of several objects, or a PNG file of more pixels than are read.
     """
-    from fastsam_core._image_files import open_picture
+    from fastsam_core._image_files import DAMAGED_IMAGES, open_picture
 
     try:
         with path.open("rb") as stream:
@@ -271,7 +268,7 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     except FastSAMError as error:
         words = {"expected": error.expected, "actual": error.actual, "remedy": error.remedy}
         raise AnnotationError(error.problem, **words) from error
-    except _UNREADABLE as error:
+    except DAMAGED_IMAGES as error:
         raise AnnotationError(
             f"The label map {path} cannot be read", actual=str(error) or type(error).__name__
         ) from error

@@ -177,14 +177,11 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     def _view(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> LabelledImage:
         source, spec = self._draw(rng)
         if spec is None:
-            domain, partial, crowded = "photo", False, False
-            quarter_turns, stain_share, patch_share = True, 0.0, 0.0
+            domain, partial, crowded, quarter_turns = "photo", False, False, True
         else:
             domain, partial, crowded = spec.domain, spec.partial, spec.crowd
             quarter_turns = domain == "micro" or rng.random() < 0.1
-            stain_share, patch_share = (
-                (self.config.stain_share, self.config.patch_share) if domain == "photo" else (0.0, 0.0)
-            )
+        photographed = spec is not None and domain == "photo"
         window = random_window(source, rng, size_hw, partial=partial, whole_share=0.2 if partial else 0.4)
         view = orient(
             crop_resize(source, window, size_hw), rng, quarter_turns=quarter_turns and size_hw[0] == size_hw[1]
@@ -196,9 +193,9 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
                 paste(view, self.objects[int(rng.integers(len(self.objects)))], rng)
         if crowded and rng.random() < self.config.crowd_share:
             crowd(view, rng, int(rng.integers(1, 9)))
-        if rng.random() < stain_share:
+        if rng.random() < self.config.stain_share and photographed:
             sprinkle(view, rng)
-        if patch_share and rng.random() < patch_share:
+        if photographed and self.config.patch_share and rng.random() < self.config.patch_share:
             patch(view, self._draw(rng)[0].image, rng)
         view.image = jitter(view.image, rng, "micro" if domain == "micro" else "photo")
         return view
