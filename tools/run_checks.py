@@ -8,6 +8,7 @@ Each suite is a process of its own, so that a crash in Qt or a thread left by Fi
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,10 @@ def run_suite(paths: list[Path]) -> tuple[bool, Counter[str]]:
             closing = CLOSING_LINE.match(line.strip())
             if closing:
                 counts = Counter({word: int(number) for number, word in re.findall(r"(\d+) (\w+)", closing["counts"])})
+    if process.returncode < 0:
+        print(f"\nended by {signal.Signals(-process.returncode).name}, not by itself", flush=True)
+    elif not counts:
+        print(f"\nended with exit status {process.returncode}, without counts", flush=True)
     only_skipped = process.returncode == NOTHING_COLLECTED and counts["skipped"] > 0
     return process.returncode == 0 or only_skipped, counts
 
