@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PATIENCE_S = 180
+_LAST_WORDS = 4000
 
 
 def find_chromium() -> str | None:
@@ -47,16 +49,23 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def served_app() -> Iterator[str]:
-    """Serve the App on a free port and yield its address."""
+    """Serve the App on a free port and yield its address; an error is told with the server's last words."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "fiftyone.server.main", "--port", str(port), "--address", "127.0.0.1"]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as server:
+    with (
+        tempfile.TemporaryFile("a+") as words,
+        subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT) as server,
+    ):
         try:
             _wait_for_port(port, server)
             yield f"http://127.0.0.1:{port}"
+        except BaseException as error:
+            ended = "runs" if server.poll() is None else f"ended with {server.returncode}"
+            words.seek(0)
+            error.add_note(f"The App's server {ended}; it said last:\n{words.read()[-_LAST_WORDS:]}")
+            raise
         finally:
             server.terminate()
             try:
@@ -92,6 +101,18 @@ def browser_page(chromium: str) -> Iterator[Page]:
             context.close()
 
 
+@contextmanager
+def _shown_on_failure(page: Page) -> Iterator[None]:
+    """Add what the page says to the error of a wait that was in vain."""
+    from playwright.sync_api import TimeoutError as WaitedInVain
+
+    try:
+        yield
+    except WaitedInVain as error:
+        error.add_note(f"The page says:\n{page.locator('body').inner_text()}")
+        raise
+
+
 def open_dataset(page: Page, address: str, name: str, samples: int) -> None:
     """Open a dataset and wait for its grid; the advertisement of the first visit is sent away."""
     page.goto(f"{address}/datasets/{name}")
@@ -103,11 +124,13 @@ def open_dataset(page: Page, address: str, name: str, samples: int) -> None:
 
 
 def select_samples(page: Page, count: int) -> None:
-    """Tick the first samples."""
+    """Tick the first samples, and wait until the App counts them as selected."""
     for number in range(count):
         looker = page.get_by_test_id("looker").nth(number)
         looker.hover()
         looker.locator("label").first.click()
+        with _shown_on_failure(page):
+            page.get_by_test_id("selection-count-container").filter(has_text=re.compile(f"^{number + 1}$")).wait_for()
 
 
 def browse_operators(page: Page, query: str, label: str) -> None:
@@ -117,10 +140,12 @@ def browse_operators(page: Page, query: str, label: str) -> None:
     page.get_by_text(label, exact=True).first.wait_for()
 
 
-def open_form(page: Page, label: str) -> None:
-    """Choose an operator that is listed, and wait for its form."""
-    page.get_by_text(label, exact=True).first.click()
-    page.get_by_text("Label field", exact=True).first.wait_for()
+def open_form(page: Page, label: str, says: str = "Label field") -> None:
+    """Choose an operator that is listed, and wait for its form and something that it says."""
+    with _shown_on_failure(page):
+        page.get_by_text(label, exact=True).first.click()
+        page.get_by_text("Label field", exact=True).first.wait_for()
+        page.get_by_text(says, exact=True).first.wait_for()
     page.wait_for_timeout(2000)
 
 
@@ -133,9 +158,10 @@ def fill_in(page: Page, label: str, text: str) -> None:
 
 def execute(page: Page, notice: str) -> None:
     """Run the operator whose form is open, and wait until the App shows a notice and the operator has ended."""
-    page.get_by_role("button", name="Execute").first.click()
-    page.get_by_text(notice).first.wait_for()
-    page.get_by_role("button", name="Done").first.wait_for()
+    with _shown_on_failure(page):
+        page.get_by_role("button", name="Execute").first.click()
+        page.get_by_text(notice).first.wait_for()
+        page.get_by_role("button", name="Done").first.wait_for()
 
 
 def schedule(page: Page) -> None:

@@ -82,7 +82,7 @@ def test_masks_appear_in_the_app(grey_dataset: Any, chromium: str) -> None:
         app.open_dataset(page, address, grey_dataset.name, samples=3)
         app.select_samples(page, 2)
         app.browse_operators(page, "FastSAM", OPERATOR)
-        app.open_form(page, OPERATOR)
+        app.open_form(page, OPERATOR, says="Selected samples")
         app.execute(page, "on 2 samples")
         grey_dataset.reload()
         assert grey_dataset.exists("fastsam").values("id") == grey_dataset.values("id")[:2]
@@ -104,7 +104,7 @@ def test_a_form_schedules_for_a_background_worker(
         app.open_dataset(page, address, grey_dataset.name, samples=3)
         app.select_samples(page, 2)
         app.browse_operators(page, "FastSAM", OPERATOR)
-        app.open_form(page, OPERATOR)
+        app.open_form(page, OPERATOR, says="Selected samples")
         app.schedule(page)
         operation = app.run_worker(grey_dataset)
     assert operation is not None
