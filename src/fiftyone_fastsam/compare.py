@@ -11,6 +11,7 @@ from fastsam_core._checks import as_number
 from fastsam_core.geometry import box_iou
 from fiftyone_fastsam._convert import masks_from_detections
 from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import (
     field_type,
     open_target,
@@ -111,30 +112,44 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
 
 
 def _compare(view: Any, first: str, second: str, result: str, min_iou: float) -> Iterator[Comparison]:
-    ids = view.values("id")
+    ids = with_retries(view.values, "id")
     for start in range(0, len(ids), _BATCH):
         batch = view.select(ids[start : start + _BATCH], ordered=True)
-        found: list[Comparison] = []
-        best: tuple[list[Any], list[Any]] = ([], [])
-        repeated: list[Any] = []
-        for sample in batch.select_fields([first, second]):
-            stored = [sample[first], sample[second]]
-            a, b = _shapes(sample, stored)
-            iou = _overlaps(a, b)
-            best_a, best_b = iou.max(axis=1, initial=0), iou.max(axis=0, initial=0)
-            duplicate = np.triu(_overlaps(b, b) > DUPLICATE_IOU, 1).any(axis=0)
-            both = np.concatenate([best_a, best_b])
-            agreement = float(both.mean()) if len(both) else None
-            alone_a, alone_b = (int((values < min_iou).sum()) for values in (best_a, best_b))
-            found.append(Comparison(sample.id, agreement, alone_a, alone_b, int(duplicate.sum())))
-            for column, values, labels in zip(best, (best_a, best_b), stored, strict=True):
-                column.append(None if labels is None else values.tolist())
-            repeated.append(None if stored[1] is None else duplicate.tolist())
-        batch.set_values(f"{first}.detections.best_iou", best[0])
-        batch.set_values(f"{second}.detections.best_iou", best[1])
-        batch.set_values(f"{second}.detections.duplicate", repeated)
-        batch.set_values(result, [comparison.agreement for comparison in found])
-        yield from found
+        yield from with_retries(_compare_batch, batch, first, second, result, min_iou)
+
+
+def _compare_batch(batch: Any, first: str, second: str, result: str, min_iou: float) -> list[Comparison]:
+    """Compare some samples and write down what differs, by ids: samples and labels may be deleted meanwhile."""
+    found: list[Comparison] = []
+    best: dict[str, list[Any]] = {first: [], second: []}
+    repeated: list[Any] = []
+    for sample in batch.select_fields([first, second]):
+        stored = [sample[first], sample[second]]
+        a, b = _shapes(sample, stored)
+        iou = _overlaps(a, b)
+        best_a, best_b = iou.max(axis=1, initial=0), iou.max(axis=0, initial=0)
+        duplicate = np.triu(_overlaps(b, b) > DUPLICATE_IOU, 1).any(axis=0)
+        both = np.concatenate([best_a, best_b])
+        agreement = float(both.mean()) if len(both) else None
+        alone_a, alone_b = (int((values < min_iou).sum()) for values in (best_a, best_b))
+        found.append(Comparison(sample.id, agreement, alone_a, alone_b, int(duplicate.sum())))
+        best[first] += _with_ids(sample, first, best_a)
+        best[second] += _with_ids(sample, second, best_b)
+        repeated += _with_ids(sample, second, duplicate)
+    for name, values in best.items():
+        batch.set_label_values(f"{name}.detections.best_iou", values)
+    batch.set_label_values(f"{second}.detections.duplicate", repeated)
+    batch.set_values(result, {comparison.sample_id: comparison.agreement for comparison in found}, key_field="id")
+    return found
+
+
+def _with_ids(sample: Any, name: str, values: Any) -> list[dict[str, Any]]:
+    """Return values of a sample's labels, an array, as FiftyOne sets them."""
+    labels = () if sample[name] is None else sample[name].detections
+    return [
+        {"sample_id": sample.id, "label_id": label.id, "value": value}
+        for label, value in zip(labels, values.tolist(), strict=True)
+    ]
 
 
 def _shapes(sample: Any, stored: list[Any]) -> list[_Shapes]:

@@ -10,7 +10,7 @@ import pytest
 
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks
-from fiftyone_fastsam import to_detections
+from fiftyone_fastsam import compare, to_detections
 from fiftyone_fastsam.compare import compare_fields
 from fiftyone_fastsam.errors import LabelFieldError
 
@@ -131,3 +131,24 @@ def test_attributes_of_the_agreements_names_are_left_alone(
         compare_fields(pair, "one", "two")
     assert sorted(pair.get_field_schema(flat=True)) == schema
     assert pair.last()[name].detections[0][attribute] == "mine"
+
+
+def test_samples_and_labels_that_are_deleted_meanwhile(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def detections(*heights: float) -> Any:
+        return fo.Detections(detections=[fo.Detection(bounding_box=[0.0, 0.0, 1.0, height]) for height in heights])
+
+    dataset.set_values("one", [detections(1.0)] * 3)
+    dataset.set_values("two", [detections(1.0), detections(0.5, 0.25), detections(0.75)])
+    shapes, seen = compare._shapes, []
+
+    def deleting(sample: Any, stored: list[Any]) -> Any:
+        seen.append(sample.id)
+        if len(seen) == 3:
+            dataset.delete_samples(seen[:1])
+            dataset.delete_labels(ids=[dataset.first().two.detections[0].id], fields="two")
+        return shapes(sample, stored)
+
+    monkeypatch.setattr(compare, "_shapes", deleting)
+    assert len(list(compare_fields(dataset, "one", "two"))) == 3
+    assert dataset.values("two.detections.best_iou") == [[0.25], [0.75]]
+    assert dataset.values("two_vs_one") == [pytest.approx((0.5 + 0.5 + 0.25) / 3), 0.75]
