@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import fiftyone as fo
 import fiftyone.utils.torch as fout
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from fiftyone_fastsam._convert import Document, Instance
 
-__all__ = ["FastSAMGetItem", "FastSAMModel"]
+__all__ = ["FastSAMGetItem", "FastSAMGetItemForVideo", "FastSAMModel"]
 
 _LOGGER = logging.getLogger(__name__)
 _PROMPT_KEYS = ("box_prompt_field", "point_prompt_field", "prompt_field")
@@ -79,6 +79,9 @@ class FastSAMGetItem(fout.GetItem):  # type: ignore[misc] # FiftyOne has no type
         Of FiftyOne's ``GetItem``.
     """
 
+    SOURCE: ClassVar[str] = "filepath"
+    """What is read: a field of samples, or what FiftyOne gives instead."""
+
     def __init__(
         self, field_mapping: Mapping[str, str] | None = None, max_pixels: int | None = MAX_PIXELS, **keywords: Any
     ) -> None:
@@ -92,20 +95,27 @@ class FastSAMGetItem(fout.GetItem):  # type: ignore[misc] # FiftyOne has no type
     @property
     def required_keys(self) -> list[str]:
         """Names of what is needed of a sample."""
-        return ["filepath", *([self.prompt_key] if self.prompt_key else [])]
+        return [self.SOURCE, *([self.prompt_key] if self.prompt_key else [])]
 
     def __call__(self, sample: Mapping[str, Any]) -> ModelInput:
         """Read one sample."""
         label = sample.get(self.prompt_key) if self.prompt_key else None
-        filepath = sample["filepath"]
+        source = sample[self.SOURCE]
+        filepath = source if isinstance(source, str) else None
         prompts: list[Document] = []
         kind = "everything"
         try:
             if self.prompt_key is not None:
                 prompts, kind = read_prompts(label, self.prompt_key)
-            return ModelInput(read_image(filepath, max_pixels=self.max_pixels), prompts, kind, filepath=filepath)
+            return ModelInput(read_image(source, max_pixels=self.max_pixels), prompts, kind, filepath=filepath)
         except FastSAMError as error:
             return ModelInput(None, prompts, kind, error, filepath)
+
+
+class FastSAMGetItemForVideo(FastSAMGetItem):
+    """The same for frames that FiftyOne has read itself; it finds this class by its name."""
+
+    SOURCE = "image"
 
 
 class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # FiftyOne has no types
@@ -138,10 +148,12 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         super().__init__(
             fout.TorchImageModelConfig({"model": placeholder, "raw_inputs": True, "ragged_batches": False})
         )
+        self.config.get_item_cls = FastSAMGetItem.__name__  # FiftyOne adds "ForVideo" for frames
 
     def build_get_item(self, field_mapping: Mapping[str, str] | None = None) -> FastSAMGetItem:
         """Return what reads samples for :meth:`predict_all`."""
-        return FastSAMGetItem(field_mapping, self.options.max_pixels)
+        of_video = self.config.get_item_cls == FastSAMGetItemForVideo.__name__
+        return (FastSAMGetItemForVideo if of_video else FastSAMGetItem)(field_mapping, self.options.max_pixels)
 
     @property
     def ragged_batches(self) -> bool:

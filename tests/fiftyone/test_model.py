@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+import cv2
 import fiftyone as fo
 import fiftyone.zoo as foz
 import numpy as np
@@ -18,7 +19,7 @@ from fiftyone_fastsam import masks_from_detections
 from fiftyone_fastsam.model import FastSAMModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fastsam_core.masks import Masks
     from fastsam_core.model import FastSAM
@@ -50,6 +51,53 @@ def test_boxes_prompt(dataset: Any, model: FastSAM, slot: str) -> None:
     [found] = dataset.first().masks.detections
     assert (found.label, found.tags, found.matched) == ("cat", ["t"], True)
     assert dataset.last().masks.detections == []
+
+
+class Frames:
+    """Reads a video as FiftyOne's own reader, which needs ffmpeg, does."""
+
+    def __init__(self, path: str, frames: object = None) -> None:
+        self.capture, self.frame_number = cv2.VideoCapture(path), 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.capture.release()
+
+    def __iter__(self) -> Iterator[Any]:
+        while (read := self.capture.read())[0]:
+            self.frame_number += 1
+            yield read[1][..., ::-1].copy()
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("prompted", [False, True])
+def test_videos(
+    make_dataset: Callable[..., Any],
+    model: FastSAM,
+    known_masks: Masks,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    batch_size: int | None,
+    prompted: bool,
+) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
+    for i in range(3):
+        writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
+    writer.release()
+    monkeypatch.setattr("eta.core.video.FFmpegVideoReader", Frames)
+    dataset = make_dataset(0)
+    sample = fo.Sample(filepath=str(tmp_path / "a.avi"), metadata=fo.VideoMetadata(total_frame_count=3))
+    for number in (1, 2, 3):
+        boxes = [fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])] * (number == 2)
+        sample.frames[number] = fo.Frame(gt=fo.Detections(detections=boxes))
+    dataset.add_sample(sample)
+    options: dict[str, Any] = {"batch_size": batch_size, "skip_failures": False, "progress": False}
+    fields = {"box_prompt_field": "frames.gt"} if prompted else {}
+    dataset.apply_model(FastSAMModel(model, min_iou=0), "frames.masks", **options, **fields)
+    [found] = dataset.values("frames.masks.detections.label")
+    assert found == ([[], ["cat"], []] if prompted else [["object"] * len(known_masks)] * 3)
 
 
 def test_points_prompt(dataset: Any, model: FastSAM, known_masks: Masks) -> None:
