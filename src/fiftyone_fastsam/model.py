@@ -197,9 +197,11 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
                 raise
             _LOGGER.warning("%s: %s", given.filepath, error)  # its tiles are read here
             return None
-        lowest = self.config.confidence_thresh
+        lowest, classes = self.config.confidence_thresh, self.config.filter_classes  # apply_model leaves them to models
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
+        if classes is not None:
+            instances = [i for i in instances if i.label in classes]
         remarks = {ENCODER_KEY: self.words.encoder.encoder_id} if self.words is not None and options.embeddings else {}
         return fo.Detections(detections=[instance.detection() for instance in instances], **remarks)
 

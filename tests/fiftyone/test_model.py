@@ -53,6 +53,14 @@ def test_boxes_prompt(dataset: Any, model: FastSAM, slot: str) -> None:
     assert dataset.last().masks.detections == []
 
 
+def test_only_the_classes_that_are_asked_for(dataset: Any, model: FastSAM) -> None:
+    labels = [fo.Detection(label=name, bounding_box=[0, 0, 1, 1]) for name in ("cat", "dog")]
+    dataset.set_values("gt", [fo.Detections(detections=[label.copy() for label in labels]) for _ in range(3)])
+    options: dict[str, Any] = {"num_workers": 0, "progress": False, "box_prompt_field": "gt"}
+    dataset.apply_model(FastSAMModel(model), "masks", classes=["dog"], **options)
+    assert dataset.values("masks.detections.label") == [["dog"]] * 3
+
+
 class Frames:
     """Reads a video as FiftyOne's own reader, which needs ffmpeg, does."""
 
