@@ -10,6 +10,7 @@ from fastsam_core.errors import InvalidPromptError
 from fiftyone_fastsam._answers import MEASURED, NOT_CARRIED, OWN_ATTRIBUTES
 from fiftyone_fastsam._convert import EMBEDDING, MEASURES
 from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def open_target(view: Any, label_field: str) -> Target:
         raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=remedy)
     if media is not None and media not in ("image", "video"):
         raise InvalidTargetError("Masks need images or videos", expected="image or video", actual=str(media))
-    if not len(view):
+    if not with_retries(len, view):
         raise InvalidTargetError("There are no samples", expected="at least one", actual="an empty dataset or view")
     if not dataset.persistent:
         warnings.warn(

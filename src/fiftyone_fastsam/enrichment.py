@@ -138,12 +138,12 @@ class Enrichment:
     ) -> None:
         self.is_part = False
         self.target: Target = open_target(view, label_field)
-        self.target.dataset.reload()  # others may have declared fields meanwhile
+        with_retries(self.target.dataset.reload)  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
         self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.words = Words(self.options) if self.options.needs_encoder else None
         if self.words is not None and self.options.masks_field is not None:
-            check_embeddings(self.target, self.options, self.words.encoder)
+            with_retries(check_embeddings, self.target, self.options, self.words.encoder)
         encoder_id = None if self.words is None else self.words.encoder.encoder_id
         self.described = self.options.described(self.model, encoder_id)
         self.digest = digest_of(self.described)
@@ -152,7 +152,7 @@ class Enrichment:
         self.mask_dir = Path(self.options.mask_dir or ".").resolve() / self.target.label_field / self.digest
         with alone(self.target):
             with_retries(declare_schema, self.target, self.options, self.digest)
-            self.classes = self._classes() if self.options.output == "map" else {}
+            self.classes = with_retries(self._classes) if self.options.output == "map" else {}
         self._list_work()
 
     def part(self, view: Any) -> Self:
@@ -165,7 +165,8 @@ class Enrichment:
 
     def _list_work(self) -> None:
         self.ids = with_retries(unfinished, self.target, self.options, self.digest)
-        self.skipped = max(len(self.target.view) - len(self.ids), 0)  # some may be deleted between the two
+        count = with_retries(len, self.target.view)
+        self.skipped = max(count - len(self.ids), 0)  # some may be deleted between the two
         self.gone: set[Any] = set()
         self.total = None if self.target.is_video else len(self.ids)
 
@@ -226,7 +227,7 @@ class Enrichment:
             seconds = round(time.monotonic() - started, 1)
             with alone(target):
                 with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
-            target.dataset.reload()
+            with_retries(target.dataset.reload)
 
     def _results(self) -> Iterator[Callable[[], Result]]:
         """Yield what makes the result of each item, when its masks are there."""

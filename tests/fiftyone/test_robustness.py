@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pymongo.errors
 import pytest
 
 import local_services
-from fiftyone_fastsam import _retry, enrich, masks_from_detections
+from fiftyone_fastsam import _retry, enrich, iter_enrich, iter_shared, masks_from_detections
 from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
 from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError, InvalidTargetError
@@ -144,6 +145,28 @@ def test_a_database_that_comes_back_costs_nothing(
     monkeypatch.setattr(DirectWriter, "write", lambda writer, results: flaky(writer, results))
     assert enrich(dataset, "masks", model=model, existing="append").done == 3
     assert [len(s.masks.detections) for s in dataset] == [len(known_masks)] * 3
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("method", ["reload", "count", "distinct"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_questions_are_asked_again(
+    dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch, method: str, shared: bool
+) -> None:
+    boxes = [fo.Detections(detections=[fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])]) for _ in range(3)]
+    dataset.set_values("gt", boxes)
+    real, calls = getattr(fo.Dataset, method), itertools.count()
+
+    def every_other_time(self: Any, *arguments: Any) -> Any:
+        if next(calls) % 2 == 0:
+            raise pymongo.errors.AutoReconnect("gone")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(fo.Dataset, method, every_other_time)
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "output": "map"}
+    run = iter_shared(dataset, "masks", **options) if shared else iter_enrich(dataset, "masks", **options)
+    assert len(list(run)) == 3
+    assert next(calls) > 0
 
 
 @pytest.mark.usefixtures("quick")
