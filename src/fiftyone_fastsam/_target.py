@@ -186,11 +186,15 @@ def open_target(view: Any, label_field: str) -> Target:
 
 def _with_all_fields(dataset: Any, view: Any) -> Any:
     """Return a view of the same samples that hides no fields: labels that are not shown are there all the same."""
-    from fiftyone.core.stages import ExcludeFields, SelectFields
+    from fiftyone.core.stages import Concat, ExcludeFields, SelectFields
 
     stages = getattr(view, "_stages", ())
-    shown = [stage for stage in stages if not isinstance(stage, ExcludeFields | SelectFields)]
-    if len(shown) == len(stages):
+    shown = [
+        Concat(_with_all_fields(dataset, stage.samples)) if isinstance(stage, Concat) else stage
+        for stage in stages
+        if not isinstance(stage, ExcludeFields | SelectFields)
+    ]
+    if shown == list(stages):
         return view
     whole = dataset.view()
     for stage in shown:

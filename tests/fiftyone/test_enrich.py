@@ -145,7 +145,12 @@ def test_skip_and_overwrite(dataset: Any, model: FastSAM) -> None:
 
 
 @pytest.mark.parametrize(
-    "hide", [lambda dataset: dataset.select_fields(), lambda dataset: dataset.exclude_fields("gt")]
+    "hide",
+    [
+        lambda dataset: dataset.select_fields(),
+        lambda dataset: dataset.exclude_fields("gt"),
+        lambda dataset: dataset[:1].select_fields().concat(dataset[1:].select_fields()),
+    ],
 )
 def test_labels_that_a_view_hides_are_there_all_the_same(
     dataset: Any, model: FastSAM, hide: Callable[..., Any]
