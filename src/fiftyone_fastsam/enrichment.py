@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -149,7 +150,8 @@ class Enrichment:
         self.digest = digest_of(self.described)
         if self.options.prompt_ids is not None:  # the dataset keeps their number: all of them may be too many
             self.described["prompt_ids"] = len(self.options.prompt_ids)
-        self.mask_dir = Path(self.options.mask_dir or ".").resolve() / self.target.label_field / self.digest
+        folder = Path(os.path.expanduser(self.options.mask_dir or "."))  # leaves ~name where there is no such user
+        self.mask_dir = folder.resolve() / self.target.label_field / self.digest
         with alone(self.target):
             with_retries(declare_schema, self.target, self.options, self.digest)
             self.classes = with_retries(self._classes) if self.options.output == "map" else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -21,7 +22,6 @@ from fiftyone_fastsam.errors import LabelFieldError, NonPersistentDatasetWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.fiftyone.conftest import FakeNetwork
 
@@ -483,6 +483,18 @@ def test_mask_files_of_answers_that_stay_are_kept(
     assert len({d.mask_path for d in found}) == 2
     back = found_in(dataset.first(), known_masks)
     np.testing.assert_array_equal(back.iou(known_masks).argmax(axis=1), [0, 1])
+
+
+def test_the_folder_of_mask_files_may_be_told_from_the_home(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_room_for_halves(dataset, known_masks, monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    enrich(dataset[:1], "masks", model=model, on_oversize="files", mask_dir="~/masks", stability=False)
+    paths = [Path(d.mask_path) for d in dataset.first().masks.detections]
+    assert paths
+    assert all(path.is_file() and path.is_relative_to(tmp_path / "home" / "masks") for path in paths)
 
 
 def test_a_folder_that_takes_no_mask_files_is_told(
