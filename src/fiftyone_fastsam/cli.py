@@ -253,6 +253,7 @@ def install_plugin(
 @fiftyone_app.command("doctor")
 def doctor(
     dataset: Annotated[str | None, typer.Argument(help="Look at this dataset as well.")] = None,
+    mask_dir: Annotated[Path | None, typer.Option(help="Look for mask files that no label refers to.")] = None,
     debug: DebugOption = False,
 ) -> None:
     """Check installation, database, operators and delegated runs. Exit code 1 if something is wrong."""
@@ -262,7 +263,7 @@ def doctor(
         from fiftyone_fastsam._target import open_dataset
         from fiftyone_fastsam.doctor import diagnose
 
-        findings = diagnose(None if dataset is None else open_dataset(dataset))
+        findings = diagnose(None if dataset is None else open_dataset(dataset), mask_dir)
         for finding in findings:
             typer.echo(f"{'ok   ' if finding.well else 'WRONG'} {finding.text}")
             if finding.remedy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,12 +18,14 @@ from fiftyone_fastsam.install import PLUGIN_NAME, operator_names
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ALLOW_SCHEDULING", "Finding", "can_schedule", "diagnose"]
+__all__ = ["ALLOW_SCHEDULING", "Finding", "can_schedule", "diagnose", "unused_mask_files"]
 
 ALLOW_SCHEDULING: Final = "FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS=true"
 """What lets the App schedule operations for ``fiftyone delegated launch``; set where FiftyOne is started."""
 
 _STUCK_AFTER: Final = timedelta(minutes=10)
+_MASK_FILE: Final = re.compile(r"[^/]+/[0-9a-f]{12}/[0-9a-f]{24}(/[0-9]{6,})?/[0-9a-f]+\.png$")
+"""Field, configuration, sample, perhaps frame, and label: what `enrich` writes into ``mask_dir``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,13 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(dataset: Any = None) -> list[Finding]:
-    """Look at the installation and, if given, at a dataset.
+def diagnose(dataset: Any = None, mask_dir: str | Path | None = None) -> list[Finding]:
+    """Look at the installation and, if given, at a dataset and a folder of mask files.
 
     Parameters
     ----------
     dataset : fiftyone.Dataset, optional
+    mask_dir : path, optional
     """
     try:
         fo = import_fiftyone()
@@ -60,6 +65,8 @@ def diagnose(dataset: Any = None) -> list[Finding]:
         findings += [*_plugin(), _scheduling(), *_stuck_operations()]
         if dataset is not None:
             findings += [_persistence(dataset), *_leftovers(dataset)]
+        if mask_dir is not None:
+            findings.append(_mask_files(mask_dir))
     return findings
 
 
@@ -186,6 +193,60 @@ def _leftovers(dataset: Any) -> Iterator[Finding]:
         shown = [view["name"] for view in views if view["description"] == view_description(path)]
         steps += [f"dataset.delete_saved_view({name!r})" for name in shown]
         yield Finding(True, f"Field {path!r} was deleted or renamed, its run and reasons are left", "; ".join(steps))
+
+
+def unused_mask_files(mask_dir: str | Path) -> list[Path]:
+    """Return the files that `enrich` wrote into a folder, and that no label of any dataset refers to any more.
+
+    Labels count whatever the folder is called on the machine that wrote them. Those of other databases are not known.
+
+    Parameters
+    ----------
+    mask_dir : path
+        As for `enrich`.
+    """
+    folder = Path(os.path.expanduser(mask_dir))
+    files = {path: path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    ours = {path: name for path, name in files.items() if _MASK_FILE.fullmatch(name)}
+    used = _used_mask_files() if ours else set()
+    return sorted(path for path, name in ours.items() if name not in used)
+
+
+def _used_mask_files() -> set[str]:
+    """Return which files of ``mask_dir``, as named inside it, labels in the database refer to."""
+    fo = import_fiftyone()
+    used: set[str] = set()
+    for name in fo.list_datasets():
+        dataset = fo.load_dataset(name)
+        database = dataset._sample_collection.database
+        schemas = {dataset._sample_collection_name: dataset.get_field_schema(flat=True)}
+        schemas[dataset._frame_collection_name] = dataset.get_frame_field_schema(flat=True) or {}
+        for collection, schema in schemas.items():
+            for path in (path for path in schema if path.endswith(".mask_path")):
+                for label in database[collection].find({path: {"$regex": _MASK_FILE.pattern}}, {path: 1}):
+                    found = (_MASK_FILE.search(text.replace("\\", "/")) for text in _texts_in(label))
+                    used.update(match.group() for match in found if match is not None)
+    return used
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(each)
+
+
+def _mask_files(mask_dir: str | Path) -> Finding:
+    unused = unused_mask_files(mask_dir)
+    if not unused:
+        return Finding(True, f"All mask files in {mask_dir} belong to labels")
+    return Finding(
+        True,
+        f"{len(unused)} mask file(s) in {mask_dir} belong to no label of this database: {unused[0]}",
+        "if no other database uses that folder, unlink() each of fiftyone_fastsam.doctor.unused_mask_files("
+        f"{str(mask_dir)!r})",
+    )
 
 
 def _persistence(dataset: Any) -> Finding:

@@ -13,7 +13,16 @@ import pytest
 from fastsam_core.errors import ImageReadError, InvalidParameterError, InvalidPromptError
 from fastsam_core.model import FastSAM
 from fastsam_core.testing import synthetic_head
-from fiftyone_fastsam import EnrichOptions, _convert, _oversize, _writers, enrich, iter_enrich, masks_from_detections
+from fiftyone_fastsam import (
+    EnrichOptions,
+    _convert,
+    _oversize,
+    _writers,
+    doctor,
+    enrich,
+    iter_enrich,
+    masks_from_detections,
+)
 from fiftyone_fastsam._items import Item
 from fiftyone_fastsam._pending import finished_filter
 from fiftyone_fastsam._target import open_target
@@ -495,6 +504,28 @@ def test_the_folder_of_mask_files_may_be_told_from_the_home(
     paths = [Path(d.mask_path) for d in dataset.first().masks.detections]
     assert paths
     assert all(path.is_file() and path.is_relative_to(tmp_path / "home" / "masks") for path in paths)
+
+
+def test_mask_files_that_no_label_refers_to_are_found(
+    dataset: Any, model: FastSAM, known_masks: Masks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_room_for_halves(dataset, known_masks, monkeypatch)
+    options: dict[str, Any] = {"model": model, "on_oversize": "files", "mask_dir": tmp_path, "stability": False}
+    enrich(dataset[:1], "masks", **options)
+    (tmp_path / "masks" / "drawn.png").touch()  # somebody else's
+    first = sorted(Path(label.mask_path) for label in dataset.first().masks.detections)
+    assert doctor.unused_mask_files(tmp_path) == []
+    copied = dataset.clone(persistent=True)
+    enrich(dataset[:1], "masks", conf=0.3, **options)
+    assert doctor.unused_mask_files(tmp_path) == []
+    copied.delete()
+    assert doctor.unused_mask_files(tmp_path) == first
+    (tmp_path / "masks").rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "elsewhere" / "masks")
+    assert len(doctor.unused_mask_files(tmp_path / "elsewhere")) == len(first)
+    [told] = [each for each in doctor.diagnose(mask_dir=tmp_path / "elsewhere") if "mask file" in each.text]
+    assert f"{len(first)} mask file" in told.text
 
 
 def test_a_folder_that_takes_no_mask_files_is_told(
