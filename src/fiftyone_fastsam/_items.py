@@ -34,6 +34,8 @@ _REPLACED: Final = "_fastsam_replaced_bytes"
 _ALL: Final = "_fastsam_all_prompts"
 _CHUNK: Final = 200
 """Samples whose paths and prompts are fetched at once."""
+_CHUNK_BYTES: Final = 32 * 2**20
+"""Size of the masks that are fetched at once, unless one sample has more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,17 +92,17 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
     """Yield the samples with these ids in order, fetched some at a time; those deleted meanwhile are marked."""
     from bson import ObjectId
 
-    stages = _stages(target, options, "filepath")
-    if options.field is not None:  # a view may have filtered the labels that prompt
-        stages = [stages[0], *shown_stages(target.view), *stages[1:]]
-    for start in range(0, len(ids), _CHUNK):
-        chunk = [ObjectId(id_) for id_ in ids[start : start + _CHUNK]]
-        found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, *stages])
+    measures, *stages = _stages(target, options, "filepath")
+    for chunk in _chunks(target, options, [ObjectId(id_) for id_ in ids]):
+        chosen = [{"$match": {"_id": {"$in": chunk}}}, measures]
+        if options.field is not None:  # a view may have filtered the labels that prompt
+            chosen = shown_stages(target.view, chunk, [measures])
+        found = with_retries(_fetch, target.samples, [*chosen, *stages])
         by_id = {document["_id"]: document for document in found}
-        joined = [id_ for id_, document in by_id.items() if _SIZE not in document]  # by a view of several parts
-        if joined:
-            measures = [stages[0], {"$project": dict.fromkeys(stages[0]["$set"], 1)}]
-            for more in with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": joined}}}, *measures]):
+        looked_up = [id_ for id_, document in by_id.items() if _SIZE not in document]  # by a view of groups
+        if looked_up:
+            sizes = [measures, {"$project": dict.fromkeys(measures["$set"], 1)}]
+            for more in with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": looked_up}}}, *sizes]):
                 by_id[more["_id"]] |= more
         for id_ in chunk:
             document = by_id.get(id_)
@@ -111,6 +113,25 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
             if options.masks_field is not None and document.get(options.masks_field) is None:
                 item.error = InvalidPromptError(f"The sample has no masks in {options.masks_field!r}")
             yield item
+
+
+def _chunks(target: Target, options: EnrichOptions, ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Divide ids into parts whose samples are fetched at once: few where these come with thousands of masks."""
+    size = {"$project": {"bytes": {"$bsonSize": {"$ifNull": [f"${options.masks_field}", {}]}}}}
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        if options.masks_field is None:
+            yield chunk
+            continue
+        found = with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": chunk}}}, size])
+        sizes = {each["_id"]: each["bytes"] for each in found}
+        first, held = 0, 0
+        for end, id_ in enumerate(chunk):
+            held += sizes.get(id_, 0)
+            if held > _CHUNK_BYTES and end > first:
+                yield chunk[first:end]
+                first, held = end, sizes.get(id_, 0)
+        yield chunk[first:]
 
 
 def video_items(
@@ -164,8 +185,8 @@ def _as_shown(target: Target, options: EnrichOptions, sample_id: Any, frames: di
     if not any(stage._needs_frames(view) for stage in getattr(view, "_stages", ())):
         return set()
     field = {} if options.field is None else {options.field: 1}
-    stages = [*shown_stages(view, frames_only=True), {"$project": {"frame_number": 1, **field}}]
-    found = with_retries(_fetch, target.samples, [{"$match": {"_id": sample_id}}, *stages])
+    stages = [*shown_stages(view, [sample_id], frames_only=True), {"$project": {"frame_number": 1, **field}}]
+    found = with_retries(_fetch, target.samples, stages)
     shown = {document["frame_number"]: document for document in found}
     for number in frames.keys() & shown.keys():
         whole = frames[number].get(options.field) if options.field is not None else None

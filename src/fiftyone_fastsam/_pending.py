@@ -86,20 +86,33 @@ def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str,
 
     remarks = [f"{target.label_field}.{key}" for key in (PROMPTS_KEY, RUN_KEY)]
     whole = [] if target.view is target.dataset else [{"$set": {WHOLE: f"${options.field}"}}]
-    stages = [*whole, *shown_stages(target.view), {"$match": done}, *prompt_stages(options, [*remarks, WHOLE])]
+    stages = [{"$match": done}, *prompt_stages(options, [*remarks, WHOLE])]
     found: set[str] = set()
     for start in range(0, len(ids), _LOOKED_AT_ONCE):
-        chosen = {"_id": {"$in": [ObjectId(id_) for id_ in ids[start : start + _LOOKED_AT_ONCE]]}}
-        documents = target.samples.aggregate([{"$match": chosen}, *stages])
+        chosen = [ObjectId(id_) for id_ in ids[start : start + _LOOKED_AT_ONCE]]
+        documents = target.samples.aggregate([*shown_stages(target.view, chosen, whole), *stages])
         found.update(str(each["_id"]) for each in documents if not is_answered(each, target, options))
     return found
 
 
-def shown_stages(view: Any, *, frames_only: bool = False) -> list[dict[str, Any]]:
-    """Return the stages of an aggregation that show samples, which were chosen by id, as a view does.
+def shown_stages(
+    view: Any, ids: Sequence[Any], first: Sequence[dict[str, Any]] = (), *, frames_only: bool = False
+) -> list[dict[str, Any]]:
+    """Return the stages of an aggregation that chooses samples by id, and shows them as a view does.
 
-    Stages that only choose samples are left out, and those that come before slices of groups are selected: they choose
-    groups, and would look for the ids among samples of the dataset's own slice.
+    Stages that only choose samples are left out, unless what is shown of one depends on others: in groups, or in views
+    of several parts. Left out are those, too, that come before slices of groups are selected: they choose groups, and
+    would look for the ids among samples of the dataset's own slice.
+
+    Parameters
+    ----------
+    view : fiftyone.Dataset or fiftyone.DatasetView
+    ids : sequence of bson.ObjectId
+        Of samples of the view.
+    first : sequence of dict
+        Stages that see the samples as they are stored.
+    frames_only : bool
+        Give frames instead of samples.
     """
     from fiftyone.core.stages import SelectGroupSlices
 
@@ -109,7 +122,21 @@ def shown_stages(view: Any, *, frames_only: bool = False) -> list[dict[str, Any]
         view = view._root_dataset.view()
         for stage in stages[sliced[-1] :]:
             view = view.add_stage(stage)
-    return [stage for stage in view._pipeline(frames_only=frames_only) if not stage.keys() & _CHOOSING]
+    chosen = {"$match": {"_id": {"$in": list(ids)}}}
+    shown = [_of_chosen(stage, chosen, first) for stage in view._pipeline(frames_only=frames_only)]
+    kinds = {kind for stage in shown for kind in stage}
+    if not frames_only and ("$group" in kinds or ("$unionWith" in kinds and kinds & _CHOOSING)):
+        return [*first, *shown, chosen]
+    return [chosen, *first, *(stage for stage in shown if not stage.keys() & _CHOOSING)]
+
+
+def _of_chosen(stage: dict[str, Any], chosen: dict[str, Any], first: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a stage that joins only the chosen samples if it joins the samples of another view."""
+    union = stage.get("$unionWith")
+    if union is None:
+        return stage
+    inner = [_of_chosen(each, chosen, first) for each in union["pipeline"]]
+    return {"$unionWith": {**union, "pipeline": [*first, *inner, chosen]}}
 
 
 def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions) -> bool:
