@@ -7,7 +7,7 @@ from typing import Any
 
 from fastsam_core.errors import MissingDependencyError
 
-__all__ = ["import_fiftyone"]
+__all__ = ["import_fiftyone", "no_database"]
 
 
 def import_fiftyone() -> Any:
@@ -26,3 +26,11 @@ def import_fiftyone() -> Any:
             "FiftyOne is not installed", actual=str(error), remedy="pip install 'fastsam-plugins[fiftyone]'"
         ) from error
     return fiftyone
+
+
+def no_database() -> tuple[type[Exception], ...]:
+    """Return what FiftyOne raises where no database answers, and where it cannot start one of its own."""
+    from pymongo.errors import PyMongoError
+
+    core = import_fiftyone().core
+    return PyMongoError, core.config.FiftyOneConfigError, core.service.ServiceException, OSError, RuntimeError

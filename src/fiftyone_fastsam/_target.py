@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fastsam_core.errors import InvalidPromptError
 from fiftyone_fastsam._answers import MEASURED, NOT_CARRIED, OWN_ATTRIBUTES
 from fiftyone_fastsam._convert import EMBEDDING, MEASURES
-from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._fiftyone import import_fiftyone, no_database
 from fiftyone_fastsam._retry import with_retries
-from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
+from fiftyone_fastsam.errors import (
+    DatabaseUnavailableError,
+    InvalidTargetError,
+    LabelFieldError,
+    NonPersistentDatasetWarning,
+)
 
 if TYPE_CHECKING:
     from fiftyone_fastsam.options import EnrichOptions
@@ -112,9 +117,19 @@ def open_dataset(name: str) -> Any:
     ------
     InvalidTargetError
         There is none.
+    DatabaseUnavailableError
+        There is no database, either.
     """
     fo = import_fiftyone()
-    if not fo.dataset_exists(name):
+    try:
+        there = fo.dataset_exists(name)
+    except no_database() as error:
+        raise DatabaseUnavailableError(
+            "The database does not answer",
+            actual=str(error)[:200],
+            remedy="start MongoDB, or set FIFTYONE_DATABASE_URI; see `fastsam fiftyone doctor`",
+        ) from error
+    if not there:
         names = fo.list_datasets()
         known = ", ".join([*names[:_MOST_NAMES], *(["…"] if len(names) > _MOST_NAMES else [])])
         raise InvalidTargetError(

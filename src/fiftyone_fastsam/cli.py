@@ -157,12 +157,11 @@ def enrich(
 
 def _samples(dataset: str, view: str | None) -> Any:
     from fastsam_core.errors import InvalidParameterError
-    from fiftyone_fastsam._fiftyone import import_fiftyone
+    from fiftyone_fastsam._target import open_dataset
 
-    fo = import_fiftyone()
-    if view is None or not fo.dataset_exists(dataset):
-        return dataset
-    loaded = fo.load_dataset(dataset)
+    loaded = open_dataset(dataset)
+    if view is None:
+        return loaded
     if not loaded.has_saved_view(view):
         known = ", ".join(loaded.list_saved_views()) or "none"
         raise InvalidParameterError(f"There is no saved view {view!r}", expected=f"one of: {known}")
@@ -200,14 +199,13 @@ def _on_cluster(
 
 def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, Any], shard_size: int) -> int:
     from fiftyone_fastsam._provenance import results_of
-    from fiftyone_fastsam._target import open_dataset
+    from fiftyone_fastsam._retry import with_retries
     from fiftyone_fastsam.shards import iter_shared
 
     steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
     counts = _count(steps, 0)
     typer.echo(f"{label_field}, by this worker: {_told(counts)}")
-    dataset = open_dataset(samples) if isinstance(samples, str) else samples._root_dataset
-    joint = results_of(dataset, label_field) if counts else None
+    joint = with_retries(results_of, samples._root_dataset, label_field) if counts else None
     if joint is not None:
         typer.echo(f"{label_field}, by all workers: {_told(joint)}{_not_done(joint)}")
     return counts["failed"]
@@ -260,10 +258,9 @@ def doctor(
     from fastsam_core.cli._console import EXIT_FAILED, guarded
 
     with guarded(debug=debug):
-        from fiftyone_fastsam._target import open_dataset
         from fiftyone_fastsam.doctor import diagnose
 
-        findings = diagnose(None if dataset is None else open_dataset(dataset), mask_dir)
+        findings = diagnose(dataset, mask_dir)
         for finding in findings:
             typer.echo(f"{'ok   ' if finding.well else 'WRONG'} {finding.text}")
             if finding.remedy:

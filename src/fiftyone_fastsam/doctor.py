@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import MissingDependencyError
-from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._fiftyone import import_fiftyone, no_database
 from fiftyone_fastsam._provenance import METHOD, view_description
+from fiftyone_fastsam._target import open_dataset
 from fiftyone_fastsam.install import PLUGIN_NAME, operator_names
 
 if TYPE_CHECKING:
@@ -51,8 +52,14 @@ def diagnose(dataset: Any = None, mask_dir: str | Path | None = None) -> list[Fi
 
     Parameters
     ----------
-    dataset : fiftyone.Dataset, optional
+    dataset : fiftyone.Dataset or str, optional
+        The dataset, or its name.
     mask_dir : path, optional
+
+    Raises
+    ------
+    InvalidTargetError
+        There is no dataset of that name.
     """
     try:
         fo = import_fiftyone()
@@ -63,6 +70,8 @@ def diagnose(dataset: Any = None, mask_dir: str | Path | None = None) -> list[Fi
     findings.append(database)
     if database.well:
         findings += [*_plugin(), _scheduling(), *_stuck_operations()]
+        if isinstance(dataset, str):
+            dataset = open_dataset(dataset)
         if dataset is not None:
             findings += [_persistence(dataset), *_leftovers(dataset)]
         if mask_dir is not None:
@@ -84,11 +93,9 @@ def _torchvision() -> Finding:
 
 
 def _database(fo: Any) -> Finding:
-    from pymongo.errors import PyMongoError
-
     try:
         count = len(fo.list_datasets())
-    except (PyMongoError, fo.core.config.FiftyOneConfigError, OSError, RuntimeError) as error:
+    except no_database() as error:
         return Finding(
             False, f"The database does not answer: {str(error)[:200]}", "start MongoDB, or set FIFTYONE_DATABASE_URI"
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import fiftyone as fo
 import pytest
+from fiftyone.core.service import ServiceListenTimeout
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
@@ -89,3 +91,19 @@ def test_the_plugin_is_installed(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert (tmp_path / "@fastsam" / "fastsam" / "fiftyone.yml").is_file()
     assert run(app, ["fiftyone", "install", "--plugins-dir", str(tmp_path)]).exit_code == 1
+
+
+@pytest.mark.parametrize("gone", [ConnectionError("no mongod"), ServiceListenTimeout("a service", 1)])
+def test_it_is_said_that_there_is_no_database(monkeypatch: pytest.MonkeyPatch, gone: Exception) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise gone
+
+    for name in ("dataset_exists", "list_datasets"):
+        monkeypatch.setattr(fo, name, refuse)
+    for command in (["enrich", "photos", "-l", "masks"], ["enrich", "photos", "-l", "masks", "--view", "some"]):
+        result = run(app, command)
+        assert result.exit_code == 1
+        assert "database does not answer" in result.output
+    result = run(app, ["fiftyone", "doctor", "photos"])
+    assert result.exit_code == 1
+    assert "WRONG The database does not answer" in result.output
