@@ -146,7 +146,8 @@ def test_all_formats(folder: Path) -> None:
 
 def test_chosen_formats_alone(folder: Path) -> None:
     assert run("photos/b.png", "--format", "csv,labels").exit_code == 0
-    assert sorted(path.name for path in (folder / "fastsam-output").iterdir()) == ["b_labels.tif", "b_measurements.csv"]
+    names = sorted(path.name for path in (folder / "fastsam-output").iterdir())
+    assert names == [".fastsam-sources.jsonl", "b_labels.tif", "b_measurements.csv"]
 
 
 def test_images_that_share_a_name_do_not_overwrite_each_other(folder: Path) -> None:
@@ -155,7 +156,8 @@ def test_images_that_share_a_name_do_not_overwrite_each_other(folder: Path) -> N
     save(folder / "more" / "b.png")
     assert run("photos", "more", "--format", "labels").exit_code == 0
     names = sorted(path.name for path in (folder / "fastsam-output").iterdir())
-    assert names == ["a_labels.tif", "b_tif_labels.tif", "more__b_png_labels.tif", "photos__b_png_labels.tif"]
+    images = ["a_labels.tif", "b_tif_labels.tif", "more__b_png_labels.tif", "photos__b_png_labels.tif"]
+    assert names == [".fastsam-sources.jsonl", *images]
 
 
 def test_options_reach_model_and_search(loaded: list[dict[str, Any]], folder: Path) -> None:

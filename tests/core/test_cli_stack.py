@@ -189,7 +189,8 @@ def test_one_bad_stack_does_not_stop_the_rest(folder: Path, loaded: list[dict[st
     assert "There is no stack of planes" in words
     assert "1 segmented, 1 failed" in words
     assert len(loaded) == 1
-    assert [path.name for path in Path("fastsam-output").iterdir()] == ["cells_labels.tif"]
+    names = sorted(path.name for path in Path("fastsam-output").iterdir())
+    assert names == [".fastsam-sources.jsonl", "cells_labels.tif"]
 
 
 def test_the_bar_says_which_plane_and_tile_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

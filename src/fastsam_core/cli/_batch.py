@@ -15,6 +15,7 @@ import typer
 from fastsam_core.cli._console import printable
 from fastsam_core.cli._inputs import ImageIn
 from fastsam_core.cli._measuring import Measuring
+from fastsam_core.cli._origins import Origins, note_origin
 from fastsam_core.cli._prompts import PromptSet
 from fastsam_core.confidence import best_conf
 from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
     from fastsam_core.pipeline import Step
     from fastsam_core.text.crops import Pixels
 
-__all__ = ["Job", "Outcome", "exists_already", "finish", "images_in", "outcome_table", "plan", "report", "summarise"]
+__all__ = [
+    "Job",
+    "Outcome",
+    "exists_already",
+    "finish",
+    "images_in",
+    "outcome_table",
+    "plan",
+    "report",
+    "summarise",
+]
 
 
 _MOST_ROWS = 60
@@ -53,6 +64,16 @@ class Job:
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keywords of `read_image` for this image."""
         return {**options, "series": self.series}
+
+    @property
+    def which(self) -> dict[str, Any]:
+        """Which image of the file it is, in JSON values."""
+        plane = self.measuring.plane
+        return {"series": self.series, "plane": dict(plane) if isinstance(plane, Mapping) else plane}
+
+    def note_origin(self) -> None:
+        """Keep beside the results which image they are of."""
+        note_origin(self.out, self.name, self.source, **self.which)
 
     def outcome(self, status: Literal["ok", "skipped", "failed"], **facts: Any) -> Outcome:
         """Say what became of it."""
@@ -135,7 +156,8 @@ def plan(
     out : Path
         Folder for the results.
     existing : {"refuse", "overwrite", "skip"}
-        What to do about results that are there already; ``"skip"`` only skips images that have all of them.
+        What to do about results that are there already; ``"skip"`` only skips images that have all of them, and keeps
+        what is known to be of other images.
     measuring : Measuring
         What the tables hold.
 
@@ -144,11 +166,14 @@ def plan(
     Job or Outcome
         In the order of ``sources``.
     """
+    origins = Origins(out) if existing == "skip" else None
     for image, name in zip(sources, _names(sources), strict=True):
         paths = output_paths(out, name, formats)
         job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.last > 0)
         there = {kind: path for kind, path in paths.items() if path.exists()}
         try:
+            if origins is not None and there:
+                origins.check(name, image.path, **job.which)
             if existing == "skip" and len(there) == len(paths):
                 yield job.outcome("skipped", outputs=paths)
                 continue
@@ -222,6 +247,7 @@ def finish(
             intensities=intensities,
             full_hw=full_hw,
         )
+        job.note_origin()
     except FastSAMError as error:
         return job.outcome("failed", seconds=step.seconds, error=error)
     no_stack = recipe.get("sizes_differ") or (job.several and recipe.get("pages_are_images"))

@@ -59,7 +59,7 @@ def replay(
 
     fastsam replay .plate-1.tif.fastsam.jsonl plate/*.tif --out labels
     """
-    from fastsam_core.cli._console import EXIT_FAILED, console, guarded
+    from fastsam_core.cli._console import EXIT_FAILED, console, guarded, printable
 
     with guarded(debug=debug):
         from rich.text import Text
@@ -68,21 +68,31 @@ def replay(
         from fastsam_core.cli._batch import exists_already
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.cli._model import load_model
+        from fastsam_core.cli._origins import Origins, note_origin
         from fastsam_core.cli._progress import progress
+        from fastsam_core.errors import OutputError
         from fastsam_core.journal import read_journal
         from fastsam_core.outputs import unique_names
 
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         steps = read_journal(journal)
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
-        written = dict(zip(sources, (out / f"{name}{_SUFFIX}" for name in unique_names(sources)), strict=True))
+        names = dict(zip(sources, unique_names(sources), strict=True))
+        written = {source: out / f"{name}{_SUFFIX}" for source, name in names.items()}
         there = {source: path for source, path in written.items() if existing != "overwrite" and path.exists()}
         wanted = [source for source in sources if source not in there]
         failed = labels = 0
         with progress("Loading the model", len(wanted)) as bar:
-            if existing == "refuse":
-                for path in there.values():
-                    bar.log(Text(str(exists_already(path)), style="red"))
+            refused = [exists_already(path) for path in there.values()] if existing == "refuse" else []
+            if existing == "skip" and there:
+                origins = Origins(out)
+                for source in there:
+                    try:
+                        origins.check(names[source], source)
+                    except OutputError as error:
+                        refused.append(error)
+            for error in refused:
+                bar.log(Text(printable(error), style="red"))
             network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
             encoder = _encoder(steps.text_encoder, device, bar)
             bar.say("Replaying")
@@ -90,17 +100,19 @@ def replay(
                 for result in results:
                     if result.labels is None:
                         failed += 1
-                        bar.log(Text(f"{result.source}: {result.error}", style="red"))
+                        bar.log(Text(printable(f"{result.source}: {result.error}"), style="red"))
                     else:
-                        labels += _write(written[wanted[result.index]], result.labels)
+                        source = wanted[result.index]
+                        labels += _write(written[source], result.labels)
+                        note_origin(out, names[source], source)
                         if result.unanswered:
-                            bar.log(Text(f"{result.source}: {result.unanswered} prompts found nothing"))
+                            bar.log(Text(printable(f"{result.source}: {result.unanswered} prompts found nothing")))
                     bar.advance()
-        kept = f", {len(there)} skipped" if there and existing == "skip" else ""
-        console().print(f"{labels} objects in {len(wanted) - failed} of {len(sources)} images{kept}, written to {out}")
-        if existing == "refuse":
-            failed += len(there)
-        if failed:
+        skipped = len(there) - len(refused)
+        kept = f", {skipped} skipped" if skipped else ""
+        done = f"{labels} objects in {len(wanted) - failed} of {len(sources)} images{kept}"
+        console().print(f"{done}, written to {printable(out)}")
+        if failed or refused:
             raise typer.Exit(EXIT_FAILED)
 
 

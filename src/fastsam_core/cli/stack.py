@@ -285,6 +285,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             z_step_um=z_step_um,
             full_hw=facts.get("full_hw"),
         )
+        job.note_origin()
     except FastSAMError as error:
         return job.outcome("failed", error=error)
     masks = sum(map(len, linked.planes))

@@ -1,0 +1,112 @@
+"""Which image the results in a folder are of: their names only tell the images of one run apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from fastsam_core.errors import OutputError
+
+__all__ = ["Origins", "note_origin"]
+
+_FILE: Final = ".fastsam-sources.jsonl"
+
+
+class Origins:
+    """What is known of the results in a folder.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        If what is known of it cannot be read.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._known: dict[str, dict[str, Any]] = {}
+        try:
+            lines = (out / _FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(f"Cannot read {out / _FILE}", actual=error.strerror or str(error)) from error
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                self._known[entry["name"]] = {**entry, "source": os.fspath(entry["source"])}
+            except (ValueError, TypeError, KeyError):  # cut off: less is known
+                continue
+
+    def check(self, name: str, source: Path, **which: Any) -> None:
+        """Make sure that the results of a name are not known to be of another image.
+
+        Parameters
+        ----------
+        name : str
+            What the names of their files begin with.
+        source : Path
+            The image's file.
+        **which : dict
+            Which of its images, as told to `note_origin`.
+
+        Raises
+        ------
+        OutputError
+            If they are.
+        """
+        known = self._known.get(name)
+        if known is None:
+            return
+        before = os.path.normpath(self._out / known["source"])
+        other = {key: known[key] for key, value in which.items() if known.get(key, value) != value}
+        if os.path.realpath(before) != os.path.realpath(source) or other:
+            raise OutputError(
+                f"The results {name} in {self._out} are of another image",
+                expected=_described(source, {key: which[key] for key in other}),
+                actual=_described(before, other),
+                remedy="choose another --out; or, if the image was moved, remove "
+                f"{self._out / _FILE}, which says where it was",
+            )
+
+
+def _described(source: str | os.PathLike[str], which: dict[str, Any]) -> str:
+    return ", ".join([os.fspath(source), *(f"{key} {value}" for key, value in which.items())])
+
+
+def note_origin(out: Path, name: str, source: Path, **which: Any) -> None:
+    """Keep in the folder of results which image those of a name are of.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    name : str
+        What the names of their files begin with.
+    source : Path
+        The image's file; kept relative to the folder, so that both can be moved together.
+    **which : dict
+        Which of its images it is, as JSON values.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    at = os.path.abspath(source)
+    try:
+        at = os.path.relpath(at, out)
+    except ValueError:  # another drive of Windows
+        pass
+    line = "\n" + json.dumps({"name": name, "source": at, **which})  # begins a line of its own behind one cut off
+    try:
+        with (out / _FILE).open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise OutputError(f"Cannot write {out / _FILE}", actual=error.strerror or str(error)) from error

@@ -1,0 +1,91 @@
+"""Results of other images that are in the output folder already, with a made-up network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from fastsam_core import FastSAM
+from fastsam_core.checkpoints import ModelInfo
+from fastsam_core.cli import app
+from fastsam_core.testing import RectangleNetwork
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with ``left/a.tif`` and ``right/a.tif``; every network finds one rectangle."""
+    monkeypatch.chdir(tmp_path)
+    info = ModelInfo(name="rectangles", imgsz=96)
+    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: FastSAM(RectangleNetwork(((4, 4, 40, 60),), (0.9,)), info))
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        planes = np.full((3, 64, 96), 90, np.uint8)
+        tifffile.imwrite(tmp_path / name / "a.tif", planes, photometric="minisblack", metadata={"axes": "ZYX"})
+    return tmp_path
+
+
+def statuses(command: str, *arguments: str) -> tuple[list[str], str]:
+    """Run a command that resumes; returns what became of each image, and all that was said."""
+    typed = [command, *arguments, "--skip-existing", "--format", "csv", "--jsonl"]
+    result = CliRunner().invoke(app, typed)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == any(line["status"] == "failed" for line in lines), result.output
+    return [line["status"] for line in lines], result.output
+
+
+@pytest.mark.parametrize("command", ["segment", "stack"])
+def test_results_of_a_file_of_the_same_name_are_not_taken_for_those_of_another(command: str, folder: Path) -> None:
+    assert statuses(command, "left/a.tif")[0] == ["ok"]
+    before = Path("fastsam-output/a_measurements.csv").stat()
+    said, output = statuses(command, "right/a.tif")
+    assert said == ["failed"]
+    assert "are of another image" in output
+    assert str(Path("right/a.tif")) in output
+    assert Path("fastsam-output/a_measurements.csv").stat() == before
+    assert statuses(command, "left/a.tif")[0] == ["skipped"]
+    assert statuses(command, str(folder / "left" / "a.tif"))[0] == ["skipped"]
+    assert statuses(command, "right/a.tif", "left/a.tif")[0] == ["ok", "ok"]
+    assert statuses(command, "left/a.tif", "right/a.tif")[0] == ["skipped", "skipped"]
+
+
+def test_results_of_some_formats_are_not_replaced_by_those_of_another_image() -> None:
+    assert statuses("segment", "left/a.tif")[0] == ["ok"]
+    assert statuses("segment", "right/a.tif", "--format", "csv,labels")[0] == ["failed"]
+    assert not Path("fastsam-output/a_labels.tif").exists()
+
+
+@pytest.mark.parametrize("which", [("--plane", "1"), ("--plane", "Z=2")])
+def test_results_of_another_plane_are_not_taken_for_those_of_this(which: tuple[str, str]) -> None:
+    assert statuses("segment", "left/a.tif")[0] == ["ok"]
+    said, output = statuses("segment", "left/a.tif", *which)
+    assert said == ["failed"]
+    assert "plane 0" in output
+    assert CliRunner().invoke(app, ["segment", "left/a.tif", *which, "-f", "csv", "--overwrite"]).exit_code == 0
+    assert statuses("segment", "left/a.tif", *which)[0] == ["skipped"]
+
+
+def test_images_and_results_can_be_moved_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert statuses("segment", "left/a.tif", "--out", "results")[0] == ["ok"]
+    (folder / "moved").mkdir()
+    (folder / "left").rename(folder / "moved" / "left")
+    (folder / "results").rename(folder / "moved" / "results")
+    monkeypatch.chdir(folder / "moved")
+    assert statuses("segment", "left/a.tif", "--out", "results")[0] == ["skipped"]
+
+
+def test_what_is_kept_about_results_may_be_damaged_or_missing() -> None:
+    assert statuses("segment", "left/a.tif")[0] == ["ok"]
+    kept = Path("fastsam-output/.fastsam-sources.jsonl")
+    kept.write_text('no JSON\n[1]\n{"name": [], "source": 1}\n' + kept.read_text() + '\n{"name": "a", "sou')
+    assert statuses("segment", "left/a.tif")[0] == ["skipped"]
+    assert statuses("segment", "right/a.tif")[0] == ["failed"]
+    assert CliRunner().invoke(app, ["segment", "right/a.tif", "-f", "csv", "--overwrite"]).exit_code == 0
+    assert statuses("segment", "right/a.tif")[0] == ["skipped"]
+    kept.unlink()
+    assert statuses("segment", "left/a.tif")[0] == ["skipped"]
