@@ -258,3 +258,18 @@ def test_all_stacks_of_a_file(folder: Path) -> None:
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(line["series"], line["planes"]) for line in found] == [(0, 3), (1, 3)]
     assert all(Path(line["outputs"]["labels"]).name == f"wells.ome_s{line['series']}_labels.tif" for line in found)
+
+
+@pytest.mark.parametrize("command", ["segment", "stack"])
+def test_one_of_several_images_is_not_read_as_a_stack_of_them(command: str, folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "images.tif") as tiff:
+        for _ in range(3):
+            tiff.write(np.full(IMAGE_HW, 90, np.uint8), photometric="minisblack", contiguous=False)
+    which = {"segment": ("--plane", "1"), "stack": ()}[command]
+    result = run("images.tif", "--series", "all", *which, "--format", "csv", "--jsonl", command=command)
+    assert result.exit_code == 1
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["status"] for line in found] == ["failed"] * 3
+    assert "Image 0 of the file has one plane" in found[0]["error"]["message"]
+    assert not list(Path("fastsam-output").glob("*.csv"))
+    assert run("images.tif", *which, "--format", "csv", command=command).exit_code == 0  # pages by their number

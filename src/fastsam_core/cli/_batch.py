@@ -18,7 +18,7 @@ from fastsam_core.cli._measuring import Measuring
 from fastsam_core.cli._origins import Origins, note_origin
 from fastsam_core.cli._prompts import PromptSet
 from fastsam_core.confidence import best_conf
-from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
+from fastsam_core.errors import FastSAMError, ImageContentError, InvalidParameterError, OutputError
 from fastsam_core.outputs import Format, output_paths, unique_names, write_outputs
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Job",
     "Outcome",
+    "check_single",
     "exists_already",
     "finish",
     "images_in",
@@ -228,6 +229,8 @@ def finish(
         everything = masks = step.masks.filter(min_score=conf)
         unmatched = 0
         recipe: Mapping[str, Any] = step.image.recipe
+        if any(recipe.get("plane", {}).values()):
+            check_single(job, recipe)
         full_hw = recipe.get("full_hw")
         image_rgb8 = step.image.rgb8 if pixels is None else pixels
         prompts = job.prompts.at_level(masks.image_hw, full_hw or masks.image_hw)
@@ -262,6 +265,23 @@ def finish(
         left_out=0 if no_stack else recipe.get("pages", 1) - 1,
         images=1 if job.several else images_in(recipe),
     )
+
+
+def check_single(job: Job, recipe: Mapping[str, Any]) -> None:
+    """Make sure that an image of several is not read as a stack of them all.
+
+    Raises
+    ------
+    ImageContentError
+        If it is.
+    """
+    if job.several and recipe.get("pages_are_images"):
+        raise ImageContentError(
+            f"Image {job.series} of the file has one plane",
+            expected="plane 0",
+            actual="a stack of all images of the file",
+            remedy="leave out --series all to take the images for planes of a stack",
+        )
 
 
 def images_in(recipe: Mapping[str, Any]) -> int:

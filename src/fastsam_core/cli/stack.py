@@ -227,7 +227,7 @@ def _run(
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
     from fastsam_core._files import check_writable
-    from fastsam_core.cli._batch import images_in
+    from fastsam_core.cli._batch import check_single, images_in
     from fastsam_core.errors import FastSAMError
     from fastsam_core.outputs import output_paths, write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
@@ -257,6 +257,7 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
                 unreadable.append(step.error)
             else:
                 facts, size_um = step.image.recipe, job.measuring.pixel_size_um(step.image)
+                check_single(job, facts)
                 images = max(images, images_in(facts))
                 z_step_um = job.measuring.z_step_um or step.image.z_step_um
             read: Mapping[str, Any] = step.image.recipe
