@@ -201,7 +201,7 @@ def _reach(positions_xy: NDArray[np.float64], image_hw: tuple[int, int]) -> tupl
 
 
 def _of_geojson(path: Path) -> list[Drawing]:
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = json.loads(path.read_text(encoding="utf-8-sig"))
     if isinstance(document, Mapping) and document.get("type") == "FeatureCollection":
         document = document["features"]
     features = [document] if isinstance(document, Mapping) else list(document)

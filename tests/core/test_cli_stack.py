@@ -17,6 +17,8 @@ from fastsam_core import FastSAM, Masks
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.cli import app
 from fastsam_core.cli._progress import Bar
+from fastsam_core.cli._prompts import PromptSet
+from fastsam_core.drawings import Drawing
 from fastsam_core.testing import RectangleNetwork
 
 if TYPE_CHECKING:
@@ -273,3 +275,33 @@ def test_one_of_several_images_is_not_read_as_a_stack_of_them(command: str, fold
     assert "Image 0 of the file has one plane" in found[0]["error"]["message"]
     assert not list(Path("fastsam-output").glob("*.csv"))
     assert run("images.tif", *which, "--format", "csv", command=command).exit_code == 0  # pages by their number
+
+
+def test_prompts_that_were_drawn_on_another_plane_are_told_of(folder: Path) -> None:
+    square = {"type": "Polygon", "coordinates": [[[9, 9], [30, 9], [30, 30], [9, 9]]], "plane": {"z": 3, "t": 0}}
+    Path("drawn.geojson").write_text(json.dumps(square), encoding="utf-8-sig")
+    said = "Prompts that were drawn on another plane than the one segmented: 1. --plane Z=3 takes theirs."
+    for plane, told in (("0", True), ("Z=3", False), ("3", False), ("4", True)):
+        reading = ("--prompts", "drawn.geojson", "--plane", plane, "--format", "csv", "--overwrite", "--jsonl")
+        result = run("cells.tif", *reading, command="segment")
+        assert (said in " ".join(result.output.split())) == told, plane
+        assert json.loads(result.stdout).get("prompts_drawn_on") == ("Z=3" if told else None)
+    assert said not in run("single.png", "--prompts", "drawn.geojson", "--format", "csv", command="segment").output
+
+
+@pytest.mark.parametrize(
+    ("axes", "plane", "expected"),
+    [
+        ("TZYX", {"T": 2, "Z": 5}, None),
+        ("TZYX", {"T": 1, "Z": 5}, "Z=5,T=2"),
+        ("PZYX", {"P": 1, "Z": 5}, None),
+        ("TYX", {"T": 5}, None),
+        ("TYX", {"T": 2}, "T=5"),
+        ("CYX", {"C": 1}, None),
+        ("YX", {}, None),
+    ],
+)
+def test_planes_of_drawings(axes: str, plane: dict[str, int], expected: str | None) -> None:
+    drawn = PromptSet.drawn([Drawing("points", (np.ones((1, 2)),), (5, 2))])
+    assert drawn.other_plane({"axes": axes, "shape": [9] * len(axes), "plane": plane}) == expected
+    assert PromptSet.drawn([Drawing("points", (np.ones((1, 2)),))]).other_plane({}) is None

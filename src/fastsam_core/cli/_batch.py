@@ -88,7 +88,7 @@ class Outcome:
     Of a stack, ``planes`` says how many it has, and ``objects`` how many objects its masks belong to; of a single plane
     ``left_out`` says how many others its file has. ``images`` is how many images the file holds, of which the first was
     segmented; 1 where another was chosen. ``series`` is which one this is, where all are segmented. ``unreadable`` are
-    the errors of planes that stayed empty.
+    the errors of planes that stayed empty, and ``drawn_on`` the plane of the prompts where it is not that of the image.
     """
 
     source: Path
@@ -106,6 +106,7 @@ class Outcome:
     images: int = 1
     unreadable: tuple[FastSAMError, ...] = ()
     series: int | None = None
+    drawn_on: str | None = None
 
     @property
     def title(self) -> str:
@@ -126,6 +127,8 @@ class Outcome:
             }
             if self.planes is not None:
                 line |= {"planes": self.planes, "objects": self.objects}
+            if self.drawn_on is not None:
+                line["prompts_drawn_on"] = self.drawn_on
             if self.unreadable:
                 line["unreadable_planes"] = [str(error) for error in self.unreadable]
         if self.outputs:
@@ -264,6 +267,7 @@ def finish(
         full=everything.at_limit,
         left_out=0 if no_stack else recipe.get("pages", 1) - 1,
         images=1 if job.several else images_in(recipe),
+        drawn_on=prompts.other_plane(recipe),
     )
 
 
@@ -344,6 +348,9 @@ def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False,
     screen.print(f"{', '.join(words)}; results in {printable(out)}")
     if unreadable := sum(len(outcome.unreadable) for outcome in outcomes):
         screen.print(f"Planes that could not be read, and are empty: {unreadable}.")
+    if elsewhere := [outcome.drawn_on for outcome in outcomes if outcome.drawn_on is not None]:
+        others = f"--plane {elsewhere[0]} takes theirs"
+        screen.print(f"Prompts that were drawn on another plane than the one segmented: {len(elsewhere)}. {others}.")
     if several := sum(outcome.images > 1 for outcome in outcomes):
         others = "--series all takes all, --series with a number another one (where it is too high, it lists them)"
         screen.print(f"Files with several images, of which the first was segmented: {several}. {others}.")

@@ -43,11 +43,13 @@ _Row = list[float]
 class PromptSet:
     """The prompts for one image, each with the number of answers it asks for.
 
-    ``full_size`` are the drawings they were made of, if these are in pixels of the full size whatever level is read.
+    ``full_size`` are the drawings they were made of, if these are in pixels of the full size whatever level is read;
+    ``plane_zt`` is the plane that drawings name.
     """
 
     entries: tuple[tuple[Prompt, int], ...] = ()
     full_size: tuple[Drawing, ...] = ()
+    plane_zt: tuple[int, int] | None = None
 
     @classmethod
     def typed(
@@ -113,7 +115,20 @@ class PromptSet:
         points = [[point] for point in places.points_xy.tolist()]
         polygons = [outline.tolist() for outline in places.outlines_xy]
         made = cls._of(points, places.boxes_xyxy.tolist(), polygons, None)
-        return replace(made, full_size=tuple(drawings)) if full_size else made
+        named = next((drawing.plane_zt for drawing in drawings if drawing.plane_zt is not None), None)
+        return replace(made, full_size=tuple(drawings) if full_size else (), plane_zt=named)
+
+    def other_plane(self, recipe: Mapping[str, Any]) -> str | None:
+        """Return the plane that they were drawn on, as ``--plane`` takes it, if another one was read."""
+        sizes = dict(zip(recipe.get("axes", ""), recipe.get("shape", ()), strict=False))
+        read = {axis: at for axis, at in recipe.get("plane", {}).items() if axis != "C" and sizes.get(axis, 1) > 1}
+        if self.plane_zt is None or not read:
+            return None
+        if len(read) == 1:  # simple stacks have their one axis along either
+            drawn = dict.fromkeys(read, max(self.plane_zt))
+        else:
+            drawn = {axis: at for axis, at in zip("ZT", self.plane_zt, strict=True) if axis in read}
+        return None if drawn.items() <= read.items() else ",".join(f"{axis}={at}" for axis, at in drawn.items())
 
     def at_level(self, image_hw: tuple[int, int], full_hw: tuple[int, int]) -> Self:
         """Return the prompts in pixels of a smaller level, if they are in those of the full size."""
@@ -232,7 +247,7 @@ class PromptFile:
         if path.suffix.lower() in DRAWING_SUFFIXES:
             return cls(_drawn(path), {})
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8-sig"))  # as Windows writes it, too
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise InvalidPromptError(
