@@ -233,6 +233,8 @@ def test_earlier_results_are_kept_unless_told_otherwise(folder: Path, loaded: li
         (["--format", "png"], "some of overlay,labels,coco,csv"),
         (["--overwrite", "--skip-existing"], "exclude each other"),
         (["--channels", "x"], "Cannot read --channels"),
+        (["--min-iou", "0"], "'--min-iou': 0.0 is not in the range 0<x<=1"),
+        (["--min-iou", "nan"], "'--min-iou'"),
     ],
 )
 def test_wrong_usage(folder: Path, arguments: list[str], problem: str, loaded: list[dict[str, Any]]) -> None:
@@ -240,6 +242,12 @@ def test_wrong_usage(folder: Path, arguments: list[str], problem: str, loaded: l
     assert result.exit_code == 2
     assert problem in " ".join(result.output.split())
     assert not loaded
+
+
+def test_tiles_that_share_more_than_there_is_of_them_are_wrong_usage(folder: Path) -> None:
+    result = run("cells.tif", "--tile-px", "64", "--overlap-px", "64")
+    assert result.exit_code == 2
+    assert "an overlap_px below tile_px, which is 64" in " ".join(result.output.split())
 
 
 def test_segment_says_that_a_file_has_more_planes(folder: Path) -> None:

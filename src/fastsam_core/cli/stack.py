@@ -59,9 +59,17 @@ __all__ = ["stack"]
 _LINKING = "Linking"
 _SEARCH = "Search"
 _READING = "Reading images"
+_SEARCHING = ("imgsz", "conf", "iou", "max_det", "tile_px", "overlap_px")
 _MOST_PICTURES = 12
 _PICTURE_BYTES = 2**28
 """Planes that the sheet shows are kept in memory until the stack is done: at most as much as this."""
+
+
+def _above_zero(value: float) -> float:
+    """Refuse 0, which masks that do not even touch have, too."""
+    if value == 0:
+        raise typer.BadParameter(f"{value} is not in the range 0<x<=1.")
+    return value
 
 
 def stack(
@@ -72,7 +80,13 @@ def stack(
     ] = None,
     min_iou: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Masks that overlap less are different objects.", rich_help_panel=_LINKING),
+        typer.Option(
+            min=0,
+            max=1,
+            callback=_above_zero,
+            help="Masks that overlap less are different objects.",
+            rich_help_panel=_LINKING,
+        ),
     ] = 0.25,
     max_gap: Annotated[
         int, typer.Option(min=0, help="Planes that an object may miss and go on.", rich_help_panel=_LINKING)
@@ -217,6 +231,7 @@ def _run(
                     from fastsam_core.cli._model import load_model
 
                     network = load_model(model, loading, bar)
+                    network.settings(**{name: options[name] for name in _SEARCHING})  # raises what is wrong usage
                 outcome = _segment(entry, network, options, min_planes, bar)
             outcomes.append(outcome)
             report(outcome, bar, jsonl=jsonl)
