@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core._files import as_path
+from fastsam_core._journal_steps import header_problem, problem_of
 from fastsam_core.errors import ImageReadError, OutputError
 
 if TYPE_CHECKING:
+    import io
     from pathlib import Path
 
 __all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "read_journal"]
@@ -111,6 +113,8 @@ def _last(steps: Sequence[_Entry], entry: _Entry) -> int | None:
 class Journal:
     """Appends to a journal; every step is on disk when :meth:`append` returns.
 
+    Several sessions may write into one file: each step stays whole. A file that was removed is begun anew.
+
     Parameters
     ----------
     path : path
@@ -129,11 +133,9 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], header: Mapping[str, object]) -> None:
         self.path = as_path(path)
-        with _writing(self.path):
-            _end_last_line(self.path)
-            is_new = not self.path.exists() or not self.path.stat().st_size
-        if is_new:
-            self.append("open", version=VERSION, **header)
+        self._header = {"version": VERSION, **header}
+        self._file: tuple[int, int] | None = None
+        self._append([])
 
     def append(self, do: str, **facts: object) -> None:
         """Write one step.
@@ -141,21 +143,57 @@ class Journal:
         Raises
         ------
         OutputError
-            The disk is full, or the folder is gone or not writable.
+            The disk is full, the folder is gone or not writable, or there is another file in the journal's place.
         """
         self.extend(do, [facts])
 
     def extend(self, do: str, steps: Iterable[Mapping[str, object]]) -> None:
         """Write several steps of a kind, each with its facts, as fast as one; errors as of :meth:`append`."""
-        begin = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        lines = [json.dumps(begin | dict(facts), separators=(",", ":"), default=_plain) + "\n" for facts in steps]
+        self._append([_line(do, facts) for facts in steps])
+
+    def _append(self, lines: list[str]) -> None:
+        """Write lines behind those that are there, all at once and by one session at a time; first the header."""
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _end_last_line(self.path)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(lines)
-                file.flush()
-                os.fsync(file.fileno())
+            with self.path.open("a+b", buffering=0) as file, _alone(file):
+                _end_last_line(file)
+                facts = os.fstat(file.fileno())
+                if not facts.st_size:
+                    lines = [_line("open", self._header), *lines]
+                elif self._file not in (None, (facts.st_dev, facts.st_ino)):
+                    raise OutputError(
+                        f"Another session has taken the place of the journal {self.path}",
+                        expected="the file that this session began",
+                        remedy="close the other session; work goes on without a journal until then",
+                    )
+                self._file = facts.st_dev, facts.st_ino
+                if lines:
+                    _write_all(file, "".join(lines).encode())
+                    os.fsync(file.fileno())
+
+
+def _line(do: str, facts: Mapping[str, object]) -> str:
+    begin = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+    return json.dumps(begin | dict(facts), separators=(",", ":"), default=_plain) + "\n"
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def _alone(file: io.FileIO) -> Iterator[None]:
+    """Keep other sessions from the file while the block runs, where the system can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with suppress(OSError):  # some network drives cannot
+        fcntl.flock(file, fcntl.LOCK_EX)
+    yield  # closing the file lets others go on
 
 
 @contextmanager
@@ -163,6 +201,8 @@ def _writing(path: Path) -> Iterator[None]:
     """Turn what the file system says into an error of this project."""
     try:
         yield
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(
             f"The journal {path} cannot be written",
@@ -171,21 +211,21 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _end_last_line(path: Path) -> None:
+def _end_last_line(file: io.FileIO) -> None:
     """Take away a last line that was cut off: with the next step behind it neither could be read."""
-    if not path.exists() or not (size := path.stat().st_size):
+    size = file.seek(0, os.SEEK_END)
+    if not size:
         return
-    with path.open("r+b") as file:
-        file.seek(size - 1)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        start = file.read().rfind(b"\n") + 1
-        file.seek(start)
-        if _is_json(file.read()):
-            file.write(b"\n")
-        else:
-            file.truncate(start)
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    start = file.read().rfind(b"\n") + 1
+    file.seek(start)
+    if _is_json(file.read()):
+        _write_all(file, b"\n")
+    else:
+        file.truncate(start)
 
 
 def _is_json(text: bytes) -> bool:
@@ -202,28 +242,33 @@ def read_journal(path: str | os.PathLike[str]) -> JournalFile:
     Raises
     ------
     ImageReadError
-        The file is missing, empty or no journal.
+        The file is missing, empty or no journal, or a step in it holds what none can.
     InvalidParameterError
         ``path`` is no path.
     """
     path = as_path(path)
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise ImageReadError(
             f"The journal {path} cannot be read", actual=error.strerror or str(error), remedy="check the path"
         ) from error
     entries: list[_Entry] = []
+    shape: Sequence[int] = ()
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             if number == len(lines):
                 break
             raise _no_journal(path, f"line {number} is no JSON") from None
         if not isinstance(entry, dict) or "do" not in entry:
             raise _no_journal(path, f"line {number} is no step")
+        problem = problem_of(entry, shape) if entries else header_problem(entry)
+        if problem is not None:
+            raise _no_journal(path, f"line {number}: {problem}")
         entries.append(entry)
+        shape = entries[0].get("image", {}).get("shape") or ()
     if not entries or entries[0]["do"] != "open":
         raise _no_journal(path, "it does not begin with a header")
     if entries[0].get("version") != VERSION:

@@ -113,7 +113,7 @@ def _replay(
     steps: Sequence[_Entry], view: View, sources: Iterable[object], model: FastSAM, encoder: TextEncoder | None
 ) -> Generator[Replayed, None, None]:
     planes = view.planes(steps)
-    by_intensity = any("intensity" in entry["limits"] for entry in steps if entry["do"] == "filter")
+    by_intensity = any("intensity" in entry.get("limits", ()) for entry in steps if entry["do"] == "filter")
     jobs = ((source, plane) for source in sources for plane in planes)
     found: dict[PlaneKey | None, FoundPlane] = {}
     error: FastSAMError | None = None
@@ -179,7 +179,7 @@ def _labels(
     unanswered = highest = 0
     for number, entry in enumerate(steps):
         if entry["do"] == "filter":
-            limits = {name: limits_of(pair) for name, pair in entry["limits"].items()}
+            limits = {name: limits_of(pair) for name, pair in entry.get("limits", {}).items()}
         if entry["do"] not in LABEL_STEPS:
             continue
         key = key_of(entry.get("plane"))
@@ -209,7 +209,8 @@ def _answer(
     words: Words | None, found: Found, shown: NDArray[np.bool_], reached: NDArray[np.bool_], cause: _Entry
 ) -> list[int]:
     """Return what a cause picks: a text what fits it, if it was recorded with its encoder and that is at hand."""
-    if words is not None and cause.get("by") == "text" and cause.get("encoder") == words.encoder.name:
+    asked = cause.get("by") == "text" and {"text", "threshold"} <= cause.keys()
+    if words is not None and asked and cause.get("encoder") == words.encoder.name:
         return words.pick(found, shown, cause)
     one_object = cause.get("by") in ("points", "box", "region", "scribble") and not cause.get("many")
     return pick(found.masks, reached if one_object else shown, cause)
@@ -284,25 +285,32 @@ def pick(masks: Masks, allowed: NDArray[np.bool_], cause: _Entry) -> list[int]:
     Raises
     ------
     InvalidParameterError
-        An unknown kind of prompt.
+        An unknown kind of prompt, or it is not said where.
     """
     places = np.flatnonzero(allowed)
     pool = masks[places]
     kind, many = cause.get("by"), bool(cause.get("many"))
-    prompt: Points | Box | Polygon
-    if kind == "points":
-        prompt = Points(cause["points_yx"], cause["labels"], level=cause.get("level", "auto"))
-    elif kind in ("box", "hand", "text", "similar"):
-        prompt = Box([cause["box_xyxy"]], many=many)
-    elif kind == "region":
-        prompt = Polygon([cause["vertices_yx"]], "region", criterion="inside" if many else None, many=many)
-    elif kind == "scribble":
-        prompt = Polygon([cause["vertices_yx"]], "scribble")
-    else:
+    try:
+        prompt = _prompt(kind, cause, many=many)
+    except KeyError as error:
         raise InvalidParameterError(
-            "The journal holds an unknown kind of prompt",
-            expected="points, box, region, scribble or hand",
-            actual=repr(kind),
-            remedy="use the version of this program that wrote it, or a newer one",
-        )
+            f"The journal does not say where a prompt by {kind} was", expected=f"{error} in the step"
+        ) from error
     return [int(places[i]) for i in match(pool, prompt).index if i >= 0]
+
+
+def _prompt(kind: object, cause: _Entry, *, many: bool) -> Points | Box | Polygon:
+    if kind == "points":
+        return Points(cause["points_yx"], cause["labels"], level=cause.get("level", "auto"))
+    if kind in ("box", "hand", "text", "similar"):
+        return Box([cause["box_xyxy"]], many=many)
+    if kind == "region":
+        return Polygon([cause["vertices_yx"]], "region", criterion="inside" if many else None, many=many)
+    if kind == "scribble":
+        return Polygon([cause["vertices_yx"]], "scribble")
+    raise InvalidParameterError(
+        "The journal holds an unknown kind of prompt",
+        expected="points, box, region, scribble or hand",
+        actual=repr(kind),
+        remedy="use the version of this program that wrote it, or a newer one",
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +99,94 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         Journal(None, {})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        ({"do": ["commit"]}, "do is"),
+        ({"do": "segment", "conf": "0.3"}, "conf is 0.3, not a number"),
+        ({"do": "segment", "max_det": 2.5}, "max_det"),
+        ({"do": "segment", "contrast": ["a", 3]}, "contrast"),
+        ({"do": "segment", "stack_axis": 3}, "the image has 2 axes"),
+        ({"do": "segment", "region": [1, 2, 3]}, "region"),
+        ({"do": "filter", "limits": [1, 2]}, "limits"),
+        ({"do": "filter", "limits": {"area_px": 3}}, "limits"),
+        ({"do": "commit", "plane": 3}, "plane"),
+        ({"do": "commit", "plane": {"axes_yx": [0, 2], "index": [None, None]}}, "plane"),
+        ({"do": "commit", "plane": {"axes_yx": [1, 2], "index": [0, None, None]}}, "index has 3 axes"),
+        ({"do": "commit", "target": ["a"]}, "target"),
+        ({"do": "commit", "places": 3}, "places"),
+        ({"do": "commit", "causes": {"by": "points"}}, "causes"),
+        ({"do": "commit", "causes": [{"by": "points", "points_yx": [[1]], "labels": [1]}]}, "points_yx"),
+        ({"do": "commit", "causes": [{"by": "box", "box_xyxy": [1, 2, None, 4]}]}, "box_xyxy"),
+        ({"do": "commit", "causes": [{"by": "text", "text": 3}]}, "text"),
+    ],
+)
+def test_steps_that_hold_what_none_can_are_told_of(tmp_path: Path, step: dict[str, Any], problem: str) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {"image": {"shape": [20, 60]}})
+    journal.append("segment", conf=0.3, contrast=None, region=None, stack_axis=None, plane=None, max_det=100)
+    journal.append("filter", limits={"score": [0.5, float("inf")], "area_px": [None, 3]})
+    read_journal(journal.path)
+    with journal.path.open("a") as file:
+        file.write(json.dumps(step) + "\n")
+    with pytest.raises(ImageReadError, match="not a journal") as refused:
+        read_journal(journal.path)
+    assert problem in str(refused.value)
+    assert "line 4" in str(refused.value)
+    result = CliRunner().invoke(app, ["replay", str(journal.path), "a.png"])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+
+
+@pytest.mark.parametrize("image", ["a.png", {"shape": ["20", "60"]}, {"shape": 3}])
+def test_a_header_that_holds_what_none_can_is_told_of(tmp_path: Path, image: Any) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {"image": image})
+    with pytest.raises(ImageReadError, match="line 1: "):
+        read_journal(journal.path)
+
+
+def test_what_windows_editors_do_to_a_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {})
+    journal.append("commit")
+    journal.path.write_bytes(b"\xef\xbb\xbf" + journal.path.read_bytes().replace(b"\n", b"\r\n"))
+    assert steps_of(journal.path) == ["commit"]
+
+
+def test_a_journal_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {"image": {"name": "a"}})
+    journal.append("commit")
+    journal.path.unlink()
+    journal.append("merge")
+    assert steps_of(journal.path) == ["merge"]
+    assert read_journal(journal.path).header["image"] == {"name": "a"}
+
+
+def test_a_session_does_not_write_into_the_journal_of_another(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.jsonl", {})
+    journal.append("commit")
+    journal.path.rename(tmp_path / "a.old.jsonl")  # as a second session does with what it finds
+    other = Journal(tmp_path / "a.jsonl", {})
+    other.append("merge")
+    with pytest.raises(OutputError, match="Another session"):
+        journal.append("delete")
+    assert steps_of(tmp_path / "a.old.jsonl") == ["commit"]
+    assert steps_of(tmp_path / "a.jsonl") == ["merge"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_steps_of_sessions_that_write_at_a_time_stay_whole(tmp_path: Path) -> None:
+    import fcntl
+
+    journal = Journal(tmp_path / "a.jsonl", {})
+    with journal.path.open("ab", buffering=0) as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b'{"do":"merge",')
+        waiting = pool.submit(journal.append, "commit")
+        time.sleep(0.3)
+        other.write(b'"by":"the other"}\n')
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.result()
+    assert steps_of(journal.path) == ["merge", "commit"]
+
+
 def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
@@ -150,6 +241,9 @@ def test_edits_are_repeated_where_they_mean_something() -> None:
 def test_unknown_prompts_and_empty_journals_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameterError, match="unknown kind"):
         labels_after(entry("commit", {"by": "magic"}))
+    for by in ("points", "box", "text", "region", "scribble"):
+        with pytest.raises(InvalidParameterError, match="does not say where"):
+            labels_after(entry("commit", {"by": by}))
     Journal(tmp_path / "a.jsonl", {}).append("segment", conf=0.3)
     with pytest.raises(InvalidParameterError, match="writes no labels"):
         replay(read_journal(tmp_path / "a.jsonl"), [], None)  # type: ignore[arg-type]
