@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import stat
 import struct
@@ -25,7 +26,7 @@ from fastsam_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from PIL.Image import Image as PillowImage
 
@@ -239,14 +240,25 @@ def open_picture(stream: IO[bytes], name: str) -> PillowImage | None:
         return None
     with errors_named(name):
         image = factory(stream, name)
-    if image.width * image.height > MAX_PIXELS:
+    check_annotated(name, (image.height, image.width))
+    return image
+
+
+def check_annotated(name: str, shape: Sequence[int]) -> None:
+    """Make sure before it is decoded that an annotation, or an image that has one, is not larger than is read.
+
+    Raises
+    ------
+    ImageTooLargeError
+        It has more pixels than `read_image` takes by default.
+    """
+    if math.prod(shape) > MAX_PIXELS:
         raise ImageTooLargeError(
-            f"{name} has {image.height} × {image.width} pixels",
+            f"{name} has {' × '.join(map(str, shape))} pixels",
             expected=f"at most {MAX_PIXELS} pixels",
-            actual=f"{image.width * image.height} pixels",
+            actual=f"{math.prod(shape)} pixels",
             remedy="reduce it, or cut it into parts: an image and its annotation alike",
         )
-    return image
 
 
 def _orientation(image: PillowImage) -> int:

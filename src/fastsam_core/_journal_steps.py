@@ -42,7 +42,7 @@ def _plane(value: Any) -> bool:
     if not isinstance(value, Mapping) or not _rows(_whole, 2)(value.get("axes_yx")):
         return False
     rows, columns = value["axes_yx"]
-    index = value.get("index")
+    index: Any = value.get("index")
     return _rows(_or_none(_whole))(index) and rows != columns and max(rows, columns) < len(index)
 
 

@@ -252,9 +252,9 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     Raises
     ------
     AnnotationError
-        If it cannot be read, is none, is a binary mask of several objects, or a PNG file of more pixels than are read.
+        If it cannot be read, is none, is a binary mask of several objects, or has more pixels than are read.
     """
-    from fastsam_core._image_files import DAMAGED_IMAGES, open_picture
+    from fastsam_core._image_files import DAMAGED_IMAGES, check_annotated, open_picture
 
     try:
         with path.open("rb") as stream:
@@ -264,7 +264,10 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
         if picture is None:
             import tifffile
 
-            labels = np.asarray(tifffile.imread(path))
+            with tifffile.TiffFile(path) as tiff:
+                series = tiff.series[0]
+                check_annotated(f"The label map {path}", series.shape)
+                labels = np.asarray(series.asarray())
     except FastSAMError as error:
         words = {"expected": error.expected, "actual": error.actual, "remedy": error.remedy}
         raise AnnotationError(error.problem, **words) from error

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fastsam_core.cli import app
 from fastsam_core.errors import AnnotationError, InvalidMasksError, InvalidParameterError
 from fastsam_core.evaluation.microscopy import MicroscopyScorer, without_overlap
-from fastsam_core.evaluation.truth import LabelFolder, choose_images, open_truth
+from fastsam_core.evaluation.truth import LabelFolder, choose_images, open_truth, read_label_map
 from fastsam_core.masks import Masks
 from fastsam_core.testing import masks_strategy
 
@@ -152,6 +152,18 @@ def test_one_object_of_several_parts_has_another_number(label_folder: Path) -> N
     parts[:, ::8] = 2
     Image.fromarray(parts).save(label_folder / "masks" / "b.png")
     assert len(LabelFolder(label_folder).truth(1)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_label_maps_of_too_many_pixels_are_refused(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.ones((20, 30), np.uint8)).save(path)
+    assert read_label_map(path).shape == (20, 30)
+    monkeypatch.setattr("fastsam_core._image_files.MAX_PIXELS", 599)
+    with pytest.raises(AnnotationError, match=rf"The label map .*a\.{suffix} has 20 × 30 pixels"):
+        read_label_map(path)
 
 
 def test_whole_numbers_may_be_floats(label_folder: Path) -> None:
