@@ -83,6 +83,8 @@ def test_json_says_the_same_as_what_is_typed() -> None:
         {"images": ["a.png"]},
         {"images": {"a.png": []}},
         {"images": {"a.png": {"boxes": [[1]]}}},
+        {},
+        {"points": [], "images": {}},
     ],
 )
 def test_json_that_cannot_be_read(data: Any, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_json_that_cannot_be_read(data: Any, tmp_path: Path) -> None:
         PromptFile.load(path)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000])
 def test_a_file_that_is_no_json(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "prompts.json"
     path.write_bytes(content)

@@ -248,7 +248,7 @@ class PromptFile:
             return cls(_drawn(path), {})
         try:
             data = json.loads(path.read_text(encoding="utf-8-sig"))  # as Windows writes it, too
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise InvalidPromptError(
                 f"Cannot read {path}", expected="JSON, GeoJSON or ROIs of ImageJ", actual=str(reason)
@@ -259,7 +259,10 @@ class PromptFile:
         by_image = {
             name: PromptSet.parsed(entry, f"{path}, image {name}", text_options) for name, entry in images.items()
         }
-        return cls(PromptSet.parsed(data, str(path), text_options), by_image)
+        everywhere = PromptSet.parsed(data, str(path), text_options)
+        if not everywhere and not by_image:
+            raise _empty(path)
+        return cls(everywhere, by_image)
 
     @property
     def prompted(self) -> bool:
@@ -309,8 +312,12 @@ def _drawn(path: Path) -> PromptSet:
             error.problem, expected=error.expected, actual=error.actual, remedy=error.remedy
         ) from error
     if not drawings:
-        raise InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
+        raise _empty(path)
     return PromptSet.drawn(drawings, full_size=path.suffix.lower() == ".geojson")
+
+
+def _empty(path: Path) -> InvalidPromptError:
+    return InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
 
 
 def _texts(data: Mapping[str, Any]) -> tuple[Any, Any]:
