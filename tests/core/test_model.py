@@ -108,6 +108,12 @@ def test_metadata_tells_how_masks_were_made() -> None:
     assert "mine" in repr(model)
 
 
+@pytest.mark.parametrize("imgsz", [31, 2**14 + 1, (320, 100_000)])
+def test_sizes_that_no_machine_has_memory_for_are_refused(imgsz: int | tuple[int, ...]) -> None:
+    with pytest.raises(InvalidParameterError, match="imgsz is out of range"):
+        FastSAM(BlobNetwork(), ModelInfo(name="mine")).settings(imgsz=imgsz)
+
+
 def test_auto_adds_a_size_that_suits_the_objects() -> None:
     model = FastSAM(BlobNetwork(), ModelInfo(name="mine", imgsz=512))
     assert model.settings(imgsz="auto").imgsz == (512,)
