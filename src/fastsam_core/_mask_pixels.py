@@ -43,6 +43,8 @@ def runs_of_label_map(
         )
     ids, dense = np.unique(array, return_inverse=True)
     background = np.searchsorted(ids, 0, side="right")
+    if len(ids) and int(ids[-1]) > np.iinfo(np.int64).max:
+        raise InvalidMasksError("An id of the label map is too large", expected="ids below 2**63", actual=str(ids[-1]))
     ids = ids[background:].astype(np.int64)
     dense = np.maximum(dense.reshape(array.shape).astype(np.int64) + (1 - background), 0)
     runs, offsets = _runs.runs_of_labels(np.ascontiguousarray(dense), len(ids))

@@ -174,6 +174,12 @@ def test_label_map_widens_rather_than_wraps() -> None:
         masks.to_label_map(on_overlap="larger")  # type: ignore[arg-type]  # what a typing mistake does
 
 
+def test_ids_that_fields_cannot_hold_are_refused() -> None:
+    assert Masks.from_label_map(np.array([[2**63 - 1, 2]], np.uint64)).fields["label"].tolist() == [2, 2**63 - 1]
+    with pytest.raises(InvalidMasksError, match="too large"):
+        Masks.from_label_map(np.array([[2**63, 2]], np.uint64))
+
+
 def test_label_map_with_negative_and_sparse_ids() -> None:
     labels = np.array([[-1, 0, 900_000], [5, 5, 900_000]])
     masks = Masks.from_label_map(labels)
