@@ -75,7 +75,7 @@ def choose(truths: TruthSet, limit: int | None, only: Path | None) -> list[int]:
     names = None
     if only is not None:
         try:
-            names = [line.strip() for line in only.read_text(encoding="utf-8").splitlines() if line.strip()]
+            names = [line.strip() for line in only.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidParameterError(
                 f"Cannot read {only}",

@@ -245,13 +245,15 @@ def _read(path: Path) -> dict[str, Any]:
                 raise TypeError(f"an id is no number: {str(entry)[:40]}")
         if any(image.get("id") is None for image in document["images"]):
             raise KeyError("an image has no id")
+        if not all(isinstance(image.get("file_name"), str | None) for image in document["images"]):
+            raise TypeError("the file_name of an image is no text")
         if len({isinstance(image["id"], int | float) for image in document["images"]}) > 1:
             raise TypeError("some ids of images are numbers, others are not")
     except OSError as error:
         raise AnnotationError(
             f"{path} cannot be read", actual=error.strerror or str(error), remedy="check the path and its permissions"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AnnotationError(
             f"{path} is no COCO annotation file",
             expected="JSON with images and annotations",

@@ -140,7 +140,7 @@ class Report:
             }
             document["images"], document["notes"] = tuple(document["images"]), tuple(document["notes"])
             return cls(**document)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise AnnotationError(
                 f"{path} is no evaluation report",
                 expected="a file written with --json",

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
+from fastsam_core.cli._reports import choose
 from fastsam_core.errors import AnnotationError, InvalidMasksError, InvalidParameterError
 from fastsam_core.evaluation.microscopy import MicroscopyScorer, without_overlap
 from fastsam_core.evaluation.truth import LabelFolder, choose_images, open_truth, read_label_map
@@ -214,6 +215,12 @@ def test_choosing_images(label_folder: Path) -> None:
 
 
 # ---- the command ------------------------------------------------------------------------------------------------
+
+
+def test_names_of_images_as_windows_writes_them(label_folder: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_bytes(b"\xef\xbb\xbfa.png\r\nc.png\r\n")
+    assert choose(open_truth(label_folder), None, names) == [0, 2]
 
 
 def test_the_command_writes_everything(label_folder: Path, loaded: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ BOX = {"id": 7, "image_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0, "
         ("nothing", "is no COCO annotation file"),
         ('{"images": []}', "is no COCO annotation file"),
         ('{"images": [1], "annotations": []}', "is no COCO annotation file"),
+        ('{"images": [{"id": 1, "file_name": 5}], "annotations": []}', "is no COCO annotation file"),
+        ("[" * 100_000, "is no COCO annotation file"),
         ('{"images": [{"id": 1}, {"id": "a"}], "annotations": []}', "is no COCO annotation file"),
         ('{"images": [{"id": [1]}], "annotations": []}', "is no COCO annotation file"),
         ('{"images": [{"id": 1}], "annotations": [{"image_id": [1]}]}', "is no COCO annotation file"),

@@ -51,7 +51,9 @@ def test_json_and_back(tmp_path: Path) -> None:
     assert (again.settings, again.machine, again.notes) == (REPORT.settings, REPORT.machine, REPORT.notes)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "fastsam-evaluation/1"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "other"}', '{"format": "fastsam-evaluation/1"}', "[" * 100_000]
+)
 def test_other_files_are_no_reports(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(AnnotationError, match=r"r\.json is no evaluation report"):
