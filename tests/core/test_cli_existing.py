@@ -89,3 +89,11 @@ def test_what_is_kept_about_results_may_be_damaged_or_missing() -> None:
     assert statuses("segment", "right/a.tif")[0] == ["skipped"]
     kept.unlink()
     assert statuses("segment", "left/a.tif")[0] == ["skipped"]
+
+
+def test_names_that_are_too_long_or_empty_are_told_of(folder: Path) -> None:
+    assert statuses("segment", "left/a.tif")[0] == ["ok"]
+    (folder / "left" / "a.tif").rename(folder / f"{'n' * 245}.tif")
+    assert statuses("segment", "n" * 245 + ".tif", "right/a.tif", "x" * 300)[0].count("failed") == 3
+    result = CliRunner().invoke(app, ["segment", ""])
+    assert (result.exit_code, "A path is empty" in result.output) == (2, True)

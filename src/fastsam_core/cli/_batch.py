@@ -174,7 +174,7 @@ def plan(
     for image, name in zip(sources, _names(sources), strict=True):
         paths = output_paths(out, name, formats)
         job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.last > 0)
-        there = {kind: path for kind, path in paths.items() if path.exists()}
+        there = {kind: path for kind, path in paths.items() if os.path.exists(path)}
         try:
             if origins is not None and there:
                 origins.check(name, image.path, **job.which)

@@ -76,7 +76,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
     Raises
     ------
     InvalidParameterError
-        If a folder or pattern holds no image.
+        If a folder or pattern holds no image, or a path is empty.
     ImageReadError
         If a folder cannot be listed.
     """
@@ -84,8 +84,10 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
     out = Path(os.path.abspath(out))
     found: dict[str, Path] = {}
     for text in typed:
+        if not text:
+            raise InvalidParameterError("A path is empty", expected="a file, folder or pattern", remedy="'.' is here")
         path = Path(text)
-        if path.is_dir() and not is_zarr(path):
+        if os.path.isdir(path) and not is_zarr(path):  # names too long are none
             batch = [image for image in _images_in(path, recursive, out) if not _is_written(image, out, endings)]
         elif os.path.lexists(path) or not glob.has_magic(text):
             batch = [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +80,7 @@ def replay(
         sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
         names = dict(zip(sources, unique_names(sources), strict=True))
         written = {source: out / f"{name}{_SUFFIX}" for source, name in names.items()}
-        there = {source: path for source, path in written.items() if existing != "overwrite" and path.exists()}
+        there = {source: path for source, path in written.items() if existing != "overwrite" and os.path.exists(path)}
         wanted = [source for source in sources if source not in there]
         failed = labels = 0
         with progress("Loading the model", len(wanted)) as bar:
@@ -91,8 +92,8 @@ def replay(
                         origins.check(names[source], source)
                     except OutputError as error:
                         refused.append(error)
-            for error in refused:
-                bar.log(Text(printable(error), style="red"))
+            for reason in refused:
+                bar.log(Text(printable(reason), style="red"))
             network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
             encoder = _encoder(steps.text_encoder, device, bar)
             bar.say("Replaying")
