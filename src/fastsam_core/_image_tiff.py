@@ -78,7 +78,8 @@ def _images_among(series: Sequence[TiffPageSeries]) -> list[int]:
         return [at for at, one in enumerate(series) if at == 0 or not _BESIDE_SLIDES.search(one.name)]
     if len(first.levels) > 1:
         return [0]
-    return [at for at, one in enumerate(series) if one.axes == first.axes]
+    alike = {first.axes, "YX"} if first.axes == "YXS" else {first.axes}  # of what is gray, colours are a preview
+    return [at for at, one in enumerate(series) if one.axes in alike]
 
 
 def _orientation(page: Any) -> int:

@@ -110,6 +110,14 @@ def test_pages_that_differ_in_size_are_planes_or_series(tmp_path: Path) -> None:
         segment_stack(path, FastSAM.load("builtin"))
 
 
+def test_pages_in_gray_and_in_colour_are_images_alike(tmp_path: Path) -> None:
+    pages = [np.full(shape, 90, np.uint8) for shape in ((40, 60, 3), (20, 60, 3), (40, 60))]
+    first, *others = map(Pillow.fromarray, pages)
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=others)
+    assert [image.series for image in images_in_files([tmp_path / "pages.tif"], "all")] == [0, 1, 2]
+    assert [read_image(tmp_path / "pages.tif", series=at).image_hw for at in range(3)] == [(40, 60), (20, 60), (40, 60)]
+
+
 def test_which_series_of_a_tiff_file_are_images(tmp_path: Path) -> None:
     gray, colour = np.zeros((64, 64), np.uint8), np.zeros((48, 48, 3), np.uint8)
     with tifffile.TiffWriter(tmp_path / "mixed.tif") as tiff:
