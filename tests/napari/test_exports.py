@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +18,18 @@ if TYPE_CHECKING:
     from .conftest import Make
 
 
-def written(viewer: Any, make_widget: Make, folder: Path, labels: Labels) -> tuple[Any, list[dict[str, str]]]:
-    """Export labels as an image and as a table, and read both."""
-    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+def made(viewer: Any, make_widget: Make, labels: Labels) -> Any:
+    """Return a widget whose target are labels of a black image."""
+    viewer.add_layer(Image(np.zeros(labels.data.shape, np.uint8), name="Image"))
     viewer.add_layer(labels)
     widget = make_widget(viewer)
     widget.label_panel.target.set_layer(labels)
+    return widget
+
+
+def written(viewer: Any, make_widget: Make, folder: Path, labels: Labels) -> tuple[Any, list[dict[str, str]]]:
+    """Export labels as an image and as a table, and read both."""
+    widget = made(viewer, make_widget, labels)
     for suffix in ("tif", "csv"):
         widget.label_panel.export(suffix, path=str(folder / f"labels.{suffix}"))
     rows = list(csv.DictReader((folder / "labels.csv").read_text().splitlines()))
@@ -50,3 +58,21 @@ def test_measurements_follow_the_affine(viewer: Any, make_widget: Make, tmp_path
     assert float(row["area"]) == pytest.approx(100 * height * width / 4)
     assert float(row["centroid-0"]) == pytest.approx(14.5 * height / 2)
     assert ("perimeter" in row) == (height == width)
+
+
+@pytest.mark.parametrize("shape", [(80, 90), (2, 80, 90)])
+def test_outlines_and_annotations_have_negative_labels(
+    viewer: Any, make_widget: Make, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """They were left out without a word; the label image and the table had them."""
+    data = np.zeros(shape, np.int16)
+    data[..., 10:20, 10:20], data[..., 40:50, 40:60] = -3, 4
+    widget = made(viewer, make_widget, Labels(data, name="mine"))
+    for suffix in ("json", "geojson", "zip"):
+        widget.label_panel.export(suffix, path=str(tmp_path / f"labels.{suffix}"))
+    annotations = json.loads((tmp_path / "labels.json").read_text())["annotations"]
+    features = json.loads((tmp_path / "labels.geojson").read_text())["features"]
+    planes = np.prod(shape[:-2], dtype=int)
+    assert [(one["attributes"]["label"], one["area"]) for one in annotations] == [(-3, 100), (4, 200)]
+    assert [one["properties"]["name"] for one in features] == ["-3", "4"] * planes
+    assert len(zipfile.ZipFile(tmp_path / "labels.zip").namelist()) == 2 * planes

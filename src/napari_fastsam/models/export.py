@@ -87,7 +87,7 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
 
 def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
     if data.ndim == 2:
-        return Masks.from_label_map(data)
+        return _masks(data)
     if (
         plane is None
         or len(plane.index) != data.ndim
@@ -100,7 +100,14 @@ def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
             remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
         )
     index = [slice(None) if axis in plane.axes_yx else place or 0 for axis, place in enumerate(plane.index)]
-    return Masks.from_label_map(np.ascontiguousarray(data[tuple(index)]))
+    return _masks(data[tuple(index)])
+
+
+def _masks(labels: NDArray[Any]) -> Masks:
+    """Return a mask for each label of a plane, negative ones included."""
+    numbered, ids = _numbered(labels)
+    masks = Masks.from_label_map(np.ascontiguousarray(numbered))
+    return masks.with_fields(label=ids[masks.fields["label"]].astype(np.int64))
 
 
 def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedStack | None:
@@ -112,9 +119,9 @@ def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedSta
         return None
     kept = (*stacked, *sorted(plane.axes_yx))
     planes = np.moveaxis(data, kept, (-3, -2, -1)).reshape([data.shape[axis] for axis in kept])
-    masks = tuple(Masks.from_label_map(np.ascontiguousarray(flat)) for flat in planes)
+    masks = tuple(_masks(flat) for flat in planes)
     axis = "T" if labels.axis_labels[stacked[0]].upper().startswith("T") else "Z"
-    return LinkedStack(axis, masks, tuple(one.fields["label"].astype(np.int64) for one in masks))
+    return LinkedStack(axis, masks, tuple(one.fields["label"] for one in masks))
 
 
 def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
@@ -143,9 +150,10 @@ def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
 
 
 def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return numbers for scikit-image, and which label each stands for.
+    """Return numbers from 0 on, and which label each stands for.
 
-    It makes a list as long as the highest label, and passes over negative ones: such labels are numbered from 1 on.
+    scikit-image makes a list as long as the highest label and, like `Masks.from_label_map`, passes over negative ones:
+    such labels are numbered from 1 on.
     """
     low, high = int(data.min()), int(data.max())
     if low >= 0 and high <= data.size:
