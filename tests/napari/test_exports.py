@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image, Labels
+from napari.utils.notifications import notification_manager
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,3 +77,19 @@ def test_outlines_and_annotations_have_negative_labels(
     assert [(one["attributes"]["label"], one["area"]) for one in annotations] == [(-3, 100), (4, 200)]
     assert [one["properties"]["name"] for one in features] == ["-3", "4"] * planes
     assert len(zipfile.ZipFile(tmp_path / "labels.zip").namelist()) == 2 * planes
+
+
+@pytest.mark.parametrize("place", [{"scale": (2, 2)}, {"translate": (5, 0)}])
+def test_intensities_are_those_where_the_labels_lie(
+    viewer: Any, make_widget: Make, tmp_path: Path, place: dict[str, Any]
+) -> None:
+    """Those of the pixels with the same numbers were written, wherever these are."""
+    data = np.zeros((80, 90), np.uint16)
+    data[10:20, 10:20] = 1
+    _, [row] = written(viewer, make_widget, tmp_path, Labels(data, name="mine"))
+    assert "intensity_mean" in row
+    viewer.layers.clear()
+    notification_manager.records.clear()
+    _, [row] = written(viewer, make_widget, tmp_path, Labels(data, name="mine", **place))
+    assert "intensity_mean" not in row
+    assert "'mine' lie elsewhere than those of 'Image'" in str(notification_manager.records[-1].message)

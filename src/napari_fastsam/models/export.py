@@ -13,7 +13,8 @@ from fastsam_core.masks import Masks
 from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.outputs import write_coco
 from fastsam_core.stacks import LinkedStack
-from napari_fastsam._convert import layer_map, layer_shape
+from napari_fastsam._convert import layer_map, layer_shape, same_pixels
+from napari_fastsam._notify import warn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix in ("geojson", "zip"):
         masks = _stack_of(labels, data, plane) or _masks_of_plane(data, plane)
         return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
-    return _write_table(path, np.squeeze(data), _values(image, data), _spacing(labels, data))
+    return _write_table(path, np.squeeze(data), _values(image, labels, data), _spacing(labels, data))
 
 
 def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
@@ -135,8 +136,14 @@ def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
     return path
 
 
-def _values(image: Any, data: NDArray[Any]) -> NDArray[Any] | None:
+def _values(image: Any, labels: Any, data: NDArray[Any]) -> NDArray[Any] | None:
     if image is None or layer_shape(image) != data.shape:
+        return None
+    if not same_pixels(image, labels, np.zeros(image.ndim), np.ones(image.ndim)):
+        warn(
+            f"Intensities were left out: the pixels of '{labels.name}' lie elsewhere than those of '{image.name}'. "
+            "Remedy: give both layers the same scale, translate, rotate, shear, affine and units, and export again."
+        )
         return None
     values = np.asarray(image.data[0] if image.multiscale else image.data)
     long = tuple(size for size in data.shape if size > 1)
