@@ -13,6 +13,8 @@ import tifffile
 from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 
+from .test_interaction import put
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -93,3 +95,17 @@ def test_intensities_are_those_where_the_labels_lie(
     _, [row] = written(viewer, make_widget, tmp_path, Labels(data, name="mine", **place))
     assert "intensity_mean" not in row
     assert "'mine' lie elsewhere than those of 'Image'" in str(notification_manager.records[-1].message)
+
+
+def test_a_name_without_a_suffix_replaces_no_file(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    """The dialog asks for leave to replace a file of the name that was typed, not one of that name with a suffix."""
+    widget = made(viewer, make_widget, Labels(np.ones((80, 90), np.uint8), name="mine"))
+    put(widget, [np.ones((80, 90), bool)], [0.9])
+    for name in ("labels.tif", "found.npz"):
+        (tmp_path / name).write_text("another's")
+    widget.label_panel.export("tif", path=str(tmp_path / "labels"))
+    widget.filter_panel.save(str(tmp_path / "found"))
+    assert [str(one.message).count("exists") for one in notification_manager.records] == [1, 1]
+    widget.label_panel.export("tif", path=str(tmp_path / "scale 0.5"))
+    kept = {path.name: path.read_bytes() == b"another's" for path in tmp_path.iterdir() if path.is_file()}
+    assert kept == {"labels.tif": True, "found.npz": True, "scale 0.5.tif": False}

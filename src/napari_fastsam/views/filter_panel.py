@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from napari_fastsam._notify import notices
 from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.filters import FILTERED, Filters
 from napari_fastsam.views.histogram import HistogramSlider
-from napari_fastsam.views.parts import button, row_of
+from napari_fastsam.views.parts import button, row_of, with_suffix
 
 if TYPE_CHECKING:
     from napari_fastsam.controllers.session import Session
@@ -163,8 +162,8 @@ class FilterPanel(QWidget):
                 )[0]
             )
             if path:
-                named = Path(path) if Path(path).suffix in (".npz", ".json") else Path(f"{path}.npz")
-                candidates.masks.with_metadata(image=image.name, shown_from=candidates.conf).save(named)
+                masks = candidates.masks.with_metadata(image=image.name, shown_from=candidates.conf)
+                masks.save(with_suffix(path, ".npz", ".json"))
 
     def load(self, path: str = "") -> None:
         """Read candidates of the plane from a file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtCore import QTimer
@@ -11,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QProgressBa
 from napari_fastsam._notify import notices
 from napari_fastsam.models import export
 from napari_fastsam.views.layer_combo import LayerCombo
-from napari_fastsam.views.parts import button, form, hint, painted_later, row_of
+from napari_fastsam.views.parts import button, form, hint, painted_later, row_of, with_suffix
 
 if TYPE_CHECKING:
     from fastsam_core.label_edits import Edit, Overlap
@@ -237,8 +236,8 @@ class LabelPanel(QWidget):
             target, image = export.require_labels(self.labels.target), self.session.image
             path = path or QFileDialog.getSaveFileName(self, "Export", f"{target.name}.{suffix}", pattern)[0]
             if path:
-                named = Path(path) if Path(path).suffix else Path(f"{path}.{suffix}")
-                export.write_labels(named, suffix, target, image, self.session.plane)
+                also = (".tiff",) if suffix == "tif" else ()
+                export.write_labels(with_suffix(path, f".{suffix}", *also), suffix, target, image, self.session.plane)
 
 
 def _is_labels(layer: Any) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from fastsam_core.errors import OutputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["button", "form", "hint", "painted_later", "row_of", "section"]
+__all__ = ["button", "form", "hint", "painted_later", "row_of", "section", "with_suffix"]
 
 _SPACING_PX = 4
 
@@ -53,6 +56,22 @@ def hint(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setStyleSheet("font-size: 11px;")
     return label
+
+
+def with_suffix(path: str, *suffixes: str) -> Path:
+    """Return what a file dialog gave, with the first suffix if it has none of these.
+
+    Raises
+    ------
+    OutputError
+        There is a file with the suffix: the dialog did not ask whether it may be replaced.
+    """
+    named = Path(path)
+    if named.suffix.lower() not in suffixes:
+        named = Path(path + suffixes[0])
+        if named.exists():
+            raise OutputError(f"{named} exists", remedy="choose it by its full name to replace it, or another name")
+    return named
 
 
 @contextmanager
