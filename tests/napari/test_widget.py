@@ -17,6 +17,7 @@ from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 
 from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
+from .test_interaction import put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,27 @@ def test_filters_hide_without_inference(viewer: Any, make_widget: Make, qtbot: A
     widget.filter_panel.reset()
     assert widget.session.shown.all()
     assert len(blob_model.seen) == 1
+
+
+def test_a_limit_outside_of_the_values_of_a_plane_is_kept(viewer: Any, make_widget: Make) -> None:
+    """It was taken back when the other one was moved there."""
+    viewer.add_layer(Image(np.zeros((2, 80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    for place, radius in enumerate((4, 15)):
+        viewer.dims.set_current_step(0, place)
+        put(widget, [discs(80, 90, (20, 20, radius)) > 0, discs(80, 90, (60, 60, 18)) > 0], [0.9, 0.8])
+    slider = widget.filter_panel.sliders["area_px"]
+    viewer.dims.set_current_step(0, 0)
+    slider.set_limits(100, np.inf)
+    viewer.dims.set_current_step(0, 1)
+    assert slider.slider.value() == (0, 1)
+    slider.slider.setValue((0, 0.5))
+    assert widget.session.shown.tolist() == [True, False]
+    slider.slider.setValue((0, 1))
+    viewer.dims.set_current_step(0, 0)
+    assert widget.session.shown.tolist() == [False, True]
+    slider.slider.setValue((0, 1))
+    assert "area_px" not in widget.session.filters.limits
 
 
 @pytest.mark.usefixtures("blob_model")

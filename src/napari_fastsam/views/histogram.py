@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QRectF, Qt
@@ -68,6 +68,9 @@ class HistogramSlider(QWidget):
         self._own_decimals = decimals is None
         self._span = (0.0, 1.0)
         self._factor = 1.0
+        self._limits = (-np.inf, np.inf)
+        self._places = (0.0, 1.0)
+        """Where the handles stand: for limits outside of the values, at an end."""
         self._empty = True
         self._title = QLabel(title)
         self._numbers = QLabel("")
@@ -93,7 +96,7 @@ class HistogramSlider(QWidget):
         self._title.setText(title)
 
     def set_values(self, values: NDArray[np.float64], factor: float = 1.0) -> None:
-        """Show the histogram of these values; limits stay where they are unless there is nothing on one side.
+        """Show the histogram of these values; the limits stay.
 
         Parameters
         ----------
@@ -102,7 +105,6 @@ class HistogramSlider(QWidget):
         factor : float
             What a value is multiplied by to be shown in another unit.
         """
-        old = self.limits()
         if self._own_decimals:
             self._decimals = decimals_for(values * factor)
         finite = self._scale(values[np.isfinite(values)])
@@ -113,14 +115,7 @@ class HistogramSlider(QWidget):
             low, high = low - margin, high + margin
         self._span, self._factor, self._empty = (low, high), factor, False
         self._bars.counts = np.histogram(finite, bins=_BINS, range=(low, high))[0].astype(float)
-        self.slider.blockSignals(True)
-        position = tuple(
-            end if np.isinf(limit) else float(np.clip(self._place(limit), 0, 1))
-            for limit, end in zip(old, (0.0, 1.0), strict=True)
-        )
-        self.slider.setValue(position)
-        self.slider.blockSignals(False)
-        self._show()
+        self._move()
 
     def clear(self) -> None:
         """Show no values; the limits stay."""
@@ -129,20 +124,24 @@ class HistogramSlider(QWidget):
         self._show()
 
     def limits(self) -> tuple[float, float]:
-        """Return the limits; infinite at the ends of the slider."""
-        low, high = self._positions()
-        return (
-            -np.inf if low <= 0 else self._unscale(self._span[0] + low * (self._span[1] - self._span[0])),
-            np.inf if high >= 1 else self._unscale(self._span[0] + high * (self._span[1] - self._span[0])),
-        )
-
-    def _positions(self) -> tuple[float, float]:
-        values: Any = self.slider.value()
-        return float(values[0]), float(values[1])
+        """Return the limits; infinite where everything passes."""
+        return self._limits
 
     def set_limits(self, low: float, high: float) -> None:
         """Move the slider."""
+        changed, self._limits = (low, high) != self._limits, (low, high)
+        self._move()
+        if changed:
+            self.limits_changed.emit(low, high)
+
+    def _move(self) -> None:
+        """Put the handles where the limits are."""
+        self.slider.blockSignals(True)
+        low, high = self._limits
         self.slider.setValue((0.0 if np.isinf(low) else self._place(low), 1.0 if np.isinf(high) else self._place(high)))
+        self.slider.blockSignals(False)
+        self._places = self.slider.value()
+        self._show()
 
     def _place(self, value: float) -> float:
         scaled = float(self._scale(np.array([value]))[0])
@@ -154,13 +153,23 @@ class HistogramSlider(QWidget):
     def _unscale(self, value: float) -> float:
         return float(10**value) if self._logarithmic else value
 
-    def _on_value(self, value: Any) -> None:
+    def _on_value(self, value: tuple[float, float]) -> None:
+        """Set the limit whose handle was moved; the other stays, wherever it lies."""
+        (low, high), (old_low, old_high), self._places = self._limits, self._places, value
+        if value[0] != old_low:
+            low = -np.inf if value[0] <= 0 else self._value_at(value[0])
+        if value[1] != old_high:
+            high = np.inf if value[1] >= 1 else self._value_at(value[1])
+        self._limits = low, high
         self._show()
-        self.limits_changed.emit(*self.limits())
+        self.limits_changed.emit(low, high)
+
+    def _value_at(self, place: float) -> float:
+        return self._unscale(self._span[0] + place * (self._span[1] - self._span[0]))
 
     def _show(self) -> None:
-        self._bars.inside = self._positions()
+        self._bars.inside = self._places
         self._bars.update()
-        ends = [self._unscale(self._span[0] + p * (self._span[1] - self._span[0])) for p in self._bars.inside]
+        ends = [self._value_at(place) for place in self._places]
         low, high = (written(end * self._factor, self._decimals) for end in ends)
         self._numbers.setText("" if self._empty else f"{low} – {high}")
