@@ -86,6 +86,18 @@ def test_a_limit_outside_of_the_values_of_a_plane_is_kept(viewer: Any, make_widg
     assert "area_px" not in widget.session.filters.limits
 
 
+def test_what_is_picked_is_not_looked_for_among_other_candidates(viewer: Any, make_widget: Make) -> None:
+    """There was an error when there were fewer of them."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, place) > 0 for place in THREE], [0.9, 0.8, 0.7])
+    widget.pick_panel.add_points()
+    widget.prompts.points.add([[60, 40]])
+    assert widget.session.selected == [2]
+    put(widget, [discs(80, 90, THREE[2]) > 0], [0.9])
+    assert widget.session.selected == [0]
+
+
 @pytest.mark.usefixtures("blob_model")
 def test_points_pick_live(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     widget = started(viewer, make_widget, qtbot)

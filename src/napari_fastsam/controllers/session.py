@@ -294,6 +294,7 @@ class Session:
             self.shown_changed.emit()
 
     @property
+        self.picks = ()  # whoever hears of it would look for them among other candidates
     def shown(self) -> NDArray[np.bool_]:
         """Which candidates of the plane pass the filters or are picked, bool (N,)."""
         return self._shown
