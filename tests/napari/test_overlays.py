@@ -212,3 +212,17 @@ def test_outlines_stay_on_an_image_that_is_placed_anew(viewer: Any, make_widget:
     for name, value in (("scale", (0.5, 2)), ("translate", (3, 4)), ("rotate", 30), ("affine", np.diag([2, 3, 1]))):
         setattr(image, name, value)
         np.testing.assert_allclose(outlines.data_to_world((30, 40)), image.data_to_world((30, 40)))
+
+
+def test_outlines_lie_above_the_image(viewer: Any, make_widget: Make) -> None:
+    """They stayed above another image, or where they were when the image was moved: out of sight."""
+    low, high = (viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name=name)) for name in ("low", "high"))
+    widget = make_widget(viewer)
+    for image in (high, low, high):
+        widget.segment_panel.image.set_layer(image)
+        if widget.session.candidates is None:
+            put(widget, [discs(80, 90, (20, 20, 8)) > 0], [0.9])
+    assert [layer.name for layer in viewer.layers] == ["low", "high", "FastSAM candidates"]
+    widget.session.hovered.emit(0)
+    viewer.layers.move(viewer.layers.index(high), 4)
+    assert [layer.name for layer in viewer.layers][:2] == ["low", "high"]

@@ -176,6 +176,7 @@ class OutlineCanvas:
         events = session.viewer.layers.events
         events.removing.connect(self._on_removing)
         events.removed.connect(self._on_removed, position="last")
+        events.reordered.connect(self._raise)
         session.candidates_changed.connect(self.draw)
         session.selection_changed.connect(self.draw)
         session.hovered.connect(self.draw_hover)
@@ -185,6 +186,7 @@ class OutlineCanvas:
         events = self.session.viewer.layers.events
         events.removing.disconnect(self._on_removing)
         events.removed.disconnect(self._on_removed)
+        events.reordered.disconnect(self._raise)
         for layer in (self.outlines, self.hover):
             self._remove(layer)
         self.outlines = self.hover = None
@@ -201,6 +203,16 @@ class OutlineCanvas:
     def _remove(self, layer: Any) -> None:
         if contains(self.session.viewer, layer):
             self.session.viewer.layers.remove(layer)
+
+    def _raise(self) -> None:
+        """Move own layers that lie under the image, where they cannot be seen, right above it."""
+        layers = self.session.viewer.layers
+        for own in (self.outlines, self.hover):
+            ids = [layer.unique_id for layer in layers]
+            if own is not None and {own.unique_id, self.session.image_id} <= set(ids):
+                place, under = ids.index(own.unique_id), ids.index(self.session.image_id)
+                if place < under:
+                    layers.move(place, under + 1)
 
     # ---- all candidates -----------------------------------------------------------------------------------------
 
@@ -260,6 +272,7 @@ class OutlineCanvas:
             _place(self.outlines, region_transform(session.image, plane, (0, 0), step))
             if self._drawn is None:
                 self.outlines.visible = True
+            self._raise()
         self._drawn = (candidates, plane, states)
 
     def _states(self) -> NDArray[np.uint8]:
