@@ -224,7 +224,9 @@ def test_buttons_that_need_a_plane_say_so_in_3d(viewer: Any, make_widget: Make) 
     viewer.add_layer(Image(np.zeros((4, 80, 90), np.uint8), name="Image"))
     widget = make_widget(viewer)
     viewer.dims.ndisplay = 3
-    for act in (widget.label_panel.commit_shown, widget.label_panel.commit_picked, widget.pick_panel.look_here):
+    labels, filters, picks = widget.label_panel, widget.filter_panel, widget.pick_panel
+    acts = (labels.commit_shown, labels.commit_picked, lambda: widget.labels.merge([]), picks.look_here, picks.load)
+    for act in (*acts, filters.load, filters.save):
         notification_manager.records.clear()
         act()
         assert "in 3-D" in last_notice()

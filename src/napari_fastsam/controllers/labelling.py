@@ -264,11 +264,8 @@ class LabelController:
                 "Nothing is shown that is not committed",
                 remedy="let the sliders under 'Filter' show more candidates",
             )
-        if image is not None and plane is None and session.viewer.dims.ndisplay != 2:
-            raise ImageContentError(
-                "The viewer shows the image in 3-D, where there are no candidates to commit",
-                remedy="switch to 2-D with the button at the lower left (or Ctrl+Y), choose a plane, try again",
-            )
+        if image is not None:
+            session.require_plane()
         if scope == "picked" and not indices and session.picked:
             raise ImageContentError(
                 "What is picked is committed already",
@@ -428,8 +425,8 @@ class LabelController:
 
     def _edit(self, name: str, indices: Sequence[int], plan: Callable[[NDArray[Any], Masks], Edit]) -> None:
         with notices():
-            candidates, plane = self.session.candidates, self.session.plane
-            if candidates is None or plane is None or not indices:
+            candidates, plane = self.session.candidates, self.session.require_plane()
+            if candidates is None or not indices:
                 raise ImageContentError(
                     "Nothing is picked", remedy="pick the candidates that lie on the labels you mean, then try again"
                 )

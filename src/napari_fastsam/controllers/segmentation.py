@@ -82,7 +82,7 @@ class SegmentationController:
     def look_at(self, point_yx: NDArray[np.float64]) -> None:
         """Segment a small part around a point again, enlarged, and add what is new there."""
         with notices():
-            self.require_plane()
+            self.session.require_plane()
             hw = self._plane_hw()
             side = int(min(_LOOK_SIDE_PX, max(hw) / 2 + 1))
             y0, x0 = (
@@ -114,7 +114,7 @@ class SegmentationController:
 
         from napari_fastsam.controllers._worker import ClosingWorker
 
-        plane = self.require_plane()
+        plane = self.session.require_plane()
         session = self.session
         source = session.source()
         session.settings = read_settings()
@@ -222,40 +222,13 @@ class SegmentationController:
 
     # ---- where --------------------------------------------------------------------------------------------------
 
-    def require_plane(self) -> Plane:
-        """Return the plane that the viewer shows.
-
-        Raises
-        ------
-        ImageContentError
-            There is none, and why.
-        """
-        session = self.session
-        name = session.source().name
-        if session.viewer.dims.ndisplay != 2:
-            raise ImageContentError(
-                "The viewer shows the image in 3-D, where there is no plane to segment",
-                remedy="switch to 2-D with the button at the lower left (or Ctrl+Y), choose a plane, try again",
-            )
-        if session.plane is None and session.channel_axis is not None:
-            raise ImageContentError(
-                f"The viewer shows no plane of '{name}', or its channels as rows or columns of one",
-                remedy="move the sliders or roll the axes until the image appears, or take its channels 'As shown'",
-            )
-        if session.plane is None:
-            raise ImageContentError(
-                f"The viewer shows no plane of '{name}'",
-                remedy="move the sliders below the canvas until the image appears",
-            )
-        return session.plane
-
     def _plane_hw(self) -> tuple[int, int]:
-        return self.session.source().plane_hw(self.require_plane())
+        return self.session.source().plane_hw(self.session.require_plane())
 
     def _region(self, choice: RegionChoice) -> Region | None:
         if choice in ("plane", "tiles"):
             return None
-        plane, hw = self.require_plane(), self._plane_hw()
+        plane, hw = self.session.require_plane(), self._plane_hw()
         corners = self._view_corners(plane) if choice == "view" else self._rectangle_corners(plane)
         return _with_margin(corners, hw)
 

@@ -185,6 +185,32 @@ class Session:
         blended = blendable(self.image, others) if self.blend and not self.image.rgb else ()
         return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended)
 
+    def require_plane(self) -> Plane:
+        """Return the plane that the viewer shows.
+
+        Raises
+        ------
+        ImageContentError
+            There is none, and why.
+        """
+        name = self.source().name
+        if self.viewer.dims.ndisplay != 2:
+            raise ImageContentError(
+                "The viewer shows the image in 3-D, where there is no plane to work on",
+                remedy="switch to 2-D with the button at the lower left (or Ctrl+Y), choose a plane, try again",
+            )
+        if self.plane is None and self.channel_axis is not None:
+            raise ImageContentError(
+                f"The viewer shows no plane of '{name}', or its channels as rows or columns of one",
+                remedy="move the sliders or roll the axes until the image appears, or take its channels 'As shown'",
+            )
+        if self.plane is None:
+            raise ImageContentError(
+                f"The viewer shows no plane of '{name}'",
+                remedy="move the sliders below the canvas until the image appears",
+            )
+        return self.plane
+
     def pixel_area(self) -> tuple[float, str]:
         """Return the area of a pixel and its unit."""
         if self.image is None or self.plane is None:
@@ -268,6 +294,7 @@ class Session:
             self._hands.pop(key)
 
     def _new_candidates(self) -> None:
+        self.picks = ()  # whoever hears of it would look for them among other candidates
         self._filter()
         self.candidates_changed.emit()
         self.resolve_prompts()
@@ -294,7 +321,6 @@ class Session:
             self.shown_changed.emit()
 
     @property
-        self.picks = ()  # whoever hears of it would look for them among other candidates
     def shown(self) -> NDArray[np.bool_]:
         """Which candidates of the plane pass the filters or are picked, bool (N,)."""
         return self._shown

@@ -152,6 +152,7 @@ class FilterPanel(QWidget):
     def save(self, path: str = "") -> None:
         """Write the candidates of the plane to a file."""
         with notices():
+            self.session.require_plane()
             candidates, image = self.session.candidates, self.session.image
             if candidates is None or image is None:
                 raise ImageContentError("There are no candidates to save", remedy="run 'Segment everything' first")
@@ -168,16 +169,12 @@ class FilterPanel(QWidget):
     def load(self, path: str = "") -> None:
         """Read candidates of the plane from a file."""
         with notices():
-            session = self.session
-            if session.image is None or session.plane is None:
-                raise ImageContentError(
-                    "No image is chosen", remedy="open the image that the candidates belong to first"
-                )
+            session, plane = self.session, self.session.require_plane()
             path = path or QFileDialog.getOpenFileName(self, "Load candidates", "", "Candidates (*.npz *.json)")[0]
             if not path:
                 return
             masks = Masks.load(path)
-            values = session.source().read(session.plane)
+            values = session.source().read(plane)
             if masks.image_hw != values.plane_hw:
                 raise ImageContentError(
                     "These candidates belong to another image",
@@ -188,4 +185,4 @@ class FilterPanel(QWidget):
             stored = masks.metadata.get("shown_from")
             conf = float(stored) if isinstance(stored, float | int) else 0.0
             candidates = Candidates.measure(masks, values.values, conf=conf)
-            session.put(session.image.unique_id, session.plane, candidates)
+            session.put(session.image_id, plane, candidates)

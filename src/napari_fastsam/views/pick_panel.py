@@ -117,9 +117,7 @@ class PickPanel(QWidget):
     def load(self, path: str = "") -> None:
         """Take what was drawn in another program as prompts."""
         with notices():
-            if self.session.image is None:
-                _no_image()
-            plane = self.segmentation.require_plane()
+            plane = self.session.require_plane()
             path = path or QFileDialog.getOpenFileName(self, "Load prompts", "", _DRAWINGS)[0]
             if path:
                 self.prompts.load(Path(path), plane)
@@ -127,9 +125,7 @@ class PickPanel(QWidget):
     def look_here(self) -> None:
         """Look again around the cursor."""
         with notices():
-            if self.session.image is None:
-                _no_image()
-            self.segmentation.require_plane()
+            self.session.require_plane()
             if self.hover.point_yx is None:
                 raise ImageContentError(
                     "The mouse has not been over the image yet", remedy="move it onto an object and press N"
