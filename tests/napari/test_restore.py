@@ -98,3 +98,26 @@ def test_an_image_in_two_viewers_has_two_journals(
     two.shut_down()
     one.shut_down()
     assert all(read_journal(path).complete for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["array", "dask", "pyramid"])
+def test_arrays_of_one_name_and_shape_have_journals_of_their_own(viewer: Any, make_widget: Make, kind: str) -> None:
+    import dask.array as da
+
+    def layer(value: int) -> Image:
+        data: Any = np.full((3, 80, 90), value, np.uint8)
+        data = da.from_array(data, chunks=(1, 40, 45)) if kind == "dask" else data
+        return Image([data, data[:, ::2, ::2]] if kind == "pyramid" else data, name="Image")
+
+    viewer.add_layer(layer(1))
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (20, 20, 8)) > 0], [0.9])
+    widget.labels.commit([0])
+    widget.journal._record.journal = None  # as if the program had died
+    viewer.window.remove_dock_widget(widget)
+    for value in (2, 1):
+        viewer.layers.clear()
+        viewer.add_layer(layer(value))
+        again = make_widget(viewer)
+        assert again.restore_bar.isHidden() == (value == 2)
+        viewer.window.remove_dock_widget(again)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIX", "JournalController", "journal_path"]
 
 SUFFIX = ".fastsam.jsonl"
+_SAMPLED, _SIDE_PX = 4096, 16
 _PROMPTS = ("points_yx", "boxes_xyxy", "regions_yx", "scribbles_yx")
 
 
@@ -46,8 +47,8 @@ def journal_path(image: Any, layers: Iterable[Any] = ()) -> Path:
 
     Beside the image's file if there is one in a folder that can be written, by name of the layer where others of these
     layers are of the same file, its channels; else in the user's data folder (or the folder that the environment
-    variable ``FASTSAM_JOURNALS`` names), by name and shape of the layer. Beside an image the name begins with a dot:
-    napari opens a folder by opening every file in it that is not hidden.
+    variable ``FASTSAM_JOURNALS`` names), by name, shape and some pixels of the layer. Beside an image the name begins
+    with a dot: napari opens a folder by opening every file in it that is not hidden.
     """
     folder = os.environ.get("FASTSAM_JOURNALS")
     source = getattr(image.source, "path", None)
@@ -58,8 +59,23 @@ def journal_path(image: Any, layers: Iterable[Any] = ()) -> Path:
     from platformdirs import user_data_path
 
     base = Path(folder) if folder else user_data_path("fastsam-plugins", appauthor=False) / "journals"
-    identity = f"{source or image.name} {layer_shape(image)}"
+    identity = f"{source or f'{image.name} {_some_pixels(image)}'} {layer_shape(image)}"
     return base / f"{_file_name(image.name, identity)}{SUFFIX}"
+
+
+def _some_pixels(image: Any) -> str:
+    """Return what tells images of one name and shape apart: a few pixels of all; of lazy ones, of one place."""
+    data = image.data[-1] if image.multiscale else image.data
+    count = max(int(_SAMPLED ** (1 / max(data.ndim, 1))), 2)
+    if type(data) is np.ndarray:
+        index = tuple(slice(None, None, max(-(-size // count), 1)) for size in data.shape)
+    else:  # in the middle, which napari shows at first, so that it has been read
+        axes, middle = image.ndim - 2, [size // 2 for size in data.shape]
+        index = (*middle[:axes], *(slice(at, at + _SIDE_PX) for at in middle[axes : axes + 2]))
+    try:
+        return hashlib.sha256(np.asarray(data[index]).tobytes()).hexdigest()
+    except (OSError, ValueError, RuntimeError, KeyError):
+        return ""  # it cannot be read
 
 
 def _former_path(path: Path) -> Path:
