@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import io
     from pathlib import Path
 
-__all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "read_journal"]
+__all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "is_written", "read_journal"]
 
 VERSION: Final = 1
 LABEL_STEPS: Final = ("commit", "merge", "split", "delete")
@@ -113,7 +115,8 @@ def _last(steps: Sequence[_Entry], entry: _Entry) -> int | None:
 class Journal:
     """Appends to a journal; every step is on disk when :meth:`append` returns.
 
-    Several sessions may write into one file: each step stays whole. A file that was removed is begun anew.
+    Several sessions may write into one file: each step is written at once. A file that was removed is begun anew. As
+    long as there is this object, the file is locked for :func:`is_written` (not on Windows).
 
     Parameters
     ----------
@@ -135,6 +138,8 @@ class Journal:
         self.path = as_path(path)
         self._header = {"version": VERSION, **header}
         self._file: tuple[int, int] | None = None
+        self._is_whole = False
+        self._mark: weakref.finalize[[int], Journal] | None = None
         self._append([])
 
     def append(self, do: str, **facts: object) -> None:
@@ -152,11 +157,12 @@ class Journal:
         self._append([_line(do, facts) for facts in steps])
 
     def _append(self, lines: list[str]) -> None:
-        """Write lines behind those that are there, all at once and by one session at a time; first the header."""
+        """Write lines behind those that are there, all at once; first the header."""
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b", buffering=0) as file, _alone(file):
-                _end_last_line(file)
+            with self.path.open("a+b", buffering=0) as file:
+                if not self._is_whole:  # else it is another session that has not written all of its line yet
+                    _end_last_line(file)
                 facts = os.fstat(file.fileno())
                 if not facts.st_size:
                     lines = [_line("open", self._header), *lines]
@@ -166,10 +172,22 @@ class Journal:
                         expected="the file that this session began",
                         remedy="close the other session; work goes on without a journal until then",
                     )
-                self._file = facts.st_dev, facts.st_ino
-                if lines:
-                    _write_all(file, "".join(lines).encode())
-                    os.fsync(file.fileno())
+                if self._file != (facts.st_dev, facts.st_ino):
+                    self._file = facts.st_dev, facts.st_ino
+                    self._mark_written(file)
+                self._is_whole = False
+                _write_all(file, "".join(lines).encode())
+                self._is_whole = True
+                os.fsync(file.fileno())
+
+    def _mark_written(self, file: io.FileIO) -> None:
+        """Lock the file as long as there is this object, beside others that write it."""
+        if sys.platform != "win32":  # there, files that are open cannot be renamed
+            if self._mark is not None:
+                self._mark()
+            descriptor = os.dup(file.fileno())
+            self._mark = weakref.finalize(self, os.close, descriptor)
+            _lock(descriptor, alone=False)
 
 
 def _line(do: str, facts: Mapping[str, object]) -> str:
@@ -183,17 +201,30 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-@contextmanager
-def _alone(file: io.FileIO) -> Iterator[None]:
-    """Keep other sessions from the file while the block runs, where the system can."""
+def is_written(path: Path) -> bool:
+    """Tell whether a :class:`Journal`, most probably of another process, writes a file; False where none can know."""
     try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, alone=True)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, alone: bool) -> bool:
+    """Lock a file, alone or beside others, until it is closed or its process ends; return False if others forbid it."""
+    if sys.platform != "win32":
         import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with suppress(OSError):  # some network drives cannot
-        fcntl.flock(file, fcntl.LOCK_EX)
-    yield  # closing the file lets others go on
+
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+    return True
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +100,45 @@ def test_an_image_in_two_viewers_has_two_journals(
     two.shut_down()
     one.shut_down()
     assert all(read_journal(path).complete for path in tmp_path.iterdir())
+
+
+ANOTHER = """
+import sys
+from napari.layers import Image
+import numpy as np
+from fastsam_core.journal import Journal
+from napari_fastsam.controllers.journal import journal_path
+journal = Journal(journal_path(Image(np.zeros((80, 90), np.uint8), name="Image")), {"image": {"shape": [80, 90]}})
+journal.append("commit", masks=[], labels=[])
+print(flush=True)
+sys.stdin.read()
+journal.append("commit", masks=[], labels=[])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+def test_an_image_in_two_processes_has_two_journals(viewer: Any, make_widget: Make) -> None:
+    """One was an interrupted session to the other, which took it away and wrote into the same file."""
+    with subprocess.Popen([sys.executable, "-c", ANOTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+        widget = make_widget(viewer)
+        assert widget.restore_bar.isHidden()
+        put(widget, [discs(80, 90, (20, 20, 8)) > 0], [0.9])
+        widget.labels.commit([0])
+        widget.labels.undo()
+        path = widget.journal.path
+        other.stdin.close()
+    assert other.returncode == 0
+    steps = {
+        one.name.count(".other"): [step["do"] for step in read_journal(one).entries] for one in path.parent.iterdir()
+    }
+    assert steps == {0: ["commit", "commit"], 1: ["commit", "undo"]}
+    again = opened_again(viewer, widget, make_widget)
+    assert len(again.journal.interrupted.entries) == 2, "that of the other process, which has ended"
+    assert ".other" not in again.journal.interrupted.path.name
 
 
 @pytest.mark.parametrize("kind", ["array", "dask", "pyramid"])

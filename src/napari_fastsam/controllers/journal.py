@@ -7,7 +7,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -18,7 +18,7 @@ from psygnal import Signal
 from fastsam_core import label_edits
 from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.errors import ImageContentError, InvalidParameterError, OutputError
-from fastsam_core.journal import Journal, JournalFile, read_journal
+from fastsam_core.journal import Journal, JournalFile, is_written, read_journal
 from fastsam_core.masks import Masks
 from napari_fastsam._convert import Plane, layer_shape
 from napari_fastsam._napari import point_of
@@ -27,7 +27,7 @@ from napari_fastsam.controllers.prompts import prompts_of
 from napari_fastsam.models.picks import PickOptions, PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
 
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.prompts import PromptController
@@ -160,12 +160,16 @@ class _Record:
         self.journal, self.last, self.limits, self.prompts, self.layers = None, {}, {}, {}, {}
 
 
+def _beside(path: Path, mark: str) -> Iterator[Path]:
+    """Yield names for journals beside the one of an image."""
+    stem = path.name.removesuffix(SUFFIX) + mark
+    return (path.with_name(f"{stem}{'' if number == 1 else f'-{number}'}{SUFFIX}") for number in count(1))
+
+
 def _move_aside(path: Path, mark: str, own: Path) -> Path:
     """Keep a journal beside the image's own one that begins, and those that were kept before; return where."""
-    stem = _like(own, path).name.removesuffix(SUFFIX) + mark
-    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     try:
-        return path.replace(next(free for name in names if not (free := path.with_name(name + SUFFIX)).exists()))
+        return path.replace(next(free for free in _beside(_like(own, path), mark) if not free.exists()))
     except OSError as error:
         raise OutputError(
             f"{path} cannot be moved aside", actual=error.strerror or str(error), remedy="remove it by hand"
@@ -217,6 +221,8 @@ class JournalController:
     def abandon(self) -> None:
         """Let others go on with the journals: nothing more is written, as the window is gone."""
         _OPEN.discard(self)
+        for record in (*self._records.values(), *self._leaving):
+            record.journal, record.failed = None, True
 
     @property
     def path(self) -> Path | None:
@@ -258,7 +264,10 @@ class JournalController:
         return next((one for one in records if one.journal is not None and one.journal.path == path), None)
 
     def _path_of(self, image: Any) -> Path:
-        return journal_path(image, self.session.viewer.layers)
+        """Return where the journal of an image goes: another place than those that other processes write."""
+        own = journal_path(image, self.session.viewer.layers)
+        paths = chain([own], _beside(own, ".other"))
+        return next(path for path in paths if self._holder(path) is not None or not is_written(path))
 
     def _find_interrupted(self, image: Any) -> JournalFile | None:
         """Read the journal of an image, or the one that channels of a file shared once, if it is this channel's."""
@@ -274,7 +283,7 @@ class JournalController:
     def _read_interrupted(self, path: Path) -> JournalFile | None:
         """Read a journal, under its former name if there is none of its name, if its session did not end in order."""
         path = path if path.exists() else _former_path(path)
-        if not path.exists() or self._holder(path) is not None:
+        if not path.exists() or self._holder(path) is not None or is_written(path):
             return None
         try:
             journal = read_journal(path)
