@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 
 from napari_fastsam._napari import camera_of
+from napari_fastsam.controllers.segmentation import _with_margin
 
 from .conftest import THREE, BlobModel, Make, choose_region, discs, run
 
@@ -390,3 +391,9 @@ def test_units_that_are_set_later(viewer: Any, make_widget: Make, qtbot: Any) ->
     image.units = ("um", "um")
     assert widget.table.table.headers[1][0] == "µm²"
     assert [f"{unit:~}" for unit in viewer.layers["FastSAM candidates"].units] == ["µm", "µm"]
+
+
+def test_the_field_of_view_of_an_image_of_one_row_is_all_of_it() -> None:
+    """It was said to lie outside of the image."""
+    assert _with_margin(np.array([[0.0, 0], [1, 90]]), (1, 90)) is None
+    assert _with_margin(np.array([[0.0, 20], [1, 30]]), (1, 90)) == (0, 1, 19, 31)
