@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -226,3 +228,12 @@ def test_outlines_lie_above_the_image(viewer: Any, make_widget: Make) -> None:
     widget.session.hovered.emit(0)
     viewer.layers.move(viewer.layers.index(high), 4)
     assert [layer.name for layer in viewer.layers][:2] == ["low", "high"]
+
+
+def test_candidates_go_with_the_widget(viewer: Any, make_widget: Make) -> None:
+    """The widget itself may stay in memory when its dock is closed."""
+    widget = with_candidates(viewer, make_widget)
+    kept = weakref.ref(widget.session.candidates.outlines.pixels)
+    viewer.window.remove_dock_widget(widget)
+    gc.collect()
+    assert kept() is None

@@ -189,7 +189,7 @@ class OutlineCanvas:
         events.reordered.disconnect(self._raise)
         for layer in (self.outlines, self.hover):
             self._remove(layer)
-        self.outlines = self.hover = None
+        self.outlines = self.hover = self._drawn = None
 
     def _on_removing(self) -> None:
         self._removing, self._late = True, False

@@ -101,12 +101,13 @@ class Session:
         self.selection_changed.connect(self._on_told)
 
     def close(self) -> None:
-        """Let go of the viewer and the image."""
+        """Let go of the viewer, the image and the candidates: Qt may keep the widget."""
         dims = self.viewer.dims.events
         for event in (dims.current_step, dims.order, dims.ndisplay):
             event.disconnect(self.update_plane)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.set_image(None)
+        self._pools.clear()
 
     # ---- image and plane ----------------------------------------------------------------------------------------
 

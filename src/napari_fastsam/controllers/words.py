@@ -62,8 +62,9 @@ class WordsController:
         return self._look is not None
 
     def close(self) -> None:
-        """Stop work."""
+        """Stop work, and forget what was seen."""
         self.cancel()
+        self._vectors.clear()
         self.session.candidates_changed.disconnect(self._on_candidates)
 
     # ---- questions ----------------------------------------------------------------------------------------------
