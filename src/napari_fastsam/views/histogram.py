@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QRectF, Qt
@@ -140,7 +140,8 @@ class HistogramSlider(QWidget):
         low, high = self._limits
         self.slider.setValue((0.0 if np.isinf(low) else self._place(low), 1.0 if np.isinf(high) else self._place(high)))
         self.slider.blockSignals(False)
-        self._places = self.slider.value()
+        places: Any = self.slider.value()
+        self._places = places
         self._show()
 
     def _place(self, value: float) -> float:
