@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,13 @@ class BlobModel:
     def join(self, tiles: Sequence[Window], parts: Sequence[Masks], image: Image, settings: Settings) -> Masks:
         """Join tiles as the real model does, without a pass over the whole plane."""
         return join_tiles(tiles, parts, sure_conf=self.info.conf, max_det=settings.max_det)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def old_objects_passed_over() -> None:
+    """Spare the collector what is there before: napari starts it whenever a layer is removed."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
