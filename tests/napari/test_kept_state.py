@@ -303,6 +303,7 @@ def test_channels_of_a_file_have_journals_of_their_own(
     layers = list(viewer.layers)
     shared = Journal(tmp_path / "cells.tif.fastsam.jsonl", {"image": {"name": layers[channel].name, "shape": shape}})
     shared.append("commit", masks=[], labels=[])
+    del shared  # as if the program had died
     widget = make_widget(viewer)
     for layer in layers:
         widget.segment_panel.image.set_layer(layer)
