@@ -31,6 +31,8 @@ FLAGS = [
 ]
 PATIENCE_S = 180
 _LAST_WORDS = 4000
+_NOTICE = "#notistack-snackbar"
+_SAYS = "([kind, text]) => [...document.querySelectorAll(kind)].some(each => each.innerText.includes(text))"
 
 
 def find_chromium() -> str | None:
@@ -157,10 +159,12 @@ def fill_in(page: Page, label: str, text: str) -> None:
 
 
 def execute(page: Page, notice: str) -> None:
-    """Run the operator whose form is open, and wait until the App shows a notice and the operator has ended."""
+    """Run the operator whose form is open, and wait until the App shows a notice, the last that operators send."""
+    notices = page.locator(_NOTICE)
     with _shown_on_failure(page):
+        notices.first.wait_for(state="hidden")  # of what was run before
         page.get_by_role("button", name="Execute").first.click()
-        page.get_by_text(notice).first.wait_for()
+        page.wait_for_function(_SAYS, arg=[_NOTICE, notice])  # by the page itself: notices are shown for seconds
         page.get_by_role("button", name="Done").first.wait_for()
 
 
