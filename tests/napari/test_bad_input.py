@@ -77,8 +77,10 @@ def test_a_volume_without_a_chosen_plane(viewer: Any, make_widget: Make, qtbot: 
         choose_region(widget, region)
         press_and_wait(qtbot, widget)
         assert "switch to 2-D" in messages()[-1]
+    told = len(messages())
     widget.label_panel.commit_shown()
-    assert "where there are no candidates to commit" in messages()[-1]
+    assert len(messages()) == told + 1
+    assert "where there is no plane to work on" in messages()[-1]
     assert [layer.name for layer in viewer.layers] == before
 
 
