@@ -35,7 +35,7 @@ def _limit(value: Any) -> bool:
     return value is None or _number(value) or value in (float("inf"), -float("inf"))
 
 
-_limits: Final = _rows(_limit, 2)
+_LIMITS: Final = _rows(_limit, 2)
 
 
 def _plane(value: Any) -> bool:
@@ -60,7 +60,7 @@ _FIELDS: Final[Mapping[str, tuple[_Check, str]]] = {
     "target": (_or_none(_text), "a name"),
     "overlap": (_text, "a text"),
     "limits": (
-        lambda value: isinstance(value, Mapping) and all(map(_limits, value.values())),
+        lambda value: isinstance(value, Mapping) and all(map(_LIMITS, value.values())),
         "two numbers or null for each name",
     ),
     "points_yx": (_POSITIONS, "positions"),
@@ -76,7 +76,7 @@ _OF_CAUSES: Final[Mapping[str, tuple[_Check, str]]] = {
     "vertices_yx": (_POSITIONS, "positions"),
     "text": (_text, "a text"),
     "encoder": (_or_none(_text), "a name"),
-    "threshold": (_limits, "two numbers or null"),
+    "threshold": (_LIMITS, "two numbers or null"),
 }
 
 
