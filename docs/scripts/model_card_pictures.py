@@ -1,7 +1,8 @@
 """Make the picture of ``docs/model-card.md``: twelve images, each beside everything that the built-in model finds.
 
 ``python docs/scripts/model_card_pictures.py``; the images come with scikit-image and were never trained on. It also
-counts where masks end in a straight line at a side of their extent, as masks do that are cut at a box.
+counts where masks end in a straight line at a side of their extent, as masks do that are cut at a box, and how many of
+these lie on the box.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ STRAIGHT = 0.06
 """Straight from this part of the image's shorter side on."""
 BORDER_PX = 3
 """So near the border of the image, the border may draw a side."""
+BOX_PX = 1.5
+"""So near a side of its predicted box, the box may have cut a mask."""
 
 
 def fitted(rgb8: np.ndarray) -> Image.Image:
@@ -36,16 +39,22 @@ def fitted(rgb8: np.ndarray) -> Image.Image:
     return cell
 
 
-def straight_sides(mask: np.ndarray) -> int:
-    """Count the sides of the extent of a mask (H, W) along which it runs for long, but for the image's border."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    count = 0
-    for across, ends in ((mask, rows), (mask.T, columns)):
-        for end in {ends[0], ends[-1]}:
+def straight_sides(mask: np.ndarray, box_xyxy: np.ndarray) -> tuple[int, int]:
+    """Count the sides of the extent of a mask (H, W) along which it runs for long, but for the image's border.
+
+    Also how many of these lie on the predicted box, which may have cut the mask there; the others are the mask's own.
+    """
+    x0, y0, x1, y1 = box_xyxy.tolist()
+    count = on_box = 0
+    for across, sides in ((mask, (y0, y1)), (mask.T, (x0, x1))):
+        taken = np.flatnonzero(across.any(axis=1))
+        for end, edge, side in ((taken[0], taken[0], sides[0]), (taken[-1], taken[-1] + 1, sides[1])):
             if BORDER_PX <= end < len(across) - BORDER_PX:
                 changes = np.flatnonzero(np.diff(across[end].astype(np.int8), prepend=0, append=0))
-                count += (changes[1::2] - changes[::2]).max() > STRAIGHT * min(mask.shape)
-    return count
+                straight = (changes[1::2] - changes[::2]).max() > STRAIGHT * min(mask.shape)
+                count += straight
+                on_box += straight and abs(edge - side) <= BOX_PX
+    return count, on_box
 
 
 def main() -> None:
@@ -58,8 +67,9 @@ def main() -> None:
         row, column = divmod(place, COLUMNS)
         for half, picture in enumerate((rgb8, draw_overlay(rgb8, masks))):
             sheet.paste(fitted(picture), ((2 * column + half) * CELL_WIDTH, row * CELL_HEIGHT))
-        straight = sum(straight_sides(mask) for mask in masks.to_dense())
-        print(f"{name}: {len(masks)} masks, {straight} straight sides")
+        sides = [straight_sides(mask, box) for mask, box in zip(masks.to_dense(), masks.boxes_xyxy, strict=True)]
+        straight, on_box = np.sum(sides, axis=0)
+        print(f"{name}: {len(masks)} masks, {straight} straight sides, {on_box} of them on the box")
     sheet.save(OUT, quality=85)
 
 
