@@ -301,6 +301,28 @@ def distinct(
 
 
 @njit
+def claimed(
+    runs: Runs, offsets: Offsets, extents: NDArray[np.int32], areas: NDArray[np.int64], weights: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum up, weighted, over the masks before each (N,): the share of its pixels in them, and its IoU with them."""
+    n = areas.shape[0]
+    inside, iou = np.zeros(n), np.zeros(n)
+    for i in range(n):
+        for j in range(i):
+            if (
+                extents[i, 0] < extents[j, 2]
+                and extents[j, 0] < extents[i, 2]
+                and extents[i, 1] < extents[j, 3]
+                and extents[j, 1] < extents[i, 3]
+            ):
+                shared = overlap(runs, offsets[i], offsets[i + 1], runs, offsets[j], offsets[j + 1])
+                if shared > 0:
+                    inside[i] += weights[j] * (shared / areas[i])
+                    iou[i] += weights[j] * (shared / (areas[i] + areas[j] - shared))
+    return inside, iou
+
+
+@njit
 def overlaps(
     a: Runs, a_offsets: Offsets, a_boxes: NDArray[np.int32], b: Runs, b_offsets: Offsets, b_boxes: NDArray[np.int32]
 ) -> NDArray[np.int64]:

@@ -65,6 +65,9 @@ class ModelInfo:
     threshold_share : float
         Each mask is cut at this part of its own best threshold (`fastsam_core.thresholds.cut_each_best`); official
         models have 0, which cuts all at ``mask_threshold``.
+    overlap_penalty : float
+        How much masks lose of their scores that overlap with surer ones (`fastsam_core.overlaps.demote_overlapping`);
+        official models have 0, which leaves scores alone.
     stride : int
         Largest stride of the network in pixels.
     details : mapping of str to str
@@ -84,6 +87,7 @@ class ModelInfo:
     cut_penalty: float = 0.0
     least_part: float = 0.0
     threshold_share: float = 0.0
+    overlap_penalty: float = 0.0
     stride: int = 32
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -215,6 +219,7 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
             cut_penalty=float(metadata.get("cut_penalty", 0)),
             least_part=float(metadata.get("least_part", 0)),
             threshold_share=float(metadata.get("threshold_share", 0)),
+            overlap_penalty=float(metadata.get("overlap_penalty", 0)),
             details=metadata,
         )
         reg_max = int(metadata.get("reg_max", "16"))

@@ -25,6 +25,7 @@ from fastsam_core.geometry import Letterbox, letterbox
 from fastsam_core.images import Image, read_image
 from fastsam_core.masks import Masks
 from fastsam_core.network import Network, Prediction, suppress
+from fastsam_core.overlaps import demote_overlapping
 from fastsam_core.quality import METADATA_KEY, QualityModel
 from fastsam_core.registry import BUILTIN
 from fastsam_core.thresholds import cut_each_best
@@ -429,7 +430,8 @@ class FastSAM:
     def finish(self, masks: Masks, image: Image, settings: Settings) -> Masks:
         """Leave out crumbs, duplicates, empty masks and those beyond ``max_det``, and record how the rest was made.
 
-        Boxes are without duplicates already; several sizes, and boxes that follow their masks, make new ones.
+        Boxes are without duplicates already; several sizes, and boxes that follow their masks, make new ones. Masks
+        that overlap with surer ones lose score, where the weights ask for it.
         """
         if self.info.least_part > 0:
             masks = masks.without_small_parts(self.info.least_part)
@@ -437,6 +439,8 @@ class FastSAM:
             masks = drop_duplicates(masks, SAME_MASK_IOU)
         if not masks.areas_px.all():
             masks = masks.filter(min_area_px=1)
+        if self.info.overlap_penalty > 0:
+            masks = demote_overlapping(masks, self.info.overlap_penalty).filter(min_score=settings.conf)
         if self.quality_model is not None:
             masks = masks.with_fields(quality=self.quality_model.predict(masks))
         if settings.rank_by == "quality":

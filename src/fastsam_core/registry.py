@@ -71,7 +71,7 @@ MODELS: dict[str, ModelEntry] = {
             architecture="yolov8n-seg",
             licence="AGPL-3.0-only",
             imgsz=(640, 384),
-            conf=0.2,
+            conf=0.16,
             iou=0.7,
             description="small model that ships with the package; adds a larger size where objects are small",
         ),

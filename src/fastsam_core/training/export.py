@@ -42,7 +42,8 @@ def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapp
         ``.safetensors`` file to write; replaced at once, never half-written.
     facts : mapping of str to str
         Metadata: ``architecture``, and where they differ from the defaults ``reg_max``, ``imgsz``, ``adaptive`` ("1"),
-        ``conf``, ``iou``, ``mask_threshold``, ``mask_margin``, ``cut_penalty``, ``least_part``, ``threshold_share``, …
+        ``conf``, ``iou``, ``mask_threshold``, ``mask_margin``, ``cut_penalty``, ``least_part``, ``threshold_share``,
+        ``overlap_penalty``, …
 
     Returns
     -------
@@ -204,12 +205,13 @@ def main() -> None:
     parser.add_argument("--cut-penalty", help="what masks lose of their scores that their boxes cut off (0: nothing)")
     parser.add_argument("--least-part", help="parts of a mask below this share of its largest are left out (0: none)")
     parser.add_argument("--threshold-share", help="cut each mask at this part of its own best threshold (0: all alike)")
+    parser.add_argument("--overlap-penalty", help="what masks lose of their scores that overlap surer ones (0: none)")
     parser.add_argument("--blend", type=Path, help="checkpoint or weights file to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    of_masks = ("mask_threshold", "mask_margin", "cut_penalty", "least_part", "threshold_share")
+    of_masks = ("mask_threshold", "mask_margin", "cut_penalty", "least_part", "threshold_share", "overlap_penalty")
     names = ("imgsz", "adaptive", "conf", "iou", *of_masks, "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
