@@ -77,7 +77,7 @@ def replay(
 
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         steps = read_journal(journal)
-        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
+        sources = expand_paths(paths, recursive=recursive, out=out)
         names = dict(zip(sources, unique_names(sources), strict=True))
         written = {source: out / f"{name}{_SUFFIX}" for source, name in names.items()}
         there = {source: path for source, path in written.items() if existing != "overwrite" and os.path.exists(path)}

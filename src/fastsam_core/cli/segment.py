@@ -191,11 +191,11 @@ def segment(
         from fastsam_core.cli._batch import plan, summarise
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
-        from fastsam_core.outputs import FORMATS, SUFFIXES
+        from fastsam_core.outputs import FORMATS
 
         chosen = read_list(formats, FORMATS, "--format")
         measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
-        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
+        sources = expand_paths(paths, recursive=recursive, out=out)
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
         planned = plan(images, prompt_file.of, **writing, existing=existing)

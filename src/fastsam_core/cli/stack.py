@@ -178,7 +178,7 @@ def stack(
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
-        from fastsam_core.outputs import STACK_FORMATS, SUFFIXES
+        from fastsam_core.outputs import STACK_FORMATS
 
         if z_step is not None:
             as_distance("--z-step", z_step)
@@ -187,7 +187,7 @@ def stack(
         measuring = Measuring.asked(
             chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading, z_step_um=z_step
         )
-        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
+        sources = expand_paths(paths, recursive=recursive, out=out)
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
         planned = list(plan(images, lambda _: PromptSet(), **writing, existing=existing))
