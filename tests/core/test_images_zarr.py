@@ -187,6 +187,11 @@ def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "a.zarr")
 
 
+def test_groups_are_told_from_arrays() -> None:
+    with pytest.raises(UnsupportedImageError, match="path of the store"):
+        read_image(zarr.group())
+
+
 def test_stores_count_as_files(tmp_path: Path) -> None:
     path = write_ome(tmp_path / "images" / "a.ome.zarr", VALUES[0, 0], ["z", "y", "x"])
     write_ome(tmp_path / "images" / "deep" / "b.zarr", VALUES[0, 0], ["z", "y", "x"])
