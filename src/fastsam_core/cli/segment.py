@@ -33,6 +33,7 @@ from fastsam_core.cli._options import (
     SkipExistingOption,
     TileOption,
     TrustOption,
+    read_axes,
     read_channels,
     read_conf,
     read_contrast,
@@ -167,7 +168,7 @@ def segment(
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         reading: dict[str, Any] = {
             "channels": read_channels(channels),
-            "axes": axes,
+            "axes": read_axes(axes),
             "plane": read_plane(plane),
             "contrast": read_contrast(contrast),
             "level": level,

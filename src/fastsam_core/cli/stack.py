@@ -34,6 +34,8 @@ from fastsam_core.cli._options import (
     StackFormatOption,
     TileOption,
     TrustOption,
+    read_axes,
+    read_axis,
     read_channels,
     read_contrast,
     read_existing,
@@ -156,10 +158,10 @@ def stack(
     with guarded(debug=debug):
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         options: dict[str, Any] = {
-            "axis": axis,
+            "axis": read_axis(axis),
             "plane": _other_axes(plane),
             "channels": read_channels(channels),
-            "axes": axes,
+            "axes": read_axes(axes),
             "contrast": read_contrast(contrast),
             "level": level,
             "max_pixels": max_pixels,
