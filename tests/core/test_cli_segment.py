@@ -378,11 +378,12 @@ def test_skip_existing_completes_what_is_partly_there(folder: Path) -> None:
     assert [line["status"] for line in lines(result)] == ["ok"]
 
 
-def test_an_output_folder_that_cannot_be_made(folder: Path) -> None:
+def test_an_output_folder_that_cannot_be_made(folder: Path, loaded: list[dict[str, Any]]) -> None:
     (folder / "taken").write_text("a file")
     result = run("photos", "--out", "taken/results", "--jsonl")
     assert result.exit_code == 1
     assert [line["error"]["type"] for line in lines(result)] == ["OutputError", "OutputError"]
+    assert not loaded
 
 
 @pytest.mark.parametrize(

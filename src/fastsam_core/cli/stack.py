@@ -243,10 +243,9 @@ def _run(
 
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
-    from fastsam_core._files import check_writable
     from fastsam_core.cli._batch import check_single, images_in
     from fastsam_core.errors import FastSAMError
-    from fastsam_core.outputs import output_paths, write_stack
+    from fastsam_core.outputs import write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
 
     pictures: dict[int, NDArray[np.uint8]] = {}
@@ -284,8 +283,6 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             yield step
 
     try:
-        for path in output_paths(job.out, job.name, job.formats).values():
-            check_writable(path)
         with closing(
             segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **job.reading(options))
         ) as steps:
