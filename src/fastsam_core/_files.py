@@ -72,6 +72,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     missing = list(takewhile(lambda folder: not folder.exists(), target.parents))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            target.lstat()  # a name that is too long, which the temporary one is not, is told of before the work
         temporary = _new_file(target)
         permissions = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary

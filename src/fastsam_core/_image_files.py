@@ -165,6 +165,13 @@ def _open_stream(path: str) -> IO[bytes]:
                 actual="a folder",
                 remedy="pass the files in it one by one",
             )
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):  # images are read back and forth
+            raise ImageReadError(
+                f"{path} is a pipe",
+                expected="an image file",
+                actual="a pipe",
+                remedy="write it to a file, and pass that",
+            )
         if status.st_size == 0 and stat.S_ISREG(status.st_mode):
             raise ImageReadError(
                 f"{path} is empty", expected="an image file", actual="0 bytes", remedy="copy or export the file again"

@@ -12,7 +12,7 @@ import numpy as np
 from fastsam_core import _runs
 from fastsam_core._checks import as_size
 from fastsam_core._files import DAMAGED, as_path, atomic_path
-from fastsam_core.errors import InvalidMasksError, OutputError
+from fastsam_core.errors import ImageNotFoundError, InvalidMasksError, OutputError
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -223,7 +223,11 @@ def _save_json(masks: Masks, path: Path) -> None:
     for annotation, box in zip(annotations, masks.boxes_xyxy, strict=True):
         annotation["detector_box_xyxy"] = box.tolist()
     document = {
-        "info": {"format": _FORMAT, "metadata": dict(masks.metadata)},
+        "info": {
+            "format": _FORMAT,
+            "metadata": dict(masks.metadata),
+            "fields": {key: (column.dtype.str, column.shape[1:]) for key, column in masks.fields.items()},
+        },
         "images": [{"id": 1, "height": masks.image_hw[0], "width": masks.image_hw[1]}],
         "categories": [{"id": 1, "name": "object"}],
         "annotations": annotations,
@@ -243,8 +247,10 @@ def load(cls: type[_M], path: str | os.PathLike[str]) -> _M:
     path = as_path(path)
     try:
         return _load_json(cls, path) if path.suffix == ".json" else _load_npz(cls, path)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(
+            f"There is no file {path}", expected="a file written by Masks.save", remedy="check the spelling"
+        ) from error
     except DAMAGED as error:
         raise InvalidMasksError(
             f"{path} does not hold masks", expected="a file written by Masks.save", actual=str(error)
@@ -262,6 +268,14 @@ def _load_npz(cls: type[_M], path: Path) -> _M:
         return cls((height, width), file["boxes_xyxy"], file["scores"], file["runs"], file["offsets"], fields, metadata)
 
 
+def _of_dtype(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers in the dtype that they were saved from, if it still holds them."""
+    if {column.dtype.kind, dtype.kind} <= {"i", "u"} or column.dtype.kind == dtype.kind == "f":
+        cast = column.astype(dtype)
+        return cast if np.array_equal(cast, column, equal_nan=True) else column
+    return column
+
+
 def _load_json(cls: type[_M], path: Path) -> _M:
     document = json.loads(path.read_text(encoding="utf-8"))
     images = document["images"]
@@ -269,13 +283,19 @@ def _load_json(cls: type[_M], path: Path) -> _M:
         raise InvalidMasksError("The file describes several images", expected="one", actual=str(len(images)))
     masks = from_coco(cls, document["annotations"], (images[0]["height"], images[0]["width"]))
     boxes = [a.get("detector_box_xyxy") for a in document["annotations"]]
-    metadata = document.get("info", {}).get("metadata", {})
+    info = document.get("info", {})
+    fields = dict(masks.fields)
+    for name, (dtype, shape) in info.get("fields", {}).items():
+        if not len(masks):
+            fields[name] = np.empty((0, *shape), dtype)
+        elif name in fields:
+            fields[name] = _of_dtype(fields[name], np.dtype(dtype))
     return cls(
         masks.image_hw,
         np.array(boxes, np.float32) if boxes and None not in boxes else masks.boxes_xyxy,
         masks.scores,
         masks.runs,
         masks.offsets,
-        masks.fields,
-        metadata,
+        fields,
+        info.get("metadata", {}),
     )

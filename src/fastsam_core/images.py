@@ -10,6 +10,7 @@ tensors, zarr and dask arrays. What comes out is always `Image`: uint8, (H, W, 3
 - Two channels are shown in magenta and green, three in red, green and blue, more in red, green, blue, cyan, magenta and
   yellow in turn, added up. `channels` chooses others.
 - Files are turned upright as their EXIF orientation says; Pillow images are taken as they are.
+- Masked values of NumPy's masked arrays are taken for NaN, which is shown black and does not count; 8-bit ones for 0.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import ChannelChoice, Channels, parse_channels, to_rgb8
 from fastsam_core._image_files import IMAGE_SUFFIXES, open_file, pillow_array
 from fastsam_core._image_planes import (
+    MAX_CHANNELS,
     Plane,
     PlaneChoice,
     Source,
@@ -135,8 +137,9 @@ def read_image(
     ----------
     source : path, ndarray, Pillow image, torch tensor, zarr or dask array, Image
         Arrays are (H, W), (H, W, 1), (H, W, 3) RGB, (H, W, 4) RGBA or (C, H, W) with few channels C; others, and those
-        that could be either, need `axes`. Tensors are (H, W) or (C, H, W), where 3 is RGB and 4 is RGBA. Of lazy
-        arrays and TIFF stacks only the chosen plane is read. An `Image` is returned as it is.
+        that could be either, need `axes`. Tensors are (H, W) or (C, H, W), where 3 is RGB and 4 is RGBA; (H, W, 3)
+        is told from (C, H, W) by its many rows. Of lazy arrays and TIFF stacks only the chosen plane is read. An
+        `Image` is returned as it is.
     channels : int, sequence of int, or mapping from int to colour, optional
         Which channels to show: one in gray, several added up in colours, which a mapping names (``{0: "blue", 2:
         "green"}``; names, ``"#rrggbb"`` or three numbers). Of colour images too: ``channels=0`` is the red one.
@@ -314,7 +317,9 @@ def _open(
         f"An object of type {type(source).__name__} cannot be read as an image",
         expected="a path, a NumPy, zarr or dask array, a torch tensor or a Pillow image",
         actual=f"{type(source).__module__}.{type(source).__qualname__}",
-        remedy="convert it with numpy.asarray, or save it to a file and pass the path",
+        remedy="pass the path of the store, or one of the arrays in it"
+        if package == "zarr"
+        else "convert it with numpy.asarray, or save it to a file and pass the path",
     )
 
 
@@ -328,30 +333,50 @@ def _array_source(array: Any, kind: str, channels_chosen: bool, axes: str | None
             actual=f"shape {array.shape}",
             remedy="call array.compute_chunk_sizes() first",
         ) from None
+    if isinstance(array, np.ma.MaskedArray):
+        array = _unmasked(array)
     named = axes or infer_axes(shape, channels_chosen=channels_chosen)
     return Source(array, named, facts={"format": kind}, regions=True)
+
+
+def _unmasked(array: Any) -> NDArray[Any]:
+    """Return the values of a masked array, in place of masked ones what stands for none."""
+    if not np.ma.is_masked(array):
+        return np.asarray(array.data)
+    if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
+        array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
+    return np.asarray(array.filled(np.nan if array.dtype.kind == "f" else 0))
 
 
 def _tensor_source(tensor: Any, axes: str | None) -> Source:
     tensor = tensor.detach()
     if str(tensor.dtype) == "torch.bfloat16":
         tensor = tensor.float()
-    array = tensor.cpu().numpy()
-    named = "YX" if array.ndim == 2 else "SYX" if array.ndim == 3 and array.shape[0] in (3, 4) else "CYX"
-    if axes is None and array.ndim not in (2, 3):
-        infer_axes(array.shape, channels_chosen=False)  # raises: says what is expected
-    return Source(array, axes or named, facts={"format": "torch"}, regions=True)
+    try:
+        array = tensor.cpu().resolve_neg().numpy()
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, complex, or without data
+        raise UnsupportedImageError(
+            "This tensor cannot be taken as an array",
+            expected="a dense tensor of booleans, integers or floating-point numbers",
+            actual=f"{tensor.dtype}, {tensor.layout}, on {tensor.device}",
+            remedy="convert it first, e.g. with tensor.to_dense()",
+        ) from error
+    if axes is None:
+        channels_first = array.ndim == 3 and (array.shape[0] <= MAX_CHANNELS or array.shape[2] > MAX_CHANNELS)
+        colours_first = channels_first and array.shape[0] in (3, 4)
+        axes = "SYX" if colours_first else "CYX" if channels_first else infer_axes(array.shape, channels_chosen=False)
+    return Source(array, axes, facts={"format": "torch"}, regions=True)
 
 
 def _pillow_source(image: Any) -> Source:
     try:
         array = pillow_array(image)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ImageReadError(
             "This Pillow image cannot be decoded",
-            expected="a complete image",
+            expected="a complete image that is open",
             actual=str(error),
-            remedy="open a complete file",
+            remedy="open a complete file, and keep it open",
         ) from error
     axes = "YX" if array.ndim == 2 else "YXS"
     return Source(array, axes, facts={"format": "pillow", "mode": image.mode}, regions=True)

@@ -233,7 +233,7 @@ class Masks:
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.runs for part in parts]),
             np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False))]),
-            {key: np.concatenate([part.fields[key] for part in parts]) for key in shared},
+            {key: _joined(key, [part.fields[key] for part in parts]) for key in shared},
             parts[0].metadata,
         )
 
@@ -554,6 +554,15 @@ def check_masks(given: object, use: str) -> None:
             expected="Masks, as FastSAM.segment returns them",
             actual=described(given),
         )
+
+
+def _joined(name: str, columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    shapes = {column.shape[1:] for column in columns}
+    if len(shapes) > 1:
+        raise InvalidMasksError(
+            f"The fields {name!r} cannot be joined", expected="values of one shape", actual=str(sorted(shapes))
+        )
+    return np.concatenate(columns)
 
 
 def _length(column: NDArray[Any]) -> str:

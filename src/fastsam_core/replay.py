@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastsam_core.model import FastSAM
     from fastsam_core.text import TextEncoder
 
-__all__ = ["Replayed", "pick", "replay", "replay_labels"]
+__all__ = ["Replayed", "chosen_target", "pick", "replay", "replay_labels"]
 
 _Entry = Mapping[str, Any]
 
@@ -88,6 +88,19 @@ def replay(
     InvalidParameterError
         The journal writes no labels, none into `target`, or into several layers and no `target` says which are wanted.
     """
+    chosen_target(journal, target)
+    steps = journal.effective(target)
+    return _replay(steps, View.of(journal.header, steps), sources, model, encoder)
+
+
+def chosen_target(journal: JournalFile, target: str | None) -> str | None:
+    """Return the Labels layer whose labels are wanted: the one that is named, or the only one.
+
+    Raises
+    ------
+    InvalidParameterError
+        As in `replay`.
+    """
     targets = journal.targets
     if not targets:
         raise InvalidParameterError(
@@ -100,8 +113,7 @@ def replay(
             actual=f"{target!r}",
             remedy="name the Labels layer whose labels are wanted (--target)",
         )
-    steps = journal.effective(target)
-    return _replay(steps, View.of(journal.header, steps), sources, model, encoder)
+    return targets[0] if target is None else target
 
 
 def _search_options(steps: Sequence[_Entry]) -> dict[str, Any]:

@@ -292,3 +292,16 @@ def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         assert "caf" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["segment", "--help"], ["segment", "日本.png", "--skip-existing"]])
+def test_letters_that_the_output_lacks_end_no_work(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "fastsam-output").mkdir()
+    for suffix in ("_overlay.png", "_labels.tif", "_coco.json", "_measurements.csv"):
+        (tmp_path / "fastsam-output" / f"日本{suffix}").touch()
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "??.png" in done.stdout or "Usage: fastsam" in done.stdout

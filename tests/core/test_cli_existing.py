@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def statuses(command: str, *arguments: str) -> tuple[list[str], str]:
     """Run a command that resumes; returns what became of each image, and all that was said."""
-    typed = [command, *arguments, "--skip-existing", "--format", "csv", "--jsonl"]
+    typed = [command, "--skip-existing", "--format", "csv", "--jsonl", *arguments]
     result = CliRunner().invoke(app, typed)
     lines: list[dict[str, Any]] = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == any(line["status"] == "failed" for line in lines), result.output
@@ -89,6 +89,20 @@ def test_what_is_kept_about_results_may_be_damaged_or_missing() -> None:
     assert statuses("segment", "right/a.tif")[0] == ["skipped"]
     kept.unlink()
     assert statuses("segment", "left/a.tif")[0] == ["skipped"]
+
+
+def test_results_in_other_folders_are_no_images(folder: Path) -> None:
+    kept = ("-f", "labels,overlay", "--out")
+    assert statuses("segment", "left", *kept, "left/first")[0] == ["ok"]
+    assert statuses("segment", "left", "-r", *kept, "right/second")[0] == ["ok"]
+    assert statuses("segment", ".", "-r", *kept, "third")[0] == ["ok", "ok"]
+    assert statuses("segment", "**/*", *kept, "third")[0] == ["skipped", "skipped"]
+    (folder / "left" / "first" / "drawn_labels.tif").write_bytes((folder / "left" / "a.tif").read_bytes())
+    assert statuses("segment", "left", "-r", *kept, "fourth")[0] == ["ok", "ok"]
+    assert statuses("segment", "left/first/a_labels.tif", *kept, "fifth")[0] == ["ok"]
+    (folder / "left" / "first" / ".fastsam-sources.jsonl").unlink()
+    (folder / "left" / "first" / ".fastsam-sources.jsonl").mkdir()
+    assert len(statuses("segment", "left", "-r", *kept, "sixth")[0]) == 4
 
 
 def test_names_that_are_too_long_or_empty_are_told_of(folder: Path) -> None:

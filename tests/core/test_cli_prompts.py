@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -141,3 +142,16 @@ def test_names_that_fit_no_image_are_unused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"images": {name: {} for name in ("a.png", "left/b.png", "c.png", "ft/b.png")}}))
     images = [Path("/data/left/b.png"), Path("a.png")]
     assert PromptFile.load(path).unused(images) == ["c.png", "ft/b.png"]
+
+
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+def test_accents_are_the_same_composed_or_not(typed: Literal["NFC", "NFD"], tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    name = unicodedata.normalize(typed, "été/café.png")
+    path.write_text(json.dumps({"images": {name: {"points": [[1, 1]]}}}))
+    file = PromptFile.load(path)
+    forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+    for found in forms:
+        image = Path(unicodedata.normalize(found, "/data/été/café.png"))
+        assert file.of(image).prompts
+        assert file.unused([image]) == []

@@ -378,11 +378,12 @@ def test_skip_existing_completes_what_is_partly_there(folder: Path) -> None:
     assert [line["status"] for line in lines(result)] == ["ok"]
 
 
-def test_an_output_folder_that_cannot_be_made(folder: Path) -> None:
+def test_an_output_folder_that_cannot_be_made(folder: Path, loaded: list[dict[str, Any]]) -> None:
     (folder / "taken").write_text("a file")
     result = run("photos", "--out", "taken/results", "--jsonl")
     assert result.exit_code == 1
     assert [line["error"]["type"] for line in lines(result)] == ["OutputError", "OutputError"]
+    assert not loaded
 
 
 @pytest.mark.parametrize(
@@ -397,7 +398,17 @@ def test_an_output_folder_that_cannot_be_made(folder: Path) -> None:
         (["--channels", "0,0"], "--channels"),
         (["--channels", "0:mauve"], "--channels"),
         (["--channels", "0:blue,0:green"], "--channels"),
+        (["--channels", "0,-1"], "--channels"),
+        (["--channels", "-1"], "--channels"),
         (["--plane", "T"], "--plane"),
+        (["--plane", "-1"], "--plane"),
+        (["--plane", "T=0,Z=-1"], "--plane"),
+        (["--plane", "Y=0"], "--plane"),
+        (["--plane", "=0"], "--plane"),
+        (["--axes", "ZX"], "--axes"),
+        (["--axes", "YXY"], "--axes"),
+        (["--axes", "Z Y X"], "--axes"),
+        (["--axes", ""], "--axes"),
         (["--overwrite", "--skip-existing"], "exclude"),
         (["--points", "1,2,3,4"], "prompt"),
         (["--points", "1,2", "--prompts", "p.json"], "exclude"),

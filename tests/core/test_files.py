@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastsam_core._files import atomic_path
-from fastsam_core.errors import ImageReadError
+from fastsam_core._files import atomic_path, check_writable
+from fastsam_core.errors import ImageReadError, OutputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,12 @@ def test_a_folder_made_for_a_file_does_not_stay_without_it(tmp_path: Path) -> No
     with pytest.raises(KeyError):
         fail_to_write(tmp_path / "a" / "b" / "d.txt")
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c.txt"]
+
+
+def test_a_name_that_is_too_long_is_told_of_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="Cannot write"):
+        check_writable(tmp_path / "new" / ("n" * 300 + ".txt"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_the_block_says_of_another_file_is_not_taken_for_the_target(tmp_path: Path) -> None:

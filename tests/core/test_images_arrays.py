@@ -20,7 +20,7 @@ from fastsam_core.errors import (
     ImageTooLargeError,
     UnsupportedImageError,
 )
-from fastsam_core.images import Image, read_image
+from fastsam_core.images import Image, read_image, read_values
 
 Array = NDArray[Any]
 
@@ -176,11 +176,40 @@ def test_torch_tensors(rgb: Array) -> None:
     assert np.array_equal(read_image(planar[0]).rgb8[..., 1], rgb[..., 0])
     assert np.array_equal(read_image(planar[:1]).rgb8[..., 1], rgb[..., 0])
     assert np.array_equal(read_image(torch.from_numpy(rgb), axes="YXS").rgb8, rgb)
+    assert np.array_equal(read_image(torch.from_numpy(rgb)).rgb8, rgb)
+    assert read_image(torch.zeros(30, 40, 1)).image_hw == (30, 40)
+    assert read_image(torch.zeros(5, 40, 4)).image_hw == (40, 4)
+    assert read_image(torch.zeros(20, 30, 40)).image_hw == (30, 40)
     assert read_image(planar).source == "<tensor>"
     with pytest.raises(ImageContentError, match="4 axes"):
         read_image(planar[None])
     with pytest.raises(UnsupportedImageError):
         read_image(planar.to(torch.complex64))
+    negative = torch._neg_view(-planar.float())  # as parts of complex tensors are
+    assert np.array_equal(read_image(negative, contrast=(0, 255)).rgb8, rgb)
+    for without_values in (planar[0].to_sparse(), planar.to("meta"), planar.to(torch.complex64).conj()):
+        with pytest.raises(UnsupportedImageError, match="This tensor"):
+            read_image(without_values)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int64", ">u2", "float16", "float32"])
+def test_masked_values_are_none(dtype: str) -> None:
+    values = np.arange(1200).reshape(30, 40).astype(dtype)
+    hidden = np.ma.masked_array(values.copy(), mask=np.zeros(values.shape, bool))
+    assert np.array_equal(read_image(hidden).rgb8, read_image(values).rgb8)
+    assert read_values(hidden).dtype == values.dtype
+    hidden[:2] = 30_000
+    hidden[:2] = np.ma.masked
+    assert np.array_equal(read_image(hidden).rgb8[2:], read_image(values[2:]).rgb8)
+    assert not read_image(hidden).rgb8[:2].any()
+    assert np.isnan(read_values(hidden)[:2]).all()
+
+
+def test_masked_values_of_eight_bits_are_black(rgb: Array) -> None:
+    hidden = np.ma.masked_array(rgb, mask=rgb > 200)
+    assert np.array_equal(read_image(hidden).rgb8, np.where(rgb > 200, 0, rgb))
+    flags = np.ma.masked_array(rgb[..., 0] > 100, mask=rgb[..., 0] > 200)
+    assert np.array_equal(read_image(flags).rgb8[..., 0] > 0, (rgb[..., 0] > 100) & (rgb[..., 0] <= 200))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
@@ -204,6 +233,9 @@ def test_pillow_gray_modes_and_damaged_files(rgb: Array, tmp_path: Any) -> None:
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
     with Pillow.open(tmp_path / "a.jpg") as opened, pytest.raises(ImageReadError):
         read_image(opened)
+    gray.close()
+    with pytest.raises(ImageReadError, match="open"):
+        read_image(gray)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "object", "U3", "S2", "datetime64[s]", [("a", "u1")]])

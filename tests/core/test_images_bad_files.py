@@ -128,6 +128,12 @@ def test_paths_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read_image(tmp_path)
     with pytest.raises(ImageReadError, match="cannot be opened"):
         read_image("nul\0byte.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(
+            ImageReadError, match="is a pipe"
+        ):  # that nobody writes into: opening it would wait for ever
+            read_image(tmp_path / "pipe.png")
     (tmp_path / "locked.png").write_bytes(b"x")
 
     def refuse(*_: object, **__: object) -> io.BytesIO:

@@ -53,7 +53,7 @@ def test_they_count_as_images(tmp_path: Path) -> None:
     for name in ("a.czi", "b.ND2", "c.lif"):
         (tmp_path / name).write_bytes(b"")
         assert is_image_path(name)
-    found = expand_paths([str(tmp_path)], recursive=False, out=tmp_path / "out", written_suffixes=())
+    found = expand_paths([str(tmp_path)], recursive=False, out=tmp_path / "out")
     assert [path.name for path in found] == ["a.czi", "b.ND2", "c.lif"]
 
 

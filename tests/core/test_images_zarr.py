@@ -97,9 +97,9 @@ def test_stores_in_one_file(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             plane.read(plane[3:9, 5:20]).rgb8, read_image(path, plane=3, contrast=(0, 4000)).rgb8[3:9, 5:20]
         )
-    assert expand_paths([str(path)], recursive=False, out=tmp_path / "out", written_suffixes=()) == [path]
+    assert expand_paths([str(path)], recursive=False, out=tmp_path / "out") == [path]
     if name != "noname":
-        assert expand_paths([str(path.parent)], recursive=False, out=tmp_path / "out", written_suffixes=()) == [path]
+        assert expand_paths([str(path.parent)], recursive=False, out=tmp_path / "out") == [path]
 
 
 def test_other_zip_files_are_no_images(tmp_path: Path) -> None:
@@ -187,12 +187,17 @@ def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "a.zarr")
 
 
+def test_groups_are_told_from_arrays() -> None:
+    with pytest.raises(UnsupportedImageError, match="path of the store"):
+        read_image(zarr.group())
+
+
 def test_stores_count_as_files(tmp_path: Path) -> None:
     path = write_ome(tmp_path / "images" / "a.ome.zarr", VALUES[0, 0], ["z", "y", "x"])
     write_ome(tmp_path / "images" / "deep" / "b.zarr", VALUES[0, 0], ["z", "y", "x"])
 
     def names(*typed: str, recursive: bool = False) -> list[str]:
-        found = expand_paths(typed, recursive=recursive, out=tmp_path / "out", written_suffixes=("_labels.tif",))
+        found = expand_paths(typed, recursive=recursive, out=tmp_path / "out")
         return [path.name for path in found]
 
     assert names(str(path)) == names(str(tmp_path / "images")) == names(str(tmp_path / "images" / "*.zarr"))

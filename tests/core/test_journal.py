@@ -16,6 +16,7 @@ from fastsam_core.cli import app
 from fastsam_core.errors import ImageReadError, InvalidParameterError, OutputError
 from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
+from fastsam_core.model import FastSAM
 from fastsam_core.replay import replay, replay_labels
 
 if TYPE_CHECKING:
@@ -314,16 +315,23 @@ def test_replay_asks_which_of_several_layers_is_wanted(tmp_path: Path, target: s
         replay(read_journal(journal.path), [], model, target=target)
 
 
-def test_earlier_results_are_kept_unless_asked_for(tmp_path: Path) -> None:
-    journal, out = tmp_path / "a.fastsam.jsonl", tmp_path / "out"
+def replayable(folder: Path, *targets: str) -> Path:
+    """Write a journal with a commit into each Labels layer, and images ``a.tif`` and ``b.tif``."""
     steps: list[dict[str, Any]] = [
         {"do": "open", "version": 1, "image": {"shape": [64, 64], "rgb": False}},
         {"do": "segment", "conf": 0.3},
-        {"do": "commit", "causes": [{"by": "points", "points_yx": [[30, 40]], "labels": [1]}], "overlap": "keep"},
     ]
+    causes = [{"by": "points", "points_yx": [[30, 40]], "labels": [1]}]
+    steps += [{"do": "commit", "causes": causes, "overlap": "keep", "target": target} for target in targets]
+    journal = folder / "a.fastsam.jsonl"
     journal.write_text("".join(json.dumps(step | {"at": "2026-11-29T10:21:17.442+00:00"}) + "\n" for step in steps))
     for name in "ab":
-        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((64, 64), np.uint8))
+        tifffile.imwrite(folder / f"{name}.tif", np.zeros((64, 64), np.uint8))
+    return journal
+
+
+def test_earlier_results_are_kept_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, out = replayable(tmp_path, "A"), tmp_path / "out"
     out.mkdir()
     (out / "a_labels.tif").write_bytes(b"by hand")
 
@@ -337,9 +345,41 @@ def test_earlier_results_are_kept_unless_asked_for(tmp_path: Path) -> None:
     assert "exists already" in said
     assert "in 1 of 2 images" in " ".join(said.split())
     assert (out / "b_labels.tif").exists()
-    code, said = run_with("--skip-existing")
+    with monkeypatch.context() as patch:
+        patch.setattr(FastSAM, "load", None)  # nothing is to be done
+        code, said = run_with("--skip-existing")
+        assert run_with()[0] == 1
     assert (code, (out / "a_labels.tif").read_bytes()) == (0, b"by hand")
     assert "2 skipped" in said
     code, said = run_with("--overwrite")
     assert (code, tifffile.imread(out / "a_labels.tif").shape) == (0, (64, 64))
     assert run_with("--overwrite", "--skip-existing")[0] == 2
+
+
+def test_results_of_another_image_or_layer_are_not_taken_for_those_wanted(tmp_path: Path) -> None:
+    journal = replayable(tmp_path, "A", "B")
+    other = tmp_path / "other" / "a.tif"
+    other.parent.mkdir()
+    other.write_bytes((tmp_path / "a.tif").read_bytes())
+
+    def run_with(image: Path, target: str) -> tuple[int, str]:
+        options = ["--out", str(tmp_path / "out"), "--skip-existing", "--target", target]
+        result = CliRunner().invoke(app, ["replay", str(journal), str(image), *options])
+        return result.exit_code, " ".join(result.output.split())
+
+    assert run_with(tmp_path / "a.tif", "A")[0] == 0
+    code, said = run_with(tmp_path / "a.tif", "A")
+    assert (code, "1 skipped" in said) == (0, True)
+    for image, target in ((other, "A"), (tmp_path / "a.tif", "B")):
+        code, said = run_with(image, target)
+        assert (code, "are of another image" in said) == (1, True)
+    assert run_with(tmp_path / "a.tif", "C")[0] == 2
+
+
+def test_a_result_that_cannot_be_written_ends_no_replay(tmp_path: Path) -> None:
+    journal = replayable(tmp_path, "A")
+    images = [(tmp_path / "a.tif").rename(tmp_path / f"{'a' * 245}.tif"), tmp_path / "b.tif"]
+    result = CliRunner().invoke(app, ["replay", str(journal), *map(str, images), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "in 1 of 2 images" in " ".join(result.output.split())
+    assert (tmp_path / "out" / "b_labels.tif").exists()

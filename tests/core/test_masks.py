@@ -18,7 +18,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from fastsam_core._runs import columns_of_counts, rle_counts, runs_of_mask, transpose
-from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError, TooMuchMemoryError
+from fastsam_core.errors import (
+    ImageNotFoundError,
+    InvalidMasksError,
+    InvalidParameterError,
+    OutputError,
+    TooMuchMemoryError,
+)
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ def same(a: Masks, b: Masks) -> None:
     np.testing.assert_allclose(a.boxes_xyxy, b.boxes_xyxy)
     for key in a.fields:
         np.testing.assert_array_equal(a.fields[key], b.fields[key])
+        assert a.fields[key].shape == b.fields[key].shape
 
 
 @given(stacks)
@@ -253,8 +260,49 @@ def test_files_that_hold_no_masks_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InvalidMasksError, match=name):
             Masks.load(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
-        Masks.load(tmp_path / "missing.npz")
+    for name in ("missing.npz", "missing.json"):
+        with pytest.raises(ImageNotFoundError, match=name):
+            Masks.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("chosen", [slice(None), slice(0)])
+@pytest.mark.parametrize("suffix", ["npz", "json"])
+def test_fields_come_back_as_they_were(suffix: str, chosen: slice, tmp_path: Path) -> None:
+    masks = make(np.ones((3, 4, 4), bool)).with_fields(
+        index=np.arange(3),
+        small=np.arange(3, dtype=np.uint8),
+        large=np.full(3, 2**63 + 1, np.uint64),
+        quality=np.array([0.1, math.nan, math.inf], np.float32),
+        pairs=np.ones((3, 2)),
+        words=np.array(["é", "", "abc"]),
+        flags=np.array([True, False, True]),
+    )[chosen]
+    again = Masks.load(masks.save(tmp_path / f"masks.{suffix}"))
+    same(again, masks)
+    for name in set(masks.fields) - {"name", "words"}:
+        assert again.fields[name].dtype == masks.fields[name].dtype
+
+
+def test_fields_that_were_edited_in_a_file_are_taken_as_they_are(tmp_path: Path) -> None:
+    masks = make(np.ones((1, 4, 4), bool)).with_fields(size=np.array([3], np.uint8), word=np.array(["a"]))
+    path = masks.save(tmp_path / "masks.json")
+    document = json.loads(path.read_text())
+    for size in (300, 2.5):
+        document["annotations"][0]["attributes"] = {"size": size, "word": "longer"}
+        path.write_text(json.dumps(document))
+        again = Masks.load(path)
+        assert again.fields["size"].tolist() == [size]
+        assert again.fields["word"].tolist() == ["longer"]
+    document["info"]["fields"] = 3
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidMasksError, match="does not hold masks"):
+        Masks.load(path)
+
+
+def test_fields_of_different_shapes_are_not_joined() -> None:
+    masks = make(np.ones((1, 4, 4), bool))
+    with pytest.raises(InvalidMasksError, match="'size'"):
+        Masks.concatenate([masks.with_fields(size=[1]), masks.with_fields(size=[[1, 2]])])
 
 
 def _under_a_file(folder: Path) -> Path:

@@ -6,6 +6,8 @@ runs.
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -55,4 +57,6 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with its code: 0 all fine, 1 something failed, 2 wrong usage, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names, and lines of tables, that its encoding lacks end no work
     app(prog_name="fastsam")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from fastsam_core._files import check_writable
 from fastsam_core.cli._console import printable
 from fastsam_core.cli._inputs import ImageIn
 from fastsam_core.cli._measuring import Measuring
@@ -147,7 +148,7 @@ def plan(
     existing: Existing,
     measuring: Measuring = _IN_PIXELS,
 ) -> Iterator[Job | Outcome]:
-    """Say for each file what is to be done, or why nothing is.
+    """Say for each file what is to be done, or why nothing is, as where its results could not be written.
 
     Parameters
     ----------
@@ -183,6 +184,7 @@ def plan(
                 continue
             if existing == "refuse" and there:
                 raise exists_already(next(iter(there.values())))
+            check_writable(max(paths.values(), key=lambda path: len(path.name)))
             yield replace(job, prompts=prompts_of(image.path))
         except FastSAMError as error:
             yield job.outcome("failed", error=error)

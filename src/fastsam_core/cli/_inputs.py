@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastsam_core._image_zarr import ZIP_SUFFIXES, is_zarr
+from fastsam_core.cli._origins import named_results
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError
 from fastsam_core.images import IMAGE_SUFFIXES, is_image_path, open_planes
+from fastsam_core.outputs import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,12 +59,13 @@ def images_in_files(paths: Iterable[Path], series: int | Literal["all"], **readi
     return found
 
 
-def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_suffixes: Iterable[str]) -> list[Path]:
+def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path) -> list[Path]:
     """Turn files, folders and glob patterns into image files, in order and each once.
 
     A folder gives the images in it (with ``recursive``, in all folders below), sorted by name; hidden files, the
-    output folder and files that an earlier run wrote there are left out. A file is taken as it is, whatever its
-    suffix; if it does not exist, that is reported later with the other images. A Zarr store counts as a file.
+    output folder and files that an earlier run wrote, there or elsewhere, are left out. A file is taken as it is,
+    whatever its suffix; if it does not exist, that is reported later with the other images. A Zarr store counts as a
+    file.
 
     Parameters
     ----------
@@ -70,8 +75,6 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
         Also look into sub-folders.
     out : Path
         The folder that results go to.
-    written_suffixes : iterable of str
-        How the names of written files end.
 
     Raises
     ------
@@ -80,20 +83,20 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path, written_su
     ImageReadError
         If a folder cannot be listed.
     """
-    endings = tuple(written_suffixes)
     out = Path(os.path.abspath(out))
+    named_in = cache(named_results)
     found: dict[str, Path] = {}
     for text in typed:
         if not text:
             raise InvalidParameterError("A path is empty", expected="a file, folder or pattern", remedy="'.' is here")
         path = Path(text)
         if os.path.isdir(path) and not is_zarr(path):  # names too long are none
-            batch = [image for image in _images_in(path, recursive, out) if not _is_written(image, out, endings)]
+            batch = [image for image in _images_in(path, recursive, out) if not _is_written(image, out, named_in)]
         elif os.path.lexists(path) or not glob.has_magic(text):
             batch = [path]
         else:
             matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-            batch = [match for match in matches if _is_image(match) and not _is_written(match, out, endings)]
+            batch = [match for match in matches if _is_image(match) and not _is_written(match, out, named_in)]
         if not batch:
             raise InvalidParameterError(
                 f"No images in {text}",
@@ -109,8 +112,12 @@ def _is_image(path: Path) -> bool:
     return is_zarr(path) if path.is_dir() or path.name.endswith(ZIP_SUFFIXES) else is_image_path(path)
 
 
-def _is_written(path: Path, out: Path, endings: tuple[str, ...]) -> bool:
-    return path.name.endswith(endings) and os.path.abspath(path.parent) == str(out)
+def _is_written(path: Path, out: Path, named_in: Callable[[str], frozenset[str]]) -> bool:
+    ending = next((ending for ending in SUFFIXES.values() if path.name.endswith(ending)), None)
+    if ending is None:
+        return False
+    folder = os.path.abspath(path.parent)
+    return folder == str(out) or path.name.removesuffix(ending) in named_in(folder)
 
 
 def _images_in(folder: Path, recursive: bool, out: Path) -> Iterator[Path]:

@@ -6,11 +6,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastsam_core._files import check_writable
 from fastsam_core.cli._batch import Outcome, finish
 from fastsam_core.errors import FastSAMError
 from fastsam_core.large_images import open_plane
-from fastsam_core.outputs import output_paths
 from fastsam_core.tiling import step_in_tiles
 
 if TYPE_CHECKING:
@@ -39,8 +37,6 @@ def in_tiles(
     """Do with a file, of which only tiles are in memory, what `finish` does; the overlay shows the whole, reduced."""
     start = time.perf_counter() - step.seconds
     try:
-        for path in output_paths(job.out, job.name, job.formats).values():
-            check_writable(path)
         with open_plane(job.source, **job.reading(reading)) as plane:
             opened = replace(step, seconds=time.perf_counter() - start)
             step = step_in_tiles(opened, plane, model, reader=plane.read, **search)

@@ -36,6 +36,8 @@ __all__ = [
     "StackFormatOption",
     "TileOption",
     "TrustOption",
+    "read_axes",
+    "read_axis",
     "read_channels",
     "read_conf",
     "read_contrast",
@@ -183,6 +185,8 @@ def read_channels(text: str | None) -> int | Sequence[int] | Mapping[int, str] |
 
     def read(value: str) -> int | Sequence[int] | Mapping[int, str]:
         channels = split(value)
+        if min([channels] if isinstance(channels, int) else channels) < 0:
+            raise ValueError(value)
         parse_channels(channels)  # raises for colours that nobody knows, and for a channel named twice
         return channels
 
@@ -190,23 +194,49 @@ def read_channels(text: str | None) -> int | Sequence[int] | Mapping[int, str] |
         text,
         read,
         "--channels",
-        "'1', '0,2' or '0:blue,2:green', each channel once, in colours known by name or as '#rrggbb'",
+        "'1', '0,2' or '0:blue,2:green', from 0, each channel once, in colours known by name or as '#rrggbb'",
     )
+
+
+def read_axes(text: str | None) -> str | None:
+    """Read ``TCZYX``."""
+
+    def read(value: str) -> str:
+        letters = set(value.upper())
+        if not value.isalpha() or len(letters) < len(value) or not {"Y", "X"} <= letters:
+            raise ValueError(value)
+        return value
+
+    return _read(text, read, "--axes", "a letter for each axis, each once, Y and X among them, e.g. 'TCZYX'")
+
+
+def read_axis(text: str | None) -> str | None:
+    """Read ``Z``, an axis that planes can lie along."""
+
+    def read(value: str) -> str:
+        if not _is_stacked(value):
+            raise ValueError(value)
+        return value
+
+    return _read(text, read, "--axis", "a letter such as Z or T")
+
+
+def _is_stacked(axis: str) -> bool:
+    return len(axis) == 1 and axis.isalpha() and axis.upper() not in "YXS"
 
 
 def read_plane(text: str) -> int | Mapping[str, int]:
     """Read ``3``, or an index by axis: ``T=2,Z=5``."""
 
     def read(value: str) -> int | Mapping[str, int]:
-        if "=" not in value:
-            return int(value)
-        pairs = [part.split("=") for part in value.split(",")]
+        pairs = [part.split("=") for part in value.split(",")] if "=" in value else []
         places = {axis.strip().upper(): int(index) for axis, index in pairs}
-        if len(places) < len(pairs):
+        number = min(places.values()) if places else int(value)
+        if number < 0 or len(places) < len(pairs) or not all(map(_is_stacked, places)):
             raise ValueError(value)
-        return places
+        return places or number
 
-    plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once")
+    plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once, but Y and X; numbers from 0")
     return 0 if plane is None else plane
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastsam_core.errors import OutputError
 
-__all__ = ["Origins", "note_origin"]
+__all__ = ["Origins", "named_results", "note_origin"]
 
 _FILE: Final = ".fastsam-sources.jsonl"
 
@@ -44,6 +44,11 @@ class Origins:
             except (ValueError, TypeError, KeyError):  # cut off: less is known
                 continue
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What the names of results begin with whose image is known."""
+        return frozenset(self._known)
+
     def check(self, name: str, source: Path, **which: Any) -> None:
         """Make sure that the results of a name are not known to be of another image.
 
@@ -74,6 +79,14 @@ class Origins:
                 remedy="choose another --out; or, if the image was moved, remove "
                 f"{self._out / _FILE}, which says where it was",
             )
+
+
+def named_results(folder: str) -> frozenset[str]:
+    """Return what the names of results in a folder begin with, as far as it is known."""
+    try:
+        return Origins(Path(folder)).names
+    except OutputError:
+        return frozenset()
 
 
 def _described(source: str | os.PathLike[str], which: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ On the command line and in files positions are (x, y) in pixels, as image viewer
 from __future__ import annotations
 
 import json
+import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -232,7 +234,7 @@ class PromptFile:
 
     def __post_init__(self) -> None:
         """Take the names apart, once for all images."""
-        ends = {PurePath(name).parts: prompts for name, prompts in self.by_image.items()}
+        ends = {_parts(name): prompts for name, prompts in self.by_image.items()}
         object.__setattr__(self, "_ends", ends)
 
     @classmethod
@@ -287,7 +289,7 @@ class PromptFile:
         InvalidPromptError
             If there is none for it.
         """
-        parts = PurePath(image).parts
+        parts = _parts(image)
         for length in range(len(parts), 0, -1):
             if (own := self._ends.get(parts[-length:])) is not None:
                 return own
@@ -300,8 +302,13 @@ class PromptFile:
 
     def unused(self, images: Iterable[Path]) -> list[str]:
         """Return the names under "images" that fit none of the images."""
-        ends = {parts[-length:] for image in images for parts in [image.parts] for length in range(1, len(parts) + 1)}
-        return [name for name in self.by_image if PurePath(name).parts not in ends]
+        ends = {parts[-length:] for parts in map(_parts, images) for length in range(1, len(parts) + 1)}
+        return [name for name in self.by_image if _parts(name) not in ends]
+
+
+def _parts(path: str | Path) -> tuple[str, ...]:
+    """Take a path apart, its letters with their accents composed: macOS keeps them apart in names of files."""
+    return PurePath(unicodedata.normalize("NFC", os.fspath(path))).parts
 
 
 def _drawn(path: Path) -> PromptSet:

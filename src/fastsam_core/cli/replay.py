@@ -77,7 +77,8 @@ def replay(
 
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         steps = read_journal(journal)
-        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=(_SUFFIX,))
+        which = {"journal": journal.name, "target": replaying.chosen_target(steps, target)}
+        sources = expand_paths(paths, recursive=recursive, out=out)
         names = dict(zip(sources, unique_names(sources), strict=True))
         written = {source: out / f"{name}{_SUFFIX}" for source, name in names.items()}
         there = {source: path for source, path in written.items() if existing != "overwrite" and os.path.exists(path)}
@@ -89,26 +90,31 @@ def replay(
                 origins = Origins(out)
                 for source in there:
                     try:
-                        origins.check(names[source], source)
+                        origins.check(names[source], source, **which)
                     except OutputError as error:
                         refused.append(error)
             for reason in refused:
                 bar.log(Text(printable(reason), style="red"))
-            network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
-            encoder = _encoder(steps.text_encoder, device, bar)
-            bar.say("Replaying")
-            with closing(replaying.replay(steps, wanted, network, encoder=encoder, target=target)) as results:
-                for result in results:
-                    if result.labels is None:
-                        failed += 1
-                        bar.log(Text(printable(f"{result.source}: {result.error}"), style="red"))
-                    else:
+            if wanted:
+                network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
+                encoder = _encoder(steps.text_encoder, device, bar)
+                bar.say("Replaying")
+                with closing(replaying.replay(steps, wanted, network, encoder=encoder, target=target)) as results:
+                    for result in results:
                         source = wanted[result.index]
-                        labels += _write(written[source], result.labels)
-                        note_origin(out, names[source], source)
-                        if result.unanswered:
-                            bar.log(Text(printable(f"{result.source}: {result.unanswered} prompts found nothing")))
-                    bar.advance()
+                        problem = result.error
+                        if result.labels is not None:
+                            try:
+                                labels += _write(written[source], result.labels)
+                                note_origin(out, names[source], source, **which)
+                            except OutputError as error:
+                                problem = error
+                        if problem is not None:
+                            failed += 1
+                            bar.log(Text(printable(f"{source}: {problem}"), style="red"))
+                        elif result.unanswered:
+                            bar.log(Text(printable(f"{source}: {result.unanswered} prompts found nothing")))
+                        bar.advance()
         skipped = len(there) - len(refused)
         kept = f", {skipped} skipped" if skipped else ""
         done = f"{labels} objects in {len(wanted) - failed} of {len(sources)} images{kept}"

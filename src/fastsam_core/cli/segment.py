@@ -33,6 +33,7 @@ from fastsam_core.cli._options import (
     SkipExistingOption,
     TileOption,
     TrustOption,
+    read_axes,
     read_channels,
     read_conf,
     read_contrast,
@@ -167,7 +168,7 @@ def segment(
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         reading: dict[str, Any] = {
             "channels": read_channels(channels),
-            "axes": axes,
+            "axes": read_axes(axes),
             "plane": read_plane(plane),
             "contrast": read_contrast(contrast),
             "level": level,
@@ -191,11 +192,11 @@ def segment(
         from fastsam_core.cli._batch import plan, summarise
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
-        from fastsam_core.outputs import FORMATS, SUFFIXES
+        from fastsam_core.outputs import FORMATS
 
         chosen = read_list(formats, FORMATS, "--format")
         measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
-        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
+        sources = expand_paths(paths, recursive=recursive, out=out)
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
         planned = plan(images, prompt_file.of, **writing, existing=existing)

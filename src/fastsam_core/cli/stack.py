@@ -34,6 +34,8 @@ from fastsam_core.cli._options import (
     StackFormatOption,
     TileOption,
     TrustOption,
+    read_axes,
+    read_axis,
     read_channels,
     read_contrast,
     read_existing,
@@ -156,10 +158,10 @@ def stack(
     with guarded(debug=debug):
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         options: dict[str, Any] = {
-            "axis": axis,
+            "axis": read_axis(axis),
             "plane": _other_axes(plane),
             "channels": read_channels(channels),
-            "axes": axes,
+            "axes": read_axes(axes),
             "contrast": read_contrast(contrast),
             "level": level,
             "max_pixels": max_pixels,
@@ -178,7 +180,7 @@ def stack(
         from fastsam_core.cli._inputs import expand_paths, images_in_files
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.cli._prompts import PromptSet
-        from fastsam_core.outputs import STACK_FORMATS, SUFFIXES
+        from fastsam_core.outputs import STACK_FORMATS
 
         if z_step is not None:
             as_distance("--z-step", z_step)
@@ -187,7 +189,7 @@ def stack(
         measuring = Measuring.asked(
             chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading, z_step_um=z_step
         )
-        sources = expand_paths(paths, recursive=recursive, out=out, written_suffixes=SUFFIXES.values())
+        sources = expand_paths(paths, recursive=recursive, out=out)
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
         planned = list(plan(images, lambda _: PromptSet(), **writing, existing=existing))
@@ -241,10 +243,9 @@ def _run(
 
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
-    from fastsam_core._files import check_writable
     from fastsam_core.cli._batch import check_single, images_in
     from fastsam_core.errors import FastSAMError
-    from fastsam_core.outputs import output_paths, write_stack
+    from fastsam_core.outputs import write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
 
     pictures: dict[int, NDArray[np.uint8]] = {}
@@ -282,8 +283,6 @@ def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int,
             yield step
 
     try:
-        for path in output_paths(job.out, job.name, job.formats).values():
-            check_writable(path)
         with closing(
             segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **job.reading(options))
         ) as steps:
