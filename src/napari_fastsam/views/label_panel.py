@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QProgressBa
 from napari_fastsam._notify import notices
 from napari_fastsam.models import export
 from napari_fastsam.views.layer_combo import LayerCombo
-from napari_fastsam.views.parts import button, form, hint, painted_later, row_of, with_suffix
+from napari_fastsam.views.parts import button, file_name, form, hint, painted_later, row_of, with_suffix
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
@@ -245,7 +245,8 @@ class LabelPanel(QWidget):
         """Write the labels of the target layer to a file."""
         with notices():
             target, image = export.require_labels(self.labels.target), self.session.image
-            path = path or QFileDialog.getSaveFileName(self, "Export", f"{target.name}.{suffix}", pattern)[0]
+            proposed = f"{file_name(target.name)}.{suffix}"
+            path = path or QFileDialog.getSaveFileName(self, "Export", proposed, pattern)[0]
             if path:
                 also = (".tiff",) if suffix == "tif" else ()
                 export.write_labels(with_suffix(path, f".{suffix}", *also), suffix, target, image, self.session.plane)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from fastsam_core.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Passing", "button", "form", "hint", "painted_later", "row_of", "section", "with_suffix"]
+__all__ = ["Passing", "button", "file_name", "form", "hint", "painted_later", "row_of", "section", "with_suffix"]
 
 _SPACING_PX = 4
 
@@ -74,6 +75,11 @@ def hint(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setStyleSheet("font-size: 11px;")
     return label
+
+
+def file_name(name: str) -> str:
+    """Return a layer's name as a file's: a dialog takes what stands before a slash for a folder."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name)
 
 
 def with_suffix(path: str, *suffixes: str) -> Path:
