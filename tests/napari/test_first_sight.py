@@ -99,6 +99,9 @@ def test_an_image_under_another_one(viewer: Any, make_widget: Make) -> None:
         assert note.isHidden(), name
         setattr(second, name, before)
         assert "covers" in note.text()
+    for enabled in (True, False):
+        viewer.canvas.grid.enabled = enabled
+        assert note.isHidden() == enabled
     first.visible = False
     assert "is hidden" in note.text()
     first.visible = True
