@@ -127,8 +127,10 @@ class FastSAMWidget(QWidget):
         outer.addWidget(area)
         self.setMinimumWidth(_MIN_WIDTH_PX)
         passing = Passing(self)
-        for child in self.findChildren((QComboBox, QAbstractSpinBox, QSlider, CandidateTable)):
-            child.installEventFilter(passing)
+        self.table.installEventFilter(passing)
+        for kind in (QComboBox, QAbstractSpinBox, QSlider):
+            for child in self.findChildren(kind):
+                child.installEventFilter(passing)
 
     def _guide_on(self, *written: object) -> None:
         found, image = self.session.candidates, self.session.image
