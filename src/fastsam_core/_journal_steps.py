@@ -64,11 +64,15 @@ _FIELDS: Final[Mapping[str, tuple[_Check, str]]] = {
         "two numbers or null for each name",
     ),
     "points_yx": (_POSITIONS, "positions"),
+    "positive": (_rows(lambda value: isinstance(value, bool)), "true or false for each point"),
+    "groups": (_rows(_whole), "whole numbers"),
     "boxes_xyxy": (_rows(_rows(_number, 4)), "boxes"),
     "regions_yx": (_rows(_POSITIONS), "outlines"),
     "scribbles_yx": (_rows(_POSITIONS), "lines"),
     "causes": (_rows(lambda cause: isinstance(cause, Mapping)), "prompts"),
 }
+_OF_POINTS: Final = ("points_yx", "positive", "groups")
+_OF_PROMPTS: Final = (*_OF_POINTS, "boxes_xyxy", "regions_yx", "scribbles_yx")
 _OF_CAUSES: Final[Mapping[str, tuple[_Check, str]]] = {
     "points_yx": (_POSITIONS, "positions"),
     "labels": (_rows(_number), "numbers"),
@@ -81,7 +85,9 @@ _OF_CAUSES: Final[Mapping[str, tuple[_Check, str]]] = {
 
 
 def problem_of(step: Mapping[str, Any], shape: Sequence[int] = ()) -> str | None:
-    """Say what is wrong with a step, if anything is; what it leaves out, or holds besides, is not looked at.
+    """Say what is wrong with a step, if anything is.
+
+    What it leaves out, but for prompts, or holds besides, is not looked at.
 
     Parameters
     ----------
@@ -96,6 +102,8 @@ def problem_of(step: Mapping[str, Any], shape: Sequence[int] = ()) -> str | None
     if problem is None:
         problems = (_first_problem(cause, _OF_CAUSES) for cause in step.get("causes", ()))
         problem = next((one for one in problems if one is not None), None)
+    if problem is None and step["do"] == "prompts" and step.get("plane") is not None:
+        problem = _prompts_problem(step)
     if problem is None and shape:
         plane, axis = step.get("plane"), step.get("stack_axis")
         if plane is not None and len(plane["index"]) != len(shape):
@@ -103,6 +111,13 @@ def problem_of(step: Mapping[str, Any], shape: Sequence[int] = ()) -> str | None
         elif axis is not None and axis >= len(shape):
             problem = f"stack_axis is {axis}, but the image has {len(shape)} axes"
     return problem
+
+
+def _prompts_problem(step: Mapping[str, Any]) -> str | None:
+    missing = next((name for name in _OF_PROMPTS if name not in step), None)
+    if missing is not None:
+        return f"{missing} is missing"
+    return None if len({len(step[name]) for name in _OF_POINTS}) == 1 else f"{', '.join(_OF_POINTS)} differ in length"
 
 
 def header_problem(header: Mapping[str, Any]) -> str | None:

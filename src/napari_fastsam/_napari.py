@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["camera_of", "in_grid", "point_of", "seen_by", "units_of"]
+__all__ = ["camera_of", "grid_of", "point_of", "seen_by", "units_of"]
 
 
 def camera_of(viewer: Any) -> Any:
@@ -21,9 +21,9 @@ def camera_of(viewer: Any) -> Any:
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
 
 
-def in_grid(viewer: Any) -> bool:
-    """Tell whether layers are shown beside each other; the grid moved to ``viewer.canvas`` in napari 0.9."""
-    return bool(viewer.canvas.grid.enabled if hasattr(viewer, "canvas") else viewer.grid.enabled)
+def grid_of(viewer: Any) -> Any:
+    """Return how layers are shown beside each other; it moved to ``viewer.canvas`` in napari 0.9."""
+    return viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
 
 
 def units_of(viewer: Any) -> Sequence[Any] | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFrame, QScrollArea, QSlider, QVBoxLayout, QWidget
 
 from napari_fastsam._convert import in_layer_units
 from napari_fastsam._napari import camera_of, units_of
@@ -23,7 +23,7 @@ from napari_fastsam.views.columns import Columns
 from napari_fastsam.views.filter_panel import FilterPanel
 from napari_fastsam.views.guide import Guide
 from napari_fastsam.views.label_panel import LabelPanel
-from napari_fastsam.views.parts import section
+from napari_fastsam.views.parts import Passing, section
 from napari_fastsam.views.pick_panel import PickPanel
 from napari_fastsam.views.restore_bar import RestoreBar
 from napari_fastsam.views.segment_panel import SegmentPanel
@@ -126,6 +126,11 @@ class FastSAMWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
         self.setMinimumWidth(_MIN_WIDTH_PX)
+        passing = Passing(self)
+        self.table.installEventFilter(passing)
+        for kind in (QComboBox, QAbstractSpinBox, QSlider):
+            for child in self.findChildren(kind):
+                child.installEventFilter(passing)
 
     def _guide_on(self, *written: object) -> None:
         found, image = self.session.candidates, self.session.image

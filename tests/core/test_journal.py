@@ -98,6 +98,18 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         Journal(None, {})  # type: ignore[arg-type]
 
 
+PROMPTS = {
+    "do": "prompts",
+    "plane": {"axes_yx": [0, 1], "index": [None, None]},
+    "points_yx": [[3.5, 4.5]],
+    "positive": [True],
+    "groups": [0],
+    "boxes_xyxy": [],
+    "regions_yx": [],
+    "scribbles_yx": [],
+}
+
+
 @pytest.mark.parametrize(
     ("step", "problem"),
     [
@@ -118,19 +130,23 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         ({"do": "commit", "causes": [{"by": "points", "points_yx": [[1]], "labels": [1]}]}, "points_yx"),
         ({"do": "commit", "causes": [{"by": "box", "box_xyxy": [1, 2, None, 4]}]}, "box_xyxy"),
         ({"do": "commit", "causes": [{"by": "text", "text": 3}]}, "text"),
+        ({**PROMPTS, "positive": [1]}, "positive is [1]"),
+        ({**PROMPTS, "groups": [0, 1]}, "differ in length"),
+        ({name: value for name, value in PROMPTS.items() if name != "regions_yx"}, "regions_yx is missing"),
     ],
 )
 def test_steps_that_hold_what_none_can_are_told_of(tmp_path: Path, step: dict[str, Any], problem: str) -> None:
     journal = Journal(tmp_path / "a.jsonl", {"image": {"shape": [20, 60]}})
     journal.append("segment", conf=0.3, contrast=None, region=None, stack_axis=None, plane=None, max_det=100)
     journal.append("filter", limits={"score": [0.5, float("inf")], "area_px": [None, 3]})
+    journal.append(**PROMPTS)
     read_journal(journal.path)
     with journal.path.open("a") as file:
         file.write(json.dumps(step) + "\n")
     with pytest.raises(ImageReadError, match="not a journal") as refused:
         read_journal(journal.path)
     assert problem in str(refused.value)
-    assert "line 4" in str(refused.value)
+    assert "line 5" in str(refused.value)
     result = CliRunner().invoke(app, ["replay", str(journal.path), "a.png"])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
 

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QFileDialog
 
 from .test_interaction import put
 
@@ -109,3 +110,19 @@ def test_a_name_without_a_suffix_replaces_no_file(viewer: Any, make_widget: Make
     widget.label_panel.export("tif", path=str(tmp_path / "scale 0.5"))
     kept = {path.name: path.read_bytes() == b"another's" for path in tmp_path.iterdir() if path.is_file()}
     assert kept == {"labels.tif": True, "found.npz": True, "scale 0.5.tif": False}
+
+
+def test_names_of_layers_are_no_folders(
+    viewer: Any, make_widget: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers name layers 'plate/B07' or 'Image:0'; the dialog proposed 'B07' alone."""
+    widget = made(viewer, make_widget, Labels(np.ones((80, 90), np.uint8), name="plate/B07: labels"))
+    widget.session.image.name = "plate/B07"
+    put(widget, [np.ones((80, 90), bool)], [0.9])
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *args: (str(tmp_path / args[2]), ""))
+    widget.label_panel.export("tif")
+    widget.filter_panel.save()
+    assert {one.name for one in tmp_path.iterdir() if one.is_file()} == {
+        "plate_B07_ labels.tif",
+        "plate_B07_candidates.npz",
+    }

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from napari.layers import Image
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication
 
 from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
@@ -97,6 +99,9 @@ def test_an_image_under_another_one(viewer: Any, make_widget: Make) -> None:
         assert note.isHidden(), name
         setattr(second, name, before)
         assert "covers" in note.text()
+    for enabled in (True, False):
+        viewer.canvas.grid.enabled = enabled
+        assert note.isHidden() == enabled
     first.visible = False
     assert "is hidden" in note.text()
     first.visible = True
@@ -132,6 +137,61 @@ def test_keys_of_the_plugin_while_the_table_has_the_focus(viewer: Any, make_widg
     assert len(widget.session.selected) == 1
     qtbot.keyClick(widget.table, Qt.Key.Key_K)
     assert len(widget.session.committed) == 1
+
+
+@pytest.mark.parametrize("name", ["overlap", "target", "label_id"])
+def test_keys_of_the_plugin_while_a_list_or_number_has_the_focus(
+    viewer: Any, make_widget: Make, qtbot: Any, name: str
+) -> None:
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    widget.label_panel.overlap.setCurrentIndex(1)
+    qtbot.keyClick(getattr(widget.label_panel, name), Qt.Key.Key_H)
+    qtbot.keyClick(getattr(widget.label_panel, name), Qt.Key.Key_K)
+    assert widget.hover.enabled
+    assert widget.label_panel.overlap.currentIndex() == 1  # K looks for no 'Keep objects'
+
+
+def test_a_label_can_be_typed_after_a_click(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """Qt takes no digit among the words that stand for no number."""
+    panel = make_widget(viewer).label_panel
+    for place in (0, 2, len(panel.label_id.text())):
+        panel.label_id.setValue(0)
+        panel.label_id.lineEdit().setCursorPosition(place)
+        qtbot.keyClicks(panel.label_id, "12")
+        assert panel.labels.chosen_id == 12
+    panel.label_id.selectAll()
+    qtbot.keyClicks(panel.label_id, "0")
+    assert panel.labels.chosen_id is None
+
+
+def turn_wheel(widget: Any) -> None:
+    """Turn the mouse's wheel over a widget, or over what it lies in where it does not take it."""
+    place = QPointF(widget.rect().center())
+    none = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False
+    for angle in (-120, 120, 120):
+        event = QWheelEvent(place, QPointF(widget.mapToGlobal(place.toPoint())), QPoint(), QPoint(0, angle), *none)
+        QApplication.sendEvent(widget, event)
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_scrolling_over_lists_and_sliders_changes_nothing(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    for name in ("one", "two", "three"):
+        viewer.add_layer(Image(discs(80, 90, *THREE), name=name))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    filters = widget.session.filters
+    for slider in widget.filter_panel.sliders.values():
+        turn_wheel(slider.slider)
+    assert widget.session.filters == filters
+    segment, pick, label = widget.segment_panel, widget.pick_panel, widget.label_panel
+    lists = (segment.image, segment.channels, segment.model, segment.region, pick.level, label.overlap)
+    for one in lists:
+        one.setCurrentIndex(1)
+        turn_wheel(one)
+        assert one.currentIndex() == 1
+    turn_wheel(label.label_id)
+    assert label.label_id.value() == 0
 
 
 def test_names_of_layers_that_are_too_long(viewer: Any, make_widget: Make) -> None:

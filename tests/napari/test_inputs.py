@@ -247,6 +247,12 @@ def test_what_cannot_be_done_is_said_with_its_remedy(viewer: Any, make_widget: M
     choose_region(widget, "rectangle")
     widget.segment_panel.run_button.click()
     assert "No rectangle is selected" in last_notice()
+    widget.pick_panel.add_shapes()
+    for row, problem in ((30, "too small"), (-30, "lies outside")):
+        widget.prompts.shapes.data = []
+        widget.prompts.shapes.add_lines(np.array([[1, row, 10], [1, row, 50]]))
+        widget.segment_panel.run_button.click()
+        assert problem in last_notice()
     choose_region(widget, "plane")
     run(qtbot, widget)
     mine = Labels(np.zeros((5, 5), int), name="mine")

@@ -217,6 +217,15 @@ def test_merge_split_delete_of_the_user_s_labels(viewer: Any, make_widget: Make)
     np.testing.assert_array_equal(mine.data, data)
 
 
+@pytest.mark.parametrize("name", ["merge", "split", "delete"])
+def test_edits_of_labels_that_are_not_there_add_no_layer(viewer: Any, make_widget: Make, name: str) -> None:
+    widget = nested_widget(viewer, make_widget)
+    widget.session.select_by_hand([1, 3])
+    widget.label_panel._edit(name)
+    assert f"nothing to {name}" in str(notification_manager.records[-1].message)
+    assert not [layer for layer in viewer.layers if isinstance(layer, Labels)]
+
+
 def erase(widget: Any, how: str) -> None:
     """Take the label of the candidate at (40, 70) away."""
     labels = widget.labels.target

@@ -11,7 +11,8 @@ import pytest
 from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 
-from fastsam_core.journal import read_journal
+from fastsam_core.journal import Journal, read_journal
+from napari_fastsam.controllers.journal import journal_path
 
 from .conftest import THREE, Make, discs, run
 from .test_interaction import put
@@ -139,6 +140,27 @@ def test_an_image_in_two_processes_has_two_journals(viewer: Any, make_widget: Ma
     again = opened_again(viewer, widget, make_widget)
     assert len(again.journal.interrupted.entries) == 2, "that of the other process, which has ended"
     assert ".other" not in again.journal.interrupted.path.name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+def test_a_journal_that_a_second_process_began_is_offered(viewer: Any, make_widget: Make) -> None:
+    """It crashed, and the first one was closed in order."""
+    image = viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    first = Journal(journal_path(image), {"image": {"shape": [80, 90]}})
+    widget = make_widget(viewer)
+    put(widget, [discs(80, 90, (20, 20, 8)) > 0], [0.9])
+    widget.labels.commit([0])
+    path = widget.journal.path
+    assert ".other" in path.name
+    first.append("close")
+    del first
+    again = opened_again(viewer, widget, make_widget)
+    assert again.restore_bar.text.toolTip() == str(path)
+    again.restore_bar.restore_button.click()
+    assert viewer.layers["Image labels"].data[20, 20] == 1
+    assert again.journal.path == path
+    viewer.window.remove_dock_widget(again)
+    assert make_widget(viewer).restore_bar.isHidden()
 
 
 @pytest.mark.parametrize("kind", ["array", "dask", "pyramid"])

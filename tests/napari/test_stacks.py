@@ -175,3 +175,6 @@ def test_halfway_between_planes_is_the_one_that_is_shown(viewer: Any, make_widge
         viewer.dims.set_point(0, place)
         shown = image.get_value((place, 5, 5), world=True)
         assert widget.session.plane.fixed == {0: shown}
+        viewer.dims.set_point(0, place + 0.4)  # the slider is as far as before; programs that link viewers do this
+        shown = image.get_value((place + 0.4, 5, 5), world=True)
+        assert widget.session.plane.fixed == {0: shown}

@@ -7,7 +7,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -39,6 +39,8 @@ __all__ = ["SUFFIX", "JournalController", "journal_path"]
 
 SUFFIX = ".fastsam.jsonl"
 _SAMPLED, _SIDE_PX = 4096, 16
+_OTHERS = 8
+"""So many journals of further viewers and processes are looked at."""
 _PROMPTS = ("points_yx", "boxes_xyxy", "regions_yx", "scribbles_yx")
 
 
@@ -270,9 +272,13 @@ class JournalController:
         return next(path for path in paths if self._holder(path) is not None or not is_written(path))
 
     def _find_interrupted(self, image: Any) -> JournalFile | None:
-        """Read the journal of an image, or the one that channels of a file shared once, if it is this channel's."""
+        """Read the journal of an image, or one beside it that another viewer or process began.
+
+        Or the one that channels of a file shared once, if it is this channel's.
+        """
         own, shared = self._path_of(image), journal_path(image)
-        found = self._read_interrupted(own)
+        others = islice(_beside(journal_path(image, self.session.viewer.layers), ".other"), _OTHERS)
+        found = next((one for path in (own, *others) if (one := self._read_interrupted(path)) is not None), None)
         if found is not None or own == shared or own.exists() or _former_path(own).exists():
             return found
         found = self._read_interrupted(shared)

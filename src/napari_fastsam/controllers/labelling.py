@@ -430,9 +430,10 @@ class LabelController:
                 raise ImageContentError(
                     "Nothing is picked", remedy="pick the candidates that lie on the labels you mean, then try again"
                 )
-            writer = self._require_target()
-            masks = candidates.masks[list(indices)]
-            edit = plan(writer.labels_of(plane), masks)
+            writer, masks = self._current(), candidates.masks[list(indices)]
+            labels = np.zeros(masks.image_hw, NEW_DTYPE) if writer is None else writer.labels_of(plane)
+            edit = plan(labels, masks)  # raises where there is nothing to change
+            writer = writer or self._require_target()
             if writer.write([(plane, edit)], self.session.image_id):
                 facts = {"labels": list(edit.labels), "causes": self.session.causes(indices)}
                 facts["target"] = self._name_of(writer)

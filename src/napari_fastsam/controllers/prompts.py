@@ -274,11 +274,16 @@ class PromptController:
         self.restore({plane: _prompts_drawn(drawings) for plane, drawings in by_plane.items()})
 
     def toggle_polarity(self) -> str:
-        """Switch the next and the selected points between on and off the object; return the new polarity."""
+        """Switch the next points between on and off the object; return the new polarity.
+
+        Selected ones, too, but not while points are added: napari selects the last one then, and it is meant as it is.
+        """
         points = self.points
         if points is None or not contains(self.session.viewer, points):
             warn("There is no Points layer to switch. Remedy: choose or add one under 'Prompts'.")
             return ""
+        if str(points.mode) == "add":
+            points.selected_data = set()
         defaults = points.feature_defaults
         positive = "polarity" in defaults and _is_negative(defaults["polarity"].iloc[0])
         new = "positive" if positive else "negative"

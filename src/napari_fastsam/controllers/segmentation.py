@@ -271,8 +271,15 @@ def _with_margin(corners_yx: NDArray[np.float64], plane_hw: tuple[int, int]) -> 
     margin = _MARGIN_SHARE * (high - low) / 2
     y0, x0 = np.clip(np.floor(low - margin), 0, plane_hw).astype(int)
     y1, x1 = np.clip(np.ceil(high + margin), 0, plane_hw).astype(int)
-    if outside or y1 - y0 < min(2, plane_hw[0]) or x1 - x0 < min(2, plane_hw[1]):
+    if outside:
         raise ImageContentError(
             "The chosen region lies outside the image", remedy="move the view or the rectangle onto the image"
+        )
+    if y1 - y0 < min(2, plane_hw[0]) or x1 - x0 < min(2, plane_hw[1]):
+        raise ImageContentError(
+            "The chosen region is too small",
+            expected="at least 2 × 2 px of the image",
+            actual=f"{y1 - y0} × {x1 - x0} px",
+            remedy="draw a rectangle around what is to be segmented, or zoom out",
         )
     return None if (y0, x0, y1, x1) == (0, 0, *plane_hw) else (int(y0), int(y1), int(x0), int(x1))

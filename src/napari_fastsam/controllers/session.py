@@ -95,7 +95,7 @@ class Session:
         """What was committed when it was last said that the selection is another one."""
         self._passing = self._reached = self._shown = _NOTHING
         dims = viewer.dims.events
-        for event in (dims.current_step, dims.order, dims.ndisplay):
+        for event in (dims.point, dims.order, dims.ndisplay):
             event.connect(self.update_plane)
         viewer.layers.events.removed.connect(self._on_removed)
         self.selection_changed.connect(self._on_told)
@@ -103,7 +103,7 @@ class Session:
     def close(self) -> None:
         """Let go of the viewer, the image and the candidates: Qt may keep the widget."""
         dims = self.viewer.dims.events
-        for event in (dims.current_step, dims.order, dims.ndisplay):
+        for event in (dims.point, dims.order, dims.ndisplay):
             event.disconnect(self.update_plane)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.set_image(None)

@@ -14,7 +14,7 @@ from napari_fastsam._notify import notices
 from napari_fastsam.models.candidates import Candidates
 from napari_fastsam.models.filters import FILTERED, Filters
 from napari_fastsam.views.histogram import HistogramSlider
-from napari_fastsam.views.parts import button, row_of, with_suffix
+from napari_fastsam.views.parts import button, file_name, row_of, with_suffix
 
 if TYPE_CHECKING:
     from napari_fastsam.controllers.session import Session
@@ -159,7 +159,7 @@ class FilterPanel(QWidget):
             path = (
                 path
                 or QFileDialog.getSaveFileName(
-                    self, "Save candidates", f"{image.name}_candidates.npz", "Candidates (*.npz *.json)"
+                    self, "Save candidates", f"{file_name(image.name)}_candidates.npz", "Candidates (*.npz *.json)"
                 )[0]
             )
             if path:

@@ -10,9 +10,11 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QProgressBa
 from napari_fastsam._notify import notices
 from napari_fastsam.models import export
 from napari_fastsam.views.layer_combo import LayerCombo
-from napari_fastsam.views.parts import button, form, hint, painted_later, row_of, with_suffix
+from napari_fastsam.views.parts import button, file_name, form, hint, painted_later, row_of, with_suffix
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QKeyEvent
+
     from fastsam_core.label_edits import Edit, Overlap
     from napari_fastsam.controllers.labelling import LabelController
     from napari_fastsam.controllers.session import Session
@@ -43,6 +45,15 @@ _LOOK_MS = 150
 _COMMIT_SHOWN = "Commit all shown"
 
 
+class _Number(QSpinBox):
+    """A number; the words that stand for none give way to what is typed, wherever the cursor is."""
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if self.text() == self.specialValueText():
+            self.selectAll()
+        super().keyPressEvent(event)
+
+
 class LabelPanel(QWidget):
     """Commit, edit, export.
 
@@ -61,7 +72,7 @@ class LabelPanel(QWidget):
         self.overlap.setToolTip("On overlap:\n" + "\n".join(f"{name}: {tip}" for name, tip in _OVERLAPS.values()))
         for key, (text, _) in _OVERLAPS.items():
             self.overlap.addItem(text, key)
-        self.label_id = QSpinBox()
+        self.label_id = _Number()
         self.label_id.setRange(0, _MAX_ID)
         self.label_id.setSpecialValueText("next free")
         self.label_id.setToolTip("The label of what is committed; all of it gets this one id unless it is 'next free'")
@@ -234,7 +245,8 @@ class LabelPanel(QWidget):
         """Write the labels of the target layer to a file."""
         with notices():
             target, image = export.require_labels(self.labels.target), self.session.image
-            path = path or QFileDialog.getSaveFileName(self, "Export", f"{target.name}.{suffix}", pattern)[0]
+            proposed = f"{file_name(target.name)}.{suffix}"
+            path = path or QFileDialog.getSaveFileName(self, "Export", proposed, pattern)[0]
             if path:
                 also = (".tiff",) if suffix == "tif" else ()
                 export.write_labels(with_suffix(path, f".{suffix}", *also), suffix, target, image, self.session.plane)

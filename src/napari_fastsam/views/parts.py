@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from fastsam_core.errors import OutputError
@@ -13,9 +15,26 @@ from fastsam_core.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["button", "form", "hint", "painted_later", "row_of", "section", "with_suffix"]
+__all__ = ["Passing", "button", "file_name", "form", "hint", "painted_later", "row_of", "section", "with_suffix"]
 
 _SPACING_PX = 4
+
+
+class Passing(QObject):
+    """Event filter that passes letters on to napari, where they are keys of this plugin, and the wheel to what scrolls.
+
+    Else a list would look for an entry that begins with the letter, and a list, number or slider that comes under the
+    mouse while the widget is scrolled would change.
+    """
+
+    def eventFilter(self, watched: QObject | None, event: Any) -> bool:
+        """Tell whether the event is kept from the widget."""
+        kind = event.type()
+        letter = kind == QEvent.Type.KeyPress and event.modifiers() == Qt.KeyboardModifier.NoModifier
+        if kind != QEvent.Type.Wheel and not (letter and event.text().isalpha()):
+            return False
+        event.ignore()
+        return True
 
 
 def button(text: str, tip: str, clicked: Callable[[], object] | None = None, *, checkable: bool = False) -> QPushButton:
@@ -56,6 +75,11 @@ def hint(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setStyleSheet("font-size: 11px;")
     return label
+
+
+def file_name(name: str) -> str:
+    """Return a layer's name as a file's: a dialog takes what stands before a slash for a folder."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]+', "_", name)
 
 
 def with_suffix(path: str, *suffixes: str) -> Path:

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSiz
 
 from fastsam_core.registry import MODELS
 from napari_fastsam._convert import layer_shape
-from napari_fastsam._napari import in_grid
+from napari_fastsam._napari import grid_of
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.controllers.canvas import is_overlay
 from napari_fastsam.views.layer_combo import LayerCombo
@@ -68,7 +68,8 @@ class SegmentPanel(QWidget):
         self.stack.setToolTip("Segment plane after plane along an axis and link objects by their overlap")
         self._watched: list[Any] = []
         events = session.viewer.layers.events
-        self._connected = (events.inserted, events.removed, events.reordered)
+        shown_beside = grid_of(session.viewer).events.enabled
+        self._connected = (events.inserted, events.removed, events.reordered, shown_beside)
         self._axes: dict[Hashable, int] = {}
         """By image: the axis that was chosen for its stacks."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
@@ -218,7 +219,7 @@ class SegmentPanel(QWidget):
         """Tell whether an image above hides the middle of the one that is chosen."""
         image = self.session.image
         opaque = by.visible and by.opacity == 1 and by.blending in _OPAQUE
-        if image is None or not opaque or in_grid(self.session.viewer):
+        if image is None or not opaque or grid_of(self.session.viewer).enabled:
             return False
         low, high = by.extent.world[:, -2:]
         middle = image.extent.world[:, -2:].mean(axis=0)

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from qtpy.QtGui import QKeyEvent
 
     from napari_fastsam.controllers.session import Session
 from napari_fastsam._numbers import decimals_for, written
@@ -186,14 +185,6 @@ class CandidateTable(QTableView):
         row = self.table.row_of(candidate)
         if row >= 0:
             self.scrollTo(self.table.index(row, 0))
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Leave letters to the viewer, where they are keys of this plugin; there are only numbers to look for here."""
-        plain = event is not None and event.modifiers() == Qt.KeyboardModifier.NoModifier
-        if event is not None and plain and event.text().isalpha():
-            event.ignore()
-        else:
-            super().keyPressEvent(event)
 
     def selectionChanged(self, selected: QItemSelection, deselected: QItemSelection) -> None:
         """Pick what the user selects."""
