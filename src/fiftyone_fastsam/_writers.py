@@ -130,7 +130,7 @@ class DirectWriter:
         if samples:
             self._target.samples.bulk_write(samples, ordered=False)
         gone = _without_frames(self._target, ids)
-        self._refresh(ids - gone)
+        _refresh(self._target, ids - gone)
         return gone
 
     def _update(self, result: Result, now: datetime) -> Any:
@@ -199,28 +199,6 @@ class DirectWriter:
         ]
         return UpdateOne(query, pipeline, upsert=result.item.frame_number is not None)
 
-    def _refresh(self, sample_ids: set[Any]) -> None:
-        """Let samples that are in memory see what was written."""
-        import_fiftyone()
-        from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
-
-        ids = [str(id_) for id_ in sample_ids]
-        try:
-            self._reload(ids)
-        except DoesNotExist:  # one of them was deleted just now
-            for id_ in ids:
-                with suppress(DoesNotExist):
-                    self._reload([id_])
-
-    def _reload(self, ids: list[str]) -> None:
-        from fiftyone.core.frame import Frame
-        from fiftyone.core.sample import Sample
-
-        dataset = self._target.dataset
-        if self._target.is_video:
-            Frame._reload_docs(dataset._frame_collection_name, sample_ids=ids)
-        Sample._reload_docs(dataset._sample_collection_name, sample_ids=ids)
-
 
 class SdkWriter:
     """Writes through FiftyOne's documented interface; parameters as for :class:`DirectWriter`."""
@@ -244,6 +222,9 @@ class SdkWriter:
                 break
             except DoesNotExist:  # one was deleted just now; the others are saved again
                 continue
+            except ValueError:  # the database refuses; nothing of it is to stay in memory
+                _refresh(self._target, {result.item.sample_id for result in results})
+                raise
         return _without_frames(self._target, {result.item.sample_id for result in results})
 
     def _save(self, by_sample: dict[str, list[Result]]) -> None:
@@ -318,6 +299,29 @@ def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
     if gone and target.is_video:
         target.frames.delete_many({"_sample_id": {"$in": list(gone)}})
     return gone
+
+
+def _refresh(target: Target, sample_ids: set[Any]) -> None:
+    """Let samples that are in memory see what the database holds."""
+    import_fiftyone()
+    from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
+
+    ids = [str(id_) for id_ in sample_ids]
+    try:
+        _reload(target, ids)
+    except DoesNotExist:  # one of them was deleted just now
+        for id_ in ids:
+            with suppress(DoesNotExist):
+                _reload(target, [id_])
+
+
+def _reload(target: Target, ids: list[str]) -> None:
+    from fiftyone.core.frame import Frame
+    from fiftyone.core.sample import Sample
+
+    if target.is_video:
+        Frame._reload_docs(target.dataset._frame_collection_name, sample_ids=ids)
+    Sample._reload_docs(target.dataset._sample_collection_name, sample_ids=ids)
 
 
 def _is_answer(detection: Any) -> bool:

@@ -22,7 +22,7 @@ from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
 from fiftyone_fastsam._pending import unfinished
 from fiftyone_fastsam._provenance import record_results, record_start, run_key
-from fiftyone_fastsam._queue import WriteQueue
+from fiftyone_fastsam._queue import WriteQueue, reason_of
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts
 from fiftyone_fastsam._texts import Words, check_embeddings
@@ -205,7 +205,7 @@ class Enrichment:
         if not self.is_part:
             with alone(target):
                 with_retries(record_start, target, self.described, self.digest)
-        queue = WriteQueue(choose_writer(options, target, self.digest))
+        queue = WriteQueue(choose_writer(options, target, self.digest), skip_failures=options.skip_failures)
         counts = Counter(done=0, failed=0, gone=0, masks=0)
 
         def report(results: Iterable[Result]) -> Iterator[EnrichStep]:
@@ -396,11 +396,6 @@ def iter_enrich(
     Checks are made by the call itself, before the first step.
     """
     return iter(Enrichment(view, label_field, EnrichOptions(**options), model))
-
-
-def reason_of(error: FastSAMError) -> str:
-    """Return what goes into the reason field: the kind of error and its message."""
-    return f"{type(error).__name__}: {error}"
 
 
 def _item_of(step: Step) -> Item:
