@@ -20,7 +20,7 @@ from fiftyone_fastsam._answers import answer, semantic_map
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
-from fiftyone_fastsam._pending import unfinished
+from fiftyone_fastsam._pending import sample_count, unfinished
 from fiftyone_fastsam._provenance import record_results, record_start, run_key
 from fiftyone_fastsam._queue import WriteQueue, reason_of
 from fiftyone_fastsam._retry import with_retries
@@ -167,7 +167,7 @@ class Enrichment:
 
     def _list_work(self) -> None:
         self.ids = with_retries(unfinished, self.target, self.options, self.digest)
-        count = with_retries(len, self.target.view)
+        count = with_retries(sample_count, self.target.view)
         self.skipped = max(count - len(self.ids), 0)  # some may be deleted between the two
         self.gone: set[Any] = set()
         self.total = None if self.target.is_video else len(self.ids)
