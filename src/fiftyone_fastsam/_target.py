@@ -97,7 +97,7 @@ class Target:
         """All samples of the dataset, without groups: of grouped datasets those of all slices with such media."""
         if self.dataset.media_type != "group":
             return self.dataset
-        return self.dataset.select_group_slices(media_type="video" if self.is_video else "image")
+        return self.dataset.select_group_slices(media_type=self.view.media_type)
 
     @property
     def samples(self) -> Any:
@@ -176,8 +176,11 @@ def open_target(view: Any, label_field: str) -> Target:
     if media == "group":
         remedy = _DYNAMIC_REMEDY if view._is_dynamic_groups else _FLAT_REMEDY
         raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=remedy)
-    if media is not None and media not in ("image", "video"):
-        raise InvalidTargetError("Masks need images or videos", expected="image or video", actual=str(media))
+    if media not in (None, "image", "video", "unknown"):  # FiftyOne knows no files of microscopes
+        remedy = "choose slices of one kind with select_group_slices(media_type='image')" if media == "mixed" else ""
+        raise InvalidTargetError(
+            "Masks need images or videos", expected="image or video", actual=str(media), remedy=remedy
+        )
     if not with_retries(len, view):
         raise InvalidTargetError("There are no samples", expected="at least one", actual="an empty dataset or view")
     if not dataset.persistent:
