@@ -90,7 +90,10 @@ def read_item(item: object, max_pixels: int | None = MAX_PIXELS) -> Image:
 
 
 def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> Iterator[Item]:
-    """Yield the samples with these ids in order, fetched some at a time; those deleted meanwhile are marked."""
+    """Yield the samples with these ids in order, fetched some at a time.
+
+    Those that were deleted meanwhile are marked, those that the view does not show any more are left out.
+    """
     from bson import ObjectId
 
     measures, *stages = _stages(target, options, "filepath")
@@ -105,10 +108,13 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
             sizes = [measures, {"$project": dict.fromkeys(measures["$set"], 1)}]
             for more in with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": looked_up}}}, *sizes]):
                 by_id[more["_id"]] |= more
+        missing = set(chunk) - by_id.keys()
+        gone = missing - with_retries(target.still_there, missing) if missing else missing
         for id_ in chunk:
             document = by_id.get(id_)
             if document is None:
-                yield Item(id_, "", gone=True)
+                if id_ in gone:
+                    yield Item(id_, "", gone=True)
                 continue
             item = Item(id_, document["filepath"], *_known(document, options))
             if options.masks_field is not None and document.get(options.masks_field) is None:

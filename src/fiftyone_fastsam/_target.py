@@ -19,6 +19,8 @@ from fiftyone_fastsam.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fiftyone_fastsam.options import EnrichOptions
 
 __all__ = [
@@ -108,6 +110,10 @@ class Target:
     def frames(self) -> Any:
         """MongoDB collection of the frames."""
         return self.dataset._frame_collection
+
+    def still_there(self, ids: Collection[Any]) -> set[Any]:
+        """Return which of these are ids of samples in the dataset."""
+        return {found["_id"] for found in self.samples.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
 
 
 def open_dataset(name: str) -> Any:

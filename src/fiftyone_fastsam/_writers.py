@@ -122,7 +122,7 @@ class DirectWriter:
         now = datetime.now(UTC)
         ids = {result.item.sample_id for result in results}
         of_frames = [result for result in results if result.item.frame_number is not None]
-        left = _left(self._target, ids) if of_frames else ids  # frames of others would be inserted
+        left = self._target.still_there(ids) if of_frames else ids  # frames of others would be inserted
         frames = [self._update(result, now) for result in of_frames if result.item.sample_id in left]
         samples = [self._update(result, now) for result in results if result.item.frame_number is None]
         if frames:
@@ -288,14 +288,9 @@ def _arrangement(item: Item, count: int, old: dict[str, Any]) -> dict[str, Any]:
     return {"$concatArrays": parts}
 
 
-def _left(target: Target, ids: set[Any]) -> set[Any]:
-    """Return which samples are in the dataset."""
-    return {found["_id"] for found in target.samples.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
-
-
 def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
     """Return which samples are not in the dataset any more, and see to it that they leave no frames behind."""
-    gone = ids - _left(target, ids)
+    gone = ids - target.still_there(ids)
     if gone and target.is_video:
         target.frames.delete_many({"_sample_id": {"$in": list(gone)}})
     return gone

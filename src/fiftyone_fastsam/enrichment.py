@@ -223,6 +223,8 @@ class Enrichment:
                 queue.put(result)
                 yield from report(queue.finished())
             yield from report(queue.finished(all_of_them=True))
+            if not target.is_video:  # what the view does not show any more was left out
+                self.skipped += len(self.ids) - counts["done"] - counts["failed"] - counts["gone"]
         finally:
             queue.close()
         if not self.is_part:
@@ -295,12 +297,9 @@ class Enrichment:
         try:
             return fitted(make(), self.options, self.mask_dir)
         except FastSAMError as problem:
-            if not self.options.skip_failures and self._is_there(item):
+            if not self.options.skip_failures and with_retries(self.target.still_there, {item.sample_id}):
                 raise
             return Result(item, reason=reason_of(problem))
-
-    def _is_there(self, item: Item) -> bool:
-        return with_retries(self.target.samples.find_one, {"_id": item.sample_id}, {"_id": 1}) is not None
 
     def _answered(self, step: Step, *, large: bool = False) -> Result:
         item = _item_of(step)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fastsam_core.cli import app
 from fastsam_core.errors import ImageNotFoundError
 from fastsam_core.model import FastSAM
-from fiftyone_fastsam import EnrichOptions, _queue, _writers, enrich, iter_shared
+from fiftyone_fastsam import EnrichOptions, _items, _queue, _writers, enrich, iter_shared
 from fiftyone_fastsam._writers import SdkWriter
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
 
@@ -76,6 +76,20 @@ def test_samples_that_are_deleted_before_they_are_looked_up(photos: Any, model: 
     assert [step.sample_id for step in steps if step.gone] == [first]
     assert [step.sample_id for step in steps if not step.gone] == others
     assert (steps[-1].done, steps[-1].total) == (4, 4)
+
+
+def test_samples_that_leave_the_view_are_not_taken_for_deleted(
+    photos: Any, model: FastSAM, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])
+    photos.set_values("gt", [fo.Detections(detections=[box.copy()]) for _ in range(4)])
+    photos.tag_samples("todo")
+    monkeypatch.setattr(_items, "_CHUNK", 1)
+    during(network, lambda: photos.untag_samples("todo"), call=2)
+    report = enrich(photos.match_tags("todo"), "masks", model=model, box_prompt_field="gt", prefetch=0)
+    assert (report.done + report.skipped, report.gone, report.failed) == (4, 0, 0)
+    assert 0 < report.skipped < 4
+    assert len(photos.exists("masks")) == report.done
 
 
 @WRITERS
