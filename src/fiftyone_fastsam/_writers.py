@@ -15,6 +15,7 @@ from fiftyone_fastsam._answers import OWN_ATTRIBUTES, prompts_digest
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._target import OTHER_RUN, PROMPTS_KEY, RUN_KEY
+from fiftyone_fastsam.errors import LabelFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,6 +130,7 @@ class DirectWriter:
             self._target.frames.bulk_write(frames, ordered=False)
         if samples:
             self._target.samples.bulk_write(samples, ordered=False)
+        _refuse_lost_fields(self._target, ids)
         gone = _without_frames(self._target, ids)
         _refresh(self._target, ids - gone)
         return gone
@@ -213,6 +215,7 @@ class SdkWriter:
         """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
         from mongoengine.errors import DoesNotExist
 
+        ids = {result.item.sample_id for result in results}
         by_sample: dict[str, list[Result]] = {}
         for result in results:
             by_sample.setdefault(str(result.item.sample_id), []).append(result)
@@ -223,9 +226,10 @@ class SdkWriter:
             except DoesNotExist:  # one was deleted just now; the others are saved again
                 continue
             except ValueError:  # the database refuses; nothing of it is to stay in memory
-                _refresh(self._target, {result.item.sample_id for result in results})
+                _refresh(self._target, ids)
                 raise
-        return _without_frames(self._target, {result.item.sample_id for result in results})
+        _refuse_lost_fields(self._target, ids)
+        return _without_frames(self._target, ids)
 
     def _save(self, by_sample: dict[str, list[Result]]) -> None:
         for sample in self._target.everything.select(list(by_sample)).iter_samples(autosave=True):
@@ -286,6 +290,35 @@ def _arrangement(item: Item, count: int, old: dict[str, Any]) -> dict[str, Any]:
         some = {"$slice": ["$$new", listed[0], len(listed)]}
         parts.append({"$filter": {"input": old, "cond": {"$and": [_IS_ANSWER, same]}}} if kept else some)
     return {"$concatArrays": parts}
+
+
+def _refuse_lost_fields(target: Target, ids: set[Any]) -> None:
+    """Take back what was written into fields that were deleted or renamed meanwhile; FiftyOne could not read it.
+
+    Raises
+    ------
+    LabelFieldError
+        There is such a field.
+    """
+    document = target.dataset._doc
+    schemas = {f"{part}_fields.name": 1 for part in ("sample", "frame")}
+    stored = target.samples.database[document._get_collection_name()].find_one({"_id": document.id}, schemas)
+    if stored is None:  # the dataset is gone, too
+        return
+    places = [("sample_fields", target.samples, "_id", {target.label_field, target.error_field})]
+    if target.is_video:
+        places.append(("frame_fields", target.frames, "_sample_id", places[0][-1]))
+        places[0] = ("sample_fields", target.samples, "_id", {target.error_field})
+    for schema, collection, key, written in places:
+        lost = written - {field["name"] for field in stored[schema]}
+        if lost:
+            collection.update_many({key: {"$in": list(ids)}}, {"$unset": dict.fromkeys(lost, "")})
+            raise LabelFieldError(
+                f"Field {min(lost)!r} is gone",
+                expected="the fields that were there when the run began",
+                actual="it was deleted or renamed meanwhile",
+                remedy="run the same again, which makes it anew",
+            )
 
 
 def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
