@@ -97,6 +97,14 @@ def test_files_of_microscopes_and_slides_are_images(
     assert readable.first().masks.detections
 
 
+def test_saved_views_of_others_stay(dataset: Any, model: FastSAM) -> None:
+    dataset.save_view("FastSAM failed", dataset[:1])  # to FiftyOne the same as "fastsam: failed"
+    for threshold in (0.4, 0.5):
+        enrich(dataset, "masks", model=model, conf=threshold)
+        assert sorted(dataset.list_saved_views()) == ["FastSAM failed", "fastsam: done"]
+    assert len(dataset.load_saved_view("FastSAM failed")) == 1
+
+
 @pytest.fixture
 def pairs(make_dataset: Callable[..., Any], image_paths: list[Path]) -> Any:
     """Return a dataset of one group, whose slices have boxes of different classes, one without an image."""
