@@ -13,6 +13,7 @@ from fiftyone_fastsam._pending import (
     WHOLE,
     finished_filter,
     is_answered,
+    joined,
     prompt_stages,
     shown_stages,
     visible_prompts,
@@ -89,7 +90,10 @@ def read_item(item: object, max_pixels: int | None = MAX_PIXELS) -> Image:
 
 
 def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> Iterator[Item]:
-    """Yield the samples with these ids in order, fetched some at a time; those deleted meanwhile are marked."""
+    """Yield the samples with these ids in order, fetched some at a time.
+
+    Those that were deleted meanwhile are marked, those that the view does not show any more are left out.
+    """
     from bson import ObjectId
 
     measures, *stages = _stages(target, options, "filepath")
@@ -98,16 +102,19 @@ def image_items(target: Target, options: EnrichOptions, ids: Sequence[str]) -> I
         if options.field is not None:  # a view may have filtered the labels that prompt
             chosen = shown_stages(target.view, chunk, [measures])
         found = with_retries(_fetch, target.samples, [*chosen, *stages])
-        by_id = {document["_id"]: document for document in found}
+        by_id = joined(found, options)
         looked_up = [id_ for id_, document in by_id.items() if _SIZE not in document]  # by a view of groups
         if looked_up:
             sizes = [measures, {"$project": dict.fromkeys(measures["$set"], 1)}]
             for more in with_retries(_fetch, target.samples, [{"$match": {"_id": {"$in": looked_up}}}, *sizes]):
                 by_id[more["_id"]] |= more
+        missing = set(chunk) - by_id.keys()
+        gone = missing - with_retries(target.still_there, missing) if missing else missing
         for id_ in chunk:
             document = by_id.get(id_)
             if document is None:
-                yield Item(id_, "", gone=True)
+                if id_ in gone:
+                    yield Item(id_, "", gone=True)
                 continue
             item = Item(id_, document["filepath"], *_known(document, options))
             if options.masks_field is not None and document.get(options.masks_field) is None:
@@ -187,7 +194,7 @@ def _as_shown(target: Target, options: EnrichOptions, sample_id: Any, frames: di
     field = {} if options.field is None else {options.field: 1}
     stages = [*shown_stages(view, [sample_id], frames_only=True), {"$project": {"frame_number": 1, **field}}]
     found = with_retries(_fetch, target.samples, stages)
-    shown = {document["frame_number"]: document for document in found}
+    shown = {document["frame_number"]: document for document in joined(found, options).values()}
     for number in frames.keys() & shown.keys():
         whole = frames[number].get(options.field) if options.field is not None else None
         frames[number] = {**frames[number], WHOLE: whole, **{name: shown[number].get(name) for name in field}}

@@ -9,7 +9,7 @@ from fiftyone_fastsam._convert import EMBEDDING
 from fiftyone_fastsam._target import PROMPTS_KEY, RUN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fiftyone_fastsam._convert import Document
     from fiftyone_fastsam._target import Target
@@ -19,7 +19,9 @@ __all__ = [
     "WHOLE",
     "finished_filter",
     "is_answered",
+    "joined",
     "prompt_stages",
+    "sample_count",
     "shown_stages",
     "unfinished",
     "visible_prompts",
@@ -51,18 +53,33 @@ def finished_filter(target: Target, options: EnrichOptions, digest: str) -> dict
 
 
 def unfinished(target: Target, options: EnrichOptions, digest: str) -> list[str]:
-    """Return the ids of the samples that are left to do, in the view's order; of videos, all (frames decide)."""
+    """Return the ids of the samples that are left to do, in the view's order; of videos, all (frames decide).
+
+    A sample that several parts of a view show is there once.
+    """
     if target.is_video:
-        return list(target.view.values("id"))
+        return _ids(target.view)
     done = finished_filter(target, options, digest)
     asked = _asked(target, options)
-    left: list[str] = asked.match({"$nor": [done]}).values("id")
+    left = _ids(asked.match({"$nor": [done]}))
     if not options.follows_edits:
         return left
-    everything: list[str] = asked.values("id")
+    everything = _ids(asked)
     again = set(left)
     again |= _with_edited_prompts(target, options, done, [id_ for id_ in everything if id_ not in again])
     return [id_ for id_ in everything if id_ in again]
+
+
+def _ids(view: Any) -> list[str]:
+    return list(dict.fromkeys(view.values("id")))
+
+
+def sample_count(view: Any) -> int:
+    """Return how many samples a view shows, each counted once."""
+    from fiftyone.core.stages import Concat
+
+    several = any(isinstance(stage, Concat) for stage in getattr(view, "_stages", ()))
+    return len(_ids(view)) if several else len(view)
 
 
 def _asked(target: Target, options: EnrichOptions) -> Any:
@@ -90,8 +107,8 @@ def _with_edited_prompts(target: Target, options: EnrichOptions, done: dict[str,
     found: set[str] = set()
     for start in range(0, len(ids), _LOOKED_AT_ONCE):
         chosen = [ObjectId(id_) for id_ in ids[start : start + _LOOKED_AT_ONCE]]
-        documents = target.samples.aggregate([*shown_stages(target.view, chosen, whole), *stages])
-        found.update(str(each["_id"]) for each in documents if not is_answered(each, target, options))
+        documents = joined(target.samples.aggregate([*shown_stages(target.view, chosen, whole), *stages]), options)
+        found.update(str(id_) for id_, each in documents.items() if not is_answered(each, target, options))
     return found
 
 
@@ -137,6 +154,23 @@ def _of_chosen(stage: dict[str, Any], chosen: dict[str, Any], first: Sequence[di
         return stage
     inner = [_of_chosen(each, chosen, first) for each in union["pipeline"]]
     return {"$unionWith": {**union, "pipeline": [*first, *inner, chosen]}}
+
+
+def joined(documents: Iterable[dict[str, Any]], options: EnrichOptions) -> dict[Any, dict[str, Any]]:
+    """Return documents by id; if several parts of a view show one, with all labels that prompt in any of them."""
+    found: dict[Any, dict[str, Any]] = {}
+    for document in documents:
+        known = found.setdefault(document["_id"], document)
+        if known is document or options.field is None:
+            continue
+        label, more = known.get(options.field), document.get(options.field)
+        if label is None:
+            known[options.field] = more
+            continue
+        ids = {prompt.get("_id") for prompt in prompts_in(label)}
+        for name in {"detections", "keypoints"} & label.keys():
+            label[name] = [*label[name], *(prompt for prompt in prompts_in(more) if prompt.get("_id") not in ids)]
+    return found
 
 
 def is_answered(document: dict[str, Any], target: Target, options: EnrichOptions) -> bool:

@@ -43,6 +43,8 @@ def view_description(path: str) -> str:
 
 def record_start(target: Target, described: dict[str, Any], digest: str) -> None:
     """Write down what is about to be done, so that even a killed run explains itself."""
+    from fiftyone.core.utils import to_slug
+
     dataset = target.dataset
     config = dataset.init_run(method=METHOD, label_field=target.path, digest=digest, fastsam=__version__)
     for name, value in described.items():
@@ -52,8 +54,18 @@ def record_start(target: Target, described: dict[str, Any], digest: str) -> None
     field.description = f"Masks by FastSAM ({described['model']}, {described['kind']}); run {run_key(target)}"
     field.info = {**(field.info or {}), "fastsam": {**described, "digest": digest}}
     field.save()
+    theirs = _slugs_of_others(dataset)
     for name, view in _views(target).items():
-        dataset.save_view(name, view, description=view_description(target.path), overwrite=True)
+        if to_slug(name) not in theirs:
+            dataset.save_view(name, view, description=view_description(target.path), overwrite=True)
+
+
+def _slugs_of_others(dataset: Any) -> set[str]:
+    """Return what FiftyOne tells saved views apart by, of all that were not saved here."""
+    from fiftyone.core.utils import to_slug
+
+    told, ours = dataset.list_saved_views(info=True), view_description("")
+    return {to_slug(view["name"]) for view in told if not (view["description"] or "").startswith(ours)}
 
 
 def _views(target: Target) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from fastsam_core.errors import FastSAMError
 from fiftyone_fastsam._retry import with_retries
+from fiftyone_fastsam._writers import Result
+from fiftyone_fastsam.errors import DocumentTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fiftyone_fastsam._writers import Result, Writer
+    from fiftyone_fastsam._writers import Writer
 
-__all__ = ["WriteQueue"]
+__all__ = ["WriteQueue", "reason_of"]
 
 _BATCH_ITEMS: Final = 64
 _BATCH_BYTES: Final = 8 * 2**20
@@ -30,10 +32,13 @@ class WriteQueue:
     Parameters
     ----------
     writer : Writer
+    skip_failures : bool
+        Whether a document that has grown too large since it was looked up costs its own result only.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, *, skip_failures: bool = True) -> None:
         self._writer = writer
+        self._skip_failures = skip_failures
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fastsam-write")
         self._waiting: deque[Future[list[Result]]] = deque()
         self._batch: list[Result] = []
@@ -89,11 +94,31 @@ class WriteQueue:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         if not batch:
             return []
-        there = [result for result in batch if not result.gone]
         try:
-            gone = with_retries(self._writer.write, there) if there else set()
+            written = self._written(batch)
         except FastSAMError:
             self._broken = True
             raise
         self._written_at = time.monotonic()
+        return written
+
+    def _written(self, batch: list[Result]) -> list[Result]:
+        """Write results, and return what became of them."""
+        there = [result for result in batch if not result.gone]
+        try:
+            gone = with_retries(self._writer.write, there) if there else set()
+        except DocumentTooLargeError as error:
+            if len(batch) > 1:
+                return [written for result in batch for written in self._written([result])]
+            if not self._skip_failures:
+                raise
+            [result] = batch
+            if result.reason is not None:  # there is no room for that, either
+                return batch
+            return self._written([Result(result.item, reason=reason_of(error))])
         return [replace(result, gone=True) if result.item.sample_id in gone else result for result in batch]
+
+
+def reason_of(error: FastSAMError) -> str:
+    """Return what goes into the reason field: the kind of error and its message."""
+    return f"{type(error).__name__}: {error}"

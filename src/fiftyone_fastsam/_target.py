@@ -19,6 +19,8 @@ from fiftyone_fastsam.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fiftyone_fastsam.options import EnrichOptions
 
 __all__ = [
@@ -97,7 +99,7 @@ class Target:
         """All samples of the dataset, without groups: of grouped datasets those of all slices with such media."""
         if self.dataset.media_type != "group":
             return self.dataset
-        return self.dataset.select_group_slices(media_type="video" if self.is_video else "image")
+        return self.dataset.select_group_slices(media_type=self.view.media_type)
 
     @property
     def samples(self) -> Any:
@@ -108,6 +110,10 @@ class Target:
     def frames(self) -> Any:
         """MongoDB collection of the frames."""
         return self.dataset._frame_collection
+
+    def still_there(self, ids: Collection[Any]) -> set[Any]:
+        """Return which of these are ids of samples in the dataset."""
+        return {found["_id"] for found in self.samples.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
 
 
 def open_dataset(name: str) -> Any:
@@ -176,8 +182,11 @@ def open_target(view: Any, label_field: str) -> Target:
     if media == "group":
         remedy = _DYNAMIC_REMEDY if view._is_dynamic_groups else _FLAT_REMEDY
         raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=remedy)
-    if media is not None and media not in ("image", "video"):
-        raise InvalidTargetError("Masks need images or videos", expected="image or video", actual=str(media))
+    if media not in (None, "image", "video", "unknown"):  # FiftyOne knows no files of microscopes
+        remedy = "choose slices of one kind with select_group_slices(media_type='image')" if media == "mixed" else ""
+        raise InvalidTargetError(
+            "Masks need images or videos", expected="image or video", actual=str(media), remedy=remedy
+        )
     if not with_retries(len, view):
         raise InvalidTargetError("There are no samples", expected="at least one", actual="an empty dataset or view")
     if not dataset.persistent:

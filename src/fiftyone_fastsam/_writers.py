@@ -15,6 +15,7 @@ from fiftyone_fastsam._answers import OWN_ATTRIBUTES, prompts_digest
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._target import OTHER_RUN, PROMPTS_KEY, RUN_KEY
+from fiftyone_fastsam.errors import LabelFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,15 +123,16 @@ class DirectWriter:
         now = datetime.now(UTC)
         ids = {result.item.sample_id for result in results}
         of_frames = [result for result in results if result.item.frame_number is not None]
-        left = _left(self._target, ids) if of_frames else ids  # frames of others would be inserted
+        left = self._target.still_there(ids) if of_frames else ids  # frames of others would be inserted
         frames = [self._update(result, now) for result in of_frames if result.item.sample_id in left]
         samples = [self._update(result, now) for result in results if result.item.frame_number is None]
         if frames:
             self._target.frames.bulk_write(frames, ordered=False)
         if samples:
             self._target.samples.bulk_write(samples, ordered=False)
+        _refuse_lost_fields(self._target, ids)
         gone = _without_frames(self._target, ids)
-        self._refresh(ids - gone)
+        _refresh(self._target, ids - gone)
         return gone
 
     def _update(self, result: Result, now: datetime) -> Any:
@@ -199,28 +201,6 @@ class DirectWriter:
         ]
         return UpdateOne(query, pipeline, upsert=result.item.frame_number is not None)
 
-    def _refresh(self, sample_ids: set[Any]) -> None:
-        """Let samples that are in memory see what was written."""
-        import_fiftyone()
-        from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
-
-        ids = [str(id_) for id_ in sample_ids]
-        try:
-            self._reload(ids)
-        except DoesNotExist:  # one of them was deleted just now
-            for id_ in ids:
-                with suppress(DoesNotExist):
-                    self._reload([id_])
-
-    def _reload(self, ids: list[str]) -> None:
-        from fiftyone.core.frame import Frame
-        from fiftyone.core.sample import Sample
-
-        dataset = self._target.dataset
-        if self._target.is_video:
-            Frame._reload_docs(dataset._frame_collection_name, sample_ids=ids)
-        Sample._reload_docs(dataset._sample_collection_name, sample_ids=ids)
-
 
 class SdkWriter:
     """Writes through FiftyOne's documented interface; parameters as for :class:`DirectWriter`."""
@@ -235,6 +215,7 @@ class SdkWriter:
         """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
         from mongoengine.errors import DoesNotExist
 
+        ids = {result.item.sample_id for result in results}
         by_sample: dict[str, list[Result]] = {}
         for result in results:
             by_sample.setdefault(str(result.item.sample_id), []).append(result)
@@ -244,7 +225,11 @@ class SdkWriter:
                 break
             except DoesNotExist:  # one was deleted just now; the others are saved again
                 continue
-        return _without_frames(self._target, {result.item.sample_id for result in results})
+            except ValueError:  # the database refuses; nothing of it is to stay in memory
+                _refresh(self._target, ids)
+                raise
+        _refuse_lost_fields(self._target, ids)
+        return _without_frames(self._target, ids)
 
     def _save(self, by_sample: dict[str, list[Result]]) -> None:
         for sample in self._target.everything.select(list(by_sample)).iter_samples(autosave=True):
@@ -307,17 +292,64 @@ def _arrangement(item: Item, count: int, old: dict[str, Any]) -> dict[str, Any]:
     return {"$concatArrays": parts}
 
 
-def _left(target: Target, ids: set[Any]) -> set[Any]:
-    """Return which samples are in the dataset."""
-    return {found["_id"] for found in target.samples.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+def _refuse_lost_fields(target: Target, ids: set[Any]) -> None:
+    """Take back what was written into fields that were deleted or renamed meanwhile; FiftyOne could not read it.
+
+    Raises
+    ------
+    LabelFieldError
+        There is such a field.
+    """
+    document = target.dataset._doc
+    schemas = {f"{part}_fields.name": 1 for part in ("sample", "frame")}
+    stored = target.samples.database[document._get_collection_name()].find_one({"_id": document.id}, schemas)
+    if stored is None:  # the dataset is gone, too
+        return
+    places = [("sample_fields", target.samples, "_id", {target.label_field, target.error_field})]
+    if target.is_video:
+        places.append(("frame_fields", target.frames, "_sample_id", places[0][-1]))
+        places[0] = ("sample_fields", target.samples, "_id", {target.error_field})
+    for schema, collection, key, written in places:
+        lost = written - {field["name"] for field in stored[schema]}
+        if lost:
+            collection.update_many({key: {"$in": list(ids)}}, {"$unset": dict.fromkeys(lost, "")})
+            raise LabelFieldError(
+                f"Field {min(lost)!r} is gone",
+                expected="the fields that were there when the run began",
+                actual="it was deleted or renamed meanwhile",
+                remedy="run the same again, which makes it anew",
+            )
 
 
 def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
     """Return which samples are not in the dataset any more, and see to it that they leave no frames behind."""
-    gone = ids - _left(target, ids)
+    gone = ids - target.still_there(ids)
     if gone and target.is_video:
         target.frames.delete_many({"_sample_id": {"$in": list(gone)}})
     return gone
+
+
+def _refresh(target: Target, sample_ids: set[Any]) -> None:
+    """Let samples that are in memory see what the database holds."""
+    import_fiftyone()
+    from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
+
+    ids = [str(id_) for id_ in sample_ids]
+    try:
+        _reload(target, ids)
+    except DoesNotExist:  # one of them was deleted just now
+        for id_ in ids:
+            with suppress(DoesNotExist):
+                _reload(target, [id_])
+
+
+def _reload(target: Target, ids: list[str]) -> None:
+    from fiftyone.core.frame import Frame
+    from fiftyone.core.sample import Sample
+
+    if target.is_video:
+        Frame._reload_docs(target.dataset._frame_collection_name, sample_ids=ids)
+    Sample._reload_docs(target.dataset._sample_collection_name, sample_ids=ids)
 
 
 def _is_answer(detection: Any) -> bool:

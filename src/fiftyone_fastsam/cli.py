@@ -136,10 +136,13 @@ def enrich(
         "batch_size": batch_size,
     }
     with guarded(debug=debug):
+        from fastsam_core.errors import InvalidParameterError
         from fastsam_core.model import FastSAM
         from fiftyone_fastsam.enrichment import Enrichment
         from fiftyone_fastsam.options import EnrichOptions
 
+        if worker and ray is not None:
+            raise InvalidParameterError("Workers are started by hand or by Ray", expected="--worker or --ray, not both")
         options["conf"] = read_conf(conf)
         checked = EnrichOptions(**options)
         samples = _samples(dataset, view)

@@ -20,9 +20,9 @@ from fiftyone_fastsam._answers import answer, semantic_map
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
-from fiftyone_fastsam._pending import unfinished
+from fiftyone_fastsam._pending import sample_count, unfinished
 from fiftyone_fastsam._provenance import record_results, record_start, run_key
-from fiftyone_fastsam._queue import WriteQueue
+from fiftyone_fastsam._queue import WriteQueue, reason_of
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam._target import Target, declare_schema, open_target, resolve_prompts
 from fiftyone_fastsam._texts import Words, check_embeddings
@@ -167,7 +167,7 @@ class Enrichment:
 
     def _list_work(self) -> None:
         self.ids = with_retries(unfinished, self.target, self.options, self.digest)
-        count = with_retries(len, self.target.view)
+        count = with_retries(sample_count, self.target.view)
         self.skipped = max(count - len(self.ids), 0)  # some may be deleted between the two
         self.gone: set[Any] = set()
         self.total = None if self.target.is_video else len(self.ids)
@@ -205,7 +205,7 @@ class Enrichment:
         if not self.is_part:
             with alone(target):
                 with_retries(record_start, target, self.described, self.digest)
-        queue = WriteQueue(choose_writer(options, target, self.digest))
+        queue = WriteQueue(choose_writer(options, target, self.digest), skip_failures=options.skip_failures)
         counts = Counter(done=0, failed=0, gone=0, masks=0)
 
         def report(results: Iterable[Result]) -> Iterator[EnrichStep]:
@@ -223,6 +223,8 @@ class Enrichment:
                 queue.put(result)
                 yield from report(queue.finished())
             yield from report(queue.finished(all_of_them=True))
+            if not target.is_video:  # what the view does not show any more was left out
+                self.skipped += len(self.ids) - counts["done"] - counts["failed"] - counts["gone"]
         finally:
             queue.close()
         if not self.is_part:
@@ -295,12 +297,9 @@ class Enrichment:
         try:
             return fitted(make(), self.options, self.mask_dir)
         except FastSAMError as problem:
-            if not self.options.skip_failures and self._is_there(item):
+            if not self.options.skip_failures and with_retries(self.target.still_there, {item.sample_id}):
                 raise
             return Result(item, reason=reason_of(problem))
-
-    def _is_there(self, item: Item) -> bool:
-        return with_retries(self.target.samples.find_one, {"_id": item.sample_id}, {"_id": 1}) is not None
 
     def _answered(self, step: Step, *, large: bool = False) -> Result:
         item = _item_of(step)
@@ -396,11 +395,6 @@ def iter_enrich(
     Checks are made by the call itself, before the first step.
     """
     return iter(Enrichment(view, label_field, EnrichOptions(**options), model))
-
-
-def reason_of(error: FastSAMError) -> str:
-    """Return what goes into the reason field: the kind of error and its message."""
-    return f"{type(error).__name__}: {error}"
 
 
 def _item_of(step: Step) -> Item:

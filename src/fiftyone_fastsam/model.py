@@ -248,7 +248,8 @@ def read_prompts(label: Any, key: str) -> tuple[list[Document], str]:
     kind = kinds.get(name)
     expected = {"box_prompt_field": "boxes", "point_prompt_field": "points"}.get(key, kind)
     if kind is None or kind != expected:
-        raise InvalidPromptError(f"{name} cannot prompt through {key}", expected="Detections or Keypoints", actual=name)
+        fitting = [label for label, its_kind in kinds.items() if expected in (None, its_kind)]
+        raise InvalidPromptError(f"{name} cannot prompt through {key}", expected=" or ".join(fitting), actual=name)
     return prompts_in(label.to_dict()), kind
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -152,6 +154,10 @@ class EnrichOptions:
                 raise InvalidParameterError(
                     f"{name} is unknown", expected=" or ".join(map(repr, allowed)), actual=repr(value)
                 )
+        for name in ("box_prompt_field", "point_prompt_field", "prompt_field", "masks_field", "label"):
+            _check_name(name, getattr(self, name))
+        for name in ("text", "negatives"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
         names = ("box_prompt_field", "point_prompt_field", "prompt_field", "text")
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
@@ -162,8 +168,6 @@ class EnrichOptions:
             object.__setattr__(self, "prompt_ids", _label_ids(self.prompt_ids))
         if self.text is not None and not (self.texts and all(name.strip() for name in self.texts)):
             raise InvalidPromptError("A text prompt is empty", expected="words", actual=repr(self.text))
-        if isinstance(self.negatives, str):
-            object.__setattr__(self, "negatives", (self.negatives,))
         if self.masks_field is not None and (self.text is None or self.output == "map"):
             raise InvalidPromptError(
                 "masks_field goes with words, and gives instances", expected="text and output='instances'"
@@ -177,10 +181,13 @@ class EnrichOptions:
         if self.embeddings and (given not in ([], ["text"]) or self.output == "map"):
             raise InvalidParameterError("Embeddings are for instances of everything or text", actual=", ".join(given))
         as_number("min_iou", self.min_iou, 0, 1)
+        as_number("min_area_px", self.min_area_px, 0, math.inf)
         if self.max_pixels is not None:
             as_integer("max_pixels", self.max_pixels, 1)
         if self.text_threshold is not None:
             as_number("text_threshold", self.text_threshold, 0, 1)
+        if self.mask_dir is not None and not isinstance(self.mask_dir, str | os.PathLike):
+            raise InvalidParameterError("mask_dir is no folder", expected="a path", actual=repr(self.mask_dir))
         if self.on_oversize == "files" and self.mask_dir is None:
             raise InvalidParameterError("Mask files need a folder", expected="mask_dir", actual="none")
 
@@ -196,9 +203,7 @@ class EnrichOptions:
     @property
     def texts(self) -> tuple[str, ...]:
         """The names to look for."""
-        if self.text is None:
-            return ()
-        return (self.text,) if isinstance(self.text, str) else tuple(self.text)
+        return tuple(self.text or ())
 
     @property
     def needs_encoder(self) -> bool:
@@ -249,6 +254,21 @@ class EnrichOptions:
         }
         without = ("tile_px", "overlap_px") if self.tile_px is None else ()
         return {name: value for name, value in described.items() if name not in without}
+
+
+def _check_name(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidParameterError(f"{name} is no name", expected="text", actual=repr(value)[:80])
+
+
+def _words(name: str, given: object) -> tuple[str, ...] | None:
+    """Return words, a single one or several, as a tuple."""
+    if given is None and name == "text":
+        return None
+    words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else (given,)
+    if wrong := [word for word in words if not isinstance(word, str)]:
+        raise InvalidPromptError(f"{name} holds what is no word", expected="text", actual=repr(wrong[0])[:80])
+    return words
 
 
 def _label_ids(given: object) -> frozenset[str]:

@@ -14,6 +14,8 @@ from fiftyone_fastsam import _items, enrich
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.fiftyone.conftest import FakeNetwork
+
     from fastsam_core.model import FastSAM
 
 
@@ -67,6 +69,22 @@ def test_prompts_of_several_parts_are_answered_once(dataset: Any, model: FastSAM
     for done in (3, 0):
         assert enrich(cats[:1].concat(dogs[1:]), "masks", model=model, box_prompt_field="gt").done == done
         assert dataset.values("masks.detections.label") == [["cat"], ["dog"], ["dog"]]
+
+
+@pytest.mark.parametrize("existing", ["resume", "append"])
+def test_a_sample_in_several_parts_is_done_once(
+    dataset: Any, model: FastSAM, network: FakeNetwork, existing: str
+) -> None:
+    boxes = [fo.Detection(label=name, bounding_box=[0.1, 0.1, 0.5, 0.5]) for name in ("cat", "dog")]
+    dataset.set_values("gt", [fo.Detections(detections=[box.copy() for box in boxes]) for _ in range(3)])
+    cats, dogs = (dataset.filter_labels("gt", fo.ViewField("label") == name) for name in ("cat", "dog"))
+    overlapping = cats[:2].concat(dogs[1:])
+    for done in (3, 0):
+        for field, prompts in (("everything", {}), ("answers", {"box_prompt_field": "gt"})):
+            report = enrich(overlapping, field, model=model, existing=existing, **prompts)
+            assert (report.done, report.skipped) == (done, 3 - done)
+    assert network.calls == 6
+    assert dataset.values("answers.detections.label") == [["cat"], ["cat", "dog"], ["dog"]]
 
 
 @pytest.mark.parametrize(

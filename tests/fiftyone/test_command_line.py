@@ -76,7 +76,8 @@ def test_failures_give_exit_code_1(make_dataset: Callable[..., Any], image_paths
 
 
 def test_wrong_use_gives_exit_code_2(dataset: Any) -> None:
-    for options in (["--existing", "maybe"], ["--view", "none"], ["--boxes", "a", "--points", "b"]):
+    together = (["--boxes", "a", "--points", "b"], ["--worker", "--ray", "1"])
+    for options in (["--existing", "maybe"], ["--view", "none"], *together):
         assert run(app, ["enrich", dataset.name, "-l", "masks", *options]).exit_code == 2, options
     assert run(app, ["enrich", "no-such-dataset", "-l", "masks"]).exit_code == 1
 

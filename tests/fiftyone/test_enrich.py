@@ -569,6 +569,7 @@ def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
         with pytest.raises(InvalidParameterError, match="min_iou"):
             EnrichOptions(min_iou=threshold)  # type: ignore[arg-type]
     assert EnrichOptions(text="dog", negatives="cat").negatives == ("cat",)
+    assert EnrichOptions(text=iter(["dog", "cat"])).texts == ("dog", "cat")  # type: ignore[arg-type]
     with pytest.raises(InvalidParameterError, match="folder"):
         EnrichOptions(on_oversize="files")
     with pytest.raises(InvalidParameterError, match="conf"):
@@ -577,4 +578,23 @@ def test_options_are_checked(dataset: Any, model: FastSAM) -> None:
         enrich(dataset, "masks", model=model, masks_field="others")
     with pytest.raises(InvalidParameterError, match="Embeddings"):
         enrich(dataset, "masks", model=model, embeddings=True, output="map")
+    assert dataset.get_field("masks") is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("label", 7),  # FiftyOne could not read the dataset any more
+        ("box_prompt_field", ["gt"]),
+        ("mask_dir", 7),
+        ("min_area_px", "7"),
+        ("min_area_px", -1),
+        ("text", 7),
+        ("text", ["dog", 7]),
+        ("negatives", None),
+    ],
+)
+def test_options_of_other_kinds_are_refused(dataset: Any, model: FastSAM, option: str, value: Any) -> None:
+    with pytest.raises((InvalidParameterError, InvalidPromptError), match=option):
+        enrich(dataset, "masks", model=model, **{option: value})
     assert dataset.get_field("masks") is None

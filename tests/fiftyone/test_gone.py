@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from fastsam_core.cli import app
 from fastsam_core.errors import ImageNotFoundError
 from fastsam_core.model import FastSAM
-from fiftyone_fastsam import EnrichOptions, _queue, _writers, enrich, iter_shared
+from fiftyone_fastsam import EnrichOptions, _items, _queue, _writers, enrich, iter_shared
 from fiftyone_fastsam._writers import SdkWriter
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
+from fiftyone_fastsam.errors import LabelFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,20 @@ def test_samples_that_are_deleted_before_they_are_looked_up(photos: Any, model: 
     assert [step.sample_id for step in steps if step.gone] == [first]
     assert [step.sample_id for step in steps if not step.gone] == others
     assert (steps[-1].done, steps[-1].total) == (4, 4)
+
+
+def test_samples_that_leave_the_view_are_not_taken_for_deleted(
+    photos: Any, model: FastSAM, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])
+    photos.set_values("gt", [fo.Detections(detections=[box.copy()]) for _ in range(4)])
+    photos.tag_samples("todo")
+    monkeypatch.setattr(_items, "_CHUNK", 1)
+    during(network, lambda: photos.untag_samples("todo"), call=2)
+    report = enrich(photos.match_tags("todo"), "masks", model=model, box_prompt_field="gt", prefetch=0)
+    assert (report.done + report.skipped, report.gone, report.failed) == (4, 0, 0)
+    assert 0 < report.skipped < 4
+    assert len(photos.exists("masks")) == report.done
 
 
 @WRITERS
@@ -168,6 +183,29 @@ def test_masks_that_are_asked_again(photos: Any, model: FastSAM) -> None:
     assert [step.gone for step in run] == [True, False, False, False]
 
 
+def drop_field(dataset: Any, name: str, part: str = "sample") -> None:
+    """Delete a field as another process does."""
+    documents = dataset._frame_collection if part == "frame" else dataset._sample_collection
+    documents.update_many({}, {"$unset": {name: ""}})
+    stored = documents.database[dataset._doc._get_collection_name()]
+    stored.update_one({"_id": dataset._doc.id}, {"$pull": {f"{part}_fields": {"name": name}}})
+
+
+@WRITERS
+@pytest.mark.parametrize("name", ["masks", "masks_error"])
+def test_a_field_that_is_deleted_meanwhile_stops_the_run(
+    photos: Any, model: FastSAM, network: FakeNetwork, writer: str, name: str
+) -> None:
+    Path(photos.first().filepath).unlink()
+    during(network, lambda: drop_field(photos, name), call=2)
+    with pytest.raises(LabelFieldError, match=rf"Field '{name}' is gone.*run the same again"):
+        enrich(photos, "masks", model=model, writer=writer)
+    assert not photos._sample_collection.count_documents({name: {"$exists": True}})  # FiftyOne could not read them
+    report = enrich(photos, "masks", model=model, writer=writer)
+    assert report.done + report.skipped == 3
+    assert len(photos.exists("masks")) == 3
+
+
 @pytest.fixture
 def videos(make_dataset: Callable[..., Any], tmp_path: Path) -> Any:
     """Return a dataset of two videos of 200 frames."""
@@ -199,6 +237,17 @@ def test_the_rest_of_a_deleted_video_is_not_read(
     assert videos.count("frames") == 200
     assert videos._frame_collection.count_documents({}) == 200
     assert videos.load_run_results("fastsam_masks").gone == 1
+
+
+def test_a_field_of_frames_that_is_deleted_meanwhile_stops_the_run(
+    videos: Any, model: FastSAM, network: FakeNetwork
+) -> None:
+    during(network, lambda: drop_field(videos, "masks", "frame"), call=2)
+    with pytest.raises(LabelFieldError, match="Field 'masks' is gone"):
+        enrich(videos, "masks", model=model)
+    assert not videos._frame_collection.count_documents({"masks": {"$exists": True}})
+    assert enrich(videos, "masks", model=model).failed == 0
+    assert all(labels is not None for labels in videos.values("frames.masks", unwind=True))
 
 
 def test_a_video_that_is_deleted_before_its_turn(videos: Any, model: FastSAM, network: FakeNetwork) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 import fiftyone_fastsam.zoo
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
 from fiftyone_fastsam import masks_from_detections
-from fiftyone_fastsam.model import FastSAMModel
+from fiftyone_fastsam.model import FastSAMModel, read_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +51,18 @@ def test_boxes_prompt(dataset: Any, model: FastSAM, slot: str) -> None:
     [found] = dataset.first().masks.detections
     assert (found.label, found.tags, found.matched) == ("cat", ["t"], True)
     assert dataset.last().masks.detections == []
+
+
+@pytest.mark.parametrize(
+    ("slot", "expected"), [("point_prompt_field", "Keypoints or Keypoint"), ("box_prompt_field", "Detections or Det")]
+)
+def test_labels_that_cannot_prompt_are_told_from_those_that_can(slot: str, expected: str) -> None:
+    label = fo.Detections() if slot == "point_prompt_field" else fo.Keypoints()
+    with pytest.raises(InvalidPromptError, match=rf"Expected: {expected}\w*\. Actual: {type(label).__name__}"):
+        read_prompts(label, slot)
+    assert read_prompts(label, "prompt_field")[0] == []
+    with pytest.raises(InvalidPromptError, match="Detections or Detection or Keypoints or Keypoint"):
+        read_prompts(fo.Polylines(), "prompt_field")
 
 
 def test_only_the_classes_that_are_asked_for(dataset: Any, model: FastSAM) -> None:

@@ -123,6 +123,14 @@ def test_a_form_without_prompts_cannot_be_sent(operators: str, dataset: Any, nam
     form = operator.resolve_type(ctx, "inputs")
     assert form.invalid
     assert form.view.label == operator.config.label
+    with pytest.raises(foo.executor.ExecutionError, match=r"Reason: (This dataset has no field|There are no two)"):
+        run_operator(operators + operator.config.name, dataset, {"label_field": "masks"})
+
+
+@pytest.mark.parametrize("name", [kind().config.name for kind in OPERATORS if kind is not diagnose.Doctor])
+def test_without_a_dataset_it_is_said_that_there_is_none(operators: str, name: str) -> None:
+    with pytest.raises(foo.executor.ExecutionError, match="No dataset is open"):
+        run_operator(operators + name, None, {"label_field": "masks"})
 
 
 def test_comparing_shows_the_worst_samples_first(
@@ -240,6 +248,15 @@ def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
         run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
     assert [d.label for d in dataset.first().here.detections] == ["b", "c"]
     assert dataset.exists("here").values("id") == [sample.id]
+
+
+def test_selected_labels_that_cannot_prompt(operators: str, dataset: Any) -> None:
+    lines = fo.Polylines(polylines=[fo.Polyline(points=[[(0.1, 0.1), (0.5, 0.5)]])])
+    dataset.set_values("lines", [lines.copy() for _ in range(3)])
+    sample = dataset.first()
+    selected = [{"sample_id": sample.id, "label_id": sample.lines.polylines[0].id, "field": "lines"}]
+    with pytest.raises(foo.executor.ExecutionError, match="lines holds Polylines, which cannot prompt"):
+        run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
 
 
 def test_prompting_with_a_label_that_was_moved(operators: str, dataset: Any, told: list[str]) -> None:

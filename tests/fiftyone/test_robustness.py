@@ -22,7 +22,12 @@ import local_services
 from fiftyone_fastsam import _retry, enrich, iter_enrich, iter_shared, masks_from_detections
 from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
-from fiftyone_fastsam.errors import DatabaseUnavailableError, DatabaseWriteError, InvalidTargetError
+from fiftyone_fastsam.errors import (
+    DatabaseUnavailableError,
+    DatabaseWriteError,
+    DocumentTooLargeError,
+    InvalidTargetError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,14 +196,44 @@ def test_a_database_that_refuses_is_reported(dataset: Any, model: FastSAM, monke
         enrich(dataset, "masks", model=model)
 
 
-def test_a_server_that_refuses_writes_is_reported(dataset: Any, model: FastSAM) -> None:
+@pytest.mark.parametrize("writer", ["direct", "sdk"])
+def test_a_server_that_refuses_writes_is_reported(dataset: Any, model: FastSAM, writer: str) -> None:
     enrich(dataset[:1], "masks", model=model)
     database, name = dataset._sample_collection.database, dataset._sample_collection_name
     database.command("collMod", name, validator={"never": True}, validationLevel="strict")
     with pytest.raises(DatabaseWriteError, match="failed validation"):
-        enrich(dataset, "masks", model=model)
+        enrich(dataset, "masks", model=model, writer=writer)
     database.command("collMod", name, validator={}, validationLevel="off")
-    assert enrich(dataset, "masks", model=model).done == 2
+    assert enrich(dataset, "masks", model=model, writer=writer).done == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"writer": "sdk"}, {"existing": "append"}], ids=str)
+@pytest.mark.parametrize("spare_bytes", [1500, 0])
+def test_a_document_that_grows_meanwhile_costs_its_sample_only(
+    dataset: Any, model: FastSAM, network: FakeNetwork, options: dict[str, Any], spare_bytes: int
+) -> None:
+    held = list(dataset)
+    documents, this = dataset._sample_collection, {"_id": held[1]._id}
+    for name in ("notes", "masks_error"):
+        dataset.add_sample_field(name, fo.StringField)
+    stages = [{"$match": this}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
+
+    def grow() -> None:
+        documents.update_one(this, {"$set": {"notes": ""}})
+        room = 16 * 2**20 - documents.aggregate(stages).next()["size"] - spare_bytes
+        documents.update_one(this, {"$set": {"notes": "x" * room}})
+
+    run_first(network, grow)
+    report = enrich(dataset, "masks", model=model, **options)
+    assert (report.done, report.failed) == (2, 1)
+    assert [bool(sample["masks"]) for sample in held] == [True, False, True]
+    assert ("has grown" in str(documents.find_one(this).get("masks_error"))) == bool(spare_bytes)
+    documents.update_one(this, {"$set": {"notes": "short"}})
+    run_first(network, grow)
+    with pytest.raises(DocumentTooLargeError, match="has grown"):
+        enrich(dataset, "masks", model=model, skip_failures=False, **options)
+    documents.update_one(this, {"$set": {"notes": "short"}})
+    assert enrich(dataset, "masks", model=model, **options).done == 1
 
 
 OUTAGE = f"""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+import numpy as np
 import pytest
+import tifffile
 
 from fiftyone_fastsam import enrich
 from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
@@ -61,6 +63,46 @@ def test_flattened_groups_are_enriched(
     assert enrich(grouped.select_group_slices("right"), "masks", model=model).done == 1
     assert grouped.select_group_slices("right").first().masks is not None
     assert grouped.select_group_slices("left").first().masks is None
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_files_of_microscopes_and_slides_are_images(
+    make_dataset: Callable[..., Any],
+    image_paths: list[Path],
+    model: FastSAM,
+    tmp_path: Path,
+    writer: str,
+    grouped: bool,
+) -> None:
+    tifffile.imwrite(tmp_path / "a.svs", np.full((96, 128, 3), 90, np.uint8), tile=(16, 16), photometric="rgb")
+    (tmp_path / "a.czi").write_bytes(b"no image")
+    paths = [tmp_path / "a.svs", tmp_path / "a.czi"]
+    slides = make_dataset(0 if grouped else 2, None if grouped else paths)
+    if grouped:
+        slides.add_group_field("group", default="picture")
+        for path in paths:
+            group = fo.Group()
+            elements = (group.element("picture"), group.element("slide"))
+            pictured = zip((image_paths[0], path), elements, strict=True)
+            slides.add_samples([fo.Sample(filepath=str(file), group=each) for file, each in pictured], progress=False)
+        with pytest.raises(InvalidTargetError, match=r"mixed\. Remedy: .*media_type='image'"):
+            enrich(slides.select_group_slices(_allow_mixed=True), "masks", model=model)
+    chosen = slides.select_group_slices("slide") if grouped else slides
+    assert chosen.media_type == "unknown"  # to FiftyOne
+    report = enrich(chosen, "masks", model=model, writer=writer)
+    assert (report.done, report.failed) == (1, 1)
+    readable, broken = slides.load_saved_view("fastsam: done"), slides.load_saved_view("fastsam: failed")
+    assert (readable.values("filepath"), broken.values("filepath")) == ([str(paths[0])], [str(paths[1])])
+    assert readable.first().masks.detections
+
+
+def test_saved_views_of_others_stay(dataset: Any, model: FastSAM) -> None:
+    dataset.save_view("FastSAM failed", dataset[:1])  # to FiftyOne the same as "fastsam: failed"
+    for threshold in (0.4, 0.5):
+        enrich(dataset, "masks", model=model, conf=threshold)
+        assert sorted(dataset.list_saved_views()) == ["FastSAM failed", "fastsam: done"]
+    assert len(dataset.load_saved_view("FastSAM failed")) == 1
 
 
 @pytest.fixture

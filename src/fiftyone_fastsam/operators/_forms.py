@@ -31,7 +31,10 @@ __all__ = [
     "listed",
     "load_model",
     "options_from",
+    "refused",
     "stopped",
+    "type_of",
+    "without_dataset",
 ]
 
 _LOOKED_AT = 20
@@ -64,16 +67,34 @@ def stopped(ctx: Any, error: FastSAMError, share: float = 0.0) -> Iterator[Any]:
         raise error
 
 
+def refused(inputs: Any, label: str) -> Any:
+    """Return a form that cannot be sent; programs that call the operator are told what it says last."""
+    *_, said = inputs.properties.values()
+    return types.Property(inputs, view=types.View(label=label), invalid=True, error_message=said.view.label)
+
+
+def without_dataset(label: str) -> Any:
+    """Return the form of an operator where no dataset is open."""
+    inputs = types.Object()
+    inputs.view("nothing", types.Error(label="No dataset is open", description="Open one, or name it as the dataset"))
+    return refused(inputs, label)
+
+
 def fields_of_type(ctx: Any, kinds: Sequence[str]) -> list[str]:
     """Return the fields of samples, or of a video's frames, with one of these label types."""
     dataset = ctx.dataset
     video = ctx.target_view(require_flat=True).media_type == "video"  # of a group, the slice that is shown
     schema = (dataset.get_frame_field_schema() if video else dataset.get_field_schema()) or {}
-    return [
-        name
-        for name, field in schema.items()
-        if getattr(getattr(field, "document_type", None), "__name__", None) in kinds
-    ]
+    return [name for name, field in schema.items() if _label_type(field) in kinds]
+
+
+def type_of(dataset: Any, path: str) -> str | None:
+    """Return the type of a field's labels, with ``frames.`` for videos; None if it holds none."""
+    return _label_type(dataset.get_field(path))
+
+
+def _label_type(field: Any) -> str | None:
+    return getattr(getattr(field, "document_type", None), "__name__", None)
 
 
 def add_refusal(inputs: Any, view: Any) -> bool:

@@ -39,22 +39,23 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def resolve_input(self, ctx: Any) -> Any:
         """Build the form."""
-        inputs, title = types.Object(), types.View(label=_LABEL)
-        impossible = types.Property(inputs, view=title, invalid=True, error_message="Not possible here")
+        if ctx.dataset is None:
+            return _forms.without_dataset(_LABEL)
+        inputs = types.Object()
         view = ctx.target_view(require_flat=True)
         if view.media_type == "video":
             inputs.view("videos", types.Error(label="Videos cannot be compared yet"))
-            return impossible
+            return _forms.refused(inputs, _LABEL)
         if _forms.add_refusal(inputs, view):
-            return impossible
+            return _forms.refused(inputs, _LABEL)
         fields = _forms.fields_of_type(ctx, ("Detections",))
         if len(fields) < 2:
             inputs.view("too_few", types.Error(label="There are no two fields of Detections to compare"))
-            return impossible
+            return _forms.refused(inputs, _LABEL)
         for name, label, default in (("first", "Field", fields[0]), ("second", "Compared with", fields[1])):
             inputs.enum(name, fields, required=True, default=default, label=label, view=types.DropdownView())
         inputs.float("min_iou", default=0.5, label="Lowest overlap", description="Below it labels count as unmatched")
-        return types.Property(inputs, view=title)
+        return types.Property(inputs, view=types.View(label=_LABEL))
 
     def execute(self, ctx: Any) -> Any:
         """Compare, and show the samples that agree least first."""

@@ -24,6 +24,7 @@ _MANY_SAMPLES: Final = 200
 """More than this are better done by a background worker."""
 _REPORT_S: Final = 0.3
 _ICON: Final = "/assets/icon.svg"
+_PROMPTING: Final = ("Detections", "Detection", "Keypoints", "Keypoint")
 
 
 class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
@@ -50,12 +51,12 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def resolve_input(self, ctx: Any) -> Any:
         """Build the form."""
+        if ctx.dataset is None:
+            return _forms.without_dataset(self.LABEL)
         inputs = types.Object()
         view = ctx.target_view(require_flat=True)
         if (self.refuses(ctx, view) and _forms.add_refusal(inputs, view)) or not self.add_prompts(ctx, inputs):
-            return types.Property(
-                inputs, view=types.View(label=self.LABEL), invalid=True, error_message="Not possible here"
-            )
+            return _forms.refused(inputs, self.LABEL)
         _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
         self.add_existing(ctx, inputs)
         _forms.add_model(inputs)
@@ -75,7 +76,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def resolve_execution_options(self, ctx: Any) -> Any:
         """Suggest a background worker when there is much to do."""
-        many = len(ctx.target_view(require_flat=True)) > _MANY_SAMPLES
+        many = ctx.dataset is not None and len(ctx.target_view(require_flat=True)) > _MANY_SAMPLES
         return foo.ExecutionOptions(
             allow_immediate_execution=True, allow_delegated_execution=True, default_choice_to_delegated=many
         )
@@ -276,11 +277,15 @@ class PromptHere(_Enriching):
             if len(names) > 1:
                 inputs.view("several", types.Error(label=f"Select labels of one field only, not of {', '.join(names)}"))
                 return False
+            kind = _forms.type_of(ctx.dataset, names[0])
+            if kind not in _PROMPTING:
+                labels = f"{names[0]} holds {kind or 'no labels'}"
+                inputs.view("others", types.Error(label=f"Select boxes or keypoints: {labels}, which cannot prompt"))
+                return False
             chosen = _forms.counted(len(selected), "selected label")
             inputs.view("selected", types.Notice(label=f"{chosen} of {names[0]} will prompt"))
             return True
-        kinds = ("Detections", "Detection", "Keypoints", "Keypoint")
-        return _forms.add_prompt_field(ctx, inputs, "prompts", kinds, "Labels that prompt")
+        return _forms.add_prompt_field(ctx, inputs, "prompts", _PROMPTING, "Labels that prompt")
 
     def add_existing(self, ctx: Any, inputs: Any) -> None:
         """Masks of prompts are added, so there is nothing to ask."""
