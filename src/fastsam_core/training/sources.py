@@ -164,18 +164,26 @@ def stack_layers(
     ndarray of uint16, shape (L, H, W)
         At least one layer.
     """
+    return stack_crops(((mask, 0, 0) for mask in masks), size_hw, slack)
+
+
+def stack_crops(
+    crops: Iterable[tuple[NDArray[np.bool_], int, int]], size_hw: tuple[int, int], slack: float = 0.1
+) -> NDArray[np.uint16]:
+    """Do what `stack_layers` does with masks that are cut out, each with its first row and column in the image."""
     layers: list[NDArray[np.uint16]] = [np.zeros(size_hw, np.uint16)]
-    ordered = sorted((mask for mask in masks if mask.any()), key=lambda mask: -int(mask.sum()))
-    for number, mask in enumerate(ordered, start=1):
-        area = int(mask.sum())
+    sized = [(int(np.count_nonzero(crop)), crop, top, left) for crop, top, left in crops]
+    ordered = sorted((entry for entry in sized if entry[0]), key=lambda entry: -entry[0])
+    for number, (area, crop, top, left) in enumerate(ordered, start=1):
+        window = (slice(top, top + crop.shape[0]), slice(left, left + crop.shape[1]))
         for layer in layers:
-            taken = mask & (layer > 0)
-            if int(taken.sum()) <= slack * area:
-                layer[mask & ~taken] = number
+            taken = crop & (layer[window] > 0)
+            if np.count_nonzero(taken) <= slack * area:
+                layer[window][crop & ~taken] = number
                 break
         else:
             layer = np.zeros(size_hw, np.uint16)
-            layer[mask] = number
+            layer[window][crop] = number
             layers.append(layer)
     return np.stack(layers)
 

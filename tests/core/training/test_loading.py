@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,3 +67,24 @@ def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:
         Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"a{number}.png")
     with pytest.raises(AnnotationError, match=r"too little.*that show objects.*5 images, 1 with instances"):
         load_folder(folder)
+
+
+@pytest.mark.parametrize("side_px", [480, 210])
+def test_masks_of_many_objects_are_not_held_whole(tmp_path: Path, side_px: int) -> None:
+    folder = write_labels(tmp_path / "in", 1)
+    labels = np.kron(np.arange(1, 1601, dtype=np.uint16).reshape(40, 40), np.ones((12, 12), np.uint16))
+    labels[::12] = labels[:, ::12] = 0
+    Image.fromarray(labels).save(folder / "masks" / "many.png")
+    Image.fromarray((labels % 251).astype(np.uint8)).save(folder / "images" / "many.png")
+    tracemalloc.start()
+    splits = load_folder(folder, max_side_px=side_px)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # 1600 masks of the whole image are 369 MB
+    [sample] = [s for pools in splits.values() for pool in pools for s in pool.samples if s.stem == "many"]
+    resized = cv2.resize(labels, (side_px, side_px), interpolation=cv2.INTER_NEAREST_EXACT)
+    assert len(sample.layers) == 1
+    pairs = np.unique(np.stack([sample.layers[0].ravel(), resized.ravel()]), axis=1).T
+    assert pairs[0].tolist() == [0, 0]
+    assert [len(set(side)) for side in pairs.T.tolist()] == [1601, 1601]  # each has one number, where it was
+    assert len(pairs) == 1601

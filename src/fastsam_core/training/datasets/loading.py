@@ -15,7 +15,7 @@ from fastsam_core.training.datasets.manifest import Dataset
 from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Coverage, Record, hash_fraction
 from fastsam_core.training.datasets.sa1b import read_sidecar
-from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_layers
+from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_crops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,17 +167,23 @@ def _sample(record: Record, source: str, stem: str, coverage: Coverage, max_side
     size_hw = (max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1))
     if scale < 1:
         image = np.asarray(cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    layers = stack_layers(_dense_masks(record.masks, size_hw), size_hw)
+    layers = stack_crops(_resized_crops(record.masks, size_hw), size_hw)
     weight = np.full(size_hw, round(BACKGROUND_WEIGHTS[coverage] * FULL_WEIGHT), np.uint8)
     return LabelledImage(image, layers, weight, source, stem)
 
 
-def _dense_masks(masks: Masks, size_hw: tuple[int, int]) -> Iterator[NDArray[np.bool_]]:
+def _resized_crops(masks: Masks, size_hw: tuple[int, int]) -> Iterator[tuple[NDArray[np.bool_], int, int]]:
+    """Give each mask as it is at another size of the image, with its first row and column."""
+    rows, columns = (_nearest(length, new) for length, new in zip(masks.image_hw, size_hw, strict=True))
+    for crop, (x0, y0, x1, y1) in zip(masks.crops(), masks.extents_xyxy.tolist(), strict=True):
+        top, bottom = np.searchsorted(rows, (y0, y1)).tolist()
+        left, right = np.searchsorted(columns, (x0, x1)).tolist()
+        yield crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)], top, left
+
+
+def _nearest(length: int, new: int) -> NDArray[np.intp]:
+    """Return which of so many pixels each of the new ones shows, ascending, as the trainer's other resizing has it."""
     import cv2
 
-    for crop, extent in zip(masks.crops(), masks.extents_xyxy, strict=True):
-        whole = np.zeros(masks.image_hw, np.uint8)
-        whole[extent[1] : extent[3], extent[0] : extent[2]] = crop
-        if size_hw != masks.image_hw:
-            whole = np.asarray(cv2.resize(whole, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
-        yield whole.astype(bool)
+    places = np.arange(length, dtype=np.float32)[None]  # exact up to 2^24
+    return cv2.resize(places, (new, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0].astype(np.intp)
