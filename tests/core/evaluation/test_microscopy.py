@@ -133,6 +133,38 @@ def test_bad_annotations_are_named(label_folder: Path, kind: str, words: str) ->
         LabelFolder(label_folder).truth(1, (96, 96))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_label_maps_in_lzw_are_read(label_folder: Path, dtype: type[np.integer]) -> None:
+    labels = np.zeros((96, 96), dtype)
+    labels[5:20, 5:20], labels[40:60, 40:60] = 1, 100
+    (label_folder / "masks" / "b.png").unlink()
+    Image.fromarray(labels).save(label_folder / "masks" / "b.tif", compression="tiff_lzw")
+    assert LabelFolder(label_folder).truth(1, (96, 96)).masks.areas_px.tolist() == [225, 400]
+
+
+@pytest.mark.parametrize("shape", [(1, 96, 96), (96, 96, 1)])
+def test_a_label_map_may_have_an_axis_of_length_one(label_folder: Path, shape: tuple[int, ...]) -> None:
+    labels = np.zeros(shape, np.uint16)
+    labels.reshape(96, 96)[5:20, 5:20] = 7
+    (label_folder / "masks" / "b.png").unlink()
+    tifffile.imwrite(label_folder / "masks" / "b.tif", labels)
+    assert LabelFolder(label_folder).truth(1, (96, 96)).masks.areas_px.tolist() == [225]
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        (np.full((96, 96), 0.5, np.float32), "number the objects: probabilities do not"),
+        (np.zeros((2, 96, 96), np.uint16), "save each plane of a stack"),
+    ],
+)
+def test_what_to_do_about_other_arrays(label_folder: Path, labels: NDArray[Any], remedy: str) -> None:
+    (label_folder / "masks" / "b.png").unlink()
+    tifffile.imwrite(label_folder / "masks" / "b.tif", labels)
+    with pytest.raises(AnnotationError, match=rf"b\.tif is no label map.*{remedy}"):
+        LabelFolder(label_folder).truth(1, (96, 96))
+
+
 @pytest.mark.parametrize("value", [1, 255, 65_535, True])
 def test_binary_masks_do_not_pass_for_one_object(label_folder: Path, value: int) -> None:
     target = label_folder / "masks" / "b.tif"
