@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
     parser.add_argument("--weights", help="model to go on with where RUN has no checkpoint: builtin, or a file")
-    parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's or file's weights")
+    parser.add_argument("--blend", type=Path, help="begin a stage from the average with this file's weights")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument(
         "--anneal-steps",
@@ -131,7 +131,7 @@ def _trainer(arguments: argparse.Namespace, network: str, folder: Path, stream_c
     elif arguments.weights:
         trainer.continue_from(load_weights(arguments.weights))
         LOGGER.info("goes on at step %d with %s", trainer.step, arguments.weights)
-    if arguments.blend:
+    if arguments.blend and (arguments.resume or not checkpoint.is_file()):  # not again where the stage goes on
         trainer.start_from(average(trainer.ema, stage_weights(arguments.blend), arguments.blend_share))
     next_stage = checkpoint.parent.resolve() != folder.resolve()
     if arguments.anneal_steps and (next_stage or not trainer.annealing):
