@@ -18,6 +18,8 @@ from fastsam_core.training.datasets.records import hash_fraction
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fastsam_core.training.sources import Split
+
 
 def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:
     run(write_sa1b(tmp_path / "in", 8), tmp_path / "out", "sa1b", val_share=0.3, coverage="dense")
@@ -59,6 +61,23 @@ def test_both_parts_have_objects(tmp_path: Path, places: tuple[int, ...], held_b
     assert sorted(stems["val"] + stems["train"]) == sorted(names)
     for pools in splits.values():
         assert any(sample.layers.any() for pool in pools for sample in pool.samples)
+
+
+@pytest.mark.parametrize(("val_share", "lacking"), [(0.0, "val"), (0.89, "train")])
+def test_small_data_sets_with_an_empty_part_are_split_anew(tmp_path: Path, val_share: float, lacking: Split) -> None:
+    out = tmp_path / "out"
+    run(write_labels(tmp_path / "one", 2), out, "labels", val_share=val_share)
+    run(write_sa1b(tmp_path / "two", 3), out, "sa1b", name="two", val_share=val_share, coverage="partial")
+    with pytest.raises(AnnotationError, match=rf"has no instances for {lacking}.*another --val"):
+        load_split(out, lacking)
+    splits = load_folder(out)
+    found = {split: [(s.source, s.stem) for pool in pools for s in pool.samples] for split, pools in splits.items()}
+    assert (len(found["val"]), len(found["train"])) == (1, 4)
+    assert len(set(found["val"] + found["train"])) == 5
+    assert {pool.spec.name: pool.spec.partial for pools in splits.values() for pool in pools} == {
+        "one": False,
+        "two": True,
+    }
 
 
 def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:

@@ -437,6 +437,21 @@ def test_export_tells_that_sizes_follow_the_objects(tmp_path: Path, monkeypatch:
         assert (info.imgsz, info.adaptive) == ((640, 384), adaptive)
 
 
+@pytest.mark.parametrize(
+    "wrong", [("--conf", "0,2"), ("--iou", "2"), ("--mask-threshold", "nan"), ("--imgsz", "640x384"), ("--imgsz", "")]
+)
+def test_export_writes_no_file_that_cannot_be_loaded(
+    wrong: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(CONFIG, tmp_path).save()
+    file = tmp_path / "a.safetensors"
+    monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "last.pt"), str(file), *wrong])
+    with pytest.raises(SystemExit):
+        export.main()
+    assert f"argument {wrong[0]}: expected" in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_export_does_not_forget_an_average_it_cannot_make(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from fastsam_core.training.datasets.sa1b import read_sidecar
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_crops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -85,15 +85,26 @@ def load_split(folder: Path, split: Split, *, max_side_px: int = 768, most: int 
         If the folder is no converted data set, or the split is empty.
     """
     dataset = Dataset.open(folder)
-    pools = []
-    for name, entry in dataset.sources.items():
-        rows = itertools.islice((row for row in dataset.rows(name) if row.split == split), most)
-        samples = [_sample(read_row(dataset, name, row), name, row.name, entry.coverage, max_side_px) for row in rows]
-        if samples:
-            pools.append(_pool(name, samples, entry.coverage))
-    if not any(sample.layers.any() for pool in pools for sample in pool.samples):
-        raise AnnotationError(f"{folder} has no instances for {split}", expected="at least one")
-    return pools
+    found = {name: _rows(dataset, name, split, max_side_px, most) for name in dataset.sources}
+    if not any(sample.layers.any() for samples in found.values() for sample in samples):
+        raise AnnotationError(
+            f"{folder} has no instances for {split}",
+            expected="at least one",
+            remedy="add images to it, or convert them again with another --val",
+        )
+    return _pools(dataset, found)
+
+
+def _rows(
+    dataset: Dataset, source: str, split: Split, max_side_px: int, most: int | None = None
+) -> list[LabelledImage]:
+    rows = itertools.islice((row for row in dataset.rows(source) if row.split == split), most)
+    coverage = dataset.sources[source].coverage
+    return [_sample(read_row(dataset, source, row), source, row.name, coverage, max_side_px) for row in rows]
+
+
+def _pools(dataset: Dataset, found: Mapping[str, list[LabelledImage]]) -> list[Pool]:
+    return [_pool(name, samples, dataset.sources[name].coverage) for name, samples in found.items() if samples]
 
 
 def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2) -> LoadedSplits:
@@ -104,6 +115,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     folder : Path
         ``images/`` with ``masks/`` (label maps, outlines), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO);
         images with ``NAME_masks.*`` and the like beside them; or a converted data set, which has splits of its own.
+        Where one of these shows no objects, as in small sets, the images are split anew.
     max_side_px : int
         Larger images are reduced to this.
     val_share : float
@@ -115,7 +127,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
         If fewer than two images have an instance, or an annotation cannot be read.
     """
     if (folder / "manifest.json").is_file():
-        return {split: load_split(folder, split, max_side_px=max_side_px) for split in ("train", "val")}
+        return _load_dataset(Dataset.open(folder), max_side_px, val_share)
     kind = next((k for k, part in _LAYOUTS.items() if (folder / part).exists()), None)
     if kind is None and pairs_beside(folder):
         kind = "beside"
@@ -128,6 +140,26 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
     samples = [_sample(item.load(), folder.name, item.name, coverage, max_side_px) for item in items]
+    parts = _held_back(folder, samples, val_share)
+    return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
+
+
+def _load_dataset(dataset: Dataset, max_side_px: int, val_share: float) -> LoadedSplits:
+    splits: tuple[Split, Split] = "val", "train"
+    found = {split: {name: _rows(dataset, name, split, max_side_px) for name in dataset.sources} for split in splits}
+    if not all(any(s.layers.any() for samples in found[split].values() for s in samples) for split in splits):
+        every = [sample for parts in found.values() for samples in parts.values() for sample in samples]
+        every.sort(key=lambda sample: hash_fraction("split", f"{sample.source}/{sample.stem}"))
+        anew = _held_back(dataset.folder, every, val_share)
+        found = {
+            split: {name: [sample for sample in part if sample.source == name] for name in dataset.sources}
+            for split, part in anew.items()
+        }
+    return {split: _pools(dataset, parts) for split, parts in found.items()}
+
+
+def _held_back(folder: Path, samples: list[LabelledImage], val_share: float) -> dict[Split, list[LabelledImage]]:
+    """Split images: the first ones are held back, others where either part would show no objects."""
     shown = [sample for sample in samples if sample.layers.any()]
     if len(shown) < 2:
         raise AnnotationError(
@@ -140,8 +172,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
         samples.sort(key=lambda sample: sample is not shown[0])
     elif not any(sample.layers.any() for sample in samples[held_back:]):
         samples.sort(key=lambda sample: sample is shown[-1])
-    parts: dict[Split, list[LabelledImage]] = {"val": samples[:held_back], "train": samples[held_back:]}
-    return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
+    return {"val": samples[:held_back], "train": samples[held_back:]}
 
 
 _LAYOUTS = {"labels": "masks", "coco": "annotations.json", "yolo": "labels"}
