@@ -371,12 +371,15 @@ def choose_images(truths: TruthSet, *, limit: int | None = None, only: Iterable[
     images = truths.images
     chosen = list(range(len(images)))
     if only is not None:
-        places = {name: index for index, path in enumerate(images) for name in (path.name, path.stem)}
+        places: dict[str, list[int]] = {}
+        for index, path in enumerate(images):
+            for name in (path.name, path.stem):
+                places.setdefault(name, []).append(index)
         names = list(only)
         unknown = [name for name in names if name not in places]
         if unknown:
             raise InvalidParameterError(f"There is no image {unknown[0]} in this data set")
-        chosen = sorted({places[name] for name in names})
+        chosen = sorted({index for name in names for index in places[name]})
     chosen = [chosen[place] for place in evenly(len(chosen), limit)]
     if not chosen:
         raise InvalidParameterError("No image is left to evaluate", expected="at least one")
