@@ -17,6 +17,7 @@ from tests.core.training.dataset_files import HW, jpeg, run, scene_masks, write_
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.training.datasets import list_items
+from fastsam_core.training.datasets.loading import load_folder
 
 
 def write_coco(folder: Path, files: list[str]) -> Path:
@@ -90,3 +91,23 @@ def test_a_name_too_long_for_files_is_listed(tmp_path: Path) -> None:
     [broken] = entry.broken
     assert len(os.fsencode(broken.name)) == 252
     assert "too long for files of the data set. Expected: at most 250 bytes" in broken.reason
+
+
+def test_a_data_set_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 2)
+    for out in (folder, folder / "masks" / ".." / "images"):
+        with pytest.raises(InvalidParameterError, match=r"among the files that it is made of.*--out"):
+            run(folder, out, "labels")
+    run(folder, folder / "data", "labels")
+
+
+def test_names_of_classes_are_no_annotation(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for name in "ab":
+        (folder / "images" / f"{name}.jpg").write_bytes(jpeg())
+        (folder / "labels" / f"{name}.txt").write_text("0 .1 .1 .5 .1 .5 .5\n")
+    (folder / "labels" / "classes.txt").write_text("cell\n")
+    assert [item.name for item in list_items("yolo", folder)] == ["a", "b"]
+    assert sum(len(pool.samples) for pools in load_folder(folder).values() for pool in pools) == 2

@@ -80,6 +80,22 @@ def test_small_data_sets_with_an_empty_part_are_split_anew(tmp_path: Path, val_s
     }
 
 
+def test_objects_that_are_lost_where_images_are_reduced_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_labels(tmp_path / "in", 2)
+    labels = np.kron(np.arange(1, 10, dtype=np.uint8).reshape(3, 3), np.ones((30, 30), np.uint8))
+    labels[0:26, 0:26] = 0
+    Image.fromarray(labels).save(folder / "masks" / "large.png")
+    Image.fromarray(labels).save(folder / "images" / "large.png")
+    load_folder(folder)
+    assert not caplog.text
+    load_folder(folder, max_side_px=70)
+    assert not caplog.text
+    load_folder(folder, max_side_px=16)
+    assert "of 13 objects are too small to be learnt, below 10 px" in caplog.text
+
+
 def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:
     folder = write_labels(tmp_path / "in", 5)
     for number in range(4):

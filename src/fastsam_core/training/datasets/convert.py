@@ -89,13 +89,14 @@ def convert(
     Raises
     ------
     InvalidParameterError
-        If a name or share is out of range, or the source is there already.
+        If a name or share is out of range, the source is there already, or ``out`` is the folder of what is converted.
     AnnotationError
         If nothing of the kind is there, two images would have one name, or no image can be used or has an instance.
     OutputError
         If a file cannot be written (no space).
     """
     source, out = as_path(source), as_path(out)
+    _check_apart(out, source, source / "images" if images is None else as_path(images))
     items = list_items(kind, source, images, subset)
     _check(_opened(out), name, val_share, replace=replace)
     counts: Counter[str] = Counter()
@@ -137,6 +138,16 @@ def convert(
         _check(dataset, name, val_share, replace=replace)
         _exchange(dataset, staged, entry)
     return entry
+
+
+def _check_apart(out: Path, *folders: Path) -> None:
+    if any(out.resolve() == folder.resolve() for folder in folders):
+        raise InvalidParameterError(
+            "The data set would lie among the files that it is made of",
+            expected="a folder of its own",
+            actual=str(out),
+            remedy="choose another one with --out",
+        )
 
 
 def _check_length(name: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastsam_core.errors import AnnotationError, ImageReadError
 from fastsam_core.evaluation.truth import pairs_beside
-from fastsam_core.training.batches import Pool
+from fastsam_core.training.batches import LEAST_PX, Pool
 from fastsam_core.training.datasets.manifest import Dataset
 from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Coverage, Record, hash_fraction
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedSplits", "load_folder", "load_split", "pixels_of", "read_row"]
 
+LOGGER = logging.getLogger(__name__)
 LoadedSplits = dict["Split", list[Pool]]
 _GRAY_SPREAD = 2
 """Colour channels of gray images differ by no more than this."""
@@ -139,7 +141,20 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
         )
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
-    samples = [_sample(item.load(), folder.name, item.name, coverage, max_side_px) for item in items]
+    samples: list[LabelledImage] = []
+    lost = objects = 0
+    for item in items:
+        record = item.load()
+        samples.append(_sample(record, folder.name, item.name, coverage, max_side_px))
+        objects += len(record.masks)
+        if max(record.masks.image_hw) > max_side_px:
+            lost += len(record.masks) - int((np.bincount(samples[-1].layers.ravel())[1:] >= LEAST_PX).sum())
+    if lost:
+        LOGGER.warning(
+            "%s: %d of %d objects are too small to be learnt, below %d px, as larger images are reduced to %d px: "
+            "cut these into parts, with their annotations",
+            *(folder, lost, objects, LEAST_PX, max_side_px),
+        )
     parts = _held_back(folder, samples, val_share)
     return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
 
