@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -85,13 +84,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _stop_on_terminate(trainer: Trainer) -> None:
-    """On SIGTERM let the trainer finish its step and write a checkpoint; its helper processes just end."""
-    main_process = os.getpid()
+    """On SIGTERM let the trainer finish its step, with its helper, and write a checkpoint."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != main_process:
-            os._exit(0)
-        trainer.stopping = True
+        trainer.stopping = True  # without effect in the helper, which ends with the trainer
 
     signal.signal(signal.SIGTERM, stop)
 
