@@ -104,7 +104,9 @@ def proposals(
             from fastsam_core.evaluation.coco_results import CocoResults
 
             found = CocoResults(results)
-            for _ in tracked(add_results(scorer, data, found), len(data.image_ids), "Matching"):
+            # the names of images may be missing where nothing is chosen
+            chosen = range(len(data.image_ids)) if limit is None and only is None else choose(data, limit, only)
+            for _ in tracked(add_results(scorer, data, found, chosen), len(chosen), "Matching"):
                 pass
             report = replace(scorer.report(), settings={"data": shown(annotations), "results": results.name})
         else:

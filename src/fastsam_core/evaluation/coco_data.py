@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CocoData", "category_of", "masks_of_entries"]
+__all__ = ["CocoData", "category_of", "find_file", "masks_of_entries"]
 
 
 class CocoData:
@@ -87,9 +87,7 @@ class CocoData:
             name = image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
             if not name:
                 raise AnnotationError(f"Image {image['id']} of {self.path} has no file_name and no coco_url")
-            windows = PureWindowsPath(name)  # which takes both slashes
-            places = [folder / name, folder / windows.as_posix(), folder / windows.name]
-            paths.append(next((path for path in places if path.exists()), places[-1]))
+            paths.append(find_file(folder, name))
         return paths
 
     @property
@@ -181,6 +179,13 @@ class CocoData:
                 actual=str(annotation.get("bbox")),
             )
         return box
+
+
+def find_file(folder: Path, name: str) -> Path:
+    """Return where the file that an annotation names is: below the folder as named, or straight in it."""
+    windows = PureWindowsPath(name)  # which takes both slashes
+    places = [folder / name, folder / windows.as_posix(), folder / windows.name]
+    return next((path for path in places if path.exists()), places[-1])
 
 
 def masks_of_entries(entries: Sequence[dict[str, Any]], image_hw: tuple[int, int], path: Path) -> Masks:

@@ -138,7 +138,11 @@ class Comparison:
             if each is not None:
                 each()
         tail = 100 * (1 - level) / 2
-        low, high = np.nanpercentile(np.array(samples), (tail, 100 - tail), axis=0)
+        drawn = np.array(samples)
+        known = ~np.isnan(drawn).all(axis=0)  # without objects there are figures that do not exist
+        ends = np.full((2, drawn.shape[1]), np.nan)
+        ends[:, known] = np.nanpercentile(drawn[:, known], (tail, 100 - tail), axis=0)
+        low, high = ends
         rows: list[tuple[Cell, ...]] = []
         values: dict[str, float] = {"images": len(self.first)}
         for place, (name, difference) in enumerate(_difference(first, second).items()):

@@ -19,7 +19,7 @@ from fastsam_core.evaluation.reports import Cell, Curve, Report, Table, counted
 from fastsam_core.masks import check_masks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -124,8 +124,10 @@ class ProposalScorer:
         return Report("proposals", (table,), values, curves=tuple(curves))
 
 
-def add_results(scorer: ProposalScorer, data: CocoData, results: CocoResults) -> Iterator[int]:
-    """Score a results file image by image; yields the number of images done.
+def add_results(
+    scorer: ProposalScorer, data: CocoData, results: CocoResults, chosen: Sequence[int] | None = None
+) -> Iterator[int]:
+    """Score a results file image by image, all of the data or those chosen; yields the number of images done.
 
     Raises
     ------
@@ -133,15 +135,16 @@ def add_results(scorer: ProposalScorer, data: CocoData, results: CocoResults) ->
         If results belong to images that the annotations do not have, or an entry cannot be read.
     """
     results.require_images_of(data)
-    for index, image_id in enumerate(data.image_ids):
-        entries = results.entries(image_id, BUDGETS[-1])
+    image_ids = data.image_ids
+    for done, index in enumerate(range(len(image_ids)) if chosen is None else chosen, start=1):
+        entries = results.entries(image_ids[index], BUDGETS[-1])
         scores = scores_of_entries(entries)
         if "box" in scorer.kinds:
             scorer.add_boxes(boxes_of_entries(entries, results.path), scores, *data.boxes(index))
         if "mask" in scorer.kinds:
             masks = masks_of_entries(entries, data.image_hw(index), results.path)
             scorer.add_masks(masks, data.truth(index), scores)
-        yield index + 1
+        yield done
 
 
 def _area_under(recall: Mapping[int, float]) -> float:

@@ -254,7 +254,7 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     AnnotationError
         If it cannot be read, is none, is a binary mask of several objects, or has more pixels than are read.
     """
-    from fastsam_core._image_files import DAMAGED_IMAGES, check_annotated, open_picture
+    from fastsam_core._image_files import DAMAGED_IMAGES, open_picture
 
     try:
         with path.open("rb") as stream:
@@ -262,12 +262,7 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
             if picture is not None:
                 labels = np.asarray(picture)
         if picture is None:
-            import tifffile
-
-            with tifffile.TiffFile(path) as tiff:
-                series = tiff.series[0]
-                check_annotated(f"The label map {path}", series.shape)
-                labels = np.asarray(series.asarray())
+            labels = _tiff_labels(path)
     except FastSAMError as error:
         words = {"expected": error.expected, "actual": error.actual, "remedy": error.remedy}
         raise AnnotationError(error.problem, **words) from error
@@ -277,17 +272,42 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
         ) from error
     if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
         labels = labels.astype(np.int64)
+    if labels.ndim == 3 and 1 in labels.shape:  # a stack of one plane, or one channel
+        labels = labels.squeeze(labels.shape.index(1))
     if labels.ndim != 2 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
-        coloured = labels.ndim == 3 and labels.shape[2] in (3, 4)
-        stack = "save each plane of a stack as a file of its own, as its image"
+        if labels.ndim == 2:
+            remedy = "number the objects: probabilities do not, nor label maps that were resized with interpolation"
+        elif labels.ndim == 3 and labels.shape[2] in (2, 3, 4):
+            remedy = "save it with one channel: colours do not number objects"
+        else:
+            remedy = "save each plane of a stack as a file of its own, as its image"
         raise AnnotationError(
             f"{path} is no label map",
             expected="one channel of whole numbers: 0 background, 1 … N objects",
             actual=f"{labels.dtype} of shape {labels.shape}",
-            remedy="save it with one channel: colours do not number objects" if coloured else stack,
+            remedy=remedy,
         )
     _check_told_apart(path, labels)
     return labels.astype(np.int64) if labels.dtype == bool else labels
+
+
+def _tiff_labels(path: Path) -> NDArray[Any]:
+    """Read the first image of a TIFF file; Pillow decodes what tifffile needs imagecodecs for, such as LZW."""
+    import tifffile
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    from fastsam_core._image_files import check_annotated
+
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        check_annotated(f"The label map {path}", series.shape)
+        try:
+            return np.asarray(series.asarray())
+        except (ImportError, NotImplementedError, ValueError):
+            if len(series.pages) > 1:
+                raise
+    with TiffImageFile(path) as picture:
+        return np.asarray(picture)
 
 
 def _check_told_apart(path: Path, labels: NDArray[Any]) -> None:
@@ -351,12 +371,15 @@ def choose_images(truths: TruthSet, *, limit: int | None = None, only: Iterable[
     images = truths.images
     chosen = list(range(len(images)))
     if only is not None:
-        places = {name: index for index, path in enumerate(images) for name in (path.name, path.stem)}
+        places: dict[str, list[int]] = {}
+        for index, path in enumerate(images):
+            for name in (path.name, path.stem):
+                places.setdefault(name, []).append(index)
         names = list(only)
         unknown = [name for name in names if name not in places]
         if unknown:
             raise InvalidParameterError(f"There is no image {unknown[0]} in this data set")
-        chosen = sorted({places[name] for name in names})
+        chosen = sorted({index for name in names for index in places[name]})
     chosen = [chosen[place] for place in evenly(len(chosen), limit)]
     if not chosen:
         raise InvalidParameterError("No image is left to evaluate", expected="at least one")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
     parser.add_argument("--weights", help="model to go on with where RUN has no checkpoint: builtin, or a file")
-    parser.add_argument("--blend", type=Path, help="begin from the average with this checkpoint's or file's weights")
+    parser.add_argument("--blend", type=Path, help="begin a stage from the average with this file's weights")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument(
         "--anneal-steps",
@@ -85,13 +84,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _stop_on_terminate(trainer: Trainer) -> None:
-    """On SIGTERM let the trainer finish its step and write a checkpoint; its helper processes just end."""
-    main_process = os.getpid()
+    """On SIGTERM let the trainer finish its step, with its helper, and write a checkpoint."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != main_process:
-            os._exit(0)
-        trainer.stopping = True
+        trainer.stopping = True  # without effect in the helper, which ends with the trainer
 
     signal.signal(signal.SIGTERM, stop)
 
@@ -131,7 +127,7 @@ def _trainer(arguments: argparse.Namespace, network: str, folder: Path, stream_c
     elif arguments.weights:
         trainer.continue_from(load_weights(arguments.weights))
         LOGGER.info("goes on at step %d with %s", trainer.step, arguments.weights)
-    if arguments.blend:
+    if arguments.blend and (arguments.resume or not checkpoint.is_file()):  # not again where the stage goes on
         trainer.start_from(average(trainer.ema, stage_weights(arguments.blend), arguments.blend_share))
     next_stage = checkpoint.parent.resolve() != folder.resolve()
     if arguments.anneal_steps and (next_stage or not trainer.annealing):

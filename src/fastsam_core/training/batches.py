@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fastsam_core.training.sources import LabelledImage, SourceSpec
 
 MASK_STRIDE = 4
+LEAST_PX = 10
+"""Smaller remnants of instances are not learnt."""
 MIN_IMAGES = 2
 """Images of a shard at least, for batch normalisation's sake."""
 
@@ -202,7 +204,7 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 def instance_targets(
-    layers: NDArray[np.uint16], max_instances: int, rng: np.random.Generator, min_area_px: int = 10
+    layers: NDArray[np.uint16], max_instances: int, rng: np.random.Generator, min_area_px: int = LEAST_PX
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
     """Turn label layers into boxes and prototype-sized masks.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastsam_core._files import atomic_path
 from fastsam_core.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
@@ -71,3 +72,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not {"config", "network", "ema", "optimizer", "step"} <= state.keys():
         raise CheckpointError(f"{path.name} is not a training checkpoint", remedy="give a last.pt of a training run")
     return state
+
+
+def forget_rows(log: Path, last: int) -> None:
+    """Take out of a CSV log, if it is there, what was written after a checkpoint: a resumed run writes it again.
+
+    Parameters
+    ----------
+    log : Path
+        Its first column is a step or an epoch.
+    last : int
+        That of the checkpoint; rows behind it go, as does one that was cut off.
+    """
+    if not log.is_file():
+        return
+    header, *rows = log.read_bytes().splitlines(keepends=True) or [b""]
+    kept = [row for row in rows if row.endswith(b"\n") and int(float(row.split(b",")[0])) <= last]
+    if kept != rows:
+        with atomic_path(log) as temporary:
+            temporary.write_bytes(b"".join([header, *kept]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from fastsam_core._checks import as_number
 from fastsam_core._files import atomic_path
 from fastsam_core.checkpoints import FORMAT
 from fastsam_core.checkpoints import load_checkpoint as load_weights
-from fastsam_core.errors import CheckpointError, OutputError
+from fastsam_core.errors import CheckpointError, InvalidParameterError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
 from fastsam_core.training.loss import learnt_masks
 
@@ -185,27 +187,55 @@ def change_facts(source: Path, target: Path, facts: Mapping[str, str]) -> Path:
     return write_weights(weights, target, {**known, **facts})
 
 
+def _number(text: str, most: float) -> str:
+    """Check what is written into the file as it is given; a file that cannot be loaded would be found out later."""
+    try:
+        as_number("It", float(text), 0, most)
+    except (ValueError, InvalidParameterError) as error:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {most:g}, got {text!r}") from error
+    return text
+
+
+def _sizes(text: str) -> str:
+    if not all(part.isdecimal() and int(part) >= 32 for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"expected 640 or 640,384, got {text!r}")
+    return text
+
+
 def main() -> None:
     """Export a checkpoint, or change the metadata of a weights file."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.export", description=__doc__)
     parser.add_argument("source", type=Path, help="checkpoint (.pt), or weights file (.safetensors)")
     parser.add_argument("target", type=Path)
-    parser.add_argument("--imgsz", help="recommended long side of the network input; several: 384,768")
+    share, number = partial(_number, most=1.0), partial(_number, most=math.inf)
+    parser.add_argument("--imgsz", type=_sizes, help="recommended long side of the network input; several: 384,768")
     parser.add_argument(
         "--adaptive",
         action="store_const",
         const="1",
         help="add a size where the objects found are small, or fill the image",
     )
-    parser.add_argument("--conf", help="recommended score threshold")
-    parser.add_argument("--iou", help="recommended overlap above which boxes are duplicates")
-    parser.add_argument("--mask-threshold", help="probability at which masks are cut (default: as the loss wants it)")
-    parser.add_argument("--mask-margin", help="how far boxes may grow to hold their masks (default: as it was learnt)")
-    parser.add_argument("--cut-penalty", help="what masks lose of their scores that their boxes cut off (0: nothing)")
-    parser.add_argument("--least-part", help="parts of a mask below this share of its largest are left out (0: none)")
-    parser.add_argument("--threshold-share", help="cut each mask at this part of its own best threshold (0: all alike)")
-    parser.add_argument("--overlap-penalty", help="what masks lose of their scores that overlap surer ones (0: none)")
+    parser.add_argument("--conf", type=share, help="recommended score threshold")
+    parser.add_argument("--iou", type=share, help="recommended overlap above which boxes are duplicates")
+    parser.add_argument(
+        "--mask-threshold", type=share, help="probability at which masks are cut (default: as the loss wants it)"
+    )
+    parser.add_argument(
+        "--mask-margin", type=number, help="how far boxes may grow to hold their masks (default: as it was learnt)"
+    )
+    parser.add_argument(
+        "--cut-penalty", type=number, help="what masks lose of their scores that their boxes cut off (0: nothing)"
+    )
+    parser.add_argument(
+        "--least-part", type=share, help="parts of a mask below this share of its largest are left out (0: none)"
+    )
+    parser.add_argument(
+        "--threshold-share", type=share, help="cut each mask at this part of its own best threshold (0: all alike)"
+    )
+    parser.add_argument(
+        "--overlap-penalty", type=number, help="what masks lose of their scores that overlap surer ones (0: nothing)"
+    )
     parser.add_argument("--blend", type=Path, help="checkpoint or weights file to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastsam_core.errors import InvalidParameterError
+from fastsam_core.training.checkpoint import forget_rows
 from fastsam_core.training.loss import LOSS_NAMES
 from fastsam_core.training.parallel import GradientHelper
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 LOGGER = logging.getLogger("fastsam_core.training")
+_LOG = "log.csv"
 LONGEST_STEP_S = 20.0
 """Longer steps were paused; the excess does not count as training time."""
 
@@ -58,6 +60,7 @@ def fit(trainers: Sequence[Trainer], stream: BatchStream, last_step: int, deadli
         last_step = min(last_step, first.anneal_start + first.anneal_steps)
     for trainer in trainers:
         trainer.folder.mkdir(parents=True, exist_ok=True)
+        forget_rows(trainer.folder / _LOG, trainer.step)
     helper = None
     if first.config.processes == 2:
         batches = partial(first.batches, stream, last_step, shard=1)
@@ -115,7 +118,7 @@ def _log(trainer: Trainer, parts: torch.Tensor, seconds: float, waited: float) -
         *(trainer.config.architecture, trainer.step, trainer.images, dict(zip(LOSS_NAMES, values, strict=True)), rate),
         *(trainer.grad_norm, seconds, waited),
     )
-    path = trainer.folder / "log.csv"
+    path = trainer.folder / _LOG
     fresh = not path.exists()
     with path.open("a", newline="") as stream:
         writer = csv.writer(stream)

@@ -17,7 +17,7 @@ import torch
 
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import OutputError
-from fastsam_core.training.checkpoint import read_state, save_checkpoint
+from fastsam_core.training.checkpoint import forget_rows, read_state, save_checkpoint
 from fastsam_core.training.export import write_weights
 from fastsam_core.training.loss import WeightedObjectness
 from fastsam_core.training.trainer import TrainingError
@@ -113,6 +113,7 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
     last: Path
     best: Path
     writer: Any = None
+    csv: Path
 
     def __init__(self, cfg: Any = None, overrides: Any = None, _callbacks: Any = None) -> None:
         default = import_ultralytics("ultralytics.utils").DEFAULT_CFG
@@ -166,7 +167,8 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return
-            self.writer = SummaryWriter(str(self.save_dir / "tensorboard"))
+            # what was logged after the checkpoint that a run resumes from is hidden
+            self.writer = SummaryWriter(str(self.save_dir / "tensorboard"), purge_step=self.epoch + 1)
             self.add_callback("teardown", _close_log)
         for name, value in metrics.items():
             self.writer.add_scalar(name, float(value), self.epoch + 1)
@@ -229,6 +231,8 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
         path = self.wdir / _EXACT
         if ckpt is None or not self.resume:
             return
+        if import_ultralytics("ultralytics.utils").RANK in (-1, 0):
+            forget_rows(self.csv, self.start_epoch)
         exact = read_state(path) if path.is_file() else {}
         if exact.get("epoch") != self.start_epoch - 1:
             LOGGER.warning("%s is missing or of another epoch: resumed from averaged weights in fp16", path)

@@ -65,7 +65,7 @@ class GradientHelper:
         self.connection.close()
         self.process.join(SECONDS_TO_STOP)
         if self.process.is_alive():
-            self.process.terminate()
+            self.process.kill()
             self.process.join()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy import ndimage
 
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.photometric import is_coloured
@@ -29,6 +30,8 @@ Domain = Literal["photo", "micro"]
 FULL_WEIGHT = 255
 """Background weight 1.0 in the uint8 weight maps."""
 _BRIGHT = 100.0
+_CLICK = np.array([[0, 1, 1, 1, 0], [1] * 5, [1] * 5, [1] * 5, [0, 1, 1, 1, 0]], bool)
+"""What one click of an annotator's brush leaves, mostly where nothing is to be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class SourceSpec:
         Cells, all annotated: copies of them may be set beside others.
     balance : bool
         Rare kinds of pictures (`stain_of`) are drawn more often than they occur.
+    clicks : bool
+        Instances of the shape of a brush's click (`clicks_in`) are not to be learnt; validation keeps them.
     """
 
     name: str
@@ -70,6 +75,7 @@ class SourceSpec:
     guess: bool = False
     crowd: bool = False
     balance: bool = False
+    clicks: bool = False
 
 
 SOURCES: tuple[SourceSpec, ...] = (
@@ -85,7 +91,7 @@ SOURCES: tuple[SourceSpec, ...] = (
     SourceSpec("rock_grains", 0.02, 0.15, "photo"),
     SourceSpec("mushrooms", 0.02, 0.5, "photo"),
     SourceSpec("hbn_flakes", 0.04, 0.05, "micro", partial=True),
-    SourceSpec("dsb2018", 0.24, 1.0, "micro", crowd=True, balance=True),
+    SourceSpec("dsb2018", 0.24, 1.0, "micro", crowd=True, balance=True, clicks=True),
     SourceSpec("usiigaci_phase", 0.08, 0.7, "micro", crowd=True),
     SourceSpec("dhcn_indoor", 0.0, 0.15, "photo", held_out=True),
     SourceSpec("fruits_nuts", 0.0, 0.03, "photo", partial=True, held_out=True),
@@ -145,6 +151,15 @@ def stain_of(image: NDArray[np.uint8]) -> str:
     return "fluorescence" if image.mean() < _BRIGHT else "brightfield"
 
 
+def clicks_in(labels: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Return the pixels, (H, W), of the instances of a label map that are 21 px in a square of 5 without corners."""
+    clicked = np.zeros(labels.shape, bool)
+    for number, window in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+        if window is not None and np.array_equal(mask := labels[window] == number, _CLICK):
+            clicked[window] |= mask
+    return clicked
+
+
 def stack_layers(
     masks: Iterable[NDArray[np.bool_]], size_hw: tuple[int, int], slack: float = 0.1
 ) -> NDArray[np.uint16]:
@@ -164,18 +179,26 @@ def stack_layers(
     ndarray of uint16, shape (L, H, W)
         At least one layer.
     """
+    return stack_crops(((mask, 0, 0) for mask in masks), size_hw, slack)
+
+
+def stack_crops(
+    crops: Iterable[tuple[NDArray[np.bool_], int, int]], size_hw: tuple[int, int], slack: float = 0.1
+) -> NDArray[np.uint16]:
+    """Do what `stack_layers` does with masks that are cut out, each with its first row and column in the image."""
     layers: list[NDArray[np.uint16]] = [np.zeros(size_hw, np.uint16)]
-    ordered = sorted((mask for mask in masks if mask.any()), key=lambda mask: -int(mask.sum()))
-    for number, mask in enumerate(ordered, start=1):
-        area = int(mask.sum())
+    sized = [(int(np.count_nonzero(crop)), crop, top, left) for crop, top, left in crops]
+    ordered = sorted((entry for entry in sized if entry[0]), key=lambda entry: -entry[0])
+    for number, (area, crop, top, left) in enumerate(ordered, start=1):
+        window = (slice(top, top + crop.shape[0]), slice(left, left + crop.shape[1]))
         for layer in layers:
-            taken = mask & (layer > 0)
-            if int(taken.sum()) <= slack * area:
-                layer[mask & ~taken] = number
+            taken = crop & (layer[window] > 0)
+            if np.count_nonzero(taken) <= slack * area:
+                layer[window][crop & ~taken] = number
                 break
         else:
             layer = np.zeros(size_hw, np.uint16)
-            layer[mask] = number
+            layer[window][crop] = number
             layers.append(layer)
     return np.stack(layers)
 
@@ -256,5 +279,9 @@ def load_source(root: Path, spec: SourceSpec, split: Split, most: int | None = N
             masks = [_decode_segmentation(item, size_hw) for item in annotations.get(path.name, [])]
             layers = stack_layers(masks, size_hw)
         weight = np.full(size_hw, round(spec.background_weight * FULL_WEIGHT), np.uint8)
+        if spec.clicks and split == "train":
+            for layer in layers:
+                clicked = clicks_in(layer)
+                layer[clicked] = weight[clicked] = 0  # neither objects nor background
         loaded.append(LabelledImage(image, layers, weight, spec.name, path.stem))
     return loaded

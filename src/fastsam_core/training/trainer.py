@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,11 @@ def learning_rate_factor(
         progress = min(max((step - anneal_start) / max(anneal_steps, 1), 0.0), 1.0)
         factor *= 1.0 - math.sqrt(progress)
     return factor
+
+
+def _leave_stopping_to_the_trainer(worker: int) -> None:
+    """Ignore the SIGTERM that batch systems send to all processes of a run: a loader that ends is an error to torch."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Trainer:
@@ -343,6 +349,7 @@ class Trainer:
             sampler=sampler,
             num_workers=self.config.workers,
             prefetch_factor=6 if self.config.workers == 1 else 3,
+            worker_init_fn=_leave_stopping_to_the_trainer,
             pin_memory=self.config.device != "cpu",
         )
         return iter(loader)

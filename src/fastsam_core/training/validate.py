@@ -147,9 +147,11 @@ def load_model(weights: str, precision: str = "fp32") -> FastSAM:
 
 def segmenter(model: FastSAM, setting: Setting) -> Callable[[NDArray[np.uint8]], Masks]:
     """Return everything mode at one setting, with low thresholds."""
+    from fastsam_core.images import read_image
 
     def segment(image: NDArray[np.uint8]) -> Masks:
-        return model.segment(image, conf=LOWEST_CONF, iou=setting.iou, imgsz=setting.imgsz, max_det=MOST_MASKS)
+        colours = read_image(image, axes="YXS")  # of a few rows they could be channels
+        return model.segment(colours, conf=LOWEST_CONF, iou=setting.iou, imgsz=setting.imgsz, max_det=MOST_MASKS)
 
     return segment
 

@@ -73,6 +73,15 @@ def test_one_image_has_no_interval() -> None:
         filled(1, 0).report(("a", "b"))
 
 
+def test_images_without_objects_have_no_intervals() -> None:
+    comparison = Comparison(Side(0.4, 20), Side(0.4, 20))
+    nothing = Masks.empty((100, 40))
+    for _ in range(2):
+        comparison.add(squares(3), nothing, Truth.of_masks(nothing))
+    values = comparison.report(("a", "b"), resamples=10).values
+    assert np.isnan([values["ap_low"], values["f1_at_iou_050_high"]]).all()
+
+
 def test_reading_a_side() -> None:
     spec = SideSpec.read("FastSAM-s, precision=bf16,imgsz=640,conf=0.25")
     assert (spec.model, spec.loading, spec.search) == (

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from scipy.optimize import linear_sum_assignment
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
 from fastsam_core.cli._reports import choose
 from fastsam_core.errors import AnnotationError, InvalidMasksError, InvalidParameterError
+from fastsam_core.evaluation.coco_data import CocoData
+from fastsam_core.evaluation.instances import COCO_IOUS
 from fastsam_core.evaluation.microscopy import MicroscopyScorer, without_overlap
 from fastsam_core.evaluation.truth import LabelFolder, choose_images, open_truth, read_label_map
 from fastsam_core.masks import Masks
@@ -50,6 +54,47 @@ def test_scores_by_hand() -> None:
     assert report.values["count_error_relative"] == 0.5
     assert report.values["ap50"] == pytest.approx(1.0)  # the nothings rank below both hits
     assert report.images[1] == {"image": "b", "dsb2018": 1.0, "found": 0, "annotated": 0}
+
+
+def counted_by_hand(found: NDArray[np.int32], true: NDArray[np.int32]) -> list[tuple[int, int, int]]:
+    """Assign label maps to each other as well as can be: hits, found and annotated objects at each threshold."""
+    ids = [np.setdiff1d(labels, 0) for labels in (found, true)]
+    iou = np.zeros((len(ids[0]), len(ids[1])))
+    for row, column in np.ndindex(*iou.shape):
+        first, second = found == ids[0][row], true == ids[1][column]
+        iou[row, column] = (first & second).sum() / (first | second).sum()
+    counts = []
+    for threshold in COCO_IOUS:
+        above = iou > threshold + 1e-12
+        counts.append((int(above[linear_sum_assignment(-above.astype(float))].sum()), *iou.shape))
+    return counts
+
+
+@given(seed=st.integers(0, 10**6))
+def test_figures_equal_those_of_the_best_assignment(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def objects(most: int) -> NDArray[np.int32]:
+        labels = np.zeros((40, 50), np.int32)
+        for number in range(1, 1 + int(rng.integers(0, most))):
+            y, x, height, width = rng.integers((0, 0, 2, 2), (36, 46, 14, 14))
+            labels[y : y + height, x : x + width] = number
+        return labels
+
+    scorer, counts = MicroscopyScorer(0.5), []
+    for number in range(3):
+        true = objects(9)
+        found = np.where(rng.random(true.shape) < 0.1, 0, true) if number else objects(5)
+        masks = Masks.from_label_map(found)
+        scores = rng.random(len(masks))
+        scorer.add(str(number), Masks.from_label_map(found, scores=scores), Masks.from_label_map(true))
+        sure = np.setdiff1d(found, 0)[scores > 0.5]
+        counts.append(counted_by_hand(np.where(np.isin(found, sure), found, 0), true))
+    hits, found_n, true_n = np.array(counts).transpose(2, 0, 1)
+    both = (found_n + true_n).sum(0)
+    assert np.allclose(scorer.f1(), np.where(both > 0, 2 * hits.sum(0) / np.maximum(both, 1), np.nan), equal_nan=True)
+    either = found_n + true_n - hits
+    assert np.allclose(scorer.dsb_scores(), np.where(either > 0, hits / np.maximum(either, 1), 1).mean(1))
 
 
 def test_a_mask_finds_one_object_though_outlines_may_overlap() -> None:
@@ -133,6 +178,38 @@ def test_bad_annotations_are_named(label_folder: Path, kind: str, words: str) ->
         LabelFolder(label_folder).truth(1, (96, 96))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_label_maps_in_lzw_are_read(label_folder: Path, dtype: type[np.integer]) -> None:
+    labels = np.zeros((96, 96), dtype)
+    labels[5:20, 5:20], labels[40:60, 40:60] = 1, 100
+    (label_folder / "masks" / "b.png").unlink()
+    Image.fromarray(labels).save(label_folder / "masks" / "b.tif", compression="tiff_lzw")
+    assert LabelFolder(label_folder).truth(1, (96, 96)).masks.areas_px.tolist() == [225, 400]
+
+
+@pytest.mark.parametrize("shape", [(1, 96, 96), (96, 96, 1)])
+def test_a_label_map_may_have_an_axis_of_length_one(label_folder: Path, shape: tuple[int, ...]) -> None:
+    labels = np.zeros(shape, np.uint16)
+    labels.reshape(96, 96)[5:20, 5:20] = 7
+    (label_folder / "masks" / "b.png").unlink()
+    tifffile.imwrite(label_folder / "masks" / "b.tif", labels)
+    assert LabelFolder(label_folder).truth(1, (96, 96)).masks.areas_px.tolist() == [225]
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        (np.full((96, 96), 0.5, np.float32), "number the objects: probabilities do not"),
+        (np.zeros((2, 96, 96), np.uint16), "save each plane of a stack"),
+    ],
+)
+def test_what_to_do_about_other_arrays(label_folder: Path, labels: NDArray[Any], remedy: str) -> None:
+    (label_folder / "masks" / "b.png").unlink()
+    tifffile.imwrite(label_folder / "masks" / "b.tif", labels)
+    with pytest.raises(AnnotationError, match=rf"b\.tif is no label map.*{remedy}"):
+        LabelFolder(label_folder).truth(1, (96, 96))
+
+
 @pytest.mark.parametrize("value", [1, 255, 65_535, True])
 def test_binary_masks_do_not_pass_for_one_object(label_folder: Path, value: int) -> None:
     target = label_folder / "masks" / "b.tif"
@@ -212,6 +289,14 @@ def test_choosing_images(label_folder: Path) -> None:
         choose_images(truths, only=["d"])
     with pytest.raises(InvalidParameterError, match="No image is left"):
         choose_images(truths, only=[])
+
+
+def test_a_name_chooses_all_images_that_have_it(tmp_path: Path) -> None:
+    images = [
+        {"id": i, "file_name": name, "height": 4, "width": 4} for i, name in enumerate(["x/a.png", "b.png", "y/a.png"])
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps({"images": images, "annotations": []}))
+    assert choose_images(CocoData(tmp_path / "annotations.json"), only=["a.png"]) == [0, 2]
 
 
 # ---- the command ------------------------------------------------------------------------------------------------

@@ -98,6 +98,29 @@ def test_recall_equals_pycocotools(seed: int, tmp_path: Path, monkeypatch: pytes
     assert values["images"] == 8
 
 
+def test_results_of_chosen_images(tmp_path: Path) -> None:
+    truth, results = write_case(tmp_path, 0)
+    document = json.loads(truth.read_text())
+    for image in document["images"]:
+        image["file_name"] = f"{image['id']}.png"
+    truth.write_text(json.dumps(document))
+    chosen = max(document["annotations"], key=lambda entry: entry["area"])["image_id"]
+    (tmp_path / "only.txt").write_text(f"{chosen}.png\n")
+    out = tmp_path / "out.json"
+    arguments = ["evaluate", "proposals", "-a", truth, "--results", results, "--only", tmp_path / "only.txt"]
+    assert CliRunner().invoke(app, [*map(str, arguments), "--json", str(out)]).exit_code == 0
+    values = json.loads(out.read_text())["values"]
+    assert values["images"] == 1
+    document["images"] = [image for image in document["images"] if image["id"] == chosen]
+    document["annotations"] = [entry for entry in document["annotations"] if entry["image_id"] == chosen]
+    truth.write_text(json.dumps(document))
+    results.write_text(json.dumps([e for e in json.loads(results.read_text()) if e["image_id"] == chosen]))
+    scorer = ProposalScorer()
+    assert list(add_results(scorer, CocoData(truth), CocoResults(results))) == [1]
+    alone = scorer.report().values
+    assert [values[f"mask_ar{k}"] for k in BUDGETS] == pytest.approx([alone[f"mask_ar{k}"] for k in BUDGETS])
+
+
 def test_area_under_recall_is_oln_s() -> None:
     """The example in OLN's own script: K = 1 … 1000 and the recalls of its paper."""
     from fastsam_core.evaluation.proposals import _area_under

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastsam_core.training.batches import (
     BatchStream,
@@ -19,7 +21,18 @@ from fastsam_core.training.batches import (
 )
 from fastsam_core.training.geometric import crop_resize, cutouts, mosaic, orient, paste, random_window, rotate
 from fastsam_core.training.photometric import jitter
-from fastsam_core.training.sources import SOURCES, Domain, LabelledImage, SourceSpec, split_of, stack_layers
+from fastsam_core.training.sources import (
+    SOURCES,
+    Domain,
+    LabelledImage,
+    SourceSpec,
+    load_source,
+    split_of,
+    stack_layers,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RNG = np.random.default_rng(0)
 SPEC = SourceSpec("generated", 1.0, 0.5, "photo", partial=True)
@@ -206,6 +219,33 @@ def test_split_is_fixed_and_whole_sources_are_held_out() -> None:
     assert [split_of(by_name["dsb2018"], stem) for stem in stems[:6]] == [
         split_of(by_name["dsb2018"], stem) for stem in stems[:6]
     ]
+
+
+def test_clicks_of_a_brush_are_neither_learnt_nor_background(tmp_path: Path) -> None:
+    [spec] = [spec for spec in SOURCES if spec.clicks]
+    assert spec.name == "dsb2018"
+    folder = tmp_path / spec.name
+    stems = {split_of(spec, f"a{number}"): f"a{number}" for number in range(100)}
+    disc = np.ones((5, 5), np.uint16)
+    disc[::4, ::4] = 0
+    labels = np.zeros((64, 64), np.uint16)
+    labels[8:13, 8:13] = disc
+    labels[8:13, 30:35] = 2  # a square
+    labels[40:45, 40:45] = 3 * disc
+    labels[42, 45] = 3  # a disc, and a pixel more
+    labels[50:55, 4:9] = 4 * disc
+    for part, pixels in {"images": np.zeros((64, 64, 3), np.uint8), "masks": labels}.items():
+        (folder / part).mkdir(parents=True)
+        for stem in stems.values():
+            Image.fromarray(pixels).save(folder / part / f"{stem}.png")
+    [learnt], [checked] = load_source(tmp_path, spec, "train"), load_source(tmp_path, spec, "val")
+    assert np.array_equal(checked.layers[0], labels)
+    clicked = np.isin(labels, (1, 4))
+    assert np.array_equal(learnt.layers[0], np.where(clicked, 0, labels))
+    assert np.array_equal(learnt.weight, np.where(clicked, 0, 255))
+    batch = collate([learnt], 10, RNG)
+    assert len(batch["bboxes"]) == 2
+    assert batch["weight"][0, 2, 2] == 0
 
 
 @pytest.mark.parametrize(("domain", "ways"), [("photo", 2), ("micro", 8)])

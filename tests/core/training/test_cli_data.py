@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.core.training.scene_data import write_label_maps, write_pairs
 from typer.testing import CliRunner
@@ -97,3 +98,21 @@ def test_a_decay_begins_anew_with_another_runs_checkpoint_only(
     monkeypatch.setattr(sys, "argv", ["training", "--run", str(tmp_path / "own"), *checkpoint, *scenes])
     main()
     assert load_checkpoint(tmp_path / "own" / "last.pt")["anneal_start"] == began
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_an_average_is_made_where_a_stage_begins_only(
+    resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers = [Trainer(TrainConfig(processes=1), tmp_path / name) for name in ("own", "earlier")]
+    for number, trainer in enumerate(trainers):
+        trainer.start_from({name: torch.full_like(value, number) for name, value in trainer.ema.items()})
+        trainer.save()
+    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    monkeypatch.chdir(tmp_path)
+    options = ["--blend", "earlier/last.pt", "--blend-share", "0.5", "--steps", "0", "--scene-count", "1"]
+    resumed = ["--resume", "own/last.pt"] if resume else []
+    monkeypatch.setattr(sys, "argv", ["training", "--run", "own", *options, *resumed, "--scenes", "scenes"])
+    main()
+    mean = load_checkpoint(tmp_path / "own" / "last.pt")["network"]["model.0.conv.weight"].mean()
+    assert float(mean) == (0.5 if resume else 0)

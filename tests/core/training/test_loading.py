@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +17,8 @@ from fastsam_core.training.datasets.records import hash_fraction
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fastsam_core.training.sources import Split
 
 
 def test_what_the_trainer_reads_has_nested_masks(tmp_path: Path) -> None:
@@ -59,9 +63,63 @@ def test_both_parts_have_objects(tmp_path: Path, places: tuple[int, ...], held_b
         assert any(sample.layers.any() for pool in pools for sample in pool.samples)
 
 
+@pytest.mark.parametrize(("val_share", "lacking"), [(0.0, "val"), (0.89, "train")])
+def test_small_data_sets_with_an_empty_part_are_split_anew(tmp_path: Path, val_share: float, lacking: Split) -> None:
+    out = tmp_path / "out"
+    run(write_labels(tmp_path / "one", 2), out, "labels", val_share=val_share)
+    run(write_sa1b(tmp_path / "two", 3), out, "sa1b", name="two", val_share=val_share, coverage="partial")
+    with pytest.raises(AnnotationError, match=rf"has no instances for {lacking}.*another --val"):
+        load_split(out, lacking)
+    splits = load_folder(out)
+    found = {split: [(s.source, s.stem) for pool in pools for s in pool.samples] for split, pools in splits.items()}
+    assert (len(found["val"]), len(found["train"])) == (1, 4)
+    assert len(set(found["val"] + found["train"])) == 5
+    assert {pool.spec.name: pool.spec.partial for pools in splits.values() for pool in pools} == {
+        "one": False,
+        "two": True,
+    }
+
+
+def test_objects_that_are_lost_where_images_are_reduced_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_labels(tmp_path / "in", 2)
+    labels = np.kron(np.arange(1, 10, dtype=np.uint8).reshape(3, 3), np.ones((30, 30), np.uint8))
+    labels[0:26, 0:26] = 0
+    Image.fromarray(labels).save(folder / "masks" / "large.png")
+    Image.fromarray(labels).save(folder / "images" / "large.png")
+    load_folder(folder)
+    assert not caplog.text
+    load_folder(folder, max_side_px=70)
+    assert not caplog.text
+    load_folder(folder, max_side_px=16)
+    assert "of 13 objects are too small to be learnt, below 10 px" in caplog.text
+
+
 def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:
     folder = write_labels(tmp_path / "in", 5)
     for number in range(4):
         Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"a{number}.png")
     with pytest.raises(AnnotationError, match=r"too little.*that show objects.*5 images, 1 with instances"):
         load_folder(folder)
+
+
+@pytest.mark.parametrize("side_px", [480, 210])
+def test_masks_of_many_objects_are_not_held_whole(tmp_path: Path, side_px: int) -> None:
+    folder = write_labels(tmp_path / "in", 1)
+    labels = np.kron(np.arange(1, 1601, dtype=np.uint16).reshape(40, 40), np.ones((12, 12), np.uint16))
+    labels[::12] = labels[:, ::12] = 0
+    Image.fromarray(labels).save(folder / "masks" / "many.png")
+    Image.fromarray((labels % 251).astype(np.uint8)).save(folder / "images" / "many.png")
+    tracemalloc.start()
+    splits = load_folder(folder, max_side_px=side_px)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # 1600 masks of the whole image are 369 MB
+    [sample] = [s for pools in splits.values() for pool in pools for s in pool.samples if s.stem == "many"]
+    resized = cv2.resize(labels, (side_px, side_px), interpolation=cv2.INTER_NEAREST_EXACT)
+    assert len(sample.layers) == 1
+    pairs = np.unique(np.stack([sample.layers[0].ravel(), resized.ravel()]), axis=1).T
+    assert pairs[0].tolist() == [0, 0]
+    assert [len(set(side)) for side in pairs.T.tolist()] == [1601, 1601]  # each has one number, where it was
+    assert len(pairs) == 1601

@@ -63,3 +63,16 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path) -> No
     for name, value in straight["ema"].items():
         if value.is_floating_point():
             torch.testing.assert_close(blended["network"][name], 0.75 * value + 0.25 * first["ema"][name])
+
+
+def test_a_sigterm_that_all_processes_get_ends_a_run_as_it_should(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", tmp_path / "scenes", "--steps", "100000", "--save-every", "0")
+    try:
+        wait_for(tmp_path / "run" / "last.pt", process)
+        os.killpg(process.pid, signal.SIGTERM)  # as batch systems do
+        assert process.wait(100) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert 0 < load_checkpoint(tmp_path / "run" / "last.pt")["step"] < 100000

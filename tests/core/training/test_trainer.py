@@ -267,6 +267,21 @@ def test_fit_with_helper_logs_and_saves(tmp_path: Path, stream: BatchStream) -> 
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
 
 
+def test_the_log_of_a_killed_run_goes_on_at_its_checkpoint(tmp_path: Path, stream: BatchStream) -> None:
+    config = replace(CONFIG, log_every=1)
+    fit([Trainer(config, tmp_path)], stream, last_step=2)
+    log = tmp_path / "log.csv"
+    before = log.read_text()
+    with log.open("a") as file:
+        file.write("3,6,0.1,0.1,1,1,1,1\n4,8")  # written after the checkpoint
+    resumed = Trainer(config, tmp_path)
+    resumed.restore(tmp_path / "last.pt")
+    fit([resumed], stream, last_step=4)
+    after = log.read_text()
+    assert after.startswith(before)
+    assert [line.split(",")[0] for line in after.splitlines()] == ["step", "1", "2", "3", "4"]
+
+
 def test_gradients_of_micro_batches_are_averaged(tmp_path: Path, stream: BatchStream) -> None:
     batch = stream[0]
     assert len(batch["img"]) == 2
@@ -420,6 +435,21 @@ def test_export_tells_that_sizes_follow_the_objects(tmp_path: Path, monkeypatch:
         export.main()
         info = load_weights(file).info
         assert (info.imgsz, info.adaptive) == ((640, 384), adaptive)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--conf", "0,2"), ("--iou", "2"), ("--mask-threshold", "nan"), ("--imgsz", "640x384"), ("--imgsz", "")]
+)
+def test_export_writes_no_file_that_cannot_be_loaded(
+    wrong: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(CONFIG, tmp_path).save()
+    file = tmp_path / "a.safetensors"
+    monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "last.pt"), str(file), *wrong])
+    with pytest.raises(SystemExit):
+        export.main()
+    assert f"argument {wrong[0]}: expected" in capsys.readouterr().err
+    assert not file.exists()
 
 
 def test_export_does_not_forget_an_average_it_cannot_make(

@@ -159,6 +159,8 @@ def test_disk_full_while_the_exact_state_is_written_keeps_all_of_the_epoch_befor
     states = [read_state(run / "ultralytics" / "weights" / "exact.pt") for run in (straight, tmp_path)]
     for name, value in states[0]["model"].items():
         assert torch.equal(value, states[1]["model"][name]), name
+    rows = (tmp_path / "ultralytics" / "results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
     weights = sorted(path.name for path in (tmp_path / "ultralytics" / "weights").iterdir())
     assert weights == ["best.pt", "exact.pt", "last.pt"]
 

@@ -140,6 +140,11 @@ def test_untrained_network_scores_near_zero_and_is_left_alone(network: torch.nn.
     assert next(network.parameters()).requires_grad
 
 
+def test_an_image_of_a_few_rows_is_not_taken_for_channels() -> None:
+    model = FastSAM(RectangleNetwork(((0, 0, 64, 2),), (0.9,)), ModelInfo(name="rectangles"))
+    assert segmenter(model, Setting("64", 0.7))(np.zeros((3, 90, 3), np.uint8)).image_hw == (3, 90)
+
+
 def row(source: str, sizes: str, ar100: float, f1: float, *, partial: bool) -> Row:
     scores = Scores(ar100=ar100, best_f1=f1, best_conf=0.3, instances=10, images=1)
     return Row(source, "x", sizes, 0.5, partial, 0.1 * len(sizes), scores)

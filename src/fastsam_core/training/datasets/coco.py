@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastsam_core.errors import AnnotationError, FastSAMError, ImageNotFoundError, InvalidParameterError
-from fastsam_core.evaluation.coco_data import CocoData
+from fastsam_core.evaluation.coco_data import CocoData, find_file
 from fastsam_core.masks import Masks
 from fastsam_core.outputs import unique_names
 from fastsam_core.training.datasets.records import Item, Record, image_record
@@ -31,8 +31,9 @@ def list_instances(source: Path, images: Path | None = None) -> list[Item]:
         If the file is damaged, names no image or one twice, or all it has are crowds.
     """
     path = source / "annotations.json" if source.is_dir() else source
-    data = CocoData(path, images or _beside(path))
-    names = _unique_stems(path, [file.as_posix() for file in data.images])
+    folder = images or _beside(path)
+    data = CocoData(path, folder)
+    names = _unique_stems(path, [_below(folder, file).as_posix() for file in data.images])
     if not names:
         raise AnnotationError(f"{path} names no images", expected="at least one entry in images")
     crowds, annotations = data.crowd_count, data.annotation_count
@@ -51,6 +52,11 @@ def list_instances(source: Path, images: Path | None = None) -> list[Item]:
 def _load_instances(data: CocoData, index: int) -> Record:
     path = _existing(data.images[index])
     return image_record(path, path.name, partial(data.instances, index))
+
+
+def _below(folder: Path, file: Path) -> Path:
+    """Return the path in the folder of the images: subset and splits are not to depend on where that is."""
+    return file.relative_to(folder) if file.is_relative_to(folder) else file
 
 
 def _beside(annotations: Path) -> Path:
@@ -87,10 +93,11 @@ def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
     if not sources:
         raise AnnotationError(f"{source} names no images", expected="at least one annotation")
     folder, pictures = source.with_suffix(""), images or _beside(source)
-    names = _unique_stems(source, [name for name, _, _ in sources])
+    found = [find_file(pictures, image) for image, _, _ in sources]
+    names = _unique_stems(source, [_below(pictures, image).as_posix() for image in found])
     return [
-        Item(name, partial(_load_panoptic, pictures / image, folder / png, segments))
-        for name, (image, png, segments) in zip(names, sources, strict=True)
+        Item(name, partial(_load_panoptic, image, find_file(folder, png), segments))
+        for name, image, (_, png, segments) in zip(names, found, sources, strict=True)
     ]
 
 
@@ -119,7 +126,7 @@ def _unique_stems(source: Path, names: list[str]) -> list[str]:
     """Return file stems, with their folders where stems alone are not unique, with suffixes where neither is enough."""
     stems = [Path(name).stem for name in names]
     if len(set(stems)) < len(stems):
-        stems = [Path(name).with_suffix("").as_posix().strip("/").replace("/", "__") for name in names]
+        stems = [Path(name).with_suffix("").as_posix().strip("./").replace("/", "__") for name in names]
     if len(set(stems)) < len(stems):
         try:
             return unique_names(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -19,7 +20,6 @@ from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import Broken, Coverage, Record, hash_fraction
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Generator, Iterator
     from fractions import Fraction
     from pathlib import Path
@@ -29,6 +29,8 @@ __all__ = ["VAL_SHARE", "Progress", "convert"]
 VAL_SHARE = 0.1
 """Share of the images that become validation data, by a hash of source and name."""
 
+_LONGEST_NAME = 250
+"""Bytes of an image's name, so that file systems take it with ``.json``."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -87,13 +89,14 @@ def convert(
     Raises
     ------
     InvalidParameterError
-        If a name or share is out of range, or the source is there already.
+        If a name or share is out of range, the source is there already, or ``out`` is the folder of what is converted.
     AnnotationError
         If nothing of the kind is there, two images would have one name, or no image can be used or has an instance.
     OutputError
         If a file cannot be written (no space).
     """
     source, out = as_path(source), as_path(out)
+    _check_apart(out, source, source / "images" if images is None else as_path(images))
     items = list_items(kind, source, images, subset)
     _check(_opened(out), name, val_share, replace=replace)
     counts: Counter[str] = Counter()
@@ -104,6 +107,7 @@ def convert(
             for done, item in enumerate(items, start=1):
                 fault = None
                 try:
+                    _check_length(item.name)
                     record = item.load()
                 except OutputError:
                     raise
@@ -134,6 +138,26 @@ def convert(
         _check(dataset, name, val_share, replace=replace)
         _exchange(dataset, staged, entry)
     return entry
+
+
+def _check_apart(out: Path, *folders: Path) -> None:
+    if any(out.resolve() == folder.resolve() for folder in folders):
+        raise InvalidParameterError(
+            "The data set would lie among the files that it is made of",
+            expected="a folder of its own",
+            actual=str(out),
+            remedy="choose another one with --out",
+        )
+
+
+def _check_length(name: str) -> None:
+    if (length := len(os.fsencode(name))) > _LONGEST_NAME:
+        raise AnnotationError(
+            f"The name {name} is too long for files of the data set",
+            expected=f"at most {_LONGEST_NAME} bytes, folders included",
+            actual=f"{length}",
+            remedy="rename the image and its annotation, or their folders",
+        )
 
 
 def _opened(out: Path) -> Dataset:
@@ -185,6 +209,12 @@ def _check(dataset: Dataset, name: str, val_share: float, *, replace: bool) -> N
     if not _NAME.fullmatch(name):
         raise InvalidParameterError(
             "The name of the source becomes a folder", expected="letters, digits, '.', '_', '-'", actual=repr(name)
+        )
+    if name == "images":  # Ultralytics looks for labels in the place of the last folder of this name
+        raise InvalidParameterError(
+            "A source cannot be called images: its labels would not be found",
+            expected="another name",
+            remedy="choose one with --name",
         )
     if not 0 <= val_share < 1:
         raise InvalidParameterError("val_share is out of range", expected="0 or more, below 1", actual=f"{val_share}")

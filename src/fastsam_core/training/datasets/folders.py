@@ -121,7 +121,8 @@ def _pairs(
         files: dict[str, list[Path]] = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path)):
             name = path.relative_to(folder)
-            if not any(part.startswith(".") for part in name.parts):  # macOS and Jupyter leave such files behind
+            # macOS and Jupyter leave hidden files behind, LabelImg the names of classes among the annotations
+            if not any(part.startswith(".") for part in name.parts) and name.name != "classes.txt":
                 files.setdefault(name.with_suffix("").as_posix(), []).append(path)
         return files
 

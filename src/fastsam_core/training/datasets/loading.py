@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastsam_core.errors import AnnotationError, ImageReadError
 from fastsam_core.evaluation.truth import pairs_beside
-from fastsam_core.training.batches import Pool
+from fastsam_core.training.batches import LEAST_PX, Pool
 from fastsam_core.training.datasets.manifest import Dataset
 from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Coverage, Record, hash_fraction
 from fastsam_core.training.datasets.sa1b import read_sidecar
-from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_layers
+from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_crops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedSplits", "load_folder", "load_split", "pixels_of", "read_row"]
 
+LOGGER = logging.getLogger(__name__)
 LoadedSplits = dict["Split", list[Pool]]
 _GRAY_SPREAD = 2
 """Colour channels of gray images differ by no more than this."""
@@ -85,15 +87,26 @@ def load_split(folder: Path, split: Split, *, max_side_px: int = 768, most: int 
         If the folder is no converted data set, or the split is empty.
     """
     dataset = Dataset.open(folder)
-    pools = []
-    for name, entry in dataset.sources.items():
-        rows = itertools.islice((row for row in dataset.rows(name) if row.split == split), most)
-        samples = [_sample(read_row(dataset, name, row), name, row.name, entry.coverage, max_side_px) for row in rows]
-        if samples:
-            pools.append(_pool(name, samples, entry.coverage))
-    if not any(sample.layers.any() for pool in pools for sample in pool.samples):
-        raise AnnotationError(f"{folder} has no instances for {split}", expected="at least one")
-    return pools
+    found = {name: _rows(dataset, name, split, max_side_px, most) for name in dataset.sources}
+    if not any(sample.layers.any() for samples in found.values() for sample in samples):
+        raise AnnotationError(
+            f"{folder} has no instances for {split}",
+            expected="at least one",
+            remedy="add images to it, or convert them again with another --val",
+        )
+    return _pools(dataset, found)
+
+
+def _rows(
+    dataset: Dataset, source: str, split: Split, max_side_px: int, most: int | None = None
+) -> list[LabelledImage]:
+    rows = itertools.islice((row for row in dataset.rows(source) if row.split == split), most)
+    coverage = dataset.sources[source].coverage
+    return [_sample(read_row(dataset, source, row), source, row.name, coverage, max_side_px) for row in rows]
+
+
+def _pools(dataset: Dataset, found: Mapping[str, list[LabelledImage]]) -> list[Pool]:
+    return [_pool(name, samples, dataset.sources[name].coverage) for name, samples in found.items() if samples]
 
 
 def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2) -> LoadedSplits:
@@ -104,6 +117,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     folder : Path
         ``images/`` with ``masks/`` (label maps, outlines), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO);
         images with ``NAME_masks.*`` and the like beside them; or a converted data set, which has splits of its own.
+        Where one of these shows no objects, as in small sets, the images are split anew.
     max_side_px : int
         Larger images are reduced to this.
     val_share : float
@@ -115,7 +129,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
         If fewer than two images have an instance, or an annotation cannot be read.
     """
     if (folder / "manifest.json").is_file():
-        return {split: load_split(folder, split, max_side_px=max_side_px) for split in ("train", "val")}
+        return _load_dataset(Dataset.open(folder), max_side_px, val_share)
     kind = next((k for k, part in _LAYOUTS.items() if (folder / part).exists()), None)
     if kind is None and pairs_beside(folder):
         kind = "beside"
@@ -127,7 +141,40 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
         )
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
-    samples = [_sample(item.load(), folder.name, item.name, coverage, max_side_px) for item in items]
+    samples: list[LabelledImage] = []
+    lost = objects = 0
+    for item in items:
+        record = item.load()
+        samples.append(_sample(record, folder.name, item.name, coverage, max_side_px))
+        objects += len(record.masks)
+        if max(record.masks.image_hw) > max_side_px:
+            lost += len(record.masks) - int((np.bincount(samples[-1].layers.ravel())[1:] >= LEAST_PX).sum())
+    if lost:
+        LOGGER.warning(
+            "%s: %d of %d objects are too small to be learnt, below %d px, as larger images are reduced to %d px: "
+            "cut these into parts, with their annotations",
+            *(folder, lost, objects, LEAST_PX, max_side_px),
+        )
+    parts = _held_back(folder, samples, val_share)
+    return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
+
+
+def _load_dataset(dataset: Dataset, max_side_px: int, val_share: float) -> LoadedSplits:
+    splits: tuple[Split, Split] = "val", "train"
+    found = {split: {name: _rows(dataset, name, split, max_side_px) for name in dataset.sources} for split in splits}
+    if not all(any(s.layers.any() for samples in found[split].values() for s in samples) for split in splits):
+        every = [sample for parts in found.values() for samples in parts.values() for sample in samples]
+        every.sort(key=lambda sample: hash_fraction("split", f"{sample.source}/{sample.stem}"))
+        anew = _held_back(dataset.folder, every, val_share)
+        found = {
+            split: {name: [sample for sample in part if sample.source == name] for name in dataset.sources}
+            for split, part in anew.items()
+        }
+    return {split: _pools(dataset, parts) for split, parts in found.items()}
+
+
+def _held_back(folder: Path, samples: list[LabelledImage], val_share: float) -> dict[Split, list[LabelledImage]]:
+    """Split images: the first ones are held back, others where either part would show no objects."""
     shown = [sample for sample in samples if sample.layers.any()]
     if len(shown) < 2:
         raise AnnotationError(
@@ -140,8 +187,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
         samples.sort(key=lambda sample: sample is not shown[0])
     elif not any(sample.layers.any() for sample in samples[held_back:]):
         samples.sort(key=lambda sample: sample is shown[-1])
-    parts: dict[Split, list[LabelledImage]] = {"val": samples[:held_back], "train": samples[held_back:]}
-    return {split: [_pool(folder.name, part, coverage)] for split, part in parts.items()}
+    return {"val": samples[:held_back], "train": samples[held_back:]}
 
 
 _LAYOUTS = {"labels": "masks", "coco": "annotations.json", "yolo": "labels"}
@@ -167,17 +213,23 @@ def _sample(record: Record, source: str, stem: str, coverage: Coverage, max_side
     size_hw = (max(round(image.shape[0] * scale), 1), max(round(image.shape[1] * scale), 1))
     if scale < 1:
         image = np.asarray(cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    layers = stack_layers(_dense_masks(record.masks, size_hw), size_hw)
+    layers = stack_crops(_resized_crops(record.masks, size_hw), size_hw)
     weight = np.full(size_hw, round(BACKGROUND_WEIGHTS[coverage] * FULL_WEIGHT), np.uint8)
     return LabelledImage(image, layers, weight, source, stem)
 
 
-def _dense_masks(masks: Masks, size_hw: tuple[int, int]) -> Iterator[NDArray[np.bool_]]:
+def _resized_crops(masks: Masks, size_hw: tuple[int, int]) -> Iterator[tuple[NDArray[np.bool_], int, int]]:
+    """Give each mask as it is at another size of the image, with its first row and column."""
+    rows, columns = (_nearest(length, new) for length, new in zip(masks.image_hw, size_hw, strict=True))
+    for crop, (x0, y0, x1, y1) in zip(masks.crops(), masks.extents_xyxy.tolist(), strict=True):
+        top, bottom = np.searchsorted(rows, (y0, y1)).tolist()
+        left, right = np.searchsorted(columns, (x0, x1)).tolist()
+        yield crop[np.ix_(rows[top:bottom] - y0, columns[left:right] - x0)], top, left
+
+
+def _nearest(length: int, new: int) -> NDArray[np.intp]:
+    """Return which of so many pixels each of the new ones shows, ascending, as the trainer's other resizing has it."""
     import cv2
 
-    for crop, extent in zip(masks.crops(), masks.extents_xyxy, strict=True):
-        whole = np.zeros(masks.image_hw, np.uint8)
-        whole[extent[1] : extent[3], extent[0] : extent[2]] = crop
-        if size_hw != masks.image_hw:
-            whole = np.asarray(cv2.resize(whole, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
-        yield whole.astype(bool)
+    places = np.arange(length, dtype=np.float32)[None]  # exact up to 2^24
+    return cv2.resize(places, (new, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0].astype(np.intp)

@@ -42,7 +42,7 @@ def list_pairs(source: Path, images: Path | None = None) -> list[Item]:
         for path in files:
             if path.suffix == ".tar":
                 found |= _members(path, path.relative_to(source).as_posix())
-    items = _pairs(found)
+    items = _pairs({name: read for name, read in found.items() if "/." not in f"/{name}"})  # as macOS leaves them
     if not items:
         raise AnnotationError(f"There is no pair of image and annotation in {source}", expected="sa_*.jpg, sa_*.json")
     return items
