@@ -213,7 +213,7 @@ class SdkWriter:
 
     def write(self, results: Sequence[Result]) -> set[Any]:
         """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
-        from mongoengine.errors import DoesNotExist
+        from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
 
         ids = {result.item.sample_id for result in results}
         by_sample: dict[str, list[Result]] = {}
@@ -332,7 +332,7 @@ def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
 def _refresh(target: Target, sample_ids: set[Any]) -> None:
     """Let samples that are in memory see what the database holds."""
     import_fiftyone()
-    from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
+    from mongoengine.errors import DoesNotExist
 
     ids = [str(id_) for id_ in sample_ids]
     try:

@@ -98,7 +98,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         Journal(None, {})  # type: ignore[arg-type]
 
 
-PROMPTS = {
+PROMPTS: dict[str, Any] = {
     "do": "prompts",
     "plane": {"axes_yx": [0, 1], "index": [None, None]},
     "points_yx": [[3.5, 4.5]],

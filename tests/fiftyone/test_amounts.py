@@ -80,8 +80,8 @@ def test_a_sample_in_several_parts_is_done_once(
     cats, dogs = (dataset.filter_labels("gt", fo.ViewField("label") == name) for name in ("cat", "dog"))
     overlapping = cats[:2].concat(dogs[1:])
     for done in (3, 0):
-        for field, prompts in (("everything", {}), ("answers", {"box_prompt_field": "gt"})):
-            report = enrich(overlapping, field, model=model, existing=existing, **prompts)
+        for field, prompts in (("everything", None), ("answers", "gt")):
+            report = enrich(overlapping, field, model=model, existing=existing, box_prompt_field=prompts)
             assert (report.done, report.skipped) == (done, 3 - done)
     assert network.calls == 6
     assert dataset.values("answers.detections.label") == [["cat"], ["cat", "dog"], ["dog"]]

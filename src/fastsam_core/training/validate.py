@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from fastsam_core.training.sources import LabelledImage
 
 LOGGER = logging.getLogger("fastsam_core.training.validate")
-LOWEST_CONF = 0.02
+LOWEST_CONF = 0.01
+"""Masks are measured down to this score, so that the number of masks and no threshold limits the recall."""
 MOST_MASKS = 1000
 _WORTH_IT = 0.005
 """A larger test size has to add this much to the mean of the figures to be recommended."""

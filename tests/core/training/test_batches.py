@@ -234,7 +234,7 @@ def test_clicks_of_a_brush_are_neither_learnt_nor_background(tmp_path: Path) -> 
     labels[40:45, 40:45] = 3 * disc
     labels[42, 45] = 3  # a disc, and a pixel more
     labels[50:55, 4:9] = 4 * disc
-    for part, pixels in {"images": np.zeros((64, 64, 3), np.uint8), "masks": labels}.items():
+    for part, pixels in (("images", np.zeros_like(labels, np.uint8)), ("masks", labels)):
         (folder / part).mkdir(parents=True)
         for stem in stems.values():
             Image.fromarray(pixels).save(folder / part / f"{stem}.png")

@@ -232,4 +232,5 @@ def _nearest(length: int, new: int) -> NDArray[np.intp]:
     import cv2
 
     places = np.arange(length, dtype=np.float32)[None]  # exact up to 2^24
-    return cv2.resize(places, (new, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0].astype(np.intp)
+    shown = cv2.resize(places, (new, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0]
+    return np.asarray(shown, np.intp)
