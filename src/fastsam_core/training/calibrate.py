@@ -195,7 +195,9 @@ def main() -> None:
         LOGGER.info("%s: %s", name, values)
     if arguments.out:
         with atomic_path(arguments.out) as temporary:
-            temporary.write_text(json.dumps({**report, "model": json.loads(quality.to_json())}, indent=1) + "\n")
+            temporary.write_text(
+                json.dumps({**report, "model": json.loads(quality.to_json())}, indent=1) + "\n", encoding="utf-8"
+            )
     if arguments.write:
         path = Path(arguments.weights)
         change_facts(path, path, {METADATA_KEY: quality.to_json()})

@@ -78,7 +78,7 @@ def read_tables(
     calibrations: list[dict[str, Any]] = []
     prompts: dict[str, dict[str, float]] = {}
     for path in sorted(files):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
             prompts |= content.get("prompts", {})
             calibrations += [content] if "tested" in content else []

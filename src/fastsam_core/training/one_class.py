@@ -40,7 +40,10 @@ def background_weights(data: Path) -> dict[str, float]:
     path = data.parent / "manifest.json"
     if not path.is_file():
         return {}
-    return {entry["name"]: float(entry["background_weight"]) for entry in json.loads(path.read_text())["sources"]}
+    return {
+        entry["name"]: float(entry["background_weight"])
+        for entry in json.loads(path.read_text(encoding="utf-8"))["sources"]
+    }
 
 
 class PartialLoss(_LOSS):  # type: ignore[misc]

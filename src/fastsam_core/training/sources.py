@@ -250,7 +250,7 @@ def load_source(root: Path, spec: SourceSpec, split: Split, most: int | None = N
         raise AnnotationError(f"There is no folder images in {folder}", remedy="check --data")
     annotations: dict[str, list[Any]] = {}
     if (folder / "annotations.json").is_file():
-        document = json.loads((folder / "annotations.json").read_text())
+        document = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
         names = {image["id"]: image["file_name"] for image in document["images"]}
         for annotation in document["annotations"]:
             annotations.setdefault(names[annotation["image_id"]], []).append(annotation["segmentation"])

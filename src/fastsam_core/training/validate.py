@@ -304,7 +304,7 @@ def main() -> None:
         rows += measure(name, cases, method, settings, segments, partial=partial)
     if arguments.out:
         with atomic_path(arguments.out) as temporary:
-            temporary.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n")
+            temporary.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n", encoding="utf-8")
     if arguments.recommend:
         chosen, conf, means = recommend(rows)
         for setting, mean in means.items():

@@ -68,7 +68,7 @@ def main() -> None:
             LOGGER.info("%-20s %s", spec.name, {name: v for name, v in found[spec.name].items() if "miou" in name})
     if arguments.out:
         with atomic_path(arguments.out) as temporary:
-            temporary.write_text(json.dumps({"prompts": found}, indent=1) + "\n")
+            temporary.write_text(json.dumps({"prompts": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def _load_yolo(images: list[Path], labels: list[Path]) -> Record:
     def masks_of(image_hw: tuple[int, int]) -> Masks:
         try:
             rows: list[NDArray[np.float64]] = []
-            for number, line in enumerate(path.read_text().splitlines(), start=1):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
                 if line.strip():
                     rows.append(np.array(line.split()[1:], np.float64))
                     _check_polygon(number, rows[-1])
