@@ -301,6 +301,12 @@ def distinct(
 
 
 @njit
+def _meet(a: NDArray[np.int32], b: NDArray[np.int32]) -> bool:
+    """Tell whether two boxes share pixels."""
+    return bool(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+
+
+@njit
 def claimed(
     runs: Runs, offsets: Offsets, extents: NDArray[np.int32], areas: NDArray[np.int64], weights: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -309,12 +315,7 @@ def claimed(
     inside, iou = np.zeros(n), np.zeros(n)
     for i in range(n):
         for j in range(i):
-            if (
-                extents[i, 0] < extents[j, 2]
-                and extents[j, 0] < extents[i, 2]
-                and extents[i, 1] < extents[j, 3]
-                and extents[j, 1] < extents[i, 3]
-            ):
+            if _meet(extents[i], extents[j]):
                 shared = overlap(runs, offsets[i], offsets[i + 1], runs, offsets[j], offsets[j + 1])
                 if shared > 0:
                     inside[i] += weights[j] * (shared / areas[i])
@@ -331,12 +332,7 @@ def overlaps(
     out = np.zeros((n, m), np.int64)
     for i in range(n):
         for j in range(m):
-            if (
-                a_boxes[i, 0] < b_boxes[j, 2]
-                and b_boxes[j, 0] < a_boxes[i, 2]
-                and a_boxes[i, 1] < b_boxes[j, 3]
-                and b_boxes[j, 1] < a_boxes[i, 3]
-            ):
+            if _meet(a_boxes[i], b_boxes[j]):
                 out[i, j] = overlap(a, a_offsets[i], a_offsets[i + 1], b, b_offsets[j], b_offsets[j + 1])
     return out
 

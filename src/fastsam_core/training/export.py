@@ -7,7 +7,7 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -31,6 +31,18 @@ _DEFAULT_FACTS = {
     "trained_on": "see docs/model-card.md",
     "commit": "unknown",
 }
+
+_NUMBERS: Final[Mapping[str, tuple[float, str]]] = {
+    "conf": (1, "recommended score threshold"),
+    "iou": (1, "recommended overlap above which boxes are duplicates"),
+    "mask_threshold": (1, "probability at which masks are cut (default: as the loss wants it)"),
+    "mask_margin": (math.inf, "how far boxes may grow to hold their masks (default: as it was learnt)"),
+    "cut_penalty": (math.inf, "what masks lose of their scores that their boxes cut off (0: nothing)"),
+    "least_part": (1, "parts of a mask below this share of its largest are left out (0: none)"),
+    "threshold_share": (1, "cut each mask at this part of its own best threshold (0: all alike)"),
+    "overlap_penalty": (math.inf, "what masks lose of their scores that overlap surer ones (0: nothing)"),
+}
+"""Facts that are numbers: the largest allowed, and what the option of that name says."""
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapping[str, str]) -> Path:
@@ -208,7 +220,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.export", description=__doc__)
     parser.add_argument("source", type=Path, help="checkpoint (.pt), or weights file (.safetensors)")
     parser.add_argument("target", type=Path)
-    share, number = partial(_number, most=1.0), partial(_number, most=math.inf)
     parser.add_argument("--imgsz", type=_sizes, help="recommended long side of the network input; several: 384,768")
     parser.add_argument(
         "--adaptive",
@@ -216,33 +227,14 @@ def main() -> None:
         const="1",
         help="add a size where the objects found are small, or fill the image",
     )
-    parser.add_argument("--conf", type=share, help="recommended score threshold")
-    parser.add_argument("--iou", type=share, help="recommended overlap above which boxes are duplicates")
-    parser.add_argument(
-        "--mask-threshold", type=share, help="probability at which masks are cut (default: as the loss wants it)"
-    )
-    parser.add_argument(
-        "--mask-margin", type=number, help="how far boxes may grow to hold their masks (default: as it was learnt)"
-    )
-    parser.add_argument(
-        "--cut-penalty", type=number, help="what masks lose of their scores that their boxes cut off (0: nothing)"
-    )
-    parser.add_argument(
-        "--least-part", type=share, help="parts of a mask below this share of its largest are left out (0: none)"
-    )
-    parser.add_argument(
-        "--threshold-share", type=share, help="cut each mask at this part of its own best threshold (0: all alike)"
-    )
-    parser.add_argument(
-        "--overlap-penalty", type=number, help="what masks lose of their scores that overlap surer ones (0: nothing)"
-    )
+    for name, (most, text) in _NUMBERS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=partial(_number, most=most), help=text)
     parser.add_argument("--blend", type=Path, help="checkpoint or weights file to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    of_masks = ("mask_threshold", "mask_margin", "cut_penalty", "least_part", "threshold_share", "overlap_penalty")
-    names = ("imgsz", "adaptive", "conf", "iou", *of_masks, "trained_on", "commit")
+    names = ("imgsz", "adaptive", *_NUMBERS, "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         if arguments.blend is not None:
