@@ -70,6 +70,32 @@ def test_results_of_another_plane_are_not_taken_for_those_of_this(which: tuple[s
     assert statuses("segment", "left/a.tif", *which)[0] == ["skipped"]
 
 
+def test_results_of_another_command_or_of_other_planes_of_a_stack_are_not_taken_for_those_wanted(folder: Path) -> None:
+    asked = ("both.tif", "--format", "csv", "--axis")
+    tifffile.imwrite("both.tif", np.full((2, 3, 64, 96), 90, np.uint8), imagej=True, metadata={"axes": "TZYX"})
+    assert statuses("stack", *asked, "Z", "--plane", "T=0")[0] == ["ok"]
+    for others in (("Z", "--plane", "T=1"), ("T", "--plane", "Z=0")):
+        said, output = statuses("stack", *asked, *others)
+        assert said == ["failed"]
+        assert "plane {'T': 0}" in output
+    assert statuses("stack", *asked, "Z", "--plane", "T=0")[0] == ["skipped"]
+    said, output = statuses("segment", "both.tif")
+    assert said == ["failed"]
+    assert "axis Z" in output
+
+    assert statuses("segment", "left/a.tif", "--format", "labels")[0] == ["ok"]
+    steps: list[dict[str, Any]] = [
+        {"do": "open", "version": 1, "image": {"shape": [64, 96], "rgb": False}},
+        {"do": "commit", "causes": [{"by": "everything"}], "overlap": "keep", "target": "A"},
+    ]
+    journal = folder / "a.fastsam.jsonl"
+    journal.write_text("".join(json.dumps(step | {"at": "2026-11-29T10:21:17.442+00:00"}) + "\n" for step in steps))
+    again = ["replay", str(journal), "left/a.tif", "--out", "fastsam-output", "--skip-existing"]
+    result = CliRunner().invoke(app, again)
+    assert result.exit_code == 1, result.output
+    assert "journal a.fastsam.jsonl" in " ".join(result.output.split())
+
+
 def test_images_and_results_can_be_moved_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert statuses("segment", "left/a.tif", "--out", "results")[0] == ["ok"]
     (folder / "moved").mkdir()

@@ -62,6 +62,8 @@ class Job:
     series: int = 0
     several: bool = False
     """Whether other images of the file are segmented as well."""
+    axis: str | None = None
+    """Which axis a stack goes along, ``"longest"`` where none was chosen; None for single planes."""
 
     def reading(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keywords of `read_image` for this image."""
@@ -71,7 +73,8 @@ class Job:
     def which(self) -> dict[str, Any]:
         """Which image of the file it is, in JSON values."""
         plane = self.measuring.plane
-        return {"series": self.series, "plane": dict(plane) if isinstance(plane, Mapping) else plane}
+        which = {"series": self.series, "plane": dict(plane) if isinstance(plane, Mapping) else plane}
+        return which if self.axis is None else {**which, "axis": self.axis}
 
     def note_origin(self) -> None:
         """Keep beside the results which image they are of."""
@@ -147,6 +150,7 @@ def plan(
     out: Path,
     existing: Existing,
     measuring: Measuring = _IN_PIXELS,
+    axis: str | None = None,
 ) -> Iterator[Job | Outcome]:
     """Say for each file what is to be done, or why nothing is, as where its results could not be written.
 
@@ -165,6 +169,8 @@ def plan(
         what is known to be of other images.
     measuring : Measuring
         What the tables hold.
+    axis : str, optional
+        Of stacks, as in `Job`.
 
     Yields
     ------
@@ -174,7 +180,7 @@ def plan(
     origins = Origins(out) if existing == "skip" else None
     for image, name in zip(sources, _names(sources), strict=True):
         paths = output_paths(out, name, formats)
-        job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.last > 0)
+        job = Job(image.path, name, PromptSet(), formats, out, measuring, image.series, image.last > 0, axis)
         there = {kind: path for kind, path in paths.items() if os.path.exists(path)}
         try:
             if origins is not None and there:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Origins", "named_results", "note_origin"]
 
@@ -50,7 +53,7 @@ class Origins:
         return frozenset(self._known)
 
     def check(self, name: str, source: Path, **which: Any) -> None:
-        """Make sure that the results of a name are not known to be of another image.
+        """Make sure that the results of a name are not known to be others.
 
         Parameters
         ----------
@@ -59,23 +62,22 @@ class Origins:
         source : Path
             The image's file.
         **which : dict
-            Which of its images, as told to `note_origin`.
+            What else they are of, as told to `note_origin`.
 
         Raises
         ------
         OutputError
             If they are.
         """
-        known = self._known.get(name)
-        if known is None:
+        if name not in self._known:
             return
-        before = os.path.normpath(self._out / known["source"])
-        other = {key: known[key] for key, value in which.items() if known.get(key, value) != value}
-        if os.path.realpath(before) != os.path.realpath(source) or other:
+        known = {key: value for key, value in self._known[name].items() if key not in ("name", "source")}
+        before = os.path.normpath(self._out / self._known[name]["source"])
+        if os.path.realpath(before) != os.path.realpath(source) or known != which:
             raise OutputError(
-                f"The results {name} in {self._out} are of another image",
-                expected=_described(source, {key: which[key] for key in other}),
-                actual=_described(before, other),
+                f"The results {name} in {self._out} are of another image, plane or command",
+                expected=_described(source, which, known),
+                actual=_described(before, known, which),
                 remedy="choose another --out; or, if the image was moved, remove "
                 f"{self._out / _FILE}, which says where it was",
             )
@@ -89,8 +91,10 @@ def named_results(folder: str) -> frozenset[str]:
         return frozenset()
 
 
-def _described(source: str | os.PathLike[str], which: dict[str, Any]) -> str:
-    return ", ".join([os.fspath(source), *(f"{key} {value}" for key, value in which.items())])
+def _described(source: str | os.PathLike[str], which: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Name a file, and what of it sets it apart from the other."""
+    own = (f"{key} {value}" for key, value in which.items() if other.get(key, ...) != value)
+    return ", ".join([os.fspath(source), *own])
 
 
 def note_origin(out: Path, name: str, source: Path, **which: Any) -> None:
@@ -105,7 +109,7 @@ def note_origin(out: Path, name: str, source: Path, **which: Any) -> None:
     source : Path
         The image's file; kept relative to the folder, so that both can be moved together.
     **which : dict
-        Which of its images it is, as JSON values.
+        Which of its images it is, and what else sets the results apart from others of it, as JSON values.
 
     Raises
     ------

@@ -185,14 +185,14 @@ def stack(
         if z_step is not None:
             as_distance("--z-step", z_step)
         chosen = read_list(formats, STACK_FORMATS, "--format")
-        reading = {key: value for key, value in options.items() if key != "plane"}
         measuring = Measuring.asked(
-            chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading, z_step_um=z_step
+            chosen, read_pixel_size(pixel_size), intensities=intensities, reading=options, z_step_um=z_step
         )
         sources = expand_paths(paths, recursive=recursive, out=out)
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}
         images = images_in_files(sources, read_series(series), axes=axes, level=level, max_pixels=max_pixels)
-        planned = list(plan(images, lambda _: PromptSet(), **writing, existing=existing))
+        along = options["axis"] or "longest"
+        planned = list(plan(images, lambda _: PromptSet(), **writing, existing=existing, axis=along))
         outcomes = _run(planned, model, loading, options, min_planes, jsonl=jsonl)
         summarise(outcomes, out, jsonl=jsonl)
         if any(outcome.status == "failed" or outcome.unreadable for outcome in outcomes):
