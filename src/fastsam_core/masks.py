@@ -292,7 +292,7 @@ class Masks:
                 "Masks are taken by their numbers",
                 expected="an array of whole numbers, shape (K,)",
                 actual=described(index),
-                remedy="use masks[index] for lists, slices and boolean arrays",
+                remedy="masks[index] takes a number, a slice, a list of numbers, or a boolean for each mask",
             )
         if len(index) == 1 and 0 <= (only := index.item()) < len(self.scores):
             one = slice(only, only + 1)

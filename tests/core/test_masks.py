@@ -116,6 +116,12 @@ def test_choosing_keeps_everything_of_a_mask(stack: Stack, data: st.DataObject) 
     assert len(masks[[]]) == 0
 
 
+@pytest.mark.parametrize("index", [True, np.False_, [[0, 1]], np.zeros((0, 2), int)])
+def test_what_chooses_no_masks_is_told_what_does(index: Any) -> None:
+    with pytest.raises(InvalidMasksError, match="or a boolean for each mask"):
+        Masks.from_dense(np.ones((2, 3, 3), bool))[index]
+
+
 @given(stacks, st.integers(-6, 6), st.integers(-6, 6), st.integers(1, 10), st.integers(1, 10))
 def test_placed_is_a_shifted_canvas(stack: Stack, dy: int, dx: int, height: int, width: int) -> None:
     expected = np.zeros((len(stack), 40, 40), bool)
