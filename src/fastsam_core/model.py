@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
@@ -80,7 +81,8 @@ class FastSAM:
     """A network that finds every object of an image in one forward pass.
 
     Usually made by `FastSAM.load`. The constructor takes any object with the method of
-    `fastsam_core.network.Network`, a made-up one in tests for example.
+    `fastsam_core.network.Network`, a made-up one in tests for example. A loaded one can be pickled: the process that
+    gets it loads the network again, once.
 
     Parameters
     ----------
@@ -108,6 +110,8 @@ class FastSAM:
         self.device = device
         self.precision = precision
         self.runtime = runtime
+        self._weights: tuple[str | Path, bool] | None = None
+        """What was loaded, and whether it is trusted."""
 
     @classmethod
     def load(
@@ -157,7 +161,9 @@ class FastSAM:
         chosen_runtime = resolve_runtime(runtime, chosen_device, precision)
         checkpoint = load_checkpoint(name_or_path, trust=trust, progress=progress)
         network = create_network(checkpoint.module, device=chosen_device, precision=precision, runtime=chosen_runtime)
-        return cls(network, checkpoint.info, device=chosen_device, precision=precision, runtime=chosen_runtime)
+        model = cls(network, checkpoint.info, device=chosen_device, precision=precision, runtime=chosen_runtime)
+        model._weights = name_or_path, trust
+        return model
 
     @property
     def name(self) -> str:
@@ -167,6 +173,16 @@ class FastSAM:
     def __repr__(self) -> str:
         """Return name, run time, device and precision."""
         return f"FastSAM({self.name!r}, {self.runtime} on {self.device}, {self.precision})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave a network that was loaded out of pickles: compiled ones cannot be pickled."""
+        return {key: value for key, value in vars(self).items() if key != "network" or self._weights is None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load the network again, once in each process."""
+        vars(self).update(state)
+        if self._weights is not None:
+            self.network = _network_of(*self._weights, self.device, self.precision, self.runtime)
 
     def settings(
         self,
@@ -468,6 +484,14 @@ class FastSAM:
             precision=self.precision,
             version=__version__,
         )
+
+
+@lru_cache(maxsize=2)
+def _network_of(name_or_path: str | Path, trust: bool, device: str, precision: str, runtime: str) -> Network:
+    from fastsam_core.runtimes import create_network
+
+    module = load_checkpoint(name_or_path, trust=trust).module
+    return create_network(module, device=device, precision=precision, runtime=runtime)
 
 
 def _as_imgsz(size: object) -> int:

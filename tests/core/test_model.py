@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,6 +286,22 @@ def test_the_built_in_model_loads_and_finds_coins() -> None:
     inside_coins = [(45, 335), (190, 100), (50, 45), (50, 110)]
     assert masks.hits(inside_coins).any(axis=1).all()
     assert 10 <= len(masks) <= 60
+
+
+def test_other_processes_load_a_model_again() -> None:
+    model = FastSAM.load(device="cpu")
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[20:40, 30:60] = 200
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        [there] = pool.map(model.segment, [image])
+    here = model.segment(image)
+    assert len(here) > 0
+    np.testing.assert_array_equal(there.runs, here.runs)
+    first, second = (pickle.loads(pickle.dumps(model)) for _ in range(2))
+    assert first.network is second.network
+    assert repr(first) == repr(model)
+    made_up = pickle.loads(pickle.dumps(FastSAM(BlobNetwork(), device="gpu")))
+    assert (type(made_up.network), made_up.device) == (BlobNetwork, "gpu")
 
 
 @pytest.mark.parametrize("images", [None, "a.png", 3])
