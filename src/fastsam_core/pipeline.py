@@ -101,7 +101,7 @@ def iter_segment(
 
     Images are read and letterboxed by threads, at most ``prefetch`` ahead; one forward pass runs at a time. With a
     GPU the masks of an image are decoded while the next one is in the network. A file that cannot be read gives a step
-    with an error and stops nothing.
+    with an error and stops nothing. What the sources themselves raise comes after the steps of all before.
 
     Parameters
     ----------
@@ -194,9 +194,17 @@ def _steps(
     waiting: deque[Future[_Job]] = deque()
     decoding: deque[Future[_Job]] = deque()
     numbered = enumerate(sources)
+    failure: Exception | None = None
     try:
         while True:
-            while len(waiting) <= ahead and (following := next(numbered, None)) is not None:
+            while len(waiting) <= ahead and failure is None:
+                try:
+                    following = next(numbered, None)
+                except Exception as error:  # noqa: BLE001 (raised below, when all that came before is done)
+                    failure = error
+                    break
+                if following is None:
+                    break
                 waiting.append(readers.submit(_prepare, _Job(*following), model, settings, reader))
             if not waiting:
                 break
@@ -212,6 +220,8 @@ def _steps(
                     yield _decode(job, model, settings).step()
         while decoding:
             yield decoding.popleft().result().step()
+        if failure is not None:
+            raise failure
     finally:
         for future in (*waiting, *decoding):
             future.cancel()

@@ -169,13 +169,18 @@ def test_closing_early_stops_the_readers(network: BrightnessNetwork) -> None:
     assert len(started) <= 9
 
 
-def test_an_error_in_the_sources_themselves_is_the_callers(network: BrightnessNetwork) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_error_in_the_sources_themselves_is_the_callers_once_all_before_is_done(
+    device: str, network: BrightnessNetwork
+) -> None:
     def sources() -> Iterator[object]:
-        yield gray(1)
+        yield from (gray(value) for value in (1, 2, 3))
         raise KeyError("my own mistake")
 
+    steps = iter_segment(sources(), FastSAM(network, device=device), imgsz=64, batch_size=2)
+    assert [next(steps).index for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError, match="my own mistake"):
-        run(sources(), network)
+        next(steps)
 
 
 @pytest.mark.parametrize("sources", [None, 3, "cells.tif", b"cells.tif"])
