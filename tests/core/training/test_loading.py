@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tests.core.training.dataset_files import HW, run, write_labels, write_sa1b
+from tests.core.training.dataset_files import HW, jpeg, run, scene_masks, write_labels, write_sa1b
 
 from fastsam_core.errors import AnnotationError
+from fastsam_core.evaluation.truth import LabelFolder, open_truth
 from fastsam_core.training.datasets.loading import load_folder, load_split
 from fastsam_core.training.datasets.records import hash_fraction
 
@@ -38,6 +39,38 @@ def test_folders_of_users_are_split(tmp_path: Path) -> None:
     assert not stems["train"] & stems["val"]
     with pytest.raises(AnnotationError, match="too little"):
         load_folder(write_labels(tmp_path / "single", 1))
+
+
+def write_bowl(folder: Path, count: int = 3) -> Path:
+    """Write images as the Data Science Bowl 2018 has them: a folder for each, a file for each object."""
+    for name in (f"{number:064x}" for number in range(count)):
+        for part in ("images", "masks"):
+            (folder / name / part).mkdir(parents=True)
+        (folder / name / "images" / f"{name}.jpg").write_bytes(jpeg())
+        for number, dense in enumerate(scene_masks().to_dense()):
+            Image.fromarray(dense.astype(np.uint8) * 255).save(folder / name / "masks" / f"{number:064x}.png")
+        (folder / name / "masks" / ".DS_Store").write_bytes(b"")
+    return folder
+
+
+def test_a_folder_for_each_image_with_a_file_for_each_object(tmp_path: Path) -> None:
+    folder = write_bowl(tmp_path / "stage1_train")
+    (folder / "no_masks" / "images").mkdir(parents=True)
+    truths = LabelFolder(folder)
+    assert [path.stem for path in truths.images] == [f"{number:064x}" for number in range(3)]
+    for masks in (truths.truth(0).masks, open_truth(folder).truth(1, HW).masks):
+        assert np.diag(masks.iou(scene_masks())).tolist() == [1.0] * 4
+    splits = load_folder(folder)
+    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [2, 1]
+    first = folder / f"{0:064x}" / "masks"
+    Image.new("L", (8, 8), 255).save(first / "small.png")
+    Image.fromarray(np.arange(HW[0] * HW[1], dtype=np.uint16).reshape(HW)).save(folder / f"{1:064x}/masks/smooth.png")
+    entry = run(folder, tmp_path / "out", "beside")
+    assert sum(entry.instances.values()) == 4
+    assert ["8 x 8" in item.reason or "3071 values" in item.reason for item in entry.broken] == [True, True]
+    for path in first.iterdir():
+        path.unlink()
+    assert len(truths.truth(0)) == 0
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     ----------
     folder : Path
         ``images/`` with ``masks/`` (label maps, outlines), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO);
-        images with ``NAME_masks.*`` and the like beside them; or a converted data set, which has splits of its own.
+        images with ``NAME_masks.*`` and the like beside them, or a folder for each (`pairs_beside`); or a converted
+        data set, which has splits of its own.
         Where one of these shows no objects, as in small sets, the images are split anew.
     max_side_px : int
         Larger images are reduced to this.
@@ -136,7 +137,8 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     if kind is None:
         raise AnnotationError(
             f"{folder} holds no annotated images",
-            expected="images/ with masks/, annotations.json or labels/, or images with NAME_masks.* beside them",
+            expected="images/ with masks/, annotations.json or labels/, images with NAME_masks.* beside them, or "
+            "NAME/images/ with NAME/masks/",
             remedy="name the folder that holds both, or make a data set with: fastsam data convert",
         )
     coverage = KINDS[kind].coverage
