@@ -1,4 +1,4 @@
-"""Train the built-in model: ``python -m fastsam_core.training --data FOLDER --run FOLDER``."""
+"""The command ``python -m fastsam_core.training``, which trains the built-in model."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from fastsam_core.training.sources import SOURCES, load_source
 from fastsam_core.training.trainer import MASK_MARGIN, NEIGHBOUR_WEIGHT, TrainConfig, Trainer, for_device
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 LOGGER = logging.getLogger("fastsam_core.training")
@@ -34,7 +35,7 @@ CROP_PX = 320
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m fastsam_core.training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m fastsam_core.training", description="Train the built-in model.")
     parser.add_argument("--data", type=Path, help="folder of labelled sources (default: generated scenes only)")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--scenes", type=Path, help="folder of generated scenes (default: RUN/scenes)")
@@ -83,13 +84,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _stop_on_terminate(trainer: Trainer) -> None:
-    """On SIGTERM let the trainer finish its step, with its helper, and write a checkpoint."""
+def _on_stopping(do: Callable[[int, FrameType | None], None]) -> None:
+    """Say what SIGTERM and Ctrl-C do."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, do)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        trainer.stopping = True  # without effect in the helper, which ends with the trainer
 
-    signal.signal(signal.SIGTERM, stop)
+def _end(number: int, frame: FrameType | None) -> None:
+    """End the run, which has learnt nothing yet; scenes and regions that are there already stay."""
+    raise SystemExit(128 + number)
 
 
 def _stream_config(arguments: argparse.Namespace) -> StreamConfig:
@@ -175,12 +178,12 @@ def main() -> None:
     """Run the training that the command line asks for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     arguments = _arguments()
+    _on_stopping(_end)
     cv2.setNumThreads(0)
     deadline = None if arguments.minutes is None else time.time() + 60 * arguments.minutes
     stream_config = _stream_config(arguments)
     trainers = _trainers(arguments, stream_config)
     trainer = trainers[0]
-    _stop_on_terminate(trainer)
     workers = max(trainer.config.workers, 2)
     pools = _pools(arguments, workers)
     objects = cutouts(sample for pool in pools if pool.spec.paste for sample in pool.samples)
@@ -195,8 +198,10 @@ def main() -> None:
         raise AnnotationError("There is nothing to train on", expected="an annotated image or a generated scene")
     LOGGER.info("%d images, %d objects, %d scenes", sum(len(p.samples) for p in pools), len(objects), len(scenes))
     stream = BatchStream(pools, scenes, objects, stream_config, trainer.config.processes)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        trainer.stopping = True  # after this step, with a checkpoint; the helper ends with the trainer
+        signal.signal(number, signal.SIG_DFL)
+
+    _on_stopping(stop)
     fit(trainers, stream, arguments.steps, deadline)
-
-
-if __name__ == "__main__":
-    main()
