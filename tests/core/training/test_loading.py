@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,34 @@ def test_a_folder_for_each_image_with_a_file_for_each_object(tmp_path: Path) -> 
     for path in first.iterdir():
         path.unlink()
     assert len(truths.truth(0)) == 0
+
+
+@pytest.mark.parametrize("where", ["annotations", "images/default", "default", "images"])
+def test_exports_are_named_by_their_file(tmp_path: Path, where: str) -> None:
+    images = [{"id": n, "file_name": f"{n}.jpg", "height": HW[0], "width": HW[1]} for n in (1, 2)]
+    for image in images:
+        (tmp_path / where).mkdir(parents=True, exist_ok=True)
+        (tmp_path / where / str(image["file_name"])).write_bytes(jpeg())
+    objects = [{**entry, "id": n, "image_id": n} for n, entry in zip((1, 2), scene_masks().to_coco(), strict=False)]
+    path = tmp_path / "annotations" / "instances_default.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": objects}))
+    splits = load_folder(path)
+    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [1, 1]
+
+
+@pytest.mark.parametrize("named", [".", "data.yaml"])
+def test_splits_of_yolo_exports_are_joined(tmp_path: Path, named: str) -> None:
+    for split in ("train", "valid"):
+        for part, name, content in (("images", "a.jpg", jpeg()), ("labels", "a.txt", b"0 .1 .1 .6 .1 .6 .7 .1 .7")):
+            (tmp_path / split / part).mkdir(parents=True)
+            (tmp_path / split / part / name).write_bytes(content)
+    (tmp_path / "data.yaml").write_text("train: ../train/images")
+    splits = load_folder(tmp_path / named)
+    assert sorted(s.stem for pools in splits.values() for pool in pools for s in pool.samples) == [
+        "train__a",
+        "valid__a",
+    ]
 
 
 @pytest.mark.parametrize(
