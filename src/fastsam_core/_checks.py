@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_array",
     "as_distance",
+    "as_imgsz",
     "as_integer",
     "as_iterator",
     "as_number",
@@ -28,6 +29,8 @@ __all__ = [
     "as_size",
     "described",
 ]
+
+_MIN_IMGSZ, _MAX_IMGSZ = 32, 2**14
 
 
 def as_number(
@@ -61,6 +64,19 @@ def as_integer(name: str, value: object, low: int, kind: type[FastSAMError] = In
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
         raise kind(f"{name} is out of range", expected=f"a whole number of at least {low}", actual=repr(value))
     return int(value)
+
+
+def as_imgsz(size: object) -> int:
+    """Return a long side of the network's input, or raise InvalidParameterError."""
+    imgsz = as_integer("imgsz", size, _MIN_IMGSZ)
+    if imgsz > _MAX_IMGSZ:
+        raise InvalidParameterError(
+            "imgsz is out of range",
+            expected=f"a whole number from {_MIN_IMGSZ} to {_MAX_IMGSZ}",
+            actual=repr(size),
+            remedy="segment large images in tiles (tile_px=, --tile-px)",
+        )
+    return imgsz
 
 
 def as_pair(

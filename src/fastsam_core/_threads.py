@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -13,11 +15,12 @@ import numpy as np
 from fastsam_core._checks import as_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import ProcessPoolExecutor
 
     import numpy.typing as npt
 
-__all__ = ["available_cores", "limit_threads", "map_slices"]
+__all__ = ["available_cores", "limit_threads", "map_slices", "spawned"]
 
 _T = TypeVar("_T")
 
@@ -93,6 +96,24 @@ def map_slices(work: Callable[[slice], _T], costs: npt.NDArray[np.number], least
     bounds = sorted({0, *(int(bound) for bound in inner), len(ends)})
     slices = [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
     return list(_pool(threads).map(work, slices))
+
+
+@contextmanager
+def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of processes that leave Ctrl-C to this one; what has not begun when the block ends is left undone.
+
+    They are not forked: a copy of a process that has used OpenMP threads waits for them for ever.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    leave = signal.SIGINT, signal.SIG_IGN
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=leave) as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _allowed_threads() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core import downloads
+from fastsam_core._checks import as_imgsz, as_integer, as_number
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import CheckpointError, InvalidParameterError, UntrustedCheckpointError
 from fastsam_core.registry import BUILTIN, MODELS, ModelEntry, find_model, model_with_sha256
@@ -31,6 +33,17 @@ FORMAT = "fastsam-plugins/1"
 
 _ARCHITECTURE = re.compile(r"yolo(v8|11)[nsmlx]-seg")
 _DEFAULT_IMGSZ, _DEFAULT_CONF, _DEFAULT_IOU = 1024, 0.4, 0.9
+NUMBERS: Final[Mapping[str, float]] = {
+    "conf": 1,
+    "iou": 1,
+    "mask_threshold": 1,
+    "mask_margin": math.inf,
+    "cut_penalty": math.inf,
+    "least_part": 1,
+    "threshold_share": 1,
+    "overlap_penalty": math.inf,
+}
+"""The largest value allowed of each number in the metadata of our files; the least is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +201,6 @@ def build_module(architecture: str, reg_max: int = 16) -> torch.nn.Module:
 
 def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
     import safetensors
-    import torch
 
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -205,48 +217,61 @@ def _load_safetensors(path: Path, entry: ModelEntry | None) -> Checkpoint:
     if metadata.get("nc", "1") != "1":
         raise _several_classes(path, metadata["nc"])
     try:
+        numbers: dict[str, Any] = {
+            key: as_number(key, float(metadata[key]), 0, most) for key, most in NUMBERS.items() if key in metadata
+        }
         info = ModelInfo(
             name=entry.name if entry else path.stem,
             sha256=downloads.file_sha256(path),
             architecture=metadata.get("architecture", "unknown"),
             licence=metadata.get("licence", "unknown"),
             imgsz=_sizes(metadata.get("imgsz", str(_DEFAULT_IMGSZ))),
-            conf=float(metadata.get("conf", _DEFAULT_CONF)),
-            iou=float(metadata.get("iou", _DEFAULT_IOU)),
             adaptive=metadata.get("adaptive", "0") == "1",
-            mask_threshold=float(metadata.get("mask_threshold", 0.5)),
-            mask_margin=float(metadata.get("mask_margin", 0)),
-            cut_penalty=float(metadata.get("cut_penalty", 0)),
-            least_part=float(metadata.get("least_part", 0)),
-            threshold_share=float(metadata.get("threshold_share", 0)),
-            overlap_penalty=float(metadata.get("overlap_penalty", 0)),
             details=metadata,
+            **numbers,
         )
-        reg_max = int(metadata.get("reg_max", "16"))
+        reg_max = as_integer("reg_max", int(metadata.get("reg_max", "16")), 1)
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise CheckpointError(
+            f"{path.name} has metadata that do not make sense",
+            expected="imgsz, conf and the like as this project writes them",
+            actual=str(error),
+            remedy="write it anew: python -m fastsam_core.training.export FILE NEW --conf 0.25 --imgsz 640",
+        ) from error
     module = build_module(info.architecture, reg_max)
     expected = module.state_dict()
     needed = {name for name in expected if not name.endswith("num_batches_tracked")}
     wrong = sorted(
-        {name for name in needed if name not in weights or weights[name].shape != expected[name].shape}
-        | {name for name in weights if name not in expected}
+        {name for name in needed if name not in weights or not weights[name].is_floating_point()}
+        | {name for name, tensor in weights.items() if name not in expected or tensor.shape != expected[name].shape}
     )
     if wrong:
         raise CheckpointError(
             f"{path.name} does not hold the weights of {info.architecture}",
-            expected=f"{len(needed)} tensors",
-            actual=f"{len(wrong)} missing, unknown or of another shape: {', '.join(wrong[:3])}",
+            expected=f"{len(needed)} tensors of floats",
+            actual=f"{len(wrong)} missing, unknown, of another shape or not of floats: {', '.join(wrong[:3])}",
+            remedy="train or export anew",
         )
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
-        raise CheckpointError(f"{path.name} holds weights that are not finite numbers", remedy="train or export anew")
     module.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}, strict=False)
+    _check_finite(path, module)
     return Checkpoint(module, info)
+
+
+def _check_finite(path: Path, module: torch.nn.Module) -> None:
+    """Refuse what a training that went astray leaves behind: it would find nothing, and not say why."""
+    for name, tensor in module.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{path.name} holds weights that are not finite numbers",
+                expected="finite numbers",
+                actual=f"others in {name}",
+                remedy="train or export anew",
+            )
 
 
 def _sizes(text: str) -> int | tuple[int, ...]:
     """Read one test size, or several separated by commas."""
-    sizes = tuple(int(size) for size in text.split(","))
+    sizes = tuple(as_imgsz(int(size)) for size in text.split(","))
     return sizes if len(sizes) > 1 else sizes[0]
 
 
@@ -274,9 +299,13 @@ def _load_pickle(path: Path, entry: ModelEntry | None, *, trusted: bool) -> Chec
         )
     module, train_args = _unpickle(path, content)
     _check_head(path, module)
+    _check_finite(path, module)
     if trusted and not known:
         downloads.trust(sha256, path.name)
-    imgsz = train_args.get("imgsz")
+    try:
+        imgsz = as_imgsz(train_args.get("imgsz"))
+    except InvalidParameterError:
+        imgsz = _DEFAULT_IMGSZ
     return Checkpoint(
         module,
         ModelInfo(
@@ -284,7 +313,7 @@ def _load_pickle(path: Path, entry: ModelEntry | None, *, trusted: bool) -> Chec
             sha256=sha256,
             architecture=entry.architecture if entry else _architecture_of(module),
             licence=entry.licence if entry else "unknown",
-            imgsz=entry.imgsz if entry else (imgsz if isinstance(imgsz, int) else _DEFAULT_IMGSZ),
+            imgsz=entry.imgsz if entry else imgsz,
             conf=entry.conf if entry else _DEFAULT_CONF,
             iou=entry.iou if entry else _DEFAULT_IOU,
             stride=int(module.model[-1].stride.max()),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core._checks import as_integer, as_iterator, as_number
+from fastsam_core._checks import as_imgsz, as_integer, as_iterator, as_number
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX, PROMPT_CONF
 from fastsam_core._overview import Overview, pixels_in
 from fastsam_core._sizes import sizes_after_first, well_seen
@@ -44,8 +44,6 @@ RankBy = Literal["score", "quality"]
 OnTile = Callable[[int, int], None]
 """Called with the number of the tile that is begun, from 1, and how many there are."""
 
-_MIN_IMGSZ = 32
-_MAX_IMGSZ = 2**14
 """A typing error of a digit more would ask for more memory than any machine has, and take all others' before."""
 _LONGEST_ASPECT = 6.0
 """Images longer than this many times their width are cut into windows: letterboxed whole, nothing would be left."""
@@ -224,7 +222,7 @@ class FastSAM:
             conf=as_number("conf", lowest, 0, 1),
             iou=as_number("iou", info.iou if iou is None else iou, 0, 1),
             max_det=as_integer("max_det", max_det, 1),
-            imgsz=tuple(dict.fromkeys(_as_imgsz(size) for size in sizes)),
+            imgsz=tuple(dict.fromkeys(as_imgsz(size) for size in sizes)),
             snap_px=as_number("snap_px", snap_px, 0, math.inf),
             stability=bool(stability),
             rank_by=self._rank_by(rank_by),
@@ -492,18 +490,6 @@ def _network_of(name_or_path: str | Path, trust: bool, device: str, precision: s
 
     module = load_checkpoint(name_or_path, trust=trust).module
     return create_network(module, device=device, precision=precision, runtime=runtime)
-
-
-def _as_imgsz(size: object) -> int:
-    imgsz = as_integer("imgsz", size, _MIN_IMGSZ)
-    if imgsz > _MAX_IMGSZ:
-        raise InvalidParameterError(
-            "imgsz is out of range",
-            expected=f"a whole number from {_MIN_IMGSZ} to {_MAX_IMGSZ}",
-            actual=repr(size),
-            remedy="segment large images in tiles (tile_px=, --tile-px)",
-        )
-    return imgsz
 
 
 def tiles_of(image_hw: tuple[int, int], settings: Settings) -> list[Window]:

@@ -113,7 +113,11 @@ def _reshaped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {**weights, "model.0.conv.weight": torch.zeros(1, 2)}
 
 
-@pytest.mark.parametrize("change", [_without_one, _with_a_stranger, _reshaped])
+def _of_whole_numbers(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {**weights, "model.0.conv.weight": weights["model.0.conv.weight"].to(torch.int8)}
+
+
+@pytest.mark.parametrize("change", [_without_one, _with_a_stranger, _reshaped, _of_whole_numbers])
 def test_safetensors_of_another_network(
     change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], module: torch.nn.Module, tmp_path: Path
 ) -> None:
@@ -130,6 +134,12 @@ def test_safetensors_of_another_network(
         ({"architecture": "resnet50"}, "not supported"),
         ({"architecture": "../../yolov8n-seg"}, "not supported"),
         ({"imgsz": "many"}, "many"),
+        ({"imgsz": "640,0"}, "imgsz is out of range"),
+        ({"imgsz": "100000"}, "imgsz is out of range"),
+        ({"conf": "nan"}, "conf is out of range"),
+        ({"conf": "40"}, "conf is out of range"),
+        ({"mask_margin": "-1"}, "mask_margin is out of range"),
+        ({"reg_max": "0"}, "reg_max is out of range"),
     ],
 )
 def test_safetensors_with_wrong_metadata(metadata: dict[str, str], message: str, tmp_path: Path) -> None:
@@ -143,6 +153,11 @@ def test_weights_that_are_not_finite(module: torch.nn.Module, tmp_path: Path) ->
     weights["model.0.conv.weight"][0, 0, 0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="finite"):
         load_checkpoint(save_safetensors(tmp_path / "a.safetensors", weights))
+    network = build_module("yolov8n-seg")
+    network.load_state_dict(weights)
+    save(tmp_path / "a.pt", network, train_args={"imgsz": 0})
+    with pytest.raises(CheckpointError, match=r"finite.*others in model\.0\.conv\.weight"):
+        load_checkpoint(tmp_path / "a.pt", trust=True)
 
 
 def test_a_pickle_is_not_opened_without_a_word(pickled: Path, cache: Path) -> None:

@@ -66,7 +66,7 @@ def finetune(
     labels: Annotated[
         Path,
         typer.Option(
-            "--labels", "-l", help="Folder: images/ and masks/ (label maps, or outlines from QuPath or ImageJ)."
+            "--labels", "-l", help="Folder of images/ and masks/ (label maps, outlines); or a COCO file, a data.yaml."
         ),
     ],
     weights: Annotated[

@@ -210,6 +210,7 @@ def masks_of_entries(entries: Sequence[dict[str, Any]], image_hw: tuple[int, int
                 f"{_name(entry)} of {path} has no readable segmentation",
                 expected=f"polygons or RLE of an image of {image_hw[0]} x {image_hw[1]}",
                 actual=str(error),
+                remedy="outline the object, or take the entry out of the file",
             ) from error
     return Masks.concatenate(parts) if parts else Masks.empty(image_hw)
 

@@ -6,15 +6,15 @@ longer than finding the edges.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._threads import spawned
 from fastsam_core.edges import edge_map
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.boundaries import BoundaryCounts, count_boundaries, summarise_boundaries
@@ -132,12 +132,8 @@ def _pool(workers: int) -> Iterator[Callable[[Callable[[], BoundaryCounts]], Fut
     if workers == 0:
         yield _run_now
         return
-    context = multiprocessing.get_context("spawn")  # a forked child would hang in the threads of torch
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        try:
-            yield pool.submit
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with spawned(workers) as pool:
+        yield pool.submit
 
 
 def _run_now(function: Callable[[], BoundaryCounts]) -> Future[BoundaryCounts]:

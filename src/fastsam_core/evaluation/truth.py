@@ -121,7 +121,8 @@ class LabelFolder:
             if not (folder / name).is_dir():
                 raise AnnotationError(
                     f"There is no folder {name} in {folder}",
-                    expected="images/ and masks/<stem>.png, .tif, .zip or .geojson, or <stem>_masks.* beside images",
+                    expected="images/ and masks/<stem>.png, .tif, .zip or .geojson, <stem>_masks.* beside images, or "
+                    "<stem>/images/ and <stem>/masks/",
                     remedy="name the folder that holds both",
                 )
         images = _by_stem(path for path in (folder / "images").iterdir() if is_image_path(path))
@@ -148,10 +149,8 @@ class LabelFolder:
         from fastsam_core.images import read_image
 
         image, path = self._pairs[index]
-        if image_hw is None and path.suffix.lower() in DRAWING_SUFFIXES:
-            masks = read_annotated(path, read_image(image).image_hw)
-        else:
-            masks = read_annotated(path, image_hw)
+        sizeless = path.is_dir() or path.suffix.lower() in DRAWING_SUFFIXES
+        masks = read_annotated(path, read_image(image).image_hw if image_hw is None and sizeless else image_hw)
         if image_hw is not None and masks.image_hw != image_hw:
             raise AnnotationError(
                 f"The label map {path} has another size than its image",
@@ -166,6 +165,8 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
 
     That is a label map ``<stem>_masks.*`` or ``<stem>_cp_masks.*``, as Cellpose writes them, ``<stem>_labels.*``, or
     outlines, ``<stem>_RoiSet.zip`` or ``<stem>_outlines.geojson``. The image is ``<stem>.*`` or ``<stem>_img.*``.
+    Where an image has a folder of its own, ``<stem>/images/<stem>.*``, as in the Data Science Bowl 2018, that is the
+    folder ``<stem>/masks``, with a file for each object.
 
     Raises
     ------
@@ -174,7 +175,8 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
     """
     from fastsam_core.images import is_image_path
 
-    files = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+    visible = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    files = [path for path in visible if path.is_file()]
     annotations: dict[str, Path] = {}
     for path in files:
         ending = next((ending for ending in ENDINGS if path.stem.endswith(ending)), None)
@@ -189,6 +191,10 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
             )
     taken = set(annotations.values())
     images = [path for path in files if path not in taken and is_image_path(path)]
+    for own in visible:
+        if (own / "masks").is_dir() and (inside := [p for p in (own / "images").glob("*") if p.stem == own.name]):
+            annotations.setdefault(own.name, own / "masks")
+            images += sorted(path for path in inside if is_image_path(path))
     by_stem: dict[str, list[Path]] = {}
     for path in images:
         by_stem.setdefault(path.stem, []).append(path)
@@ -224,19 +230,22 @@ def _what(stem: str, images: dict[str, Path], labels: dict[str, Path]) -> str:
 
 
 def read_annotated(path: Path, image_hw: tuple[int, int] | None) -> Masks:
-    """Read the objects of an image: a label map (PNG, TIFF), or outlines drawn in QuPath or ImageJ.
+    """Read the objects of an image: a label map (PNG, TIFF), outlines of QuPath or ImageJ, or a folder of masks.
 
     Parameters
     ----------
     path : Path
     image_hw : tuple of int or None
         Size of the image, pixels. A label map has a size of its own: whether they are equal is for the caller to see.
+        None will do for label maps alone.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read or is neither.
+        If a file cannot be read or is none of these, or masks of a folder are of another size.
     """
+    if image_hw is not None and path.is_dir():
+        return _masks_of_files(path, image_hw)
     if image_hw is None or path.suffix.lower() not in DRAWING_SUFFIXES:
         return Masks.from_label_map(read_label_map(path))
     try:
@@ -244,6 +253,27 @@ def read_annotated(path: Path, image_hw: tuple[int, int] | None) -> Masks:
     except AnnotationError as error:
         known = error.problem if str(path) in error.problem else f"{path}: {error.problem}"
         raise AnnotationError(known, expected=error.expected, actual=error.actual, remedy=error.remedy) from error
+
+
+def _masks_of_files(folder: Path, image_hw: tuple[int, int]) -> Masks:
+    """Read a folder of masks, one object a file, which may overlap."""
+    from fastsam_core.images import is_image_path
+
+    parts = [Masks.empty(image_hw)]
+    for path in sorted(filter(is_image_path, folder.iterdir())):
+        labels = _read_numbers(path)
+        inside = labels > 0
+        values = np.unique(labels[inside])
+        if len(values) > 1 or labels.shape != image_hw:
+            raise AnnotationError(
+                f"{path} is no mask of one object of its image",
+                expected=f"one value beside 0, {image_hw[0]} x {image_hw[1]}",
+                actual=f"{len(values)} values, {labels.shape[0]} x {labels.shape[1]}",
+                remedy="save a PNG or TIFF file without smooth edges for each object, or a label map NAME_masks.png",
+            )
+        if len(values):
+            parts.append(Masks.from_dense(inside))
+    return Masks.concatenate(parts)
 
 
 def read_label_map(path: Path) -> NDArray[np.integer]:
@@ -254,6 +284,12 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     AnnotationError
         If it cannot be read, is none, is a binary mask of several objects, or has more pixels than are read.
     """
+    labels = _read_numbers(path)
+    _check_told_apart(path, labels)
+    return labels.astype(np.int64) if labels.dtype == bool else labels
+
+
+def _read_numbers(path: Path) -> NDArray[Any]:
     from fastsam_core._image_files import DAMAGED_IMAGES, open_picture
 
     try:
@@ -287,8 +323,7 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
             actual=f"{labels.dtype} of shape {labels.shape}",
             remedy=remedy,
         )
-    _check_told_apart(path, labels)
-    return labels.astype(np.int64) if labels.dtype == bool else labels
+    return labels
 
 
 def _tiff_labels(path: Path) -> NDArray[Any]:
@@ -347,7 +382,8 @@ def open_truth(folder: str | os.PathLike[str]) -> TruthSet:
         return CocoData(folder / "annotations.json", folder / "images")
     raise AnnotationError(
         f"{folder} holds no annotated images",
-        expected="images/ and masks/, images/ and annotations.json, or images and NAME_masks.* beside them",
+        expected="images/ and masks/, images/ and annotations.json, images and NAME_masks.* beside them, or "
+        "NAME/images/ and NAME/masks/",
         remedy="name the folder that holds both",
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +12,7 @@ import torch
 
 from fastsam_core._checks import as_number
 from fastsam_core._files import atomic_path
-from fastsam_core.checkpoints import FORMAT
+from fastsam_core.checkpoints import FORMAT, NUMBERS
 from fastsam_core.checkpoints import load_checkpoint as load_weights
 from fastsam_core.errors import CheckpointError, InvalidParameterError, OutputError
 from fastsam_core.training.checkpoint import load_checkpoint
@@ -32,17 +31,17 @@ _DEFAULT_FACTS = {
     "commit": "unknown",
 }
 
-_NUMBERS: Final[Mapping[str, tuple[float, str]]] = {
-    "conf": (1, "recommended score threshold"),
-    "iou": (1, "recommended overlap above which boxes are duplicates"),
-    "mask_threshold": (1, "probability at which masks are cut (default: as the loss wants it)"),
-    "mask_margin": (math.inf, "how far boxes may grow to hold their masks (default: as it was learnt)"),
-    "cut_penalty": (math.inf, "what masks lose of their scores that their boxes cut off (0: nothing)"),
-    "least_part": (1, "parts of a mask below this share of its largest are left out (0: none)"),
-    "threshold_share": (1, "cut each mask at this part of its own best threshold (0: all alike)"),
-    "overlap_penalty": (math.inf, "what masks lose of their scores that overlap surer ones (0: nothing)"),
+_HELP: Final[Mapping[str, str]] = {
+    "conf": "recommended score threshold",
+    "iou": "recommended overlap above which boxes are duplicates",
+    "mask_threshold": "probability at which masks are cut (default: as the loss wants it)",
+    "mask_margin": "how far boxes may grow to hold their masks (default: as it was learnt)",
+    "cut_penalty": "what masks lose of their scores that their boxes cut off (0: nothing)",
+    "least_part": "parts of a mask below this share of its largest are left out (0: none)",
+    "threshold_share": "cut each mask at this part of its own best threshold (0: all alike)",
+    "overlap_penalty": "what masks lose of their scores that overlap surer ones (0: nothing)",
 }
-"""Facts that are numbers: the largest allowed, and what the option of that name says."""
+"""What the options for facts that are numbers say."""
 
 
 def write_weights(weights: Mapping[str, torch.Tensor], target: Path, facts: Mapping[str, str]) -> Path:
@@ -227,14 +226,14 @@ def main() -> None:
         const="1",
         help="add a size where the objects found are small, or fill the image",
     )
-    for name, (most, text) in _NUMBERS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=partial(_number, most=most), help=text)
+    for name, most in NUMBERS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=partial(_number, most=most), help=_HELP[name])
     parser.add_argument("--blend", type=Path, help="checkpoint or weights file to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
     arguments = parser.parse_args()
-    names = ("imgsz", "adaptive", *_NUMBERS, "trained_on", "commit")
+    names = ("imgsz", "adaptive", *NUMBERS, "trained_on", "commit")
     given = {name: str(getattr(arguments, name)) for name in names if getattr(arguments, name) is not None}
     if arguments.source.suffix == ".safetensors":
         if arguments.blend is not None:

@@ -125,8 +125,9 @@ def finetune(
     Parameters
     ----------
     labels : path
-        Folder with ``images/`` and ``masks/`` (label maps), ``annotations.json`` (COCO) or ``labels/`` (YOLO), or a
-        converted data set. A fifth of the images is held back, by a hash of their names, at least one with objects.
+        Folder with ``images/`` and ``masks/`` (label maps), ``annotations.json`` (COCO) or ``labels/`` (YOLO), a COCO
+        file or a ``data.yaml``, or a converted data set. A fifth of the images is held back, by a hash of their names,
+        at least one with objects.
     out : path
         ``.safetensors`` file to write; there from the first check on.
     weights : str or Path

@@ -8,15 +8,15 @@ without supervision is described in CutLER (arXiv 2301.11320) and UnSAM (arXiv 2
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from fastsam_core._files import atomic_path
+from fastsam_core._threads import spawned
 from fastsam_core.training.sources import LabelledImage, stack_layers
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def add_regions(samples: Sequence[LabelledImage], folder: Path, workers: int = 2
     paths = [folder / f"{sample.stem}.npz" for sample in samples]
     missing = [(sample.image, path) for sample, path in zip(samples, paths, strict=True) if not path.is_file()]
     if missing:
-        # not forked: a copy of a process that has used OpenMP threads waits for them for ever
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with spawned(workers) as pool:
             list(pool.map(_find, *zip(*missing, strict=True)))
     with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(_with_regions, samples, paths))

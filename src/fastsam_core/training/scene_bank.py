@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastsam_core._files import atomic_path
+from fastsam_core._threads import spawned
 from fastsam_core.training.canvas import MAX_DEPTH
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
@@ -35,8 +36,10 @@ def _draw(folder: Path, seed: int, kind: str | None) -> None:
     layers = np.zeros((MAX_DEPTH, side, side), np.uint16)
     layers[: len(scene.layers)] = scene.layers
     quick = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    cv2.imwrite(str(path.with_suffix(".ids.png")), np.moveaxis(layers, 0, -1), quick)
-    cv2.imwrite(str(path), scene.image[..., ::-1], quick)
+    ids = path.with_suffix(".ids.png"), np.moveaxis(layers, 0, -1)
+    for target, pixels in (ids, (path, scene.image[..., ::-1])):
+        with atomic_path(target) as temporary:
+            cv2.imwrite(str(temporary), pixels, quick)
 
 
 def load_scene_bank(
@@ -67,10 +70,9 @@ def load_scene_bank(
     # the image is written last
     missing = [seed for seed in seeds if not _path(folder, seed).is_file()]
     if missing:
-        # not forked: a copy of a process that has used OpenMP threads waits for them for ever
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with spawned(workers) as pool:
             of_seed = [kinds[seed // len(SIDES_PX) % len(kinds)] if kinds else None for seed in missing]
-            list(pool.map(_draw, [folder] * len(missing), missing, of_seed, chunksize=8))
+            list(pool.map(_draw, [folder] * len(missing), missing, of_seed))
     with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(_load, (_path(folder, seed) for seed in seeds)))
 

@@ -125,8 +125,9 @@ def learning_rate_factor(
 
 
 def _leave_stopping_to_the_trainer(worker: int) -> None:
-    """Ignore the SIGTERM that batch systems send to all processes of a run: a loader that ends is an error to torch."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore what batch systems and Ctrl-C send to all processes of a run: a loader that ends is an error to torch."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Trainer:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from fastsam_core.cli import app
 from fastsam_core.errors import AnnotationError
-from fastsam_core.training.__main__ import main
 from fastsam_core.training.checkpoint import load_checkpoint
+from fastsam_core.training.run import main
 from fastsam_core.training.sources import SourceSpec, load_source
 from fastsam_core.training.trainer import TrainConfig, Trainer
 
@@ -77,7 +77,7 @@ def test_label_maps_have_to_fit_their_images(tmp_path: Path) -> None:
 
 
 def test_nothing_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    monkeypatch.setattr("fastsam_core.training.run._on_stopping", lambda do: None)
     monkeypatch.setattr(sys, "argv", ["training", "--run", str(tmp_path), "--scene-count", "0"])
     with pytest.raises(AnnotationError, match="nothing to train on"):
         main()
@@ -92,7 +92,7 @@ def test_a_decay_begins_anew_with_another_runs_checkpoint_only(
     trainer.anneal(9)
     trainer.step = 7
     trainer.save()
-    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    monkeypatch.setattr("fastsam_core.training.run._on_stopping", lambda do: None)
     checkpoint = ["--resume", str(tmp_path / of / "last.pt"), "--anneal-steps", "5", "--steps", "7", "--size", "64"]
     scenes = ["--scenes", str(tmp_path / "scenes"), "--scene-count", "1"]
     monkeypatch.setattr(sys, "argv", ["training", "--run", str(tmp_path / "own"), *checkpoint, *scenes])
@@ -108,7 +108,7 @@ def test_an_average_is_made_where_a_stage_begins_only(
     for number, trainer in enumerate(trainers):
         trainer.start_from({name: torch.full_like(value, number) for name, value in trainer.ema.items()})
         trainer.save()
-    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    monkeypatch.setattr("fastsam_core.training.run._on_stopping", lambda do: None)
     monkeypatch.chdir(tmp_path)
     options = ["--blend", "earlier/last.pt", "--blend-share", "0.5", "--steps", "0", "--scene-count", "1"]
     resumed = ["--resume", "own/last.pt"] if resume else []

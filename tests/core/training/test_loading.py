@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from tests.core.training.dataset_files import HW, run, write_labels, write_sa1b
+from tests.core.training.dataset_files import HW, jpeg, run, scene_masks, write_labels, write_sa1b
 
 from fastsam_core.errors import AnnotationError
+from fastsam_core.evaluation.truth import LabelFolder, open_truth
 from fastsam_core.training.datasets.loading import load_folder, load_split
 from fastsam_core.training.datasets.records import hash_fraction
 
@@ -38,6 +40,66 @@ def test_folders_of_users_are_split(tmp_path: Path) -> None:
     assert not stems["train"] & stems["val"]
     with pytest.raises(AnnotationError, match="too little"):
         load_folder(write_labels(tmp_path / "single", 1))
+
+
+def write_bowl(folder: Path, count: int = 3) -> Path:
+    """Write images as the Data Science Bowl 2018 has them: a folder for each, a file for each object."""
+    for name in (f"{number:064x}" for number in range(count)):
+        for part in ("images", "masks"):
+            (folder / name / part).mkdir(parents=True)
+        (folder / name / "images" / f"{name}.jpg").write_bytes(jpeg())
+        for number, dense in enumerate(scene_masks().to_dense()):
+            Image.fromarray(dense.astype(np.uint8) * 255).save(folder / name / "masks" / f"{number:064x}.png")
+        (folder / name / "masks" / ".DS_Store").write_bytes(b"")
+    return folder
+
+
+def test_a_folder_for_each_image_with_a_file_for_each_object(tmp_path: Path) -> None:
+    folder = write_bowl(tmp_path / "stage1_train")
+    (folder / "no_masks" / "images").mkdir(parents=True)
+    truths = LabelFolder(folder)
+    assert [path.stem for path in truths.images] == [f"{number:064x}" for number in range(3)]
+    for masks in (truths.truth(0).masks, open_truth(folder).truth(1, HW).masks):
+        assert np.diag(masks.iou(scene_masks())).tolist() == [1.0] * 4
+    splits = load_folder(folder)
+    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [2, 1]
+    first = folder / f"{0:064x}" / "masks"
+    Image.new("L", (8, 8), 255).save(first / "small.png")
+    Image.fromarray(np.arange(HW[0] * HW[1], dtype=np.uint16).reshape(HW)).save(folder / f"{1:064x}/masks/smooth.png")
+    entry = run(folder, tmp_path / "out", "beside")
+    assert sum(entry.instances.values()) == 4
+    assert ["8 x 8" in item.reason or "3071 values" in item.reason for item in entry.broken] == [True, True]
+    for path in first.iterdir():
+        path.unlink()
+    assert len(truths.truth(0)) == 0
+
+
+@pytest.mark.parametrize("where", ["annotations", "images/default", "default", "images"])
+def test_exports_are_named_by_their_file(tmp_path: Path, where: str) -> None:
+    images = [{"id": n, "file_name": f"{n}.jpg", "height": HW[0], "width": HW[1]} for n in (1, 2)]
+    for image in images:
+        (tmp_path / where).mkdir(parents=True, exist_ok=True)
+        (tmp_path / where / str(image["file_name"])).write_bytes(jpeg())
+    objects = [{**entry, "id": n, "image_id": n} for n, entry in zip((1, 2), scene_masks().to_coco(), strict=False)]
+    path = tmp_path / "annotations" / "instances_default.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": objects}))
+    splits = load_folder(path)
+    assert [sum(len(pool.samples) for pool in splits[split]) for split in ("train", "val")] == [1, 1]
+
+
+@pytest.mark.parametrize("named", [".", "data.yaml"])
+def test_splits_of_yolo_exports_are_joined(tmp_path: Path, named: str) -> None:
+    for split in ("train", "valid"):
+        for part, name, content in (("images", "a.jpg", jpeg()), ("labels", "a.txt", b"0 .1 .1 .6 .1 .6 .7 .1 .7")):
+            (tmp_path / split / part).mkdir(parents=True)
+            (tmp_path / split / part / name).write_bytes(content)
+    (tmp_path / "data.yaml").write_text("train: ../train/images")
+    splits = load_folder(tmp_path / named)
+    assert sorted(s.stem for pools in splits.values() for pool in pools for s in pool.samples) == [
+        "train__a",
+        "valid__a",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,16 @@ import pytest
 import torch
 
 from fastsam_core.training.checkpoint import load_checkpoint
+from fastsam_core.training.scene_bank import load_scene_bank
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 STEPS = 20
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the training loop forks")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="the training loop forks"),
+    pytest.mark.timeout(900),  # each run imports torch, which takes a minute on a busy machine
+]
 
 
 def start(run: Path, scenes: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -29,23 +33,29 @@ def start(run: Path, scenes: Path, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, *arguments], start_new_session=True)
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 200) -> None:
-    until = time.monotonic() + seconds
-    while not path.is_file() and time.monotonic() < until and process.poll() is None:
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.is_file() and process.poll() is None:
         time.sleep(0.02)
     assert path.is_file()
 
 
-def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path) -> None:
-    assert start(tmp_path / "straight", tmp_path / "scenes").wait() == 0
-    killed = start(tmp_path / "killed", tmp_path / "scenes", "--save-every", "0")
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    load_scene_bank(folder, 6)
+    return folder
+
+
+def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path, scenes: Path) -> None:
+    assert start(tmp_path / "straight", scenes).wait() == 0
+    killed = start(tmp_path / "killed", scenes, "--save-every", "0")
     wait_for(tmp_path / "killed" / "last.pt", killed)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     early = tmp_path / "early.pt"
     shutil.copy(tmp_path / "killed" / "last.pt", early)
     before = load_checkpoint(early)["step"]
-    assert start(tmp_path / "killed", tmp_path / "scenes").wait() == 0
+    assert start(tmp_path / "killed", scenes).wait() == 0
     straight, resumed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("straight", "killed"))
     assert 0 < before < STEPS
     assert straight["step"] == resumed["step"] == STEPS
@@ -58,21 +68,34 @@ def test_killed_and_resumed_runs_end_with_the_same_weights(tmp_path: Path) -> No
 
     late = tmp_path / "straight" / "last.pt"
     blend = ("--resume", str(late), "--blend", str(early), "--blend-share", "0.25")
-    assert start(tmp_path / "blended", tmp_path / "scenes", *blend).wait() == 0
+    assert start(tmp_path / "blended", scenes, *blend).wait() == 0
     blended, first = load_checkpoint(tmp_path / "blended" / "last.pt"), load_checkpoint(early)
     for name, value in straight["ema"].items():
         if value.is_floating_point():
             torch.testing.assert_close(blended["network"][name], 0.75 * value + 0.25 * first["ema"][name])
 
 
-def test_a_sigterm_that_all_processes_get_ends_a_run_as_it_should(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", tmp_path / "scenes", "--steps", "100000", "--save-every", "0")
+def stopped(process: subprocess.Popen[bytes], when: Path, number: signal.Signals) -> int:
+    """Send a signal to all processes of a run, as batch systems and terminals do, once a file is there."""
     try:
-        wait_for(tmp_path / "run" / "last.pt", process)
-        os.killpg(process.pid, signal.SIGTERM)  # as batch systems do
-        assert process.wait(100) == 0
+        wait_for(when, process)
+        os.killpg(process.pid, number)
+        return process.wait()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert 0 < load_checkpoint(tmp_path / "run" / "last.pt")["step"] < 100000
+
+
+def test_a_run_that_is_stopped_ends_with_a_checkpoint(tmp_path: Path, scenes: Path) -> None:
+    process = start(tmp_path, scenes, "--steps", "100000", "--save-every", "0")
+    assert stopped(process, tmp_path / "last.pt", signal.SIGTERM) == 0
+    assert 0 < load_checkpoint(tmp_path / "last.pt")["step"] < 100000
+
+
+def test_a_run_may_be_stopped_while_it_draws_scenes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    process = start(tmp_path, tmp_path / "scenes", "--scene-count", "100000")
+    assert stopped(process, tmp_path / "scenes" / "000002.png", signal.SIGINT) == 130
+    assert "Traceback" not in capfd.readouterr().err
+    assert load_scene_bank(tmp_path / "scenes", 3)[2].layers.any()
+    assert not list((tmp_path / "scenes").glob(".*"))

@@ -12,10 +12,10 @@ from torch import nn
 
 from fastsam_core.checkpoints import load_checkpoint
 from fastsam_core.errors import BackendUnavailableError, CheckpointError, InvalidParameterError
-from fastsam_core.training.__main__ import main
 from fastsam_core.training.batches import BatchStream, StreamConfig
 from fastsam_core.training.checkpoint import load_checkpoint as load_state
 from fastsam_core.training.loop import fit
+from fastsam_core.training.run import main
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import TrainConfig, Trainer, build_network, for_device
@@ -109,7 +109,7 @@ def test_a_wider_network_goes_on_with_a_file(tmp_path: Path) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr("fastsam_core.training.__main__._stop_on_terminate", lambda trainer: None)
+    monkeypatch.setattr("fastsam_core.training.run._on_stopping", lambda do: None)
     monkeypatch.setattr(sys, "argv", ["training", "--scene-count", "1", "--size", "64", *arguments])
     main()
 

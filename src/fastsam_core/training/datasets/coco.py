@@ -60,9 +60,17 @@ def _below(folder: Path, file: Path) -> Path:
 
 
 def _beside(annotations: Path) -> Path:
-    """Return where the images of an annotation file are if nobody says: in ``images/`` beside it, or with it."""
-    folder = annotations.parent / "images"
-    return folder if folder.is_dir() else annotations.parent
+    """Return where the images of an annotation file are if nobody says: in ``images/`` beside it, or with it.
+
+    Where it is ``annotations/instances_train.json``, as of CVAT and COCO, they may be in ``images/train``, ``train`` or
+    ``images`` beside that folder.
+    """
+    folder = annotations.parent
+    places = [folder / "images"]
+    if folder.name == "annotations":
+        subset = annotations.stem.partition("_")[2] or annotations.stem
+        places += [folder.parent / "images" / subset, folder.parent / subset, folder.parent / "images"]
+    return next((place for place in places if place.is_dir()), folder)
 
 
 def _existing(image: Path) -> Path:

@@ -38,7 +38,7 @@ def list_label_maps(source: Path, images: Path | None = None) -> list[Item]:
 
 
 def list_beside(source: Path, images: Path | None = None) -> list[Item]:
-    """List the images of a folder that have an annotation beside them: ``<stem>_masks.*``, ``<stem>_RoiSet.zip``, ….
+    """List the images of a folder that have an annotation beside them: ``<stem>_masks.*``, …; see `pairs_beside`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def list_beside(source: Path, images: Path | None = None) -> list[Item]:
     if not pairs:
         raise AnnotationError(
             f"{images or source} holds no image with an annotation beside it",
-            expected=f"NAME.tif with one of {', '.join('NAME' + ending for ending in ENDINGS)}",
+            expected=f"NAME.tif with one of {', '.join('NAME' + ending for ending in ENDINGS)}; or NAME/masks",
             remedy="check the path, or --kind: fastsam data convert --help lists the kinds",
         )
     return [Item(image.stem, partial(_load_label_map, [image], [label])) for image, label in pairs]

@@ -116,7 +116,9 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     ----------
     folder : Path
         ``images/`` with ``masks/`` (label maps, outlines), with ``annotations.json`` (COCO) or with ``labels/`` (YOLO);
-        images with ``NAME_masks.*`` and the like beside them; or a converted data set, which has splits of its own.
+        another COCO file, a ``data.yaml`` of YOLO, or the folder of its splits;
+        images with ``NAME_masks.*`` and the like beside them, or a folder for each (`pairs_beside`); or a converted
+        data set, which has splits of its own.
         Where one of these shows no objects, as in small sets, the images are split anew.
     max_side_px : int
         Larger images are reduced to this.
@@ -130,13 +132,12 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     """
     if (folder / "manifest.json").is_file():
         return _load_dataset(Dataset.open(folder), max_side_px, val_share)
-    kind = next((k for k, part in _LAYOUTS.items() if (folder / part).exists()), None)
-    if kind is None and pairs_beside(folder):
-        kind = "beside"
+    kind = _kind_of(folder)
     if kind is None:
         raise AnnotationError(
             f"{folder} holds no annotated images",
-            expected="images/ with masks/, annotations.json or labels/, or images with NAME_masks.* beside them",
+            expected="images/ with masks/, annotations.json or labels/, images with NAME_masks.* beside them, or "
+            "NAME/images/ with NAME/masks/",
             remedy="name the folder that holds both, or make a data set with: fastsam data convert",
         )
     coverage = KINDS[kind].coverage
@@ -190,7 +191,18 @@ def _held_back(folder: Path, samples: list[LabelledImage], val_share: float) -> 
     return {"val": samples[:held_back], "train": samples[held_back:]}
 
 
+_FILES = {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}
 _LAYOUTS = {"labels": "masks", "coco": "annotations.json", "yolo": "labels"}
+
+
+def _kind_of(source: Path) -> str | None:
+    """Return which of `KINDS` a user's own annotated images are, if any."""
+    if source.is_file():
+        return _FILES.get(source.suffix.lower())
+    kind = next((kind for kind, part in _LAYOUTS.items() if (source / part).exists()), None)
+    if kind is None and pairs_beside(source):
+        kind = "beside"
+    return "yolo" if kind is None and any(source.glob("*/labels")) else kind
 
 
 def _pool(name: str, samples: list[LabelledImage], coverage: Coverage) -> Pool:
