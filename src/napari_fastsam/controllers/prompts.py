@@ -95,12 +95,12 @@ def prompts_of(image: Image, plane: Plane, world_point: Any, points: Points | No
     world_point : sequence of float
         Where the viewer's sliders stand, in the image's units.
     points, shapes : layers, optional
-        At any transforms, of any number of axes.
+        At any transforms, of any number of axes. Points that are not `shown` are left out.
     """
     parts: dict[str, Any] = {}
     if points is not None and len(points.data):
         yx, here = pixels_of_data(layer_to_layer(points, image, points.data, world_point), plane)
-        here &= np.isfinite(yx).all(axis=1)
+        here &= np.isfinite(yx).all(axis=1) & points.shown
         parts |= {"points_yx": yx[here], "positive": read_polarity(points)[here], "groups": read_groups(points)[here]}
     boxes, regions, scribbles = [], [], []
     for kind, vertices in zip(shapes.shape_type, shapes.data, strict=False) if shapes is not None else ():
