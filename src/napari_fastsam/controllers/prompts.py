@@ -35,6 +35,7 @@ _NEGATIVE_WORDS = {"negative", "neg", "-", "−", "background", "false", "off", 
 _NEGATIVE_NUMBERS = {0.0, -1.0}
 _COLUMN_ERRORS = (ArithmeticError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 """What pandas and napari raise where a column cannot take a value, or colours cannot be made of it."""
+_OWN_COLUMNS = "press 'New' beside 'Points' for points with polarity and groups; your own layer is not changed"
 
 
 def read_polarity(layer: Points) -> NDArray[np.bool_]:
@@ -278,9 +279,8 @@ class PromptController:
 
         Selected ones, too, but not while points are added: napari selects the last one then, and it is meant as it is.
         """
-        points = self.points
-        if points is None or not contains(self.session.viewer, points):
-            warn("There is no Points layer to switch. Remedy: choose or add one under 'Prompts'.")
+        points = self._points_there()
+        if points is None:
             return ""
         if str(points.mode) == "add":
             points.selected_data = set()
@@ -291,14 +291,19 @@ class PromptController:
 
     def next_group(self) -> int:
         """Let the next points describe another object; return its number."""
-        points = self.points
-        if points is None or not contains(self.session.viewer, points):
-            warn("There is no Points layer. Remedy: choose or add one under 'Prompts'.")
+        points = self._points_there()
+        if points is None:
             return 0
         groups = points.features["group"] if "group" in points.features else ()
         new = int(np.floor(np.nanmax([0.0, *map(_number, groups)]))) + 1
         points.selected_data = set()
         return new if self._set_feature(points, "group", lambda column: new if _is_numeric(column) else str(new)) else 0
+
+    def _points_there(self) -> Points | None:
+        if self.points is not None and contains(self.session.viewer, self.points):
+            return self.points
+        warn("There is no Points layer. Remedy: choose one under 'Pick', or press 'New' beside 'Points'.")
+        return None
 
     def _set_feature(self, points: Points, name: str, value_for: Callable[[Any], object]) -> bool:
         """Give the next and the selected points a value that suits the column, or change nothing and say why."""
@@ -306,7 +311,7 @@ class PromptController:
             if name not in points.features:
                 raise FastSAMError(
                     f"The layer '{points.name}' has no '{name}' feature",
-                    remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
+                    remedy=_OWN_COLUMNS,
                 )
             before = points.features.copy(), points.feature_defaults.copy()
             try:
@@ -317,7 +322,7 @@ class PromptController:
                 raise FastSAMError(
                     f"The feature '{name}' of the layer '{points.name}' cannot be changed",
                     actual=f"{type(error).__name__}: {error}",
-                    remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
+                    remedy=_OWN_COLUMNS,
                 ) from error
             self.update()
             return True
