@@ -176,7 +176,8 @@ class View:
 
     def _ends(self, axis: int, place: int) -> tuple[int, int]:
         first, behind = self.depth[axis]
-        return max(place + first, 0), min(place + behind, self.shape[axis])
+        low = max(place + first, 0)
+        return low, min(max(place + behind, low + 1), self.shape[axis])
 
     def label_index(self, key: PlaneKey | None) -> tuple[int | slice, ...]:
         """Return where a plane lies in the label array, which has length one along a channel axis."""

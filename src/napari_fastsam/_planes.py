@@ -176,7 +176,8 @@ class PlaneSource:
             return np.asarray(array[tuple(index)])
         thick = index.copy()
         for axis, (first, behind) in self.depth.items():
-            thick[axis] = slice(max(index[axis] + first, 0), index[axis] + behind)
+            low = max(index[axis] + first, 0)
+            thick[axis] = slice(low, max(index[axis] + behind, low + 1))
         kept = [axis for axis, at in enumerate(thick) if isinstance(at, slice)]
         along = tuple(kept.index(axis) for axis in self.depth)
         return project(np.asarray(array[tuple(thick)]), cast("Projection", mode), along, colour=self.rgb)

@@ -187,7 +187,12 @@ def in_turn(planes: int = 5) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize(
     ("mode", "margins", "counts"),
-    [("max", (1, 1), [1, 2, 3, 2, 1]), ("max", (2, 0), [0, 1, 2, 3, 2]), ("none", (1, 1), [0, 1, 1, 1, 0])],
+    [
+        ("max", (1, 1), [1, 2, 3, 2, 1]),
+        ("max", (2, 0), [0, 1, 2, 3, 2]),
+        ("max", (1, 0.4), [0, 0, 1, 1, 1]),
+        ("none", (1, 1), [0, 1, 1, 1, 0]),
+    ],
 )
 def test_a_thick_slice_is_segmented_as_it_is_shown(
     viewer: Any,
