@@ -242,7 +242,7 @@ class PromptController:
         shapes = None
         for plane, prompts in by_plane.items():
             for kind, outlines in _shapes_of(prompts).items():
-                shapes = shapes or self.add_shapes()
+                shapes = shapes or (self.add_shapes() if outlines else None)
                 if shapes is not None and outlines:
                     shapes.add([_data_of(outline, plane) for outline in outlines], shape_type=kind)
         if shapes is not None:
