@@ -24,6 +24,8 @@ Alpha = Literal["straight", "filled", "associated", "none"]
 """Opacity, opacity also where it is zero everywhere, opacity that the colours are already multiplied by, or something
 else than opacity."""
 
+Projection = Literal["sum", "mean", "max", "min"]
+
 _MOST_LISTED = 12
 """As many images of a file an error lists."""
 
@@ -407,3 +409,12 @@ def upright(array: AnyArray, orientation: int, axes: str) -> AnyArray:
     if orientation in (2, 3, 6, 7):
         array = np.flip(array, x)
     return array
+
+
+def project(planes: AnyArray, mode: Projection, axes: tuple[int, ...], *, colour: bool = False) -> AnyArray:
+    """Make one plane of several, along these axes; colour keeps its dtype, which says what is white."""
+    flat: AnyArray = getattr(np, mode)(planes, axis=axes)
+    if not colour or flat.dtype == planes.dtype:
+        return flat
+    whole = np.issubdtype(planes.dtype, np.integer)
+    return (np.minimum(flat, np.iinfo(planes.dtype).max) if whole else flat).astype(planes.dtype)

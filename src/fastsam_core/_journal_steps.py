@@ -18,6 +18,10 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _or_none(check: _Check) -> _Check:
     return lambda value: value is None or check(value)
 
@@ -54,6 +58,8 @@ _FIELDS: Final[Mapping[str, tuple[_Check, str]]] = {
     "faint_conf": (_or_none(_number), "a number"),
     "max_det": (_or_none(_whole), "a whole number"),
     "stack_axis": (_or_none(_whole), "a whole number"),
+    "projection": (_or_none(_text), "a name"),
+    "depth": (_or_none(_rows(_rows(_integer, 3))), "an axis and two whole numbers for each"),
     "region": (_or_none(_rows(_whole, 4)), "four whole numbers"),
     "places": (_or_none(_rows(_whole)), "whole numbers"),
     "parts": (_or_none(_rows(lambda part: isinstance(part, Mapping))), "parts"),

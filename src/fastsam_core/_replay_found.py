@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from fastsam_core._image_planes import project
 from fastsam_core._parts import is_sure, new_among, whole_in
 from fastsam_core._replay_planes import Look, PlaneKey, View
 from fastsam_core.candidates import inside_limits, measure_columns, reached, shown
@@ -150,12 +151,15 @@ def find(
         reading = view.options(job[1])
         if view.contrast is not None and not view.rgb and "channels" not in reading:
             reading["contrast"] = view.contrast
-        return read_image(job[0], **reading)
+        if view.projection is None:
+            return read_image(job[0], **reading)
+        reading["axes"] = "CYX" if "channels" in reading else "YXS" if view.rgb else "YX"
+        return read_image(_seen(job, view), **reading | {"plane": 0})
 
     search = _Search.of(options, model)
 
     def finish(job: Job, looks: Sequence[tuple[int, Masks, int]], image: Image | None) -> FoundPlane:
-        values = _values(job[0], view.options(job[1])) if by_intensity else None
+        values = _values(job, view) if by_intensity else None
         words = Words(encoder, image.rgb8) if encoder is not None and image is not None else None
         found = ((step, Found.of(masks, values, whole, conf=search.shown_from)) for step, masks, whole in looks)
         return FoundPlane(tuple(found), words)
@@ -238,9 +242,17 @@ def _segment_tiles(image: Image, model: FastSAM, options: Mapping[str, Any]) -> 
     return masks
 
 
-def _values(source: object, options: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the plane's own values: the mean of its channels, or of red, green and blue."""
-    values: NDArray[Any] = read_values(source, **options)
-    if values.ndim == 3 and values.shape[-1] in (3, 4) and "C" not in options.get("axes", ""):
+def _seen(job: Job, view: View) -> NDArray[Any]:
+    """Return the own values of a plane, of thick slices those of all planes that were seen in one with it."""
+    values = [read_values(job[0], **view.options(key)) for key in view.seen_in(job[1])]
+    if view.projection is None or len(values) == 1:
+        return values[0]
+    return project(np.stack(values), view.projection, (0,), colour=view.rgb)
+
+
+def _values(job: Job, view: View) -> NDArray[Any]:
+    """Return the plane's values: the mean of its channels, or of red, green and blue."""
+    values = _seen(job, view)
+    if values.ndim == 3 and values.shape[-1] in (3, 4) and "C" not in view.options(job[1]).get("axes", ""):
         return mean_values(values)
     return values if values.ndim == 2 else np.asarray(values.mean(axis=0, dtype=np.float32))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any, Self, get_args
 
+from fastsam_core._image_planes import Projection
 from fastsam_core.journal import LABEL_STEPS
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ PlaneKey = tuple[tuple[int, int], tuple[int | None, ...]]
 
 _STACK_LETTERS = "TZPMHABDEFGJKLNO"
 _MAX_CHANNELS = 6
+_PROJECTIONS = get_args(Projection)
 
 
 def key_of(plane: Mapping[str, Any] | None) -> PlaneKey | None:
@@ -64,6 +67,10 @@ class View:
         The axis along which a whole stack was segmented and linked.
     tiled : bool
         Planes were segmented in tiles.
+    projection : {"sum", "mean", "max", "min"} or None
+        How planes around each were seen in one with it.
+    depth : mapping of int to pair of int
+        By axis, the first of these planes and the one behind the last, counted from the plane.
     """
 
     shape: tuple[int, ...] = ()
@@ -71,6 +78,8 @@ class View:
     contrast: tuple[float, float] | None = None
     stack_axis: int | None = None
     tiled: bool = False
+    projection: Projection | None = None
+    depth: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, header: Mapping[str, Any], steps: Iterable[Mapping[str, Any]]) -> Self:
@@ -79,12 +88,15 @@ class View:
         segmented = [step for step in steps if step["do"] == "segment"]
         contrasts = [step["contrast"] for step in segmented if step.get("contrast")]
         axes = [step["stack_axis"] for step in segmented if step.get("stack_axis") is not None]
+        thick = next((step for step in segmented if step.get("depth") and step.get("projection") in _PROJECTIONS), {})
         return cls(
             shape=tuple(image.get("shape") or ()),
             rgb=bool(image.get("rgb")),
             contrast=(float(contrasts[0][0]), float(contrasts[0][1])) if contrasts else None,
             stack_axis=axes[-1] if axes else None,
             tiled=any(step.get("tiled") for step in segmented),
+            projection=thick.get("projection"),
+            depth={axis: (first, behind) for axis, first, behind in thick.get("depth", ())},
         )
 
     def planes(self, steps: Iterable[Mapping[str, Any]]) -> list[PlaneKey | None]:
@@ -150,6 +162,22 @@ class View:
             if "C" in names:
                 options["channels"] = list(range(min(self.shape[names.index("C")], _MAX_CHANNELS)))
         return options
+
+    def seen_in(self, key: PlaneKey | None) -> list[PlaneKey | None]:
+        """Return the planes that were seen in one with a plane, itself included."""
+        if key is None or self.projection is None:
+            return [key]
+        axes_yx, index = key
+        places = [
+            (place,) if place is None or axis not in self.depth else range(*self._ends(axis, place))
+            for axis, place in enumerate(index)
+        ]
+        return [(axes_yx, one) for one in product(*places)]
+
+    def _ends(self, axis: int, place: int) -> tuple[int, int]:
+        first, behind = self.depth[axis]
+        low = max(place + first, 0)
+        return low, min(max(place + behind, low + 1), self.shape[axis])
 
     def label_index(self, key: PlaneKey | None) -> tuple[int | slice, ...]:
         """Return where a plane lies in the label array, which has length one along a channel axis."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_fastsam._convert import in_layer_units
+from napari_fastsam._convert import in_layer_units, layer_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["camera_of", "grid_of", "point_of", "seen_by", "units_of"]
+__all__ = ["camera_of", "depth_of", "grid_of", "point_of", "seen_by", "units_of"]
 
 
 def camera_of(viewer: Any) -> Any:
@@ -50,3 +50,21 @@ def seen_by(viewer: Any, layer: Any) -> NDArray[np.float64]:
 def point_of(viewer: Any, layer: Any) -> NDArray[np.float64]:
     """Return where the sliders stand, in the units of a layer."""
     return in_layer_units(layer, viewer.dims.point, units_of(viewer))
+
+
+def depth_of(viewer: Any, layer: Any) -> dict[int, tuple[int, int]]:
+    """Return which planes a thick slice has, by axis of a layer: the first one and the one behind the last.
+
+    They are counted from the plane where the sliders stand; axes along which that is the only one are left out.
+    """
+    dims, inverse, count = viewer.dims, layer_map(layer).inverse(), layer.ndim
+    place, inward = inverse(point_of(viewer, layer)[None, -count:])[0], inverse.matrix.diagonal()
+    before, behind = (
+        in_layer_units(layer, margin, units_of(viewer))[-count:] * inward
+        for margin in (dims.margin_left, dims.margin_right)
+    )
+    low, high = np.round(place - before), np.round(place + behind)
+    high += np.isclose(high, place + behind) | (low == high)  # as napari does
+    ends = np.stack([low, high], axis=1) - np.round(place)[:, None]
+    hidden = (axis - dims.ndim + count for axis in dims.not_displayed)
+    return {k: (int(ends[k, 0]), int(ends[k, 1])) for k in hidden if k >= 0 and tuple(ends[k]) != (0, 1)}

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from fastsam_core._image_planes import project
 from fastsam_core.errors import ImageContentError, ImageReadError
 from fastsam_core.images import Image, mean_values, read_image
 from napari_fastsam._convert import Plane, layer_shape, same_pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari.layers import Image as ImageLayer
     from numpy.typing import NDArray
 
+    from fastsam_core._image_planes import Projection
     from fastsam_core._parts import Region
 
 __all__ = ["MAX_COLOUR_CHANNELS", "PlaneSource", "PlaneValues", "blendable"]
@@ -67,6 +71,10 @@ class PlaneSource:
         Without the colour axis of RGB.
     paths : tuple of Path
         Files and folders behind lazy arrays, as far as they are known.
+    depth : mapping of int to pair of int
+        By axis, which planes are seen in one: the first and the one behind the last, counted from the plane.
+    projections : tuple of str
+        How the planes of each array are seen in one: "sum", "mean", "max", "min"; "none" for the plane alone.
     """
 
     name: str
@@ -77,10 +85,17 @@ class PlaneSource:
     colours: tuple[tuple[float, ...], ...] = ()
     channel_axis: int | None = None
     paths: tuple[Path, ...] = ()
+    depth: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    projections: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, layer: ImageLayer, *, channel_axis: int | None = None, blended: tuple[ImageLayer, ...] = ()
+        cls,
+        layer: ImageLayer,
+        *,
+        channel_axis: int | None = None,
+        blended: tuple[ImageLayer, ...] = (),
+        depth: Mapping[int, tuple[int, int]] | None = None,
     ) -> PlaneSource:
         """Take what is needed from an image layer.
 
@@ -91,6 +106,8 @@ class PlaneSource:
             Show the channels along this axis in colours, each with its own contrast.
         blended : tuple of Image layers
             Instead of `layer` alone, add up these layers in their colours.
+        depth : mapping of int to pair of int, optional
+            See the attribute; layers whose projection mode is "none" are read without.
 
         Raises
         ------
@@ -116,6 +133,8 @@ class PlaneSource:
             colours=tuple(_top_colour(one) for one in blended),
             channel_axis=channel_axis,
             paths=tuple(path for array in arrays if (path := _folder_of(array)) is not None),
+            depth={axis: ends for axis, ends in (depth or {}).items() if axis != channel_axis},
+            projections=tuple(str(one.projection_mode) for one in layers),
         )
 
     @property
@@ -142,13 +161,26 @@ class PlaneSource:
         index[plane.axes_yx[0]], index[plane.axes_yx[1]] = slice(y0, y1), slice(x0, x1)
         if self.channel_axis is not None:
             index[self.channel_axis] = slice(0, MAX_COLOUR_CHANNELS)
+        modes = self.projections or ("none",) * len(self.arrays)
         try:
-            parts = [np.asarray(array[tuple(index)]) for array in self.arrays]
+            parts = [self._part(array, index, mode) for array, mode in zip(self.arrays, modes, strict=True)]
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise self._unreadable(f"{type(error).__name__}: {error}") from error
         if gone := next((path for path in self.paths if not path.exists()), None):
             raise self._unreadable(f"{gone} is gone")  # zarr gives zeros for chunks that are missing
         return PlaneValues(*self._convert(parts, plane), (y0, y1, x0, x1), plane_hw)
+
+    def _part(self, array: Any, index: list[Any], mode: str) -> NDArray[Any]:
+        """Read what an index says, and the planes around it that are seen in one with it."""
+        if mode == "none" or not self.depth:
+            return np.asarray(array[tuple(index)])
+        thick = index.copy()
+        for axis, (first, behind) in self.depth.items():
+            low = max(index[axis] + first, 0)
+            thick[axis] = slice(low, max(index[axis] + behind, low + 1))
+        kept = [axis for axis, at in enumerate(thick) if isinstance(at, slice)]
+        along = tuple(kept.index(axis) for axis in self.depth)
+        return project(np.asarray(array[tuple(thick)]), cast("Projection", mode), along, colour=self.rgb)
 
     def _unreadable(self, actual: str) -> ImageReadError:
         return ImageReadError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from napari.layers import Image
+from napari.layers import Image, Shapes
 from napari.utils.notifications import notification_manager
 
 from fastsam_core import Masks
@@ -38,6 +39,19 @@ def test_drawings_are_prompts_on_the_image(
     widget.label_panel.commit_picked()
     labels = viewer.layers["Image labels"].data
     np.testing.assert_array_equal(labels > 0, discs(80, 90, *THREE[:2]) > 0)
+
+
+def test_points_alone_make_no_empty_shapes(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    """An empty layer took the place of the user's shapes."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    viewer.add_layer(Shapes([[[1, 1], [9, 9]]], name="mine"))
+    widget = make_widget(viewer)
+    widget.pick_panel.shapes.set_layer(viewer.layers["mine"])
+    geometry = {"type": "Point", "coordinates": [20, 30]}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "Feature", "geometry": geometry, "properties": {}}))
+    widget.pick_panel.load(str(tmp_path / "a.geojson"))
+    assert [layer.name for layer in viewer.layers] == ["Image", "mine", "FastSAM points"]
+    assert widget.pick_panel.shapes.layer is viewer.layers["mine"]
 
 
 @pytest.mark.parametrize("axes", [("z", "y", "x"), ("t", "y", "x"), ("t", "z", "y", "x")])

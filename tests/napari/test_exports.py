@@ -64,6 +64,18 @@ def test_measurements_follow_the_affine(viewer: Any, make_widget: Make, tmp_path
     assert ("perimeter" in row) == (height == width)
 
 
+@pytest.mark.parametrize("shape", [(1, 90), (90, 1), (1, 1, 90)])
+def test_planes_of_one_row_or_column_are_measured(
+    viewer: Any, make_widget: Make, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """Line scans; they were refused, as what has fewer than two axes longer than one."""
+    data = np.zeros(90, np.uint16)
+    data[10:20] = 1
+    _, [row] = written(viewer, make_widget, tmp_path, Labels(data.reshape(shape), name="mine"))
+    assert (float(row["area"]), float(row["intensity_max"])) == (10, 0)
+    assert float(row[f"centroid-{0 if shape[-1] == 1 else 1}"]) == 14.5
+
+
 @pytest.mark.parametrize("shape", [(80, 90), (2, 80, 90)])
 def test_outlines_and_annotations_have_negative_labels(
     viewer: Any, make_widget: Make, tmp_path: Path, shape: tuple[int, ...]

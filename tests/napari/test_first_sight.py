@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +13,9 @@ from napari.layers import Image
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QScrollArea
 
+import napari_fastsam
 from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
 from napari_fastsam.models.candidates import Candidates
@@ -19,7 +23,7 @@ from napari_fastsam.models.candidates import Candidates
 from .conftest import FAINT, THREE, BlobModel, Make, discs, run
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 def last_notice() -> str:
@@ -278,6 +282,46 @@ def test_sections_stand_side_by_side_where_it_is_wide(viewer: Any, make_widget: 
         places = [(section.x(), section.y()) for section in sections]
         assert places == sorted(places), "in the order of reading"
     assert [section.isHidden() for section in sections] == hidden
+
+
+def test_large_letters_are_not_cut(viewer: Any, make_widget: Make, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Napari's preferences have a font size; the right third of the widget could not be reached."""
+    viewer.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
+    widget = make_widget(viewer)
+    widget.setParent(None)
+    qtbot.addWidget(widget)
+    small = widget.pick_panel.under_cursor.fontMetrics().height()
+    widget.setStyleSheet("QWidget { font-size: 24px; }")
+    widget.resize(300, 600)
+    widget.show()
+    area = widget.findChild(QScrollArea)
+    qtbot.waitUntil(lambda: area.horizontalScrollBar().isVisible())
+    assert area.viewport().width() + area.horizontalScrollBar().maximum() == area.widget().width()
+    assert widget.pick_panel.under_cursor.fontMetrics().height() > 1.5 * small
+    widget.resize(700, 600)
+    sections = [part.parentWidget() for part in (widget.segment_panel, widget.filter_panel, widget.table)]
+    qtbot.waitUntil(lambda: not area.horizontalScrollBar().maximum())
+    assert len({section.x() for section in sections}) == 1, "two columns do not fit"
+
+
+def remedies() -> Iterator[str]:
+    """Yield what the plugin's notices say can be done."""
+    for path in Path(napari_fastsam.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "remedy":
+                yield ast.unparse(node.value)
+            elif isinstance(node, ast.Constant) and "Remedy: " in str(node.value):
+                yield str(node.value)
+
+
+def test_notices_name_what_the_widget_shows(viewer: Any, make_widget: Make) -> None:
+    """They sent to 'Prompts' and 'New points', which nothing is called."""
+    widget = make_widget(viewer)
+    texts = {one.text().split("·")[-1].strip() for kind in (QLabel, QPushButton) for one in widget.findChildren(kind)}
+    texts |= {combo.itemText(k) for combo in widget.findChildren(QComboBox) for k in range(combo.count())}
+    named = {name for text in remedies() for name in re.findall(r"'([A-Z][a-z][^'{}]+)'", text)}
+    assert {"Image", "Filter", "New layer"} <= named
+    assert named <= texts
 
 
 def test_buttons_that_need_a_plane_say_so_in_3d(viewer: Any, make_widget: Make) -> None:

@@ -237,3 +237,26 @@ def test_intensities_of_colour_images_are_their_own_values(
     widget.shut_down()
     [again] = replay(path, tmp_path / "c.tif", out=tmp_path / "out")
     np.testing.assert_array_equal(again, labels)
+
+
+@pytest.mark.parametrize("mode", ["max", "mean"])
+@pytest.mark.usefixtures("blob_model")
+def test_thick_slices_are_replayed_as_they_were_shown(
+    viewer: Any, make_widget: Make, qtbot: Any, tmp_path: Path, mode: str
+) -> None:
+    planes = [discs(80, 90, *THREE[max(z - 1, 0) : z]).astype(np.uint16) * 20 for z in range(4)]
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack(planes), photometric="minisblack", metadata={"axes": "ZYX"})
+    viewer.open(tmp_path / "stack.tif")
+    viewer.layers[0].contrast_limits = (0, 1500)
+    viewer.layers[0].projection_mode = mode
+    viewer.dims.margin_left, viewer.dims.margin_right = (1, 0, 0), (1, 0, 0)
+    viewer.dims.set_current_step(0, 2)
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.filter_panel.sliders["intensity"].set_limits(1000, np.inf)
+    widget.label_panel.commit_shown()
+    labels = viewer.layers["stack labels"].data
+    assert labels[2].max() == 3
+    widget.shut_down()
+    [again] = replay(tmp_path / ".stack.tif.fastsam.jsonl", tmp_path / "stack.tif", out=tmp_path / "out")
+    np.testing.assert_array_equal(again, labels)

@@ -13,7 +13,7 @@ from napari.utils.notifications import notification_manager
 from fastsam_core.journal import read_journal
 from napari_fastsam._settings import Settings
 
-from .conftest import THREE, Make, discs, run
+from .conftest import THREE, BlobModel, Make, discs, run
 from .test_replay import replay
 
 if TYPE_CHECKING:
@@ -178,3 +178,40 @@ def test_halfway_between_planes_is_the_one_that_is_shown(viewer: Any, make_widge
         viewer.dims.set_point(0, place + 0.4)  # the slider is as far as before; programs that link viewers do this
         shown = image.get_value((place + 0.4, 5, 5), world=True)
         assert widget.session.plane.fixed == {0: shown}
+
+
+def in_turn(planes: int = 5) -> np.ndarray[Any, Any]:
+    """Make a stack with one of the discs in each of the planes 1 to 3."""
+    return np.stack([discs(80, 90, *THREE[max(z - 1, 0) : z]) if z < 4 else discs(80, 90) for z in range(planes)])
+
+
+@pytest.mark.parametrize(
+    ("mode", "margins", "counts"),
+    [
+        ("max", (1, 1), [1, 2, 3, 2, 1]),
+        ("max", (2, 0), [0, 1, 2, 3, 2]),
+        ("max", (1, 0.4), [0, 0, 1, 1, 1]),
+        ("none", (1, 1), [0, 1, 1, 1, 0]),
+    ],
+)
+def test_a_thick_slice_is_segmented_as_it_is_shown(
+    viewer: Any,
+    make_widget: Make,
+    qtbot: Any,
+    blob_model: BlobModel,
+    mode: str,
+    margins: tuple[float, float],
+    counts: list[int],
+) -> None:
+    """What is seen was the brightest of several planes; one of them was segmented."""
+    image = Image(in_turn(), name="Image", scale=(2, 1, 1), contrast_limits=(0, 255), projection_mode=mode)
+    viewer.add_layer(image)
+    viewer.dims.set_current_step(0, 2)
+    viewer.dims.margin_left, viewer.dims.margin_right = (2 * margins[0], 0, 0), (2 * margins[1], 0, 0)
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    np.testing.assert_array_equal(blob_model.seen[-1][..., 0], image._slice.image.raw)
+    assert len(widget.session.candidates) == counts[2]
+    widget.segment_panel.stack.setChecked(True)
+    run(qtbot, widget)
+    assert [len(widget.session.pool.get(widget.session.plane.at(0, z))) for z in range(5)] == counts

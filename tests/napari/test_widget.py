@@ -234,6 +234,23 @@ def test_layers_of_the_user_are_prompts_too_and_are_not_changed(viewer: Any, mak
 
 
 @pytest.mark.usefixtures("blob_model")
+def test_points_that_their_layer_does_not_show_are_no_prompts(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """Other tools hide points by a threshold on a feature of theirs: what is not seen asks for nothing."""
+    widget = started(viewer, make_widget, qtbot)
+    viewer.add_layer(Points([[18, 20], [20, 60], [60, 40]], shown=[True, False, True], name="spots"))
+    points = viewer.layers["spots"]
+    widget.pick_panel.points.set_layer(points)
+    assert len(widget.session.picks) == 2
+    points.shown = [False, True, False]
+    assert [pick.cause["points_yx"] for pick in widget.session.picks] == [[[20.5, 60.5]]]
+    points.visible = False
+    assert len(widget.session.picks) == 1, "a layer that is hidden to see what lies under it keeps its points"
+    points.shown = True
+    points.visible = True
+    assert len(widget.session.picks) == 3
+
+
+@pytest.mark.usefixtures("blob_model")
 def test_commit_and_undo(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     widget = started(viewer, make_widget, qtbot)
     widget.label_panel.commit_shown()

@@ -106,7 +106,7 @@ def test_words_pick_and_a_second_text_is_a_look_up(
     widget = opened(viewer, make_widget, qtbot)
     ask(qtbot, widget, "red")
     assert picked_colours(widget) == ["red", "red"]
-    assert "2 of 4 candidates answer" in widget.words_panel.message.text()
+    assert "2 of 4 candidates fit" in widget.words_panel.message.text()
     assert not widget.words_panel.limit.isHidden()
     assert towers.pictures == 4
     widget.words_panel.text.clear()
@@ -283,11 +283,11 @@ def test_what_is_said_of_words_belongs_to_the_plane(
         run(qtbot, widget)
     message = widget.words_panel.message
     ask(qtbot, widget, "red")
-    assert "2 of 4 candidates answer" in message.text()
+    assert "2 of 4 candidates fit" in message.text()
     viewer.dims.set_current_step(0, 1)
     assert "press Enter" in message.text()
     ask(qtbot, widget, "red")
-    assert "2 of 4 candidates answer" in message.text()
+    assert "2 of 4 candidates fit" in message.text()
     going_on = Event()
     towers.gate = lambda: going_on.wait(60)
     widget.session.forget()

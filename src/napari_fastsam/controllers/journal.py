@@ -347,6 +347,8 @@ class JournalController:
             tiled=task.tiled,
             stack_axis=task.stack_axis,
             contrast=task.source.contrast,
+            projection=task.source.projections[0],
+            depth=[[axis, *ends] for axis, ends in task.source.depth.items()],
             model=task.model,
             conf=task.conf,
             faint_conf=PROMPT_CONF,

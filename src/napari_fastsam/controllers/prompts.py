@@ -35,6 +35,7 @@ _NEGATIVE_WORDS = {"negative", "neg", "-", "−", "background", "false", "off", 
 _NEGATIVE_NUMBERS = {0.0, -1.0}
 _COLUMN_ERRORS = (ArithmeticError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 """What pandas and napari raise where a column cannot take a value, or colours cannot be made of it."""
+_OWN_COLUMNS = "press 'New' beside 'Points' for points with polarity and groups; your own layer is not changed"
 
 
 def read_polarity(layer: Points) -> NDArray[np.bool_]:
@@ -95,12 +96,12 @@ def prompts_of(image: Image, plane: Plane, world_point: Any, points: Points | No
     world_point : sequence of float
         Where the viewer's sliders stand, in the image's units.
     points, shapes : layers, optional
-        At any transforms, of any number of axes.
+        At any transforms, of any number of axes. Points that are not `shown` are left out.
     """
     parts: dict[str, Any] = {}
     if points is not None and len(points.data):
         yx, here = pixels_of_data(layer_to_layer(points, image, points.data, world_point), plane)
-        here &= np.isfinite(yx).all(axis=1)
+        here &= np.isfinite(yx).all(axis=1) & points.shown
         parts |= {"points_yx": yx[here], "positive": read_polarity(points)[here], "groups": read_groups(points)[here]}
     boxes, regions, scribbles = [], [], []
     for kind, vertices in zip(shapes.shape_type, shapes.data, strict=False) if shapes is not None else ():
@@ -241,7 +242,7 @@ class PromptController:
         shapes = None
         for plane, prompts in by_plane.items():
             for kind, outlines in _shapes_of(prompts).items():
-                shapes = shapes or self.add_shapes()
+                shapes = shapes or (self.add_shapes() if outlines else None)
                 if shapes is not None and outlines:
                     shapes.add([_data_of(outline, plane) for outline in outlines], shape_type=kind)
         if shapes is not None:
@@ -278,9 +279,8 @@ class PromptController:
 
         Selected ones, too, but not while points are added: napari selects the last one then, and it is meant as it is.
         """
-        points = self.points
-        if points is None or not contains(self.session.viewer, points):
-            warn("There is no Points layer to switch. Remedy: choose or add one under 'Prompts'.")
+        points = self._points_there()
+        if points is None:
             return ""
         if str(points.mode) == "add":
             points.selected_data = set()
@@ -291,14 +291,19 @@ class PromptController:
 
     def next_group(self) -> int:
         """Let the next points describe another object; return its number."""
-        points = self.points
-        if points is None or not contains(self.session.viewer, points):
-            warn("There is no Points layer. Remedy: choose or add one under 'Prompts'.")
+        points = self._points_there()
+        if points is None:
             return 0
         groups = points.features["group"] if "group" in points.features else ()
         new = int(np.floor(np.nanmax([0.0, *map(_number, groups)]))) + 1
         points.selected_data = set()
         return new if self._set_feature(points, "group", lambda column: new if _is_numeric(column) else str(new)) else 0
+
+    def _points_there(self) -> Points | None:
+        if self.points is not None and contains(self.session.viewer, self.points):
+            return self.points
+        warn("There is no Points layer. Remedy: choose one under 'Pick', or press 'New' beside 'Points'.")
+        return None
 
     def _set_feature(self, points: Points, name: str, value_for: Callable[[Any], object]) -> bool:
         """Give the next and the selected points a value that suits the column, or change nothing and say why."""
@@ -306,7 +311,7 @@ class PromptController:
             if name not in points.features:
                 raise FastSAMError(
                     f"The layer '{points.name}' has no '{name}' feature",
-                    remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
+                    remedy=_OWN_COLUMNS,
                 )
             before = points.features.copy(), points.feature_defaults.copy()
             try:
@@ -317,7 +322,7 @@ class PromptController:
                 raise FastSAMError(
                     f"The feature '{name}' of the layer '{points.name}' cannot be changed",
                     actual=f"{type(error).__name__}: {error}",
-                    remedy="use 'New points' for points with polarity and groups; your own layer is not changed",
+                    remedy=_OWN_COLUMNS,
                 ) from error
             self.update()
             return True

@@ -247,7 +247,7 @@ class SegmentationController:
         if not chosen or self.session.image is None:
             raise ImageContentError(
                 "No rectangle is selected",
-                remedy="choose a Shapes layer under 'Prompts', draw a rectangle in it and select it",
+                remedy="choose a Shapes layer under 'Pick', draw a rectangle in it and select it",
             )
         vertices = np.concatenate([shapes.data[k] for k in chosen])
         point = point_of(self.session.viewer, self.session.image)

@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
 from napari_fastsam._convert import Plane, layer_shape, pixel_area, shown_plane
-from napari_fastsam._napari import point_of
+from napari_fastsam._napari import depth_of, point_of
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
 from napari_fastsam.controllers.canvas import contains, is_overlay
@@ -184,7 +184,8 @@ class Session:
             raise ImageContentError("No image is chosen", remedy="open an image and choose it under 'Image'")
         others = [layer for layer in self.viewer.layers if hasattr(layer, "rgb") and not is_overlay(layer)]
         blended = blendable(self.image, others) if self.blend and not self.image.rgb else ()
-        return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended)
+        depth = depth_of(self.viewer, self.image)
+        return PlaneSource.of(self.image, channel_axis=self.channel_axis, blended=blended, depth=depth)
 
     def require_plane(self) -> Plane:
         """Return the plane that the viewer shows.

@@ -159,7 +159,8 @@ class WordsController:
         ranking = Ranking(vectors.spread(scores), low, np.inf, cause)
         count = len(ranking.picked(self.session.shown))
         asked = len(vectors.rows)
-        found = f"{count} of {asked} candidates answer." if count else "Nothing here answers; lower the limit?"
+        fit = "fits" if count == 1 else "fit"
+        found = f"{count} of {asked} candidates {fit}." if count else "Nothing here fits; lower the limit?"
         self.said.emit(f"{found} {message}".strip())
         self.session.set_ranking(ranking)
         self.ranked.emit(ranking)

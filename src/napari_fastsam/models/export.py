@@ -83,7 +83,16 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix in ("geojson", "zip"):
         masks = _stack_of(labels, data, plane) or _masks_of_plane(data, plane)
         return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
-    return _write_table(path, np.squeeze(data), _values(image, labels, data), _spacing(labels, data))
+    axes = _measured(data)
+    flat = data.reshape([data.shape[axis] for axis in axes])
+    return _write_table(path, flat, _values(image, labels, flat), _spacing(labels, axes))
+
+
+def _measured(data: NDArray[Any]) -> tuple[int, ...]:
+    """Return the axes that are longer than one; of planes of one row or column, both."""
+    long = [axis for axis, size in enumerate(data.shape) if size > 1]
+    short = [axis for axis in range(data.ndim) if axis not in long]
+    return tuple(sorted([*long, *short[len(short) - max(2 - len(long), 0) :]]))
 
 
 def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
@@ -136,8 +145,8 @@ def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
     return path
 
 
-def _values(image: Any, labels: Any, data: NDArray[Any]) -> NDArray[Any] | None:
-    if image is None or layer_shape(image) != data.shape:
+def _values(image: Any, labels: Any, flat: NDArray[Any]) -> NDArray[Any] | None:
+    if image is None or layer_shape(image) != labels.data.shape:
         return None
     if not same_pixels(image, labels, np.zeros(image.ndim), np.ones(image.ndim)):
         warn(
@@ -146,14 +155,13 @@ def _values(image: Any, labels: Any, data: NDArray[Any]) -> NDArray[Any] | None:
         )
         return None
     values = np.asarray(image.data[0] if image.multiscale else image.data)
-    long = tuple(size for size in data.shape if size > 1)
-    return values[..., :3].reshape(*long, -1) if image.rgb else values.reshape(long)
+    return values[..., :3].reshape(*flat.shape, -1) if image.rgb else values.reshape(flat.shape)
 
 
-def _spacing(labels: Any, data: NDArray[Any]) -> tuple[float, ...]:
+def _spacing(labels: Any, axes: tuple[int, ...]) -> tuple[float, ...]:
     sides = np.abs(np.diag(np.linalg.qr(layer_map(labels).matrix, mode="r")))  # without rotations and shear
     # rounded: pixels that are turned stay square, or they would have no perimeter
-    return tuple(float(f"{side:.12g}") for side, size in zip(sides, data.shape, strict=True) if size > 1)
+    return tuple(float(f"{sides[axis]:.12g}") for axis in axes)
 
 
 def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -34,7 +34,8 @@ class Columns(QWidget):
 
     def fit(self, width: int) -> None:
         """Make as many columns as fit into a width, of about the same height."""
-        count = min(max(width // _COLUMN_PX, 1), len(self._sections))
+        least = max(_COLUMN_PX, *(section.minimumSizeHint().width() for section in self._sections))
+        count = min(max(width // least, 1), len(self._sections))
         if count == len(self._columns):
             return
         for column in self._columns:

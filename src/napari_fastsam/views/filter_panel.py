@@ -61,7 +61,11 @@ class FilterPanel(QWidget):
         layout.addWidget(
             row_of(
                 button("All", "Take all limits back", self.reset),
-                button("Auto", "Show the candidates that are right most probably: the best F1 to expect", self.be_sure),
+                button(
+                    "Auto",
+                    "Show from where on the fewest false and missed objects are to be expected (F1)",
+                    self.be_sure,
+                ),
                 button("Forget", "Drop all candidates of this image; labels stay", session.forget),
             )
         )

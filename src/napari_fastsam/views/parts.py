@@ -70,10 +70,9 @@ def row_of(*widgets: QWidget) -> QWidget:
 
 
 def hint(text: str = "") -> QLabel:
-    """Return small text that wraps, in the colour of the theme."""
+    """Return text that wraps."""
     label = QLabel(text)
     label.setWordWrap(True)
-    label.setStyleSheet("font-size: 11px;")
     return label
 
 

@@ -1,4 +1,4 @@
-"""A text field, "find similar", and the limit from which on candidates answer."""
+"""A text field, "find similar", and the limit from which on candidates fit."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class WordsPanel(QWidget):
         )
         self.text.setClearButtonEnabled(True)
         self.similar = button("Find similar", "Pick all that look like what is picked now", words.find_similar)
-        self.stop = button("Clear", "Ask nothing, or stop looking", self._clear)
+        self.stop = button("Clear", "Take the question back, or stop looking", self._clear)
         self.progress = QProgressBar()
         self.progress.setFormat("%v of %m looked at")
         self.progress.hide()
-        self.limit = HistogramSlider("Fits", "How well candidates answer; those inside the limits are picked")
+        self.limit = HistogramSlider("Fits", "How well candidates fit; those inside the limits are picked")
         self.limit.hide()
         self.message = hint()
         layout = QVBoxLayout(self)
