@@ -29,11 +29,12 @@ METHOD = "fastsam"
 
 def run_key(target: Target) -> str:
     """Return the key of the custom run that describes a field."""
-    return _key(target.label_field)
+    return _key(target.view, target.label_field)
 
 
-def _key(label_field: str) -> str:
-    return f"fastsam_{label_field}"
+def _key(view: Any, label_field: str) -> str:
+    beside_images = view._root_dataset.media_type == "group" and view.media_type == "video"
+    return f"fastsam_{'frames_' if beside_images else ''}{label_field}"
 
 
 def view_description(path: str) -> str:
@@ -86,9 +87,9 @@ def _views(target: Target) -> dict[str, Any]:
     }
 
 
-def results_of(dataset: Any, label_field: str) -> dict[str, Any] | None:
-    """Return the outcome that a dataset remembers for a field, None without one."""
-    key = _key(label_field.removeprefix("frames."))
+def results_of(view: Any, label_field: str) -> dict[str, Any] | None:
+    """Return the outcome that a dataset remembers for a field of what a view shows, None without one."""
+    dataset, key = view._root_dataset, _key(view, label_field.removeprefix("frames."))
     dataset.reload()  # another process may have recorded it
     if not dataset.has_run(key):
         return None

@@ -50,6 +50,7 @@ _FLAT_REMEDY = (
     "choose slices with select_group_slices(...); for the command line, save that view and give --view its name"
 )
 _DYNAMIC_REMEDY = "add flatten() to the view"
+_LATER_REMEDY = "choose slices after flatten(): FiftyOne takes a view of slices that was grouped again for groups"
 _MOST_NAMES = 20
 """Datasets that a message names."""
 _DETECTIONS = "detections."
@@ -180,7 +181,9 @@ def open_target(view: Any, label_field: str) -> Target:
         )
     media = view.media_type
     if media == "group":
-        remedy = _DYNAMIC_REMEDY if view._is_dynamic_groups else _FLAT_REMEDY
+        remedy = _LATER_REMEDY if view.group_field is None else _FLAT_REMEDY
+        if view._is_dynamic_groups:
+            remedy = _DYNAMIC_REMEDY
         raise InvalidTargetError("A grouped dataset is not flat", expected="images or videos", remedy=remedy)
     if media not in (None, "image", "video", "unknown"):  # FiftyOne knows no files of microscopes
         remedy = "choose slices of one kind with select_group_slices(media_type='image')" if media == "mixed" else ""

@@ -208,7 +208,7 @@ def _take_part(samples: Any, label_field: str, model: Any, options: dict[str, An
     steps = iter_shared(samples, label_field, model=model, shard_size=shard_size, **options)
     counts = _count(steps, 0)
     typer.echo(f"{label_field}, by this worker: {_told(counts)}")
-    joint = with_retries(results_of, samples._root_dataset, label_field) if counts else None
+    joint = with_retries(results_of, samples, label_field) if counts else None
     if joint is not None:
         typer.echo(f"{label_field}, by all workers: {_told(joint)}{_not_done(joint)}")
     return counts["failed"]

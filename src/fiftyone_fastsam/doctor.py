@@ -192,10 +192,11 @@ def _leftovers(dataset: Any) -> Iterator[Finding]:
         config = dataset.get_run_info(key).config
         if getattr(config, "method", None) != METHOD or dataset.get_field(path := config.label_field) is not None:
             continue
-        reasons = f"{path.removeprefix('frames.')}_error"
-        steps = [f"dataset.delete_run({key!r})"]
-        for kind, name in (("sample", reasons), ("frame", f"frames.{reasons}")):
-            if dataset.get_field(name) is not None:
+        name = path.removeprefix("frames.")
+        reasons, steps = f"{name}_error", [f"dataset.delete_run({key!r})"]
+        # videos have reasons of samples, too, beside those of images
+        for kind, prefix, users in (("sample", "", {name, f"frames.{name}"}), ("frame", "frames.", {f"frames.{name}"})):
+            if dataset.get_field(prefix + reasons) is not None and not any(map(dataset.get_field, users)):
                 steps.append(f"dataset.delete_{kind}_field({reasons!r})")
         shown = [view["name"] for view in views if view["description"] == view_description(path)]
         steps += [f"dataset.delete_saved_view({name!r})" for name in shown]

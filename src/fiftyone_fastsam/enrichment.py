@@ -173,7 +173,7 @@ class Enrichment:
         self.total = None if self.target.is_video else len(self.ids)
 
     def _classes(self) -> dict[str, int]:
-        """Give each class of the prompts a value, and tell FiftyOne; values of earlier runs stay."""
+        """Give each class of the prompts a value, and tell FiftyOne; those of the dataset and of earlier runs stay."""
         target, options = self.target, self.options
         if options.texts:
             return self._valued(options.texts)
@@ -185,11 +185,15 @@ class Enrichment:
             if target.dataset.get_field(path := f"{target.prefix}{options.field}.{part}") is not None
         )
         views = [target.everything, *([] if target.view is target.dataset else [target.view])]  # it may rename some
-        return self._valued(sorted({label or "" for view in views for label in view.distinct(path)} | {""}))
+        labels = {label or "" for view in views for label in view.distinct(path)}
+        if any(view.count(path.removesuffix(".label")) > view.count(path) for view in views):  # some have none
+            labels.add("")
+        return self._valued(sorted(labels, key=lambda label: (not label, label)))
 
     def _valued(self, labels: Iterable[str]) -> dict[str, int]:
         dataset, target = self.target.dataset, self.target
-        known = {label: int(value) for value, label in dataset.mask_targets.get(target.path, {}).items()}
+        told = dataset.mask_targets.get(target.path) or dataset.default_mask_targets
+        known = {label: int(value) for value, label in told.items() if str(value).isdigit()}  # defaults may be colours
         for label in labels:
             known.setdefault(label, max(known.values(), default=0) + 1)
         dataset.mask_targets = {**dataset.mask_targets, target.path: {value: label for label, value in known.items()}}

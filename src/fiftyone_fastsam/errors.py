@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastsam_core.errors import FastSAMError
+from fastsam_core.errors import FastSAMError, InvalidParameterError
 
 __all__ = [
     "DatabaseUnavailableError",
@@ -16,10 +16,10 @@ __all__ = [
 
 
 class InvalidTargetError(FastSAMError, ValueError):
-    """A dataset or view that cannot be enriched: no samples, wrong media type, not flat."""
+    """A dataset or view that cannot be enriched: no samples, wrong media type, not flat, or changed meanwhile."""
 
 
-class LabelFieldError(FastSAMError, ValueError):
+class LabelFieldError(InvalidParameterError):
     """A field that is missing, reserved, of another type, or holds somebody else's labels."""
 
 

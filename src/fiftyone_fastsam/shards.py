@@ -344,7 +344,7 @@ def _record(whole: Enrichment, table: ShardTable) -> None:
         if not target.dataset.has_run(run_key(target)):
             with_retries(record_start, target, whole.described, whole.digest)
         busy = any(counts[name] for name in ("done", "failed", "gone"))
-        if busy or with_retries(results_of, target.dataset, target.label_field) is None:
+        if busy or with_retries(results_of, target.view, target.label_field) is None:
             with_retries(record_results, target, counts)
         with_retries(table.remove, keys)
     with_retries(target.dataset.reload)

@@ -79,6 +79,7 @@ def test_wrong_use_gives_exit_code_2(dataset: Any) -> None:
     together = (["--boxes", "a", "--points", "b"], ["--worker", "--ray", "1"])
     for options in (["--existing", "maybe"], ["--view", "none"], *together):
         assert run(app, ["enrich", dataset.name, "-l", "masks", *options]).exit_code == 2, options
+    assert run(app, ["enrich", dataset.name, "-l", "not a name"]).exit_code == 2
     assert run(app, ["enrich", "no-such-dataset", "-l", "masks"]).exit_code == 1
 
 

@@ -12,6 +12,7 @@ import fiftyone.operators.delegated as food
 import pytest
 from fiftyone.plugins.context import build_plugin_contexts
 
+from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.errors import OutputError
 from fiftyone_fastsam import _convert, doctor, enrich
 from fiftyone_fastsam.doctor import Finding
@@ -226,6 +227,30 @@ def test_a_form_refuses_to_append_to_maps(operators: str, dataset: Any) -> None:
         told[existing, output] = [error.reason for error in errors]
     assert told.pop(("append", "map")) == ["Maps cannot be appended to"]
     assert set(map(tuple, told.values())) == {()}
+
+
+@pytest.mark.parametrize("operator", [enriching.SegmentEverything, enriching.BoxesToMasks, enriching.TextToMasks])
+def test_forms_refuse_numbers_out_of_range(operators: str, dataset: Any, model: FastSAM, operator: Any) -> None:
+    enrich(dataset, "boxes", model=model)
+    wrong: dict[str, float] = {"conf": 1.5, "iou": -0.1, "max_det": 0, "tile_px": 0}
+    wrong |= {enriching.BoxesToMasks: {"min_iou": 2}, enriching.TextToMasks: {"text_threshold": 2}}.get(operator, {})
+    params: dict[str, Any] = {"label_field": "masks", "prompts": "boxes", "text": "pebble", "output": "instances"}
+    for changed, refused in (({}, set()), (wrong, set(wrong))):
+        ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {**params, **changed}})
+        form = operator().resolve_type(ctx, "inputs")
+        errors = foo.executor.ValidationContext(ctx, form, operator()).errors
+        assert {error.path.removeprefix(".") for error in errors} == refused
+
+
+def test_forms_tell_the_lowest_confidence_of_their_own_prompts(operators: str, dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "boxes", model=model)
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    told = {
+        kind: kind().resolve_type(ctx, "inputs").type.properties["conf"].view.description
+        for kind in (enriching.SegmentEverything, enriching.TextToMasks, enriching.BoxesToMasks, enriching.PromptHere)
+    }
+    assert [f"empty: {PROMPT_CONF}" in text for text in told.values()] == [False, False, True, True]
+    assert ["0.4 for FastSAM" in text for text in told.values()] == [True, True, False, False]
 
 
 def test_masks_with_embeddings_of_a_model_can_be_asked(operators: str, dataset: Any, model: FastSAM) -> None:

@@ -479,6 +479,30 @@ def test_classes_of_maps_are_known_to_the_dataset(
     assert dataset.first().map.mask.any()
 
 
+@pytest.mark.parametrize(
+    ("default", "expected"),
+    [
+        ({}, {1: "cat", 2: "dog", 3: ""}),
+        ({7: "dog", 255: "ignore"}, {7: "dog", 255: "ignore", 256: "cat", 257: ""}),
+        ({"#ff0000": "dog"}, {1: "cat", 2: "dog", 3: ""}),
+    ],
+)
+def test_classes_of_maps_have_the_values_of_the_dataset(
+    dataset: Any, model: FastSAM, default: dict[Any, str], expected: dict[int, str]
+) -> None:
+    dataset = with_boxes(dataset)
+    dataset.default_mask_targets = default
+    options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "output": "map", "min_iou": 0}
+    enrich(dataset, "map", **options)
+    named = {value: label for value, label in expected.items() if label}
+    assert dataset.mask_targets["map"] == named
+    sample = dataset.last()
+    sample.gt.detections[0].label = None
+    sample.save()
+    assert enrich(dataset, "map", **options).done == 1
+    assert dataset.mask_targets["map"] == expected
+
+
 def test_a_class_that_comes_during_a_run_waits_for_the_next(
     make_dataset: Callable[..., Any], model: FastSAM, known_masks: Masks
 ) -> None:

@@ -19,7 +19,7 @@ import pymongo.errors
 import pytest
 
 import local_services
-from fiftyone_fastsam import _retry, enrich, iter_enrich, iter_shared, masks_from_detections
+from fiftyone_fastsam import _retry, doctor, enrich, iter_enrich, iter_shared, masks_from_detections
 from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
 from fiftyone_fastsam.errors import (
@@ -442,3 +442,25 @@ def test_videos_of_chosen_groups_prompt(make_dataset: Callable[..., Any], model:
     report = enrich(shown, "masks", model=model, box_prompt_field="gt")
     assert (report.done, report.skipped) == (5, 0)
     assert chosen.first().frames[2].masks.detections[0].label == "a"
+
+
+def test_images_and_videos_of_groups_are_remembered_apart(
+    make_dataset: Callable[..., Any], model: FastSAM, video: Path, image_paths: list[Path]
+) -> None:
+    grouped = make_dataset(0)
+    grouped.add_group_field("group", default="image")
+    group = fo.Group()
+    files = {"image": image_paths[0], "video": video}
+    grouped.add_samples([fo.Sample(filepath=str(f), group=group.element(s)) for s, f in files.items()], progress=False)
+    for media in ("image", "video"):
+        enrich(grouped.select_group_slices(media_type=media), "masks", model=model)
+    told = {key: grouped.get_run_info(key).config.label_field for key in grouped.list_runs()}
+    assert told == {"fastsam_masks": "masks", "fastsam_frames_masks": "frames.masks"}
+    assert [grouped.load_run_results(key).done for key in ("fastsam_masks", "fastsam_frames_masks")] == [1, 5]
+    grouped.delete_frame_field("masks")
+    [left] = [finding for finding in doctor.diagnose(grouped) if "renamed" in finding.text]
+    for step in left.remedy.split("; "):
+        exec(step, {"dataset": grouped})
+    assert grouped.get_field("frames.masks_error") is None
+    assert grouped.get_field("masks_error") is not None  # images have it
+    assert grouped.list_runs() == ["fastsam_masks"]

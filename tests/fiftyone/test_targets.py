@@ -41,6 +41,10 @@ def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Cal
         enrich(grouped, "masks", model=model)
     with pytest.raises(InvalidTargetError, match="flatten"):
         enrich(dataset.group_by("filepath"), "masks", model=model)
+    with pytest.raises(InvalidTargetError, match=r"choose slices after flatten\(\)"):
+        enrich(grouped.select_group_slices().group_by("filepath").flatten(), "masks", model=model)
+    flat = grouped.group_by("filepath").flatten().select_group_slices()
+    assert enrich(flat, "masks", model=model).failed == 2
     clouds = make_dataset(0)
     clouds.add_sample(fo.Sample(filepath="/a.pcd"))
     with pytest.raises(InvalidTargetError, match="images or videos"):

@@ -147,7 +147,8 @@ def add_text(ctx: Any, inputs: Any) -> None:
     """Ask for words, and whether to put them to images or to masks with embeddings."""
     inputs.str("text", required=True, label="Words", description="Names of objects, separated by commas")
     inputs.str("negatives", label="Rather not", description="What masks may be besides, separated by commas")
-    inputs.float("text_threshold", label="Lowest probability", description="0 to 1 (empty: the encoder's own value)")
+    own = "0 to 1 (empty: the encoder's own value)"
+    inputs.float("text_threshold", 0, 1, label="Lowest probability", description=own)
     asked = _fields_with_embeddings(ctx)
     if asked:
         inputs.enum(
@@ -216,11 +217,10 @@ def add_model(inputs: Any) -> None:
     )
 
 
-def add_thresholds(ctx: Any, inputs: Any, *, everything: bool) -> None:
+def add_thresholds(ctx: Any, inputs: Any, *, everything: bool, prompted: bool) -> None:
     """Ask for what decides which masks are found."""
     own = "empty: the model's own value"
-    prompted = "" if everything else f"; {PROMPT_CONF} where boxes or keypoints prompt"
-    lowest = f"{own}, 0.4 for FastSAM{prompted}"
+    lowest = f"empty: {PROMPT_CONF}" if prompted else f"{own}, 0.4 for FastSAM"
     if everything:
         inputs.bool(
             "own_conf",
@@ -229,18 +229,20 @@ def add_thresholds(ctx: Any, inputs: Any, *, everything: bool) -> None:
             description="High where sure masks stand out, low where all are faint",
         )
     if not ctx.params.get("own_conf"):
-        inputs.float("conf", label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
-    inputs.float("iou", label="Overlap at which two masks are one", description=f"0 to 1 ({own}, 0.9 for FastSAM)")
+        inputs.float("conf", 0, 1, label="Lowest confidence", description=f"0 to 1; lower finds more ({lowest})")
+    overlap = f"0 to 1 ({own}, 0.9 for FastSAM)"
+    inputs.float("iou", 0, 1, label="Overlap at which two masks are one", description=overlap)
     inputs.int("imgsz", label="Network size, px", description=f"Larger finds smaller objects and is slower ({own})")
     inputs.int(
         "tile_px",
+        1,
         label="Side of tiles, px",
         description="For mosaics and slides: larger images are cut into tiles, so that what is small is found "
         "(empty: images stay whole)",
     )
-    inputs.int("max_det", label="Most masks of one image, or of a tile", default=MAX_DET)
+    inputs.int("max_det", 1, label="Most masks of one image, or of a tile", default=MAX_DET)
     if everything:
-        inputs.int("min_area_px", label="Smallest mask, px", default=1)
+        inputs.int("min_area_px", 0, label="Smallest mask, px", default=1)
         choice = types.RadioGroup()
         choice.add_choice("instances", label="Instances (Detections)")
         choice.add_choice("map", label="One map (Segmentation)")

@@ -54,7 +54,8 @@ class CompareFields(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             return _forms.refused(inputs, _LABEL)
         for name, label, default in (("first", "Field", fields[0]), ("second", "Compared with", fields[1])):
             inputs.enum(name, fields, required=True, default=default, label=label, view=types.DropdownView())
-        inputs.float("min_iou", default=0.5, label="Lowest overlap", description="Below it labels count as unmatched")
+        below = "0 to 1; below it labels count as unmatched"
+        inputs.float("min_iou", 0, 1, default=0.5, label="Lowest overlap", description=below)
         return types.Property(inputs, view=types.View(label=_LABEL))
 
     def execute(self, ctx: Any) -> Any:

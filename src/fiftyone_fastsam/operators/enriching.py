@@ -60,7 +60,8 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
         self.add_existing(ctx, inputs)
         _forms.add_model(inputs)
-        _forms.add_thresholds(ctx, inputs, everything=type(self) is SegmentEverything)
+        prompted = not isinstance(self, SegmentEverything | TextToMasks)
+        _forms.add_thresholds(ctx, inputs, everything=isinstance(self, SegmentEverything), prompted=prompted)
         count = len(view)
         if count > _MANY_SAMPLES:
             inputs.view(
@@ -207,7 +208,8 @@ class BoxesToMasks(_Enriching):
         """Ask for the boxes."""
         if not _forms.add_prompt_field(ctx, inputs, "prompts", ("Detections", "Detection"), "Boxes"):
             return False
-        inputs.float("min_iou", default=0.2, label="Lowest overlap", description="Boxes that fit worse get no mask")
+        worse = "0 to 1; boxes that fit worse get no mask"
+        inputs.float("min_iou", 0, 1, default=0.2, label="Lowest overlap", description=worse)
         return True
 
     def options(self, ctx: Any) -> dict[str, Any]:
