@@ -53,7 +53,7 @@ def module_options(name: str) -> frozenset[str]:
     told = io.StringIO()
     with mock.patch.object(sys, "argv", [name, "--help"]), redirect_stdout(told), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that it is imported already
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             runpy.run_module(name, run_name="__main__")
     return frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", told.getvalue()))
 
