@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,12 +17,12 @@ import numpy as np
 from fastsam_core._checks import as_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import ProcessPoolExecutor
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future, ProcessPoolExecutor
 
     import numpy.typing as npt
 
-__all__ = ["available_cores", "limit_threads", "map_slices", "spawned"]
+__all__ = ["available_cores", "limit_threads", "map_slices", "map_spawned", "spawned"]
 
 _T = TypeVar("_T")
 
@@ -114,6 +116,56 @@ def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_spawned(work: Callable[..., _T], rows: Iterable[tuple[object, ...]], workers: int) -> list[_T]:
+    """Do work on each row of arguments, in order, in processes of its own; signals count between two rows.
+
+    What handles a signal may raise an exception anywhere, also where a pool has just taken a lock, which would never be
+    given back.
+    """
+    results: list[_T] = []
+    begun: deque[Future[_T]] = deque()
+    with _signals_kept() as handle, spawned(workers) as pool:
+        for row in rows:
+            begun.append(pool.submit(work, *row))
+            if len(begun) > 2 * workers:
+                results.append(begun.popleft().result())
+            handle()
+        while begun:
+            results.append(begun.popleft().result())
+            handle()
+    return results
+
+
+@contextmanager
+def _signals_kept() -> Iterator[Callable[[], None]]:
+    """Keep SIGINT and SIGTERM until the given function is called, or the block ends; in the main thread only."""
+    kept: list[signal.Signals] = []
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread() or None in former.values():
+        yield lambda: None
+        return
+
+    def keep(number: int, _: object) -> None:
+        kept.append(signal.Signals(number))
+
+    def handle() -> None:
+        while kept:
+            number = kept.pop(0)
+            signal.signal(number, former[number])
+            signal.raise_signal(number)
+            signal.signal(number, keep)
+
+    for number in former:
+        signal.signal(number, keep)
+    try:
+        yield handle
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if kept:
+            signal.raise_signal(kept[0])
 
 
 def _allowed_threads() -> int:

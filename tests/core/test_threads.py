@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from fastsam_core import _threads
 from fastsam_core import decode as decoding
-from fastsam_core._threads import map_slices
+from fastsam_core._threads import map_slices, map_spawned
 from fastsam_core.cuts import cut_shares, follow_masks
 from fastsam_core.decode import decode, stability_scores
 from fastsam_core.errors import InvalidParameterError
@@ -24,6 +26,8 @@ from fastsam_core.testing import synthetic_prediction
 from fastsam_core.thresholds import best_thresholds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fastsam_core.network import Prediction
 
 
@@ -125,3 +129,29 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "0", done.stderr
+
+
+def rows(until: int, signalled: int | None = None) -> Iterator[tuple[float, float]]:
+    """Give rows of arguments, and a Ctrl-C in between."""
+    for number in range(until):
+        if number == signalled:
+            signal.raise_signal(signal.SIGINT)
+        yield float(number), 0.0
+
+
+def test_processes_answer_in_order() -> None:
+    assert map_spawned(math.hypot, rows(20), 2) == list(range(20))
+
+
+def test_ctrl_c_counts_between_two_rows() -> None:
+    former = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        map_spawned(math.hypot, rows(10**9, signalled=3), 2)
+    assert signal.getsignal(signal.SIGINT) is former
+    told: list[int] = []
+    try:
+        signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+        assert map_spawned(math.hypot, rows(9, signalled=3), 2) == list(range(9))  # nothing was raised: all is done
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert told == [signal.SIGINT]
