@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import pytest
 import local_services
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
 TESTS = Path(__file__).parent
@@ -151,3 +152,11 @@ def _start(folder: str) -> str | None:
         else:
             _service_problems[folder] = None
     return _service_problems[folder]
+
+
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt, here and in what is started, which the background jobs of a shell ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -27,7 +27,7 @@ from fastsam_core.cli._console import exit_code
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidPromptError, OutputError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 COMMAND = (sys.executable, "-m", "fastsam_core.cli")
 
@@ -241,14 +241,6 @@ def test_sigterm_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert "Terminated." in result.stderr
     assert not half.parent.exists(), "nothing half written stays"
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.fixture
-def heeded_interrupts() -> Iterator[None]:
-    """Let child processes heed SIGINT, which the background jobs of a shell ignore, and all that they start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("heeded_interrupts")
