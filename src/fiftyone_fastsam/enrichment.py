@@ -174,6 +174,8 @@ class Enrichment:
 
     def _classes(self) -> dict[str, int]:
         """Give each class of the prompts a value, and tell FiftyOne; those of the dataset and of earlier runs stay."""
+        from fiftyone import Count
+
         target, options = self.target, self.options
         if options.texts:
             return self._valued(options.texts)
@@ -186,7 +188,8 @@ class Enrichment:
         )
         views = [target.everything, *([] if target.view is target.dataset else [target.view])]  # it may rename some
         labels = {label or "" for view in views for label in view.distinct(path)}
-        if any(view.count(path.removesuffix(".label")) > view.count(path) for view in views):  # some have none
+        counts = [Count(path.removesuffix(".label")), Count(path)]
+        if any(objects > named for objects, named in (view.aggregate(counts) for view in views)):  # some have none
             labels.add("")
         return self._valued(sorted(labels, key=lambda label: (not label, label)))
 
