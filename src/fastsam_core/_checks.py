@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _MIN_IMGSZ, _MAX_IMGSZ = 32, 2**14
+"""A typing error of a digit more would ask for more memory than any machine has, and take all others' before."""
 
 
 def as_number(

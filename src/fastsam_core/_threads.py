@@ -18,11 +18,11 @@ from fastsam_core._checks import as_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures import Future
 
     import numpy.typing as npt
 
-__all__ = ["available_cores", "limit_threads", "map_slices", "map_spawned", "spawned"]
+__all__ = ["available_cores", "iter_spawned", "limit_threads", "map_slices"]
 
 _T = TypeVar("_T")
 
@@ -100,42 +100,33 @@ def map_slices(work: Callable[[slice], _T], costs: npt.NDArray[np.number], least
     return list(_pool(threads).map(work, slices))
 
 
-@contextmanager
-def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of processes that leave Ctrl-C to this one; what has not begun when the block ends is left undone.
+def iter_spawned(work: Callable[..., _T], rows: Iterable[tuple[object, ...]], workers: int) -> Iterator[_T]:
+    """Do work on each row of arguments in processes of its own; yields the results in order.
 
-    They are not forked: a copy of a process that has used OpenMP threads waits for them for ever.
+    SIGINT and SIGTERM count between two rows: what handles them may raise an exception anywhere, also where a pool has
+    just taken a lock, which would never be given back. The processes leave Ctrl-C to this one. They are not forked: a
+    copy of a process that has used OpenMP threads waits for them for ever.
     """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    leave = signal.SIGINT, signal.SIG_IGN
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=leave) as pool:
+    leave, context = (signal.SIGINT, signal.SIG_IGN), get_context("spawn")
+    begun: deque[Future[_T]] = deque()
+    with (
+        _signals_kept() as handle,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=leave) as pool,
+    ):
         try:
-            yield pool
+            for row in rows:
+                begun.append(pool.submit(work, *row))
+                if len(begun) > 2 * workers:
+                    yield begun.popleft().result()
+                handle()
+            while begun:
+                yield begun.popleft().result()
+                handle()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def map_spawned(work: Callable[..., _T], rows: Iterable[tuple[object, ...]], workers: int) -> list[_T]:
-    """Do work on each row of arguments, in order, in processes of its own; signals count between two rows.
-
-    What handles a signal may raise an exception anywhere, also where a pool has just taken a lock, which would never be
-    given back.
-    """
-    results: list[_T] = []
-    begun: deque[Future[_T]] = deque()
-    with _signals_kept() as handle, spawned(workers) as pool:
-        for row in rows:
-            begun.append(pool.submit(work, *row))
-            if len(begun) > 2 * workers:
-                results.append(begun.popleft().result())
-            handle()
-        while begun:
-            results.append(begun.popleft().result())
-            handle()
-    return results
 
 
 @contextmanager

@@ -44,7 +44,6 @@ RankBy = Literal["score", "quality"]
 OnTile = Callable[[int, int], None]
 """Called with the number of the tile that is begun, from 1, and how many there are."""
 
-"""A typing error of a digit more would ask for more memory than any machine has, and take all others' before."""
 _LONGEST_ASPECT = 6.0
 """Images longer than this many times their width are cut into windows: letterboxed whole, nothing would be left."""
 _WINDOW_ASPECT = 4

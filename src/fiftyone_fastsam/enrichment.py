@@ -17,6 +17,7 @@ from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import iter_segment
 from fastsam_core.tiling import step_in_tiles
 from fiftyone_fastsam._answers import answer, semantic_map
+from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
@@ -174,9 +175,7 @@ class Enrichment:
 
     def _classes(self) -> dict[str, int]:
         """Give each class of the prompts a value, and tell FiftyOne; those of the dataset and of earlier runs stay."""
-        from fiftyone import Count
-
-        target, options = self.target, self.options
+        fo, target, options = import_fiftyone(), self.target, self.options
         if options.texts:
             return self._valued(options.texts)
         if options.field is None:
@@ -188,7 +187,7 @@ class Enrichment:
         )
         views = [target.everything, *([] if target.view is target.dataset else [target.view])]  # it may rename some
         labels = {label or "" for view in views for label in view.distinct(path)}
-        counts = [Count(path.removesuffix(".label")), Count(path)]
+        counts = [fo.Count(path.removesuffix(".label")), fo.Count(path)]
         if any(objects > named for objects, named in (view.aggregate(counts) for view in views)):  # some have none
             labels.add("")
         return self._valued(sorted(labels, key=lambda label: (not label, label)))

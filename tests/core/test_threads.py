@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from fastsam_core import _threads
 from fastsam_core import decode as decoding
-from fastsam_core._threads import map_slices, map_spawned
+from fastsam_core._threads import iter_spawned, map_slices
 from fastsam_core.cuts import cut_shares, follow_masks
 from fastsam_core.decode import decode, stability_scores
 from fastsam_core.errors import InvalidParameterError
@@ -140,15 +140,15 @@ def rows(until: int, signalled: int | None = None) -> Iterator[tuple[float, floa
 
 
 def test_processes_answer_in_order() -> None:
-    assert map_spawned(math.hypot, rows(20), 2) == list(range(20))
+    assert list(iter_spawned(math.hypot, rows(20), 2)) == list(range(20))
 
 
 @pytest.mark.usefixtures("heeded_interrupts")
 def test_ctrl_c_counts_between_two_rows() -> None:
     with pytest.raises(KeyboardInterrupt):
-        map_spawned(math.hypot, rows(1000, signalled=3), 2)
+        list(iter_spawned(math.hypot, rows(1000, signalled=3), 2))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     told: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: told.append(number))
-    assert map_spawned(math.hypot, rows(9, signalled=3), 2) == list(range(9))  # nothing was raised: all is done
+    assert list(iter_spawned(math.hypot, rows(9, signalled=3), 2)) == list(range(9))  # nothing was raised: all is done
     assert told == [signal.SIGINT]

@@ -6,15 +6,12 @@ longer than finding the edges.
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._threads import spawned
+from fastsam_core._threads import iter_spawned
 from fastsam_core.edges import edge_map
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.boundaries import BoundaryCounts, count_boundaries, summarise_boundaries
@@ -22,7 +19,7 @@ from fastsam_core.evaluation.bsds import BoundaryData, read_boundaries
 from fastsam_core.evaluation.reports import Cell, Curve, Report, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -82,20 +79,14 @@ def iter_edge_counts(
         The image's.
     counts : BoundaryCounts
     """
-    with _pool(workers) as submit:
-        waiting: deque[tuple[str, Future[BoundaryCounts]]] = deque()
+
+    def rows() -> Iterator[tuple[NDArray[np.float32], Path, int]]:
         for index in chosen:
             prediction = model.predict(data.images[index], **search)
-            edges = edge_map(prediction, combine=combine, blur_px=blur_px)
-            waiting.append(
-                (data.images[index].stem, submit(partial(score_edges, edges, data.truths[index], thresholds)))
-            )
-            if len(waiting) > 2 * workers:
-                name, future = waiting.popleft()
-                yield name, future.result()
-        while waiting:
-            name, future = waiting.popleft()
-            yield name, future.result()
+            yield edge_map(prediction, combine=combine, blur_px=blur_px), data.truths[index], thresholds
+
+    counts = iter_spawned(score_edges, rows(), workers) if workers else starmap(score_edges, rows())
+    yield from zip((data.images[index].stem for index in chosen), counts, strict=True)
 
 
 def edge_report(images: Sequence[tuple[str, BoundaryCounts]]) -> Report:
@@ -124,19 +115,3 @@ def edge_report(images: Sequence[tuple[str, BoundaryCounts]]) -> Report:
         {"image": name, "ods": summarise_boundaries([counts]).ods} for name, counts in images
     )
     return Report("edges", (table,), values, curves=(curve,), images=each)
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable[[Callable[[], BoundaryCounts]], Future[BoundaryCounts]]]:
-    """Give a function that runs others, in processes of their own or at once."""
-    if workers == 0:
-        yield _run_now
-        return
-    with spawned(workers) as pool:
-        yield pool.submit
-
-
-def _run_now(function: Callable[[], BoundaryCounts]) -> Future[BoundaryCounts]:
-    done: Future[BoundaryCounts] = Future()
-    done.set_result(function())
-    return done

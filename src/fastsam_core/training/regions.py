@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from fastsam_core._files import atomic_path
-from fastsam_core._threads import map_spawned
+from fastsam_core._threads import iter_spawned
 from fastsam_core.training.sources import LabelledImage, stack_layers
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def add_regions(samples: Sequence[LabelledImage], folder: Path, workers: int = 2
     paths = [folder / f"{sample.stem}.npz" for sample in samples]
     missing = [(sample.image, path) for sample, path in zip(samples, paths, strict=True) if not path.is_file()]
     if missing:
-        map_spawned(_find, missing, workers)
+        list(iter_spawned(_find, missing, workers))
     with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(_with_regions, samples, paths))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core._files import atomic_path
-from fastsam_core._threads import map_spawned
+from fastsam_core._threads import iter_spawned
 from fastsam_core.training.canvas import MAX_DEPTH
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
@@ -71,7 +71,8 @@ def load_scene_bank(
     missing = [seed for seed in seeds if not _path(folder, seed).is_file()]
     if missing:
         kind_of = [kinds[seed // len(SIDES_PX) % len(kinds)] if kinds else None for seed in missing]
-        map_spawned(_draw, ((folder, seed, kind) for seed, kind in zip(missing, kind_of, strict=True)), workers)
+        rows = ((folder, seed, kind) for seed, kind in zip(missing, kind_of, strict=True))
+        list(iter_spawned(_draw, rows, workers))
     with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(_load, (_path(folder, seed) for seed in seeds)))
 
