@@ -205,7 +205,16 @@ def _of_geojson(path: Path) -> list[Drawing]:
     if isinstance(document, Mapping) and document.get("type") == "FeatureCollection":
         document = document["features"]
     features = [document] if isinstance(document, Mapping) else list(document)
-    return [drawing for feature in features for drawing in _of_geometry(path, feature.get("geometry", feature))]
+    geometries = [feature.get("geometry", feature) for feature in features]
+    drawn = [geometry for geometry in geometries if geometry is not None]  # the format has features without one
+    if geometries and not drawn:
+        raise AnnotationError(
+            f"{path} holds nothing that was drawn",
+            expected="points and polygons",
+            actual=f"{len(geometries)} features without a geometry",
+            remedy=_SAVE_OUTLINES,
+        )
+    return [drawing for geometry in drawn for drawing in _of_geometry(path, geometry)]
 
 
 def _of_geometry(path: Path, geometry: Any) -> Iterator[Drawing]:

@@ -109,6 +109,15 @@ def test_damaged_files(text: str, tmp_path: Path) -> None:
         read_drawings(tmp_path / "missing.zip")
 
 
+def test_features_without_a_geometry_are_left_out(tmp_path: Path) -> None:
+    triangle = {"type": "Polygon", "coordinates": [[[1, 1], [5, 1], [1, 4]]]}
+    [drawing] = read_drawings(_geojson(tmp_path / "a.geojson", None, triangle, None))
+    assert masks_of_drawings([drawing], (10, 12)).areas_px.tolist() == [6]
+    with pytest.raises(AnnotationError, match=r"a\.geojson holds nothing that was drawn.*2 features without"):
+        read_drawings(_geojson(tmp_path / "a.geojson", None, None))
+    assert read_drawings(_geojson(tmp_path / "a.geojson")) == []
+
+
 @pytest.mark.parametrize(
     ("geometry", "said"),
     [
