@@ -33,6 +33,9 @@ _FARTHEST_PX: Final = 1e6
 
 _SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
 
+_PATH_NUMBERS: Final = (2, 2, 4, 6, 0)
+_CURVE: Final = np.linspace(0, 1, 17)[1:, None]
+
 _SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
 
 _UNREADABLE: Final = (*DAMAGED, AssertionError, struct.error)
@@ -276,6 +279,24 @@ def _circle() -> NDArray[np.float64]:
     return 0.5 + 0.5 * np.column_stack([np.cos(angles), np.sin(angles)])
 
 
+def _rings(path: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+    """Return the rings of a path of Java: begun (0), then lines (1), Bézier curves (2, 3), an end (4)."""
+    rings: list[list[NDArray[np.float64]]] = []
+    at = 0
+    while at < len(path):
+        kind = int(path[at])
+        numbers = np.asarray(path[at + 1 : at + 1 + _PATH_NUMBERS[kind]], np.float64).reshape(-1, 2)
+        if kind == 0:
+            rings.append([numbers])
+        elif kind < 4:
+            corners = np.concatenate([rings[-1][-1][-1:], numbers])[:, None]
+            while kind > 1 and len(corners) > 1:  # by de Casteljau
+                corners = corners[:-1] + _CURVE * np.diff(corners, axis=0)
+            rings[-1].append(numbers if kind == 1 else corners[0])
+        at += 1 + numbers.size
+    return tuple(np.concatenate(ring) for ring in rings)
+
+
 def _plane_of(roi: Any) -> tuple[int, int] | None:
     """Return the place in a stack; ImageJ counts from 1, and 0 is every plane."""
     places = (roi.z_position or roi.position, roi.t_position)
@@ -287,8 +308,7 @@ def _of_roi(path: Path, roi: Any) -> Drawing:
 
     plane_zt = _plane_of(roi)
     if roi.composite:
-        rings = tuple(np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True))
-        return Drawing("outline", rings, plane_zt)
+        return Drawing("outline", _rings(roi.multi_coordinates), plane_zt)
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         corner, size = (roi.left, roi.top), (roi.right - roi.left, roi.bottom - roi.top)
         if roi.subpixelrect:

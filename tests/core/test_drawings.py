@@ -72,6 +72,24 @@ def test_lines_enclose_nothing(tmp_path: Path) -> None:
         read_drawings(tmp_path / "a.roi")
 
 
+def test_curves_of_composites(tmp_path: Path) -> None:
+    arc = 4 * (2**0.5 - 1) / 3  # of a quarter of a circle, as Java draws it
+    corners = np.array([(1, 0), (1, arc), (arc, 1), (0, 1), (-arc, 1), (-1, arc), (-1, 0)])
+    around = np.concatenate([corners, -corners[1:]]) * 20 + 30
+    path: list[float] = [0, *around[0]]
+    for first in range(1, 13, 3):
+        path += [3, *around[first : first + 3].ravel()]
+    path += [4, 0, 25, 25, 1, 35, 25, 2, 30, 45, 25, 25, 4]  # a hole: a line and a parabola
+    roi = ImagejRoi.frompoints(np.array([[10, 10], [50, 10], [50, 50]]))
+    roi.roitype, roi.n_coordinates, roi.integer_coordinates = ROI_TYPE.RECT, 0, None
+    roi.multi_coordinates, roi.shape_roi_size = np.array(path, np.float32), len(path)
+    roi.tofile(tmp_path / "a.roi")
+    [drawing] = read_drawings(tmp_path / "a.roi")
+    assert [len(np.unique(ring, axis=0)) for ring in drawing.rings_xy] == [64, 17]
+    [area] = masks_of_drawings([drawing], (60, 60)).areas_px
+    assert area == pytest.approx(np.pi * 20**2 - 2 / 3 * 10 * 10, rel=0.01)
+
+
 # ---- GeoJSON ----------------------------------------------------------------------------------------------------
 
 
