@@ -282,9 +282,11 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     Raises
     ------
     AnnotationError
-        If it cannot be read, is none, is a binary mask of several objects, or has more pixels than are read.
+        If it cannot be read, is none, is a binary mask of several objects, has numbers that mark pixels to be ignored,
+        or has more pixels than are read.
     """
     labels = _read_numbers(path)
+    _check_none_ignored(path, labels)
     _check_told_apart(path, labels)
     return labels.astype(np.int64) if labels.dtype == bool else labels
 
@@ -343,6 +345,21 @@ def _tiff_labels(path: Path) -> NDArray[Any]:
                 raise
     with TiffImageFile(path) as picture:
         return np.asarray(picture)
+
+
+def _check_none_ignored(path: Path, labels: NDArray[Any]) -> None:
+    """Refuse numbers below 0, and the highest of 8 or 16 bits far above all others: pixels of no known object."""
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    beside = high if labels.dtype == bool else int(labels[labels < high].max(initial=0))
+    is_apart = labels.dtype in (np.uint8, np.uint16) and high == np.iinfo(labels.dtype).max and 0 < beside < high // 4
+    if low < 0 or is_apart:
+        raise AnnotationError(
+            f"{path} has numbers that may mark pixels to be ignored, which is not done here",
+            expected="0 background, 1 … N objects",
+            actual=f"{low}" if low < 0 else f"{high} beside 1 to {beside}",
+            remedy="give such pixels 0, or another number if they are an object; where much is not annotated: "
+            "fastsam data convert --coverage partial",
+        )
 
 
 def _check_told_apart(path: Path, labels: NDArray[Any]) -> None:
