@@ -299,3 +299,14 @@ def test_nothing_beside(tmp_path: Path) -> None:
     for read in (list_beside, load_folder, open_truth, LabelFolder):
         with pytest.raises(AnnotationError, match=r"_masks"):
             read(tmp_path)
+
+
+def test_only_cellpose_s_own_files_beside(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+        np.save(tmp_path / f"{name}_seg.npy", {"masks": np.ones((9, 9), np.uint16)}, allow_pickle=True)  # type: ignore[arg-type]
+    for read in (list_beside, load_folder, open_truth, LabelFolder):
+        with pytest.raises(AnnotationError, match=r"pickles.*a_seg\.npy; 2 such files.*Save masks as PNG"):
+            read(tmp_path)
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "a_cp_masks.png")
+    assert len(list_beside(tmp_path)) == 1

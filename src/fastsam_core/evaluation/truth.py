@@ -171,7 +171,7 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     AnnotationError
-        If an image has two of them, or one of them has two images.
+        If an image has two of them, or one of them has two images, or there are none but Cellpose's own ``_seg.npy``.
     """
     from fastsam_core.images import is_image_path
 
@@ -209,6 +209,13 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
                 remedy="take one of them out of the folder",
             )
         pairs += [(image, annotation) for image in named]
+    if not pairs and (pickles := [path.name for path in files if path.name.endswith("_seg.npy")]):
+        raise AnnotationError(
+            f"{folder} has annotations as files of Cellpose that are not read: they are pickles, which can run code",
+            expected=f"NAME{ENDINGS[0]}.png or .tif beside the images",
+            actual=pickles[0] + (f"; {len(pickles)} such files" if len(pickles) > 1 else ""),
+            remedy="in Cellpose: File > Save masks as PNG/tif (Ctrl+N), for each image; or cellpose.io.save_masks",
+        )
     return pairs
 
 
