@@ -304,9 +304,19 @@ def _plane_of(roi: Any) -> tuple[int, int] | None:
 
 
 def _of_roi(path: Path, roi: Any) -> Drawing:
-    from roifile import ROI_TYPE
+    from roifile import ROI_SUBTYPE, ROI_TYPE
 
     plane_zt = _plane_of(roi)
+    is_laid_over = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
+    areas = (ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+    if is_laid_over or roi.roitype not in (*areas, ROI_TYPE.POINT):
+        kind = roi.subtype if is_laid_over else roi.roitype
+        raise AnnotationError(
+            f"{path} holds what encloses nothing",
+            expected="areas and points",
+            actual=f"{roi.name or 'an ROI'} ({kind.name.lower()})",
+            remedy=_SAVE_OUTLINES,
+        )
     if roi.composite:
         return Drawing("outline", _rings(roi.multi_coordinates), plane_zt)
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
@@ -316,13 +326,5 @@ def _of_roi(path: Path, roi: Any) -> Drawing:
         if roi.roitype == ROI_TYPE.RECT:
             return Drawing("box", (np.asarray(corner) + np.asarray(size) * _SQUARE,), plane_zt)
         return Drawing("outline", (np.asarray(corner) + np.asarray(size) * _circle(),), plane_zt)
-    if roi.roitype == ROI_TYPE.POINT:
-        return Drawing("points", (np.asarray(roi.coordinates(), np.float64),), plane_zt)
-    if roi.roitype not in (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED):
-        raise AnnotationError(
-            f"{path} holds what encloses nothing",
-            expected="areas and points",
-            actual=f"{roi.name or 'an ROI'} ({roi.roitype.name.lower()})",
-            remedy=_SAVE_OUTLINES,
-        )
-    return Drawing("outline", (np.asarray(roi.coordinates(), np.float64),), plane_zt)
+    positions = np.asarray(roi.coordinates(), np.float64)
+    return Drawing("points" if roi.roitype == ROI_TYPE.POINT else "outline", (positions,), plane_zt)

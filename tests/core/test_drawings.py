@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from roifile import ROI_TYPE, ImagejRoi
+from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from fastsam_core import Masks
 from fastsam_core._regions import polygon_runs
@@ -88,6 +88,20 @@ def test_curves_of_composites(tmp_path: Path) -> None:
     assert [len(np.unique(ring, axis=0)) for ring in drawing.rings_xy] == [64, 17]
     [area] = masks_of_drawings([drawing], (60, 60)).areas_px
     assert area == pytest.approx(np.pi * 20**2 - 2 / 3 * 10 * 10, rel=0.01)
+
+
+@pytest.mark.parametrize("subtype", [ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE])
+def test_what_imagej_lays_over_images_is_no_box(subtype: ROI_SUBTYPE, tmp_path: Path) -> None:
+    path = tmp_path / "one.roi"
+    path.write_bytes(zipfile.ZipFile(_IMAGEJ).read(zipfile.ZipFile(_IMAGEJ).namelist()[0]))
+    roi = ImagejRoi.fromfile(path)
+    assert isinstance(roi, ImagejRoi)
+    roi.subtype, roi.name = subtype, "scale"
+    if subtype == ROI_SUBTYPE.TEXT:
+        roi.text, roi.text_name = "10 µm", "SansSerif"
+    roi.tofile(path)
+    with pytest.raises(AnnotationError, match=rf"encloses nothing.*scale \({subtype.name.lower()}\)"):
+        read_drawings(path)
 
 
 # ---- GeoJSON ----------------------------------------------------------------------------------------------------
