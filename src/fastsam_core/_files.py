@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 import zipfile
 import zlib
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable"]
+__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable", "lock", "unwritable"]
 
 DAMAGED: Final = (
     OSError,
@@ -82,11 +83,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     except FastSAMError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"Cannot write {target}",
-            actual=error.strerror or str(error),
-            remedy="check the folder's permissions and the free space, or choose another output folder",
-        ) from error
+        raise unwritable(target, error) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -94,6 +91,15 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):  # those that hold something stay
             for folder in missing:
                 folder.rmdir()
+
+
+def unwritable(target: Path, error: OSError) -> OutputError:
+    """Return what to raise where a file or folder cannot be written."""
+    return OutputError(
+        f"Cannot write {target}",
+        actual=error.strerror or str(error),
+        remedy="check the folder's permissions and the free space, or choose another output folder",
+    )
 
 
 def _new_file(target: Path) -> Path:
@@ -111,3 +117,20 @@ def check_writable(target: str | os.PathLike[str]) -> None:
     """Raise `OutputError` if ``target`` cannot be written, before hours of work for it; leaves nothing behind."""
     with suppress(_EnoughError), atomic_path(target):
         raise _EnoughError
+
+
+def lock(descriptor: int, *, alone: bool, wait: bool = False) -> bool:
+    """Lock a file or folder, alone or beside others, until it is closed or its process ends (not on Windows).
+
+    Return False if others forbid it, unless it is to wait for them.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+    return True

@@ -33,6 +33,9 @@ _FARTHEST_PX: Final = 1e6
 
 _SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
 
+_PATH_NUMBERS: Final = (2, 2, 4, 6, 0)
+_CURVE: Final = np.linspace(0, 1, 17)[1:, None]
+
 _SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
 
 _UNREADABLE: Final = (*DAMAGED, AssertionError, struct.error)
@@ -205,7 +208,16 @@ def _of_geojson(path: Path) -> list[Drawing]:
     if isinstance(document, Mapping) and document.get("type") == "FeatureCollection":
         document = document["features"]
     features = [document] if isinstance(document, Mapping) else list(document)
-    return [drawing for feature in features for drawing in _of_geometry(path, feature.get("geometry", feature))]
+    geometries = [feature.get("geometry", feature) for feature in features]
+    drawn = [geometry for geometry in geometries if geometry is not None]  # the format has features without one
+    if geometries and not drawn:
+        raise AnnotationError(
+            f"{path} holds nothing that was drawn",
+            expected="points and polygons",
+            actual=f"{len(geometries)} features without a geometry",
+            remedy=_SAVE_OUTLINES,
+        )
+    return [drawing for geometry in drawn for drawing in _of_geometry(path, geometry)]
 
 
 def _of_geometry(path: Path, geometry: Any) -> Iterator[Drawing]:
@@ -267,6 +279,24 @@ def _circle() -> NDArray[np.float64]:
     return 0.5 + 0.5 * np.column_stack([np.cos(angles), np.sin(angles)])
 
 
+def _rings(path: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+    """Return the rings of a path of Java: begun (0), then lines (1), Bézier curves (2, 3), an end (4)."""
+    rings: list[list[NDArray[np.float64]]] = []
+    at = 0
+    while at < len(path):
+        kind = int(path[at])
+        numbers = np.asarray(path[at + 1 : at + 1 + _PATH_NUMBERS[kind]], np.float64).reshape(-1, 2)
+        if kind == 0:
+            rings.append([numbers])
+        elif kind < 4:
+            corners = np.concatenate([rings[-1][-1][-1:], numbers])[:, None]
+            while kind > 1 and len(corners) > 1:  # by de Casteljau
+                corners = corners[:-1] + _CURVE * np.diff(corners, axis=0)
+            rings[-1].append(numbers if kind == 1 else corners[0])
+        at += 1 + numbers.size
+    return tuple(np.concatenate(ring) for ring in rings)
+
+
 def _plane_of(roi: Any) -> tuple[int, int] | None:
     """Return the place in a stack; ImageJ counts from 1, and 0 is every plane."""
     places = (roi.z_position or roi.position, roi.t_position)
@@ -274,12 +304,21 @@ def _plane_of(roi: Any) -> tuple[int, int] | None:
 
 
 def _of_roi(path: Path, roi: Any) -> Drawing:
-    from roifile import ROI_TYPE
+    from roifile import ROI_SUBTYPE, ROI_TYPE
 
     plane_zt = _plane_of(roi)
+    is_laid_over = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
+    areas = (ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+    if is_laid_over or roi.roitype not in (*areas, ROI_TYPE.POINT):
+        kind = roi.subtype if is_laid_over else roi.roitype
+        raise AnnotationError(
+            f"{path} holds what encloses nothing",
+            expected="areas and points",
+            actual=f"{roi.name or 'an ROI'} ({kind.name.lower()})",
+            remedy=_SAVE_OUTLINES,
+        )
     if roi.composite:
-        rings = tuple(np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True))
-        return Drawing("outline", rings, plane_zt)
+        return Drawing("outline", _rings(roi.multi_coordinates), plane_zt)
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         corner, size = (roi.left, roi.top), (roi.right - roi.left, roi.bottom - roi.top)
         if roi.subpixelrect:
@@ -287,13 +326,5 @@ def _of_roi(path: Path, roi: Any) -> Drawing:
         if roi.roitype == ROI_TYPE.RECT:
             return Drawing("box", (np.asarray(corner) + np.asarray(size) * _SQUARE,), plane_zt)
         return Drawing("outline", (np.asarray(corner) + np.asarray(size) * _circle(),), plane_zt)
-    if roi.roitype == ROI_TYPE.POINT:
-        return Drawing("points", (np.asarray(roi.coordinates(), np.float64),), plane_zt)
-    if roi.roitype not in (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED):
-        raise AnnotationError(
-            f"{path} holds what encloses nothing",
-            expected="areas and points",
-            actual=f"{roi.name or 'an ROI'} ({roi.roitype.name.lower()})",
-            remedy=_SAVE_OUTLINES,
-        )
-    return Drawing("outline", (np.asarray(roi.coordinates(), np.float64),), plane_zt)
+    positions = np.asarray(roi.coordinates(), np.float64)
+    return Drawing("points" if roi.roitype == ROI_TYPE.POINT else "outline", (positions,), plane_zt)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fastsam_core._files import as_path
+from fastsam_core._files import as_path, lock
 from fastsam_core._journal_steps import header_problem, problem_of
 from fastsam_core.errors import ImageReadError, OutputError
 
@@ -187,7 +187,7 @@ class Journal:
                 self._mark()
             descriptor = os.dup(file.fileno())
             self._mark = weakref.finalize(self, os.close, descriptor)
-            _lock(descriptor, alone=False)
+            lock(descriptor, alone=False)
 
 
 def _line(do: str, facts: Mapping[str, object]) -> str:
@@ -208,23 +208,9 @@ def is_written(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(descriptor, alone=True)
+        return not lock(descriptor, alone=True)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, *, alone: bool) -> bool:
-    """Lock a file, alone or beside others, until it is closed or its process ends; return False if others forbid it."""
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # a file system without locks
-    return True
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from roifile import ROI_TYPE, ImagejRoi
+from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from fastsam_core import Masks
 from fastsam_core._regions import polygon_runs
@@ -72,6 +72,38 @@ def test_lines_enclose_nothing(tmp_path: Path) -> None:
         read_drawings(tmp_path / "a.roi")
 
 
+def test_curves_of_composites(tmp_path: Path) -> None:
+    arc = 4 * (2**0.5 - 1) / 3  # of a quarter of a circle, as Java draws it
+    corners = np.array([(1, 0), (1, arc), (arc, 1), (0, 1), (-arc, 1), (-1, arc), (-1, 0)])
+    around = np.concatenate([corners, -corners[1:]]) * 20 + 30
+    path: list[float] = [0, *around[0]]
+    for first in range(1, 13, 3):
+        path += [3, *around[first : first + 3].ravel()]
+    path += [4, 0, 25, 25, 1, 35, 25, 2, 30, 45, 25, 25, 4]  # a hole: a line and a parabola
+    roi = ImagejRoi.frompoints(np.array([[10, 10], [50, 10], [50, 50]]))
+    roi.roitype, roi.n_coordinates, roi.integer_coordinates = ROI_TYPE.RECT, 0, None
+    roi.multi_coordinates, roi.shape_roi_size = np.array(path, np.float32), len(path)
+    roi.tofile(tmp_path / "a.roi")
+    [drawing] = read_drawings(tmp_path / "a.roi")
+    assert [len(np.unique(ring, axis=0)) for ring in drawing.rings_xy] == [64, 17]
+    [area] = masks_of_drawings([drawing], (60, 60)).areas_px
+    assert area == pytest.approx(np.pi * 20**2 - 2 / 3 * 10 * 10, rel=0.01)
+
+
+@pytest.mark.parametrize("subtype", [ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE])
+def test_what_imagej_lays_over_images_is_no_box(subtype: ROI_SUBTYPE, tmp_path: Path) -> None:
+    path = tmp_path / "one.roi"
+    path.write_bytes(zipfile.ZipFile(_IMAGEJ).read(zipfile.ZipFile(_IMAGEJ).namelist()[0]))
+    roi = ImagejRoi.fromfile(path)
+    assert isinstance(roi, ImagejRoi)
+    roi.subtype, roi.name = subtype, "scale"
+    if subtype == ROI_SUBTYPE.TEXT:
+        roi.text, roi.text_name = "10 µm", "SansSerif"
+    roi.tofile(path)
+    with pytest.raises(AnnotationError, match=rf"encloses nothing.*scale \({subtype.name.lower()}\)"):
+        read_drawings(path)
+
+
 # ---- GeoJSON ----------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +139,15 @@ def test_damaged_files(text: str, tmp_path: Path) -> None:
         read_drawings(path)
     with pytest.raises(AnnotationError, match="No such file"):
         read_drawings(tmp_path / "missing.zip")
+
+
+def test_features_without_a_geometry_are_left_out(tmp_path: Path) -> None:
+    triangle = {"type": "Polygon", "coordinates": [[[1, 1], [5, 1], [1, 4]]]}
+    [drawing] = read_drawings(_geojson(tmp_path / "a.geojson", None, triangle, None))
+    assert masks_of_drawings([drawing], (10, 12)).areas_px.tolist() == [6]
+    with pytest.raises(AnnotationError, match=r"a\.geojson holds nothing that was drawn.*2 features without"):
+        read_drawings(_geojson(tmp_path / "a.geojson", None, None))
+    assert read_drawings(_geojson(tmp_path / "a.geojson")) == []
 
 
 @pytest.mark.parametrize(
@@ -272,3 +313,14 @@ def test_nothing_beside(tmp_path: Path) -> None:
     for read in (list_beside, load_folder, open_truth, LabelFolder):
         with pytest.raises(AnnotationError, match=r"_masks"):
             read(tmp_path)
+
+
+def test_only_cellpose_s_own_files_beside(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+        np.save(tmp_path / f"{name}_seg.npy", {"masks": np.ones((9, 9), np.uint16)}, allow_pickle=True)  # type: ignore[arg-type]
+    for read in (list_beside, load_folder, open_truth, LabelFolder):
+        with pytest.raises(AnnotationError, match=r"pickles.*a_seg\.npy; 2 such files.*Save masks as PNG"):
+            read(tmp_path)
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "a_cp_masks.png")
+    assert len(list_beside(tmp_path)) == 1

@@ -171,7 +171,7 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     AnnotationError
-        If an image has two of them, or one of them has two images.
+        If an image has two of them, or one of them has two images, or there are none but Cellpose's own ``_seg.npy``.
     """
     from fastsam_core.images import is_image_path
 
@@ -209,6 +209,13 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
                 remedy="take one of them out of the folder",
             )
         pairs += [(image, annotation) for image in named]
+    if not pairs and (pickles := [path.name for path in files if path.name.endswith("_seg.npy")]):
+        raise AnnotationError(
+            f"{folder} has annotations as files of Cellpose that are not read: they are pickles, which can run code",
+            expected=f"NAME{ENDINGS[0]}.png or .tif beside the images",
+            actual=pickles[0] + (f"; {len(pickles)} such files" if len(pickles) > 1 else ""),
+            remedy="in Cellpose: File > Save masks as PNG/tif (Ctrl+N), for each image; or cellpose.io.save_masks",
+        )
     return pairs
 
 
@@ -282,9 +289,11 @@ def read_label_map(path: Path) -> NDArray[np.integer]:
     Raises
     ------
     AnnotationError
-        If it cannot be read, is none, is a binary mask of several objects, or has more pixels than are read.
+        If it cannot be read, is none, is a binary mask of several objects, has numbers that mark pixels to be ignored,
+        or has more pixels than are read.
     """
     labels = _read_numbers(path)
+    _check_none_ignored(path, labels)
     _check_told_apart(path, labels)
     return labels.astype(np.int64) if labels.dtype == bool else labels
 
@@ -343,6 +352,21 @@ def _tiff_labels(path: Path) -> NDArray[Any]:
                 raise
     with TiffImageFile(path) as picture:
         return np.asarray(picture)
+
+
+def _check_none_ignored(path: Path, labels: NDArray[Any]) -> None:
+    """Refuse numbers below 0, and the highest of 8 or 16 bits far above all others: pixels of no known object."""
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    beside = high if labels.dtype == bool else int(labels[labels < high].max(initial=0))
+    is_apart = labels.dtype in (np.uint8, np.uint16) and high == np.iinfo(labels.dtype).max and 0 < beside < high // 4
+    if low < 0 or is_apart:
+        raise AnnotationError(
+            f"{path} has numbers that may mark pixels to be ignored, which is not done here",
+            expected="0 background, 1 … N objects",
+            actual=f"{low}" if low < 0 else f"{high} beside 1 to {beside}",
+            remedy="give such pixels 0, or another number if they are an object; where much is not annotated: "
+            "fastsam data convert --coverage partial",
+        )
 
 
 def _check_told_apart(path: Path, labels: NDArray[Any]) -> None:

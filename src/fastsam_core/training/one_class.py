@@ -228,6 +228,12 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
             for path in renamed:
                 path.unlink(missing_ok=True)
 
+    def check_resume(self, overrides: Any) -> None:
+        """Go on in the folder that holds the checkpoint: it may have been moved since it was written."""
+        super().check_resume(overrides)
+        if self.resume:
+            self.args.save_dir = str(Path(self.args.resume).parent.parent)
+
     def resume_training(self, ckpt: Any) -> None:
         """Continue after the last whole epoch, with the very weights and optimiser state of then."""
         super().resume_training(ckpt)

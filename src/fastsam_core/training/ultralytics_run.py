@@ -282,7 +282,9 @@ def _data_file(data: Path) -> Path:
     path = data / "data.yaml" if data.is_dir() else data
     if not path.is_file():
         raise AnnotationError(
-            f"There is no {path}", expected="a converted data set or a data.yaml", remedy="run: fastsam data convert"
+            f"There is no {path}",
+            expected="a converted data set or a data.yaml",
+            remedy="if it was moved, say where it is with --data, also to resume a run; or run: fastsam data convert",
         )
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise AnnotationError(

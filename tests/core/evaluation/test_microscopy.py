@@ -225,6 +225,24 @@ def test_binary_masks_do_not_pass_for_one_object(label_folder: Path, value: int)
     assert len(LabelFolder(label_folder).truth(1)) == 1, "one object may be marked so"
 
 
+@pytest.mark.parametrize(("ignored", "kind"), [(-1, np.int32), (-1, np.float32), (255, np.uint8), (65_535, np.uint16)])
+def test_pixels_to_be_ignored_are_neither_object_nor_background(label_folder: Path, ignored: int, kind: type) -> None:
+    labels: NDArray[Any] = np.zeros((96, 96), kind)
+    labels[:20], labels[40:50], labels[60:, ::2] = 1, 2, ignored
+    (label_folder / "masks" / "b.png").unlink()
+    tifffile.imwrite(label_folder / "masks" / "b.tif", labels)
+    with pytest.raises(AnnotationError, match=rf"b\.tif has numbers .* ignored.*Actual: {ignored}.*give such pixels 0"):
+        LabelFolder(label_folder).truth(1)
+
+
+@pytest.mark.parametrize("values", [[85, 170, 255], list(range(1, 256)), [255]])
+def test_the_highest_number_may_be_an_object(label_folder: Path, values: list[int]) -> None:
+    labels = np.zeros((96, 96), np.uint8)
+    labels.flat[: len(values)] = values
+    Image.fromarray(labels).save(label_folder / "masks" / "b.png")
+    assert LabelFolder(label_folder).truth(1).masks.fields["label"].tolist() == values
+
+
 def test_one_object_of_several_parts_has_another_number(label_folder: Path) -> None:
     parts = np.zeros((96, 96), np.uint8)
     parts[:, ::8] = 2

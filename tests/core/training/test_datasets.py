@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
 from fractions import Fraction
 from functools import partial
@@ -468,6 +469,20 @@ def test_sources_that_are_added_at_the_same_time(tmp_path: Path) -> None:
     list(two)
     list(one)
     assert sorted(Dataset.open(out).sources) == ["one", "two"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_one_name_at_the_same_time(tmp_path: Path) -> None:
+    folder, out = write_sa1b(tmp_path / "in", 3), tmp_path / "out"
+    (out / ".one.part" / "rle").mkdir(parents=True)  # by a process that was killed
+    one, again = (convert(folder, out, kind="sa1b", name="one", licence="CC0-1.0", replace=True) for _ in range(2))
+    next(one)
+    with pytest.raises(OutputError, match=r"being converted into .*out now.*--name"):
+        next(again)
+    list(one)
+    assert len(list(Dataset.open(out).rows("one"))) == 3
+    assert not list(out.glob(".*"))
+    run(folder, out, "sa1b", replace=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ def test_exports_what_the_program_loads(straight: Path) -> None:
     assert "metrics/AR100(M)" in (straight / "ultralytics" / "results.csv").read_text().splitlines()[0]
 
 
-def test_kill_and_resume_give_the_same_weights(
+def test_kill_and_resume_elsewhere_give_the_same_weights(
     data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = one_class._begin_epoch
@@ -133,9 +134,12 @@ def test_kill_and_resume_give_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(one_class, "_begin_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
-            train(request(data, tmp_path), settings=QUICK)
-    train(request(data, tmp_path), resume=True)
-    states = [read_state(run / "ultralytics" / "weights" / "exact.pt") for run in (straight, tmp_path)]
+            train(request(data, tmp_path / "begun"), settings=QUICK)
+    moved = (tmp_path / "begun").rename(tmp_path / "moved")
+    best = train(request(shutil.copytree(data, tmp_path / "data"), moved), resume=True)
+    assert best.parent == moved
+    assert not (tmp_path / "begun").exists()
+    states = [read_state(run / "ultralytics" / "weights" / "exact.pt") for run in (straight, moved)]
     assert states[0]["epoch"] == states[1]["epoch"] == 2
     for part in ("model", "ema"):
         for name, value in states[0][part].items():
@@ -200,7 +204,7 @@ def test_a_device_that_is_not_there_is_named(data: Path, tmp_path: Path, device:
 
 
 def test_missing_data(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"no .*data\.yaml"):
+    with pytest.raises(AnnotationError, match=r"There is no .*none.*data\.yaml.*moved.*--data"):
         train(request(tmp_path / "none", tmp_path / "run"))
     (tmp_path / "list.json").write_text("{}")
     with pytest.raises(AnnotationError, match=r"ends in '\.json'"):

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from fastsam_core._files import as_path, atomic_path
+from fastsam_core._files import as_path, atomic_path, lock, unwritable
 from fastsam_core.errors import AnnotationError, FastSAMError, InvalidParameterError, OutputError
 from fastsam_core.training.datasets.manifest import SPLITS, Dataset, IndexRow, SourceEntry
 from fastsam_core.training.datasets.polygons import polygon_lines
@@ -93,7 +94,7 @@ def convert(
     AnnotationError
         If nothing of the kind is there, two images would have one name, or no image can be used or has an instance.
     OutputError
-        If a file cannot be written (no space).
+        If a file cannot be written (no space), or another process converts a source of this name.
     """
     source, out = as_path(source), as_path(out)
     _check_apart(out, source, source / "images" if images is None else as_path(images))
@@ -134,9 +135,10 @@ def convert(
             broken=tuple(broken),
             index_sha256=digest.hexdigest(),
         )
-        dataset = _opened(out)  # again: other sources may have been added meanwhile
-        _check(dataset, name, val_share, replace=replace)
-        _exchange(dataset, staged, entry)
+        with _alone(out, wait=True):
+            dataset = _opened(out)  # again: other sources may have been added meanwhile
+            _check(dataset, name, val_share, replace=replace)
+            _exchange(dataset, staged, entry)
     return entry
 
 
@@ -169,14 +171,44 @@ def _staged(out: Path, name: str) -> Iterator[Dataset]:
     """Give a data set of its own that is gone in the end: what is broken off leaves nothing behind."""
     made = not out.exists()
     staged = Dataset(out / f".{name}.part")
-    shutil.rmtree(staged.folder, ignore_errors=True)
     try:
-        yield staged
+        with _alone(staged.folder):
+            try:
+                for left in staged.folder.glob("*"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                yield staged
+            finally:
+                shutil.rmtree(staged.folder, ignore_errors=True)
     finally:
-        shutil.rmtree(staged.folder, ignore_errors=True)
         if made:
             with suppress(OSError):  # it is not empty if all went well
                 out.rmdir()
+
+
+@contextmanager
+def _alone(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Make a folder, and let no other process into such a block for it (but on Windows, where folders have no locks).
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made, or another process is in such a block and this one is not to wait.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        if descriptor is not None and not lock(descriptor, alone=True, wait=wait):
+            raise OutputError(
+                f"A source of this name is being converted into {folder.parent} now",
+                remedy="wait until that ends, or choose another name with --name",
+            )
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _exchange(dataset: Dataset, staged: Dataset, entry: SourceEntry) -> None:
