@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AffineMap",
     "Plane",
+    "axis_name",
     "in_layer_units",
+    "is_channels",
+    "is_time",
     "layer_map",
     "layer_to_layer",
     "pixel_area",
@@ -36,6 +39,7 @@ __all__ = [
 Float = NDArray[np.float64]
 
 _HALF_PIXEL = 0.5
+_CHANNEL_NAMES = ("c", "ch", "channel", "channels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,22 @@ def layer_shape(layer: Any) -> tuple[int, ...]:
     """Return the size of an image or labels layer at full resolution, without the colour axis of RGB."""
     data = layer.data[0] if layer.multiscale else layer.data
     return tuple(int(n) for n in data.shape[: layer.ndim])
+
+
+def axis_name(layer: Layer, axis: int) -> str:
+    """Return what an axis of a layer is called; napari's own names are numbers."""
+    name = str(layer.axis_labels[axis])
+    return f"axis {name}" if name.lstrip("-").isdigit() else name
+
+
+def is_channels(layer: Layer, axis: int) -> bool:
+    """Tell whether an axis is named as channels."""
+    return axis_name(layer, axis).lower() in _CHANNEL_NAMES
+
+
+def is_time(layer: Layer, axis: int) -> bool:
+    """Tell whether an axis is named as time."""
+    return axis_name(layer, axis).lower().startswith("t")
 
 
 def pixels_of_data(points: ArrayLike, plane: Plane) -> tuple[Float, NDArray[np.bool_]]:

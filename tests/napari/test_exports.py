@@ -138,3 +138,73 @@ def test_names_of_layers_are_no_folders(
         "plate_B07_ labels.tif",
         "plate_B07_candidates.npz",
     }
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Read a table."""
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "apart", "pixels"),
+    [
+        ((2, 3, 40, 50), None, "axis -4", 300),
+        ((2, 3, 40, 50), ("t", "z", "y", "x"), "t", 300),
+        ((3, 2, 40, 50), ("z", "T", "y", "x"), "T", 300),
+        ((3, 2, 40, 50), ("z", "c", "y", "x"), "c", 300),
+        ((2, 40, 50), ("time", "y", "x"), "time", 100),
+        ((2, 1, 40, 50), ("t", "z", "y", "x"), "t", 100),
+    ],
+)
+def test_objects_of_time_series_are_measured_at_each_time(
+    viewer: Any, make_widget: Make, tmp_path: Path, shape: tuple[int, ...], axes: Any, apart: str, pixels: int
+) -> None:
+    """More axes were refused; times were measured as planes of a volume."""
+    place = 1 if axes and axes[1].lower() in "tc" else 0
+    data, image = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
+    later = (slice(None),) * place + (1,)
+    data[..., 10:20, 10:20], image[later] = 7, 30
+    data[later][..., 30:35, 30:40] = 9
+    scale = (*[5] * (len(shape) - 2), 0.5, 0.5)
+    viewer.add_layer(Image(image, name="Image", scale=scale, axis_labels=axes))
+    labels = viewer.add_labels(data, name="mine", scale=scale, axis_labels=axes)
+    widget = make_widget(viewer)
+    widget.label_panel.target.set_layer(labels)
+    widget.label_panel.export("csv", path=str(tmp_path / "labels.csv"))
+    rows = table(tmp_path / "labels.csv")
+    assert next(iter(rows[0])) == apart
+    assert [(row[apart], row["label"], float(row["intensity_mean"])) for row in rows] == [
+        ("0", "7", 0),
+        ("1", "7", 30),
+        ("1", "9", 30),
+    ]
+    thick = 5 if pixels == 300 else 1
+    assert float(rows[1]["area"]) == pytest.approx(pixels * thick / 4)
+    assert ("perimeter" in rows[0]) == (pixels == 100)
+
+
+def test_a_stack_of_all_times_and_channels(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    data = np.zeros((2, 3, 2, 40, 50), np.uint16)
+    data[1, :, 0, 10:20, 10:20] = 4
+    widget = made(viewer, make_widget, Labels(data, name="mine", axis_labels=("t", "z", "c", "y", "x")))
+    widget.label_panel.export("csv", path=str(tmp_path / "labels.csv"))
+    [row] = table(tmp_path / "labels.csv")
+    assert (row["t"], row["c"], row["label"], float(row["area"])) == ("1", "0", "4", 300)
+
+
+def test_channels_in_colours_have_their_intensities(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
+    """They were left out without a word: labels of such an image have one place along its channels."""
+    image = np.zeros((3, 2, 80, 90), np.uint16)
+    image[:, 0], image[:, 1] = 500, 1000
+    image[2, 1] = 4000
+    viewer.add_layer(Image(image, name="Image", axis_labels=("t", "c", "y", "x"), scale=(3, 2, 0.5, 0.5)))
+    widget = make_widget(viewer)
+    channels = widget.segment_panel.channels
+    channels.setCurrentIndex(channels.findText("2 channels along c"))
+    for time in (0, 2):
+        viewer.dims.set_current_step(0, time)
+        put(widget, [np.eye(80, 90) > 0], [0.9])
+        widget.label_panel.commit_shown()
+    widget.label_panel.export("csv", path=str(tmp_path / "labels.csv"))
+    found = [(row["t"], row["intensity_mean-0"], row["intensity_max-1"]) for row in table(tmp_path / "labels.csv")]
+    assert [(t, float(first), float(second)) for t, first, second in found] == [("0", 500, 1000), ("2", 500, 4000)]

@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from fastsam_core.drawings import Drawing, Places, read_drawings
 from fastsam_core.errors import FastSAMError, InvalidPromptError
-from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data, placed_like
+from napari_fastsam._convert import Plane, is_time, layer_shape, layer_to_layer, pixels_of_data, placed_like
 from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.canvas import contains
@@ -362,7 +362,7 @@ def _plane_at(image: Any, shown: Plane, place_zt: tuple[int, int]) -> Plane:
     axes = [axis for axis in shown.fixed if shape[axis] > 1]
     places = dict.fromkeys(axes, max(place_zt)) if len(axes) == 1 else {}
     if len(axes) > 1:
-        times = [axis for axis in axes if image.axis_labels[axis].lower().startswith("t")] or axes[:1]
+        times = [axis for axis in axes if is_time(image, axis)] or axes[:1]
         depths = [axis for axis in axes if axis not in times]
         places = {times[0]: place_zt[1], depths[-1]: place_zt[0]}
     for axis, place in places.items():

@@ -13,7 +13,7 @@ from fastsam_core.masks import Masks
 from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.outputs import write_coco
 from fastsam_core.stacks import LinkedStack
-from napari_fastsam._convert import layer_map, layer_shape, same_pixels
+from napari_fastsam._convert import axis_name, is_channels, is_time, layer_map, layer_shape, same_pixels
 from napari_fastsam._notify import warn
 
 if TYPE_CHECKING:
@@ -61,11 +61,13 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     ----------
     path : Path
     suffix : {"tif", "json", "csv", "geojson", "zip"}
-        Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects; outlines
-        for QuPath and for ImageJ, of stacks along one axis in all planes, else of the plane that is shown.
+        Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects, apart at
+        each place along axes named as time or channels and along the first ones of more than three; outlines for QuPath
+        and for ImageJ, of stacks along one axis in all planes, else of the plane that is shown.
     labels : Labels layer
     image : Image layer or None
-        For intensities, if it has the same pixels; of colour, for each of red, green and blue.
+        For intensities, if it has the same pixels; of colour, for each of red, green and blue; of channels that are
+        shown as colours, for each of them.
     plane : Plane or None
 
     Raises
@@ -73,7 +75,7 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     OutputError
         The file cannot be written.
     ImageContentError
-        A table is wanted of labels with more axes than are measured, or annotations where no plane is shown.
+        Annotations are wanted where no plane is shown.
     """
     data = np.asarray(labels.data)
     if suffix == "tif":
@@ -83,16 +85,19 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix in ("geojson", "zip"):
         masks = _stack_of(labels, data, plane) or _masks_of_plane(data, plane)
         return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
-    axes = _measured(data)
-    flat = data.reshape([data.shape[axis] for axis in axes])
-    return _write_table(path, flat, _values(image, labels, flat), _spacing(labels, axes))
+    return _write_table(path, labels, data, _values(image, labels))
 
 
-def _measured(data: NDArray[Any]) -> tuple[int, ...]:
-    """Return the axes that are longer than one; of planes of one row or column, both."""
+def _measured(labels: Any, data: NDArray[Any]) -> tuple[list[int], list[int]]:
+    """Return the axes along which each place is measured apart, and those that are measured: planes or stacks.
+
+    Of planes of one row or column both axes are measured.
+    """
     long = [axis for axis, size in enumerate(data.shape) if size > 1]
+    named = [axis for axis in long if axis < data.ndim - 2 and (is_time(labels, axis) or is_channels(labels, axis))]
+    axes = [axis for axis in long if axis not in named][-3:]
     short = [axis for axis in range(data.ndim) if axis not in long]
-    return tuple(sorted([*long, *short[len(short) - max(2 - len(long), 0) :]]))
+    return [axis for axis in long if axis not in axes], sorted([*axes, *short[len(short) - max(2 - len(axes), 0) :]])
 
 
 def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
@@ -130,7 +135,7 @@ def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedSta
     kept = (*stacked, *sorted(plane.axes_yx))
     planes = np.moveaxis(data, kept, (-3, -2, -1)).reshape([data.shape[axis] for axis in kept])
     masks = tuple(_masks(flat) for flat in planes)
-    axis = "T" if labels.axis_labels[stacked[0]].upper().startswith("T") else "Z"
+    axis = "T" if is_time(labels, stacked[0]) else "Z"
     return LinkedStack(axis, masks, tuple(one.fields["label"] for one in masks))
 
 
@@ -145,20 +150,28 @@ def _write_tiff(path: Path, data: NDArray[Any]) -> Path:
     return path
 
 
-def _values(image: Any, labels: Any, flat: NDArray[Any]) -> NDArray[Any] | None:
-    if image is None or layer_shape(image) != labels.data.shape:
+def _values(image: Any, labels: Any) -> NDArray[Any] | None:
+    """Return the values of the image's pixels, colours and channels along one more axis, if they are the labels'."""
+    if image is None or len(shape := layer_shape(image)) != labels.data.ndim:
         return None
-    if not same_pixels(image, labels, np.zeros(image.ndim), np.ones(image.ndim)):
+    colours = [axis for axis, size in enumerate(labels.data.shape) if size == 1 < shape[axis]]
+    steps = np.ones(image.ndim)
+    steps[colours] = np.array(shape)[colours]
+    if len(colours) > 1 or tuple(shape // steps) != labels.data.shape:
+        return None
+    if not same_pixels(image, labels, np.zeros(image.ndim), steps):
         warn(
             f"Intensities were left out: the pixels of '{labels.name}' lie elsewhere than those of '{image.name}'. "
             "Remedy: give both layers the same scale, translate, rotate, shear, affine and units, and export again."
         )
         return None
     values = np.asarray(image.data[0] if image.multiscale else image.data)
-    return values[..., :3].reshape(*flat.shape, -1) if image.rgb else values.reshape(flat.shape)
+    if colours:
+        return np.expand_dims(np.moveaxis(values, colours[0], -1), colours[0])
+    return values[..., :3] if image.rgb else values
 
 
-def _spacing(labels: Any, axes: tuple[int, ...]) -> tuple[float, ...]:
+def _spacing(labels: Any, axes: list[int]) -> tuple[float, ...]:
     sides = np.abs(np.diag(np.linalg.qr(layer_map(labels).matrix, mode="r")))  # without rotations and shear
     # rounded: pixels that are turned stay square, or they would have no perimeter
     return tuple(float(f"{sides[axis]:.12g}") for axis in axes)
@@ -178,28 +191,31 @@ def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.where(data == 0, 0, np.searchsorted(ids[1:], data) + 1), ids
 
 
-def _write_table(path: Path, data: NDArray[Any], values: NDArray[Any] | None, spacing: tuple[float, ...]) -> Path:
+def _write_table(path: Path, labels: Any, data: NDArray[Any], values: NDArray[Any] | None) -> Path:
     from skimage.measure import regionprops_table
 
-    if data.ndim not in (2, 3):
-        raise ImageContentError(
-            "These labels cannot be measured",
-            expected="planes, or stacks along one axis",
-            actual=f"{data.ndim} axes longer than one",
-            remedy="export the label image (TIFF) and measure it stack by stack",
-        )
-    properties: tuple[str, ...] = _PROPERTIES_2D if data.ndim == 2 else _PROPERTIES_3D
+    apart, axes = _measured(labels, data)
+    spacing = _spacing(labels, axes)
+    properties: tuple[str, ...] = _PROPERTIES_2D if len(axes) == 2 else _PROPERTIES_3D
     if values is not None:
         properties = (*properties, *_INTENSITIES)
-    isotropic = len(set(spacing)) == 1
-    if not isotropic:  # scikit-image measures perimeters of square pixels only
+    if len(set(spacing)) > 1:  # scikit-image measures perimeters of square pixels only
         properties = tuple(name for name in properties if name != "perimeter")
-    data, ids = _numbered(data)
-    table = regionprops_table(data, values, properties=properties, spacing=spacing)
-    table["label"] = ids[table["label"]]
-    columns = [column.tolist() for column in table.values()]
+    table: dict[str, list[Any]] = {}
+    for place in np.ndindex(*(data.shape[axis] for axis in apart)):
+        where = dict(zip(apart, place, strict=True))
+        at = tuple(slice(None) if axis in axes else where.get(axis, 0) for axis in range(data.ndim))
+        if not data[at].any():
+            continue
+        numbered, ids = _numbered(data[at])
+        part = None if values is None else values[at]
+        columns = regionprops_table(numbered, part, properties=properties, spacing=spacing)
+        columns["label"] = ids[columns["label"]]
+        places = {axis_name(labels, axis): np.full(len(columns["label"]), number) for axis, number in where.items()}
+        for name, column in (places | columns).items():
+            table.setdefault(name, []).extend(column.tolist())
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table)
-        writer.writerows(zip(*columns, strict=True))
+        writer.writerows(zip(*table.values(), strict=True))
     return path

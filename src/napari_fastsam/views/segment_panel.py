@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from fastsam_core.registry import MODELS
-from napari_fastsam._convert import layer_shape
+from napari_fastsam._convert import axis_name, is_channels, layer_shape
 from napari_fastsam._napari import grid_of
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.controllers.canvas import is_overlay
@@ -31,7 +31,6 @@ _REGIONS: dict[RegionChoice, str] = {
 _FILE = "Weights file …"
 _LARGE_PX = 3000
 _OPAQUE = ("translucent", "translucent_no_depth", "opaque")
-_CHANNEL_NAMES = ("c", "ch", "channel", "channels")
 
 
 def is_image(layer: Any) -> bool:
@@ -135,9 +134,9 @@ class SegmentPanel(QWidget):
         choices: list[tuple[str, tuple[int | None, bool]]] = [("As shown", (None, False))]
         if layer is not None and not layer.rgb:
             shape = layer_shape(layer)
-            for axis in sorted(range(layer.ndim), key=lambda axis: not _is_channels(layer, axis)):
+            for axis in sorted(range(layer.ndim), key=lambda axis: not is_channels(layer, axis)):
                 if layer.ndim > 2 and 2 <= shape[axis] <= MAX_COLOUR_CHANNELS:
-                    choices.append((f"{shape[axis]} channels along {_axis_name(layer, axis)}", (axis, False)))
+                    choices.append((f"{shape[axis]} channels along {axis_name(layer, axis)}", (axis, False)))
             choices.append(("Visible images, blended", (None, True)))
         self.channels.blockSignals(True)
         self.channels.clear()
@@ -184,14 +183,16 @@ class SegmentPanel(QWidget):
 
     def _suits(self, axis: int) -> tuple[bool, int]:
         """Say how well a stack may run along an axis: the longest one best, channels last."""
-        return not _is_channels(self.session.image, axis), self._planes_along(axis)
+        image = self.session.image
+        return image is None or not is_channels(image, axis), self._planes_along(axis)
 
     def _planes_along(self, axis: int) -> int:
         image = self.session.image
         return 0 if image is None else layer_shape(image)[axis]
 
     def _axis_name(self, axis: int) -> str:
-        return _axis_name(self.session.image, axis)
+        image = self.session.image
+        return "" if image is None else axis_name(image, axis)
 
     def _advise(self, event: object = None) -> None:
         image, plane = self.session.image, self.session.plane
@@ -262,16 +263,6 @@ class SegmentPanel(QWidget):
             self.progress.setRange(0, total if total > 1 else 0)
             self.progress.setValue(done)
             self.progress.setFormat(f"{text} · {done}/{total}" if total > 1 else text)
-
-
-def _axis_name(image: Any, axis: int) -> str:
-    name = "" if image is None else str(image.axis_labels[axis])
-    return f"axis {name}" if name.lstrip("-").isdigit() else name  # napari's own names are numbers
-
-
-def _is_channels(image: Any, axis: int) -> bool:
-    """Tell whether an axis is named as channels."""
-    return _axis_name(image, axis).lower() in _CHANNEL_NAMES
 
 
 def _narrow_combo(tip: str) -> QComboBox:
