@@ -21,13 +21,15 @@ from fiftyone_fastsam.errors import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from fiftyone_fastsam.options import EnrichOptions
+    from fiftyone_fastsam.options import EnrichOptions, Output
 
 __all__ = [
     "OTHER_RUN",
     "PROMPTS_KEY",
     "RUN_KEY",
     "Target",
+    "check_label_field",
+    "check_view",
     "declare_schema",
     "open_dataset",
     "open_target",
@@ -35,6 +37,7 @@ __all__ = [
     "refuse_other_values",
     "refuse_read_only",
     "resolve_prompts",
+    "target_of",
 ]
 
 RUN_KEY = "fastsam_run"
@@ -54,6 +57,7 @@ _LATER_REMEDY = "choose slices after flatten(): FiftyOne takes a view of slices 
 _MOST_NAMES = 20
 """Datasets that a message names."""
 _DETECTIONS = "detections."
+_KINDS: dict[Output, str] = {"instances": "Detections", "map": "Segmentation"}
 _ATTRIBUTES = "what is told of each mask"
 _ASKED_AT_ONCE = 10_000
 """Samples of a view in one query."""
@@ -171,8 +175,27 @@ def open_target(view: Any, label_field: str) -> Target:
         view = open_dataset(view)
     if not isinstance(view, fo.Dataset | fo.DatasetView):
         raise InvalidTargetError("This is no dataset or view", expected="FiftyOne's", actual=type(view).__name__)
-    dataset = view if isinstance(view, fo.Dataset) else view._root_dataset
-    if isinstance(view, fo.DatasetView) and view._is_generated:
+    check_view(view)
+    target = target_of(view, label_field)
+    if not target.dataset.persistent:
+        warnings.warn(
+            f"Dataset {target.dataset.name!r} is not persistent: FiftyOne deletes it with all labels when the last "
+            "program that uses it ends. Set dataset.persistent = True to keep them.",
+            NonPersistentDatasetWarning,
+            stacklevel=4,
+        )
+    return target
+
+
+def check_view(view: Any) -> None:
+    """Refuse samples that cannot be enriched.
+
+    Raises
+    ------
+    InvalidTargetError
+        See :func:`open_target`.
+    """
+    if view._is_generated:
         raise InvalidTargetError(
             "Patches, clips and frame views hold copies of samples",
             expected="a view of the dataset's own samples",
@@ -192,14 +215,18 @@ def open_target(view: Any, label_field: str) -> Target:
         )
     if not with_retries(len, view):
         raise InvalidTargetError("There are no samples", expected="at least one", actual="an empty dataset or view")
-    if not dataset.persistent:
-        warnings.warn(
-            f"Dataset {dataset.name!r} is not persistent: FiftyOne deletes it with all labels when the last program "
-            "that uses it ends. Set dataset.persistent = True to keep them.",
-            NonPersistentDatasetWarning,
-            stacklevel=4,
-        )
-    target = Target(dataset, _with_all_fields(dataset, view), label_field.removeprefix(_FRAMES), media == "video")
+
+
+def target_of(view: Any, label_field: str) -> Target:
+    """Return a view that can be enriched as a target.
+
+    Raises
+    ------
+    LabelFieldError
+        The name cannot be used.
+    """
+    dataset, is_video = view._root_dataset, view.media_type == "video"
+    target = Target(dataset, _with_all_fields(dataset, view), label_field.removeprefix(_FRAMES), is_video)
     if label_field.startswith(_FRAMES) and not target.is_video:
         raise LabelFieldError(
             "Images have no frames",
@@ -322,19 +349,8 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
         The field exists with another type, or holds labels that were not made here and are not to be replaced.
     """
     fo = import_fiftyone()
-    label_class = fo.Detections if options.output == "instances" else fo.Segmentation
+    check_label_field(target, options.output)
     existing = field_type(target, target.label_field)
-    if existing not in (None, label_class.__name__):
-        raise LabelFieldError(
-            f"Field {target.path!r} has another type",
-            expected=label_class.__name__,
-            actual=existing or "no label",
-            remedy="name another field",
-        )
-    refuse_read_only(target, target.path)
-    _check_error_field(target)
-    if options.output == "map":
-        _refuse_colours(target)
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target, digest)
     attributes = _attributes(target, options)
@@ -347,7 +363,7 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
         refuse_other_values(target, target.label_field, undeclared, _ATTRIBUTES)
     add = target.dataset.add_frame_field if target.is_video else target.dataset.add_sample_field
     if existing is None:
-        add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=label_class)
+        add(target.label_field, fo.EmbeddedDocumentField, embedded_doc_type=getattr(fo, _KINDS[options.output]))
         if options.kind == "everything":
             _tell_instances_apart(target)
     for name, kind in missing.items():
@@ -357,6 +373,27 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
     if target.is_video and target.dataset.get_field(target.error_field) is None:
         target.dataset.add_sample_field(target.error_field, fo.StringField)
     target.dataset.create_index(f"{target.path}.{RUN_KEY}", wait=False)
+
+
+def check_label_field(target: Target, output: Output) -> None:
+    """Refuse a field that has another type, or may not be written, or whose field of reasons is such a one.
+
+    Raises
+    ------
+    LabelFieldError
+    """
+    existing = field_type(target, target.label_field)
+    if existing not in (None, _KINDS[output]):
+        raise LabelFieldError(
+            f"Field {target.path!r} has another type",
+            expected=_KINDS[output],
+            actual=existing or "no label",
+            remedy="name another field",
+        )
+    refuse_read_only(target, target.path)
+    _check_error_field(target)
+    if output == "map":
+        _refuse_colours(target)
 
 
 def _attributes(target: Target, options: EnrichOptions) -> dict[str, Any]:

@@ -189,8 +189,8 @@ def test_a_limited_number_of_masks_is_told(operators: str, dataset: Any, told: l
 
 
 def test_a_problem_is_told_in_the_app(operators: str, dataset: Any, told: list[str]) -> None:
-    run_operator(operators + "segment_everything", dataset, {"label_field": "filepath"}, **as_app(operators))
-    assert "belongs to FiftyOne" in told[-1]
+    run_operator(operators + "segment_everything", dataset, {"label_field": "m", "imgsz": 7}, **as_app(operators))
+    assert "imgsz" in told[-1]
     run_operator(operators + "text_to_masks", dataset, {"label_field": "masks", "text": " , "}, **as_app(operators))
     assert "text prompt is empty" in told[-1]
 
@@ -227,6 +227,59 @@ def test_a_form_refuses_to_append_to_maps(operators: str, dataset: Any) -> None:
         told[existing, output] = [error.reason for error in errors]
     assert told.pop(("append", "map")) == ["Maps cannot be appended to"]
     assert set(map(tuple, told.values())) == {()}
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"label_field": "masks"}, None),
+        ({"label_field": " new "}, None),
+        ({"label_field": "filepath"}, "belongs to FiftyOne"),
+        ({"label_field": "my masks"}, "letters, digits and _"),
+        ({"label_field": "a.b"}, "letters, digits and _"),
+        ({"label_field": "frames.masks"}, "have no frames"),
+        ({"label_field": "note"}, "Actual: no label"),
+        ({"label_field": "masks", "output": "map"}, "Expected: Segmentation"),
+        ({"label_field": "locked"}, "read-only"),
+        ({"label_field": "bad"}, "'bad_error' is needed for the reasons"),
+        ({"label_field": "gt"}, "labels that FastSAM did not make"),
+        ({"label_field": "gt", "existing": "append"}, None),
+        ({"label_field": "gt", "existing": "skip", "prompts": "gt"}, "cannot replace the labels that prompt"),
+        ({}, "Actual: Classification"),
+    ],
+)
+def test_forms_tell_of_label_fields_that_cannot_be_used(
+    operators: str, dataset: Any, model: FastSAM, params: dict[str, Any], told: str | None
+) -> None:
+    for name in ("masks", "locked"):
+        enrich(dataset[:1], name, model=model)
+    dataset.set_values("gt", [fo.Detections() for _ in dataset])
+    dataset.set_values("note", list("abc"))
+    dataset.set_values("bad_error", [1, 2, 3])
+    dataset.set_values("fastsam", [fo.Classification() for _ in dataset])
+    dataset.set_values("fastsam_boxes", [fo.Classification() for _ in dataset])
+    field = dataset.get_field("locked")
+    field.read_only = True
+    field.save()
+    kind = enriching.BoxesToMasks if "prompts" in params else enriching.SegmentEverything
+    ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": params})
+    field_of_form = kind().resolve_type(ctx, "inputs").type.properties["label_field"]
+    field.read_only = False
+    field.save()
+    assert field_of_form.invalid is (told is not None)
+    assert (told or "") in field_of_form.error_message
+
+
+def test_forms_of_targets_that_cannot_be_enriched_say_why(operators: str, make_dataset: Callable[..., Any]) -> None:
+    clouds = make_dataset(0)
+    told = {}
+    for kind in ("empty", "clouds"):
+        for operator in (enriching.SegmentEverything, enriching.TextToMasks):
+            ctx = foo.executor.ExecutionContext({"dataset_name": clouds.name, "params": {}})
+            form = operator().resolve_type(ctx, "inputs")
+            told[kind] = form.invalid, form.error_message
+        clouds.add_sample(fo.Sample(filepath="/a.pcd"))
+    assert told == {"empty": (True, "There are no samples"), "clouds": (True, "Masks need images or videos")}
 
 
 @pytest.mark.parametrize("operator", [enriching.SegmentEverything, enriching.BoxesToMasks, enriching.TextToMasks])

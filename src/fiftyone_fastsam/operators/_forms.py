@@ -9,7 +9,9 @@ from fiftyone.operators import types
 
 from fastsam_core._defaults import MAX_DET, PROMPT_CONF
 from fiftyone_fastsam._convert import EMBEDDING
+from fiftyone_fastsam._target import RUN_KEY, Target, check_label_field, check_view, field_type, target_of
 from fiftyone_fastsam._texts import ENCODER_KEY
+from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,32 +100,56 @@ def _label_type(field: Any) -> str | None:
 
 
 def add_refusal(inputs: Any, view: Any) -> bool:
-    """Tell whether the target is a view of patches, clips or frames; the form then says what to do."""
-    if not view._is_generated:
-        return False
-    inputs.view(
-        "copies",
-        types.Error(
-            label="Patches, clips and frames are copies of samples",
-            description="Go back to the samples that they were made from; only FastSAM: prompt here takes patches",
-        ),
-    )
-    return True
+    """Tell whether the target cannot be enriched; the form then says why."""
+    if view._is_generated:
+        inputs.view(
+            "copies",
+            types.Error(
+                label="Patches, clips and frames are copies of samples",
+                description="Go back to the samples that they were made from; only FastSAM: prompt here takes patches",
+            ),
+        )
+        return True
+    try:
+        check_view(view)
+    except InvalidTargetError as error:
+        inputs.view("refused", types.Error(label=error.problem, description=str(error)))
+        return True
+    return False
 
 
-def add_label_field(ctx: Any, inputs: Any, default: str) -> None:
-    """Ask for the field to write to; suggests those there are."""
-    view = types.AutocompleteView(allow_user_input=True)
+def add_label_field(ctx: Any, inputs: Any, view: Any, default: str, *, asks_existing: bool) -> None:
+    """Ask for the field to write to; suggests those there are, and tells at once of one that cannot be used."""
+    problem = _problem_of(ctx, view, ctx.params.get("label_field") or default, asks_existing=asks_existing)
+    choices = types.AutocompleteView(allow_user_input=True)
     for name in fields_of_type(ctx, ("Detections", "Segmentation")):
-        view.add_choice(name, label=name)
+        choices.add_choice(name, label=name)
     inputs.str(
         "label_field",
         required=True,
         default=default,
         label="Label field",
         description="Where the masks go; made if it is missing",
-        view=view,
+        view=choices,
+        invalid=bool(problem),
+        error_message=problem,
     )
+
+
+def _problem_of(ctx: Any, view: Any, name: str, *, asks_existing: bool) -> str:
+    """Return why masks cannot be written to a field; nothing if they can."""
+    params = ctx.params
+    try:
+        target = target_of(view, name.strip())
+        check_label_field(target, params.get("output") or "instances")
+    except LabelFieldError as error:
+        return str(error)
+    if target.label_field in (params.get("prompts"), params.get("masks_field")):
+        return "Masks cannot replace the labels that prompt them: name another field"
+    resumes = asks_existing and params.get("existing") in (None, "resume")
+    if resumes and field_type(target, target.label_field) and _has_foreign_labels(target):
+        return "This field holds labels that FastSAM did not make: name another, or say below what to do with them"
+    return ""
 
 
 def add_prompt_field(ctx: Any, inputs: Any, name: str, kinds: Sequence[str], label: str) -> bool:
@@ -173,14 +199,26 @@ def _fields_with_embeddings(ctx: Any) -> list[str]:
 
 def _has_remark(dataset: Any, name: str) -> bool:
     """Tell whether the first labels of a field name the encoder of their vectors; a form waits for no long search."""
-    from pymongo.errors import ExecutionTimeout
-
     remark = f"{name}.{ENCODER_KEY}"
     labelled = dataset._sample_collection.find({name: {"$type": "object"}}, {remark: 1}).limit(_LOOKED_AT)
+    return any(ENCODER_KEY in found[name] for found in _found_soon(labelled))
+
+
+def _has_foreign_labels(target: Target) -> bool:
+    """Tell whether a field holds labels of others, if that is found soon."""
+    foreign = {target.label_field: {"$type": "object"}, f"{target.label_field}.{RUN_KEY}": None}
+    collection = target.frames if target.is_video else target.samples
+    return bool(_found_soon(collection.find(foreign, {"_id": 1}).limit(1)))
+
+
+def _found_soon(query: Any) -> list[dict[str, Any]]:
+    """Return what a query finds, nothing if it takes long."""
+    from pymongo.errors import ExecutionTimeout
+
     try:
-        return any(ENCODER_KEY in found[name] for found in labelled.max_time_ms(_PATIENCE_MS))
+        return list(query.max_time_ms(_PATIENCE_MS))
     except ExecutionTimeout:
-        return False
+        return []
 
 
 def add_embeddings(ctx: Any, inputs: Any) -> None:

@@ -57,12 +57,13 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         view = ctx.target_view(require_flat=True)
         if (self.refuses(ctx, view) and _forms.add_refusal(inputs, view)) or not self.add_prompts(ctx, inputs):
             return _forms.refused(inputs, self.LABEL)
-        _forms.add_label_field(ctx, inputs, self.DEFAULT_FIELD)
+        samples = self.samples(ctx)
+        _forms.add_label_field(ctx, inputs, samples, self.DEFAULT_FIELD, asks_existing=not isinstance(self, PromptHere))
         self.add_existing(ctx, inputs)
         _forms.add_model(inputs)
         prompted = not isinstance(self, SegmentEverything | TextToMasks)
         _forms.add_thresholds(ctx, inputs, everything=isinstance(self, SegmentEverything), prompted=prompted)
-        count = len(view)
+        count = len(samples)
         if count > _MANY_SAMPLES:
             inputs.view(
                 "many",
@@ -86,6 +87,10 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
         """Tell whether patches and other copies of samples are no target."""
         return True
 
+    def samples(self, ctx: Any) -> Any:
+        """Return what to enrich."""
+        return ctx.target_view(require_flat=True)
+
     def add_prompts(self, ctx: Any, inputs: Any) -> bool:
         """Ask for the prompts; False if there are none."""
         return True
@@ -104,8 +109,9 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def _enrichment(self, ctx: Any) -> Enrichment:
         model = _forms.load_model(ctx.params.get("model") or "builtin")
-        field = ctx.params["label_field"].strip()
-        return Enrichment(ctx.target_view(require_flat=True), field, EnrichOptions(**self.options(ctx)), model)
+        return Enrichment(
+            self.samples(ctx), ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model
+        )
 
     def _immediate(self, ctx: Any) -> Iterator[Any]:
         yield ctx.ops.set_progress(label="Loading the model …", progress=0)
@@ -271,6 +277,11 @@ class PromptHere(_Enriching):
         """Take patches of labels: they are the prompts."""
         return not _chosen_labels(ctx)
 
+    def samples(self, ctx: Any) -> Any:
+        """Return the samples of the selected labels, or what is the target."""
+        selected = _chosen_labels(ctx)
+        return _with_labels(ctx, selected) if selected else super().samples(ctx)
+
     def add_prompts(self, ctx: Any, inputs: Any) -> bool:
         """Take the selected labels, or ask for a field."""
         selected = _chosen_labels(ctx)
@@ -303,15 +314,6 @@ class PromptHere(_Enriching):
             "prompt_field": selected[0]["field"],
             "prompt_ids": [label["label_id"] for label in selected],
         }
-
-    def _enrichment(self, ctx: Any) -> Enrichment:
-        selected = _chosen_labels(ctx)
-        if not selected:
-            return super()._enrichment(ctx)
-        model = _forms.load_model(ctx.params.get("model") or "builtin")
-        return Enrichment(
-            _with_labels(ctx, selected), ctx.params["label_field"].strip(), EnrichOptions(**self.options(ctx)), model
-        )
 
 
 def _chosen_labels(ctx: Any) -> list[dict[str, Any]]:
