@@ -34,7 +34,9 @@ _FARTHEST_PX: Final = 1e6
 _SQUARE: Final = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
 
 _PATH_NUMBERS: Final = (2, 2, 4, 6, 0)
+"""Coordinates after each command of a path: a begin, a line, curves with one and two control points, an end."""
 _CURVE: Final = np.linspace(0, 1, 17)[1:, None]
+"""Where along a curve its points are taken."""
 
 _SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
 
@@ -280,7 +282,7 @@ def _circle() -> NDArray[np.float64]:
 
 
 def _rings(path: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
-    """Return the rings of a path of Java: begun (0), then lines (1), Bézier curves (2, 3), an end (4)."""
+    """Return the rings of a path of Java (see `_PATH_NUMBERS`), curves as points."""
     rings: list[list[NDArray[np.float64]]] = []
     at = 0
     while at < len(path):

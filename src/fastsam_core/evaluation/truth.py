@@ -357,9 +357,9 @@ def _tiff_labels(path: Path) -> NDArray[Any]:
 def _check_none_ignored(path: Path, labels: NDArray[Any]) -> None:
     """Refuse numbers below 0, and the highest of 8 or 16 bits far above all others: pixels of no known object."""
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    beside = high if labels.dtype == bool else int(labels[labels < high].max(initial=0))
-    is_apart = labels.dtype in (np.uint8, np.uint16) and high == np.iinfo(labels.dtype).max and 0 < beside < high // 4
-    if low < 0 or is_apart:
+    is_highest = labels.dtype in (np.uint8, np.uint16) and high == np.iinfo(labels.dtype).max
+    beside = int(labels[labels < high].max(initial=0)) if is_highest else 0
+    if low < 0 or 0 < beside < high // 4:
         raise AnnotationError(
             f"{path} has numbers that may mark pixels to be ignored, which is not done here",
             expected="0 background, 1 … N objects",
