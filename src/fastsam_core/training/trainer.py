@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ MASK_MARGIN = 0.5
 NEIGHBOUR_WEIGHT = 2.0
 """How far beyond the boxes the built-in model learns its masks, and how much more a neighbour's pixels weigh, see
 `SegmentationLoss`."""
+_MOST_TO_STOP_S = 30
+"""How long loaders go on after SIGTERM; the trainer takes the step that it is in."""
 
 
 class TrainingError(FastSAMError, RuntimeError):
@@ -125,9 +128,15 @@ def learning_rate_factor(
 
 
 def _leave_stopping_to_the_trainer(worker: int) -> None:
-    """Ignore what batch systems and Ctrl-C send to all processes of a run: a loader that ends is an error to torch."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    """Go on for a while after what batch systems and Ctrl-C send to all processes of a run.
+
+    A loader that ends is an error to torch. One that never does keeps a process from ending whose batches are still
+    referred to, as by the traceback of an error: it sends SIGTERM to its loaders then, and waits for them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_MOST_TO_STOP_S))
 
 
 class Trainer:

@@ -99,3 +99,24 @@ def test_a_run_may_be_stopped_while_it_draws_scenes(tmp_path: Path, capfd: pytes
     assert "Traceback" not in capfd.readouterr().err
     assert load_scene_bank(tmp_path / "scenes", 3)[2].layers.any()
     assert not list((tmp_path / "scenes").glob(".*"))
+
+
+def test_a_process_whose_batches_are_still_referred_to_ends(tmp_path: Path, scenes: Path) -> None:
+    """It waited for ever: its loader ignored SIGTERM, by which it was to end."""
+    script = f"""
+from pathlib import Path
+from fastsam_core.training import trainer
+from fastsam_core.training.batches import BatchStream, StreamConfig
+from fastsam_core.training.scene_bank import load_scene_bank
+
+trainer._MOST_TO_STOP_S = 1
+stream = StreamConfig(sizes=(64,), pixels=2 * 64 * 64)
+config = trainer.TrainConfig(stream=stream, processes=1)
+batches = BatchStream([], load_scene_bank(Path({str(scenes)!r}), 6), [], stream)
+kept = trainer.Trainer(config, Path({str(tmp_path)!r})).batches(batches, 10)
+next(kept)
+raise RuntimeError("of the user's own")
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode == 1
+    assert found.stderr.rstrip().endswith("of the user's own")
