@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
-from fastsam_core._checks import as_iterator
+from fastsam_core._checks import as_iterator, described
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
@@ -174,7 +174,7 @@ def check_model(model: object) -> None:
         raise InvalidParameterError(
             "This is no model",
             expected="a FastSAM",
-            actual=f"an object of type {type(model).__name__}",
+            actual=described(model),
             remedy="load one: FastSAM.load(NAME)",
         )
 
