@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["measure", "measure_intensities", "measure_objects"]
 
 _ROWS: Final = 512
-"""So many rows of an image are in memory at once while intensities are measured."""
+"""Rows of an image that are in memory at once while intensities are measured."""
 
 _SQUARE: Final = 1e-3
 """Pixels whose sides differ by less are squares."""
@@ -163,7 +163,7 @@ def measure_intensities(masks: Masks, values: Any, names: Sequence[str] = ()) ->
 
 
 class _Intensities(dict[str, "FloatArray"]):
-    """Columns of intensities, and of how many pixels of each mask they are, which is none of the columns.
+    """Columns of intensities, which also know of how many pixels they are.
 
     Attributes
     ----------
@@ -232,8 +232,8 @@ def measure_objects(
     z_step_um : float, optional
         Distance from plane to plane in micrometres; of stacks along ``Z``.
     intensities : sequence of mapping, optional
-        What `measure_intensities` says of the masks of each plane, as it came: it knows how many pixels of a mask have
-        a value, of a copy all have.
+        What `measure_intensities` returned for each plane. Pass on the very objects: they know how many pixels of each
+        mask have a value, where a plain dict of the columns counts all pixels.
 
     Returns
     -------

@@ -247,7 +247,7 @@ def _prepare(job: _Job, model: FastSAM, settings: Settings, reader: Callable[[ob
 
 
 def _is_simple(image: Image, settings: Settings) -> bool:
-    """Whether one forward pass does it: one test size, and no tiles or windows."""
+    """Tell whether one forward pass is enough: one test size, and no tiles or windows."""
     return (
         not settings.adaptive
         and len(settings.imgsz) == 1
