@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import write_json
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.instances import InstanceScorer
 from fastsam_core.quality import FIGURES, METADATA_KEY, Curve, QualityModel, figures_of
@@ -194,10 +194,7 @@ def main() -> None:
     for name, values in report.items():
         LOGGER.info("%s: %s", name, values)
     if arguments.out:
-        with atomic_path(arguments.out) as temporary:
-            temporary.write_text(
-                json.dumps({**report, "model": json.loads(quality.to_json())}, indent=1) + "\n", encoding="utf-8"
-            )
+        write_json(arguments.out, {**report, "model": json.loads(quality.to_json())})
     if arguments.write:
         path = Path(arguments.weights)
         change_facts(path, path, {METADATA_KEY: quality.to_json()})
