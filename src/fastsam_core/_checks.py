@@ -133,7 +133,7 @@ def as_size(given: object) -> tuple[int, int]:
 def as_array(
     name: str, values: object, dtype: DTypeLike | None = None, kind: type[FastSAMError] = InvalidMasksError
 ) -> NDArray[Any]:
-    """Return a contiguous array of this `dtype`, or raise an error of this `kind` where rows differ in length, say."""
+    """Return a contiguous array of this `dtype`, or raise an error of this `kind`: for rows of unequal length, say."""
     try:
         return np.ascontiguousarray(values, dtype)
     except (TypeError, ValueError, OverflowError) as error:

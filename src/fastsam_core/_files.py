@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
@@ -18,7 +19,7 @@ from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable", "lock", "unwritable"]
+__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable", "lock", "unwritable", "write_json"]
 
 DAMAGED: Final = (
     OSError,
@@ -107,6 +108,12 @@ def _new_file(target: Path) -> Path:
     path = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(8)}{target.suffix}")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path
+
+
+def write_json(target: str | os.PathLike[str], value: object) -> None:
+    """Write a report as JSON that people read, too; errors as of `atomic_path`."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 class _EnoughError(Exception):

@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 def outcome(steps: Generator[_S, None, _T], on_step: Callable[[_S], None] | None = None) -> _T:
-    """Go all steps at once, each told to ``on_step``, and return what they lead to."""
+    """Run all steps to their end, telling ``on_step`` of each, and return what the generator returns."""
     while True:
         try:
             step = next(steps)

@@ -27,7 +27,7 @@ else than opacity."""
 Projection = Literal["sum", "mean", "max", "min"]
 
 _MOST_LISTED = 12
-"""As many images of a file an error lists."""
+"""Most images of a file that an error lists."""
 
 MAX_CHANNELS = 6
 """An unnamed leading axis of up to this length means channels; a longer one could be a stack, so it must be named."""

@@ -28,7 +28,7 @@ _COLOURS = ("red", "green", "blue")
 
 
 class PlaneValues:
-    """An array (H, W), or (C, H, W) of channels or colours; alpha is no channel, but a fourth sample that is none is.
+    """An array (H, W), or (C, H, W) of channels or colours; alpha is left out, a fourth sample that is not alpha stays.
 
     Small planes are read once and kept.
 

@@ -1,4 +1,4 @@
-"""A large image in small, put together from its tiles: where objects larger than tiles are found."""
+"""A large image at a smaller scale, put together from its tiles, to find objects larger than tiles in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_PX = 2048
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReducedImage(Image):
-    """An image of which fewer pixels are there than it has; masks are found at its full size.
+    """An image kept at a smaller scale; masks are found at its full size.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Overview:
 
 
 def pixels_in(rgb8: npt.NDArray[np.uint8], window: Window, image_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Return a view of the pixels in a window of an image, of which there may be fewer than it has."""
+    """Return a view of the pixels in a window of an image; ``rgb8`` may be that image at a smaller scale."""
     scale_y, scale_x = (have / full for have, full in zip(rgb8.shape, image_hw, strict=False))
     y0, y1 = round(window.y0 * scale_y), round(window.y1 * scale_y)
     x0, x1 = round(window.x0 * scale_x), round(window.x1 * scale_x)

@@ -40,9 +40,9 @@ def is_sure(masks: Masks, conf: float) -> NDArray[np.bool_]:
 
 
 def new_among(found: Masks, known: Masks, conf: float) -> NDArray[np.bool_]:
-    """Tell which of the masks that were found are none of the known ones again, bool (N,).
+    """Tell which of the masks that were found are not among the known ones, bool (N,).
 
-    What is sure now is new where it was faint before: fainter than `conf`.
+    A mask that is sure now counts as new where it was known as a faint one: below `conf`.
     """
     sure = is_sure(found, conf)
     new = np.zeros(len(found), bool)
@@ -52,7 +52,7 @@ def new_among(found: Masks, known: Masks, conf: float) -> NDArray[np.bool_]:
 
 
 def _not_among(found: Masks, known: Masks) -> NDArray[np.bool_]:
-    """Tell which of the masks that were found are none of the known ones again, bool (N,)."""
+    """Tell which of the masks that were found overlap none of the known ones enough to be the same, bool (N,)."""
     boxes, others = known.extents_xyxy, found.extents_xyxy
     if not len(boxes) or not len(others):
         return np.ones(len(found), bool)

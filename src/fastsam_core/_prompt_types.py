@@ -130,7 +130,7 @@ class Points:
     Raises
     ------
     InvalidPromptError
-        Not finite, wrong shape, a label that is neither 0 nor 1, or as many labels or groups as there are not points.
+        Not finite, wrong shape, a label that is neither 0 nor 1, or not one label and one group for each point.
     """
 
     points_yx: NDArray[np.float64]

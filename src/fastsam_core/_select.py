@@ -99,7 +99,7 @@ def _nest(
 
 @njit
 def _without_dubious(candidates: Indices, scores: Scores) -> int:
-    """Keep of ``candidates``, in place, those of sufficient score beside the highest; return how many."""
+    """Keep, at the front of ``candidates``, those whose score is not far below the highest; return how many."""
     highest = np.float32(0.0)
     for i in candidates:
         highest = max(highest, scores[i])

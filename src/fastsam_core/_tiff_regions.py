@@ -18,7 +18,7 @@ _JPEG = (6, 7, 33007, 34892)
 """Compressions of which tifffile gives colours that are not stored as such, as RGB."""
 
 _MOST_PX = 2**26
-"""Of what is stored in larger pieces, regions are no gain."""
+"""Pixels of the largest tiles and strips of which reading a region pays."""
 
 
 def has_regions(page: Any, keyframe: Any) -> bool:

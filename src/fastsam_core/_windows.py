@@ -26,10 +26,10 @@ _AGREEMENT = 0.5
 """IoU inside the region two windows share, from which their masks count as one object."""
 
 _CUT = 0.06
-"""A mask of which more of the outline lies at edges of tiles is a piece of something."""
+"""A mask with a larger share of its outline at edges of tiles is a piece of something."""
 
 _PIECE = 0.7
-"""The part of a cut mask that lies in a larger object, from which on it is a piece of it."""
+"""A cut mask with at least this share of its pixels in a larger object is a piece of it."""
 
 _EDGE_PX = 2
 """A mask that comes this close to an inner edge of its window may be cut there."""
@@ -265,7 +265,7 @@ def drop_duplicates(masks: Masks, iou: float) -> Masks:
 
 
 def _is_cut(masks: Masks, window: Window) -> npt.NDArray[np.bool_]:
-    """Which masks touch an edge of their window that is not the image's border."""
+    """Tell which masks touch an edge of their window that is not the image's border."""
     height, width = masks.image_hw
     extents = masks.extents_xyxy
     return (
@@ -294,7 +294,7 @@ def _partners(first: Masks, second: Masks, shared_px: npt.NDArray[np.int64]) -> 
 
 
 def _are_parts(masks: Masks, inside: Masks, others: Masks, shared_px: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which masks lie inside the shared region altogether, and mostly in a larger mask of the other window."""
+    """Tell which masks lie wholly inside the shared region, and mostly in a larger mask of the other window."""
     larger = others.areas_px[None, :] > masks.areas_px[:, None]
     covered = np.where(larger, shared_px, 0).max(axis=1) >= _AGREEMENT * masks.areas_px
     contained: npt.NDArray[np.bool_] = (inside.areas_px == masks.areas_px) & covered

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
 
-__all__ = ["COLUMNS", "inside_limits", "measure_columns", "reached", "shown"]
-
-COLUMNS = ("confidence", "area_px", "solidity", "intensity", "y", "x")
-"""Names of the columns, in order."""
+__all__ = ["inside_limits", "measure_columns", "reached", "shown"]
 
 
 def measure_columns(

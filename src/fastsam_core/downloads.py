@@ -103,9 +103,7 @@ def _download(entry: ModelEntry, target: Path, progress: Progress | None) -> Non
             path=target.parent,
             downloader=downloader,
         )
-    except requests.RequestException as error:
-        raise _failure(entry, target, str(error)) from error
-    except ValueError as error:  # pooch's word for a wrong hash
+    except (requests.RequestException, ValueError) as error:  # ValueError is pooch's word for a wrong hash
         raise _failure(entry, target, str(error)) from error
     except OSError as error:
         raise OutputError(

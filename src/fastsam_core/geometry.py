@@ -61,11 +61,6 @@ class Letterbox:
         """Nominal scale, network pixels per image pixel, before rounding to whole pixels."""
         return min(self.network_hw[0] / self.source_hw[0], self.network_hw[1] / self.source_hw[1])
 
-    @property
-    def scale_yx(self) -> tuple[float, float]:
-        """Network pixels per image pixel along each axis, after rounding to whole pixels."""
-        return self.resized_hw[0] / self.source_hw[0], self.resized_hw[1] / self.source_hw[1]
-
     def to_network(self, boxes_xyxy: npt.ArrayLike) -> Float32Array:
         """Move boxes (..., 4) from image pixels to network pixels."""
         scale, pad = self._box_terms()
@@ -80,8 +75,8 @@ class Letterbox:
         """Return scale and offset of boxes as Ultralytics' ``scale_boxes`` has them.
 
         It recovers them from the two sizes alone. For about one image size in a hundred (the rounded side is a
-        multiple of the stride, so that nothing was padded) this differs from `scale_yx` by up to a pixel. Masks are
-        decoded with the same rule, so that boxes and masks stay together.
+        multiple of the stride, so that nothing was padded) this differs from `resized_hw` and `pad_yx` by up to a
+        pixel. Masks are decoded with the same rule, so that boxes and masks stay together.
         """
         resized_h, resized_w = (max(round(side * self.scale), 1) for side in self.source_hw)
         scale_y, scale_x = resized_h / self.source_hw[0], resized_w / self.source_hw[1]

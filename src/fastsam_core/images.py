@@ -340,7 +340,7 @@ def _array_source(array: Any, kind: str, channels_chosen: bool, axes: str | None
 
 
 def _unmasked(array: Any) -> NDArray[Any]:
-    """Return the values of a masked array, in place of masked ones what stands for none."""
+    """Return the values of a masked array, with NaN in place of masked ones; 0 in 8-bit arrays and booleans."""
     if not np.ma.is_masked(array):
         return np.asarray(array.data)
     if array.dtype.kind in "iu" and array.dtype.itemsize > 1:

@@ -94,11 +94,6 @@ def _window(masks: Masks) -> tuple[int, int, int, int]:
     return int(boxes[:, 1].min()), int(boxes[:, 3].max()), int(boxes[:, 0].min()), int(boxes[:, 2].max())
 
 
-def _difference(old: Labels2D, new: Labels2D, y0: int, x0: int, **facts: Any) -> Edit:
-    rows, columns = np.nonzero(old != new)
-    return Edit(rows + y0, columns + x0, new[rows, columns].astype(np.int64), **facts)
-
-
 def _counts(values: Labels2D) -> dict[int, int]:
     ids, counts = np.unique(values[values != 0], return_counts=True)
     return {int(i): int(n) for i, n in zip(ids, counts, strict=True)}
@@ -320,4 +315,5 @@ def plan_split(plane: Labels2D, masks: Masks, first_id: int) -> Edit:
     ids = np.concatenate([[0, label], first_id + np.arange(len(parts) - 1)])
     old = np.asarray(plane[y0:y1, x0:x1])
     new = np.where(old == label, ids[part], old)
-    return _difference(old, new, y0, x0, labels=tuple(int(i) for i in ids[1:]))
+    rows, columns = np.nonzero(old != new)
+    return Edit(rows + y0, columns + x0, new[rows, columns].astype(np.int64), labels=tuple(ids[1:].tolist()))

@@ -32,7 +32,7 @@ Region = tuple[int, int, int, int]
 """First row, last row + 1, first column, last column + 1."""
 
 _SAMPLES = 5
-"""As many regions down and across decide what is black and white in planes too large to look at all of it."""
+"""Regions down, and as many across, that decide what is black and white in planes too large to be read for it."""
 
 
 class LargePlane:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastsam_core._checks import as_distance, as_sides, described
 from fastsam_core._jit import njit
+from fastsam_core._measure_kernels import hull_areas
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import check_masks
 
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["measure", "measure_intensities", "measure_objects"]
 
-#: Scores and what is counted; the shape columns follow.
-_COUNTED: Final = ("label", "score", "area_px", "y_start", "x_start", "y_stop", "x_stop")
-
 _ROWS: Final = 512
-"""So many rows of an image are in memory at once while intensities are measured."""
+"""Rows of an image that are in memory at once while intensities are measured."""
 
 _SQUARE: Final = 1e-3
 """Pixels whose sides differ by less are squares."""
@@ -73,10 +71,14 @@ def measure(masks: Masks, *, pixel_size_um: tuple[float, float] | None = None) -
         "label": np.arange(1, len(masks) + 1),
         "score": masks.scores.astype(np.float64),
         "area_px": masks.areas_px,
-        **{name: extents[:, axis] for name, axis in zip(_COUNTED[3:], (1, 0, 3, 2), strict=True)},
+        "y_start": extents[:, 1],
+        "x_start": extents[:, 0],
+        "y_stop": extents[:, 3],
+        "x_stop": extents[:, 2],
     }
     empty = masks.areas_px == 0
-    shapes = {**_moments(masks), "perimeter_px": _perimeters(masks), "solidity": _solidities(masks)}
+    shapes = {**_moments(masks), "perimeter_px": _perimeters(masks)}
+    shapes["solidity"] = masks.areas_px / np.maximum(hull_areas(masks.runs, masks.offsets), 1)
     columns |= {name: np.where(empty, np.nan, column) for name, column in shapes.items()}
     if pixel_size_um is not None:
         columns |= _micrometres(columns, _sides(pixel_size_um))
@@ -161,7 +163,7 @@ def measure_intensities(masks: Masks, values: Any, names: Sequence[str] = ()) ->
 
 
 class _Intensities(dict[str, "FloatArray"]):
-    """Columns of intensities, and of how many pixels of each mask they are, which is none of the columns.
+    """Columns of intensities, which also know of how many pixels they are.
 
     Attributes
     ----------
@@ -230,8 +232,8 @@ def measure_objects(
     z_step_um : float, optional
         Distance from plane to plane in micrometres; of stacks along ``Z``.
     intensities : sequence of mapping, optional
-        What `measure_intensities` says of the masks of each plane, as it came: it knows how many pixels of a mask have
-        a value, of a copy all have.
+        What `measure_intensities` returned for each plane. Pass on the very objects: they know how many pixels of each
+        mask have a value, where a plain dict of the columns counts all pixels.
 
     Returns
     -------
@@ -419,17 +421,3 @@ def _pairs_with_next_row(
                 pairs[mask] += min(stop, runs[below, 2]) - max(start, runs[below, 1])
                 below += 1
     return pairs
-
-
-def _solidities(masks: Masks) -> FloatArray:
-    from scipy.spatial import ConvexHull
-
-    solidities = np.ones(len(masks))
-    for mask in np.flatnonzero(masks.areas_px):
-        runs = masks.runs[masks.offsets[mask] : masks.offsets[mask + 1]].astype(np.float64)
-        rows = np.flatnonzero(np.diff(runs[:, 0], prepend=-1))  # first run of each row
-        last = np.append(rows[1:], len(runs)) - 1
-        y, left, right = runs[rows, 0], runs[rows, 1], runs[last, 2]
-        corners = np.concatenate([np.stack([x, v], axis=1) for x in (left, right) for v in (y, y + 1)])
-        solidities[mask] = min(1.0, masks.areas_px[mask] / ConvexHull(corners).volume)
-    return solidities

@@ -181,9 +181,7 @@ def _write_labels(path: str | os.PathLike[str], labels: Any, axes: str, **of_par
     return Path(path)
 
 
-def write_coco(
-    path: str | os.PathLike[str], masks: Masks, *, file_name: str, extra: Mapping[str, Any] | None = None
-) -> Path:
+def write_coco(path: str | os.PathLike[str], masks: Masks, *, file_name: str) -> Path:
     """Write a COCO data set of one image: ``info``, ``images``, ``categories`` and ``annotations`` with RLE masks.
 
     Parameters
@@ -194,10 +192,8 @@ def write_coco(
         The masks of the image.
     file_name : str
         The image's ``file_name`` in the data set.
-    extra : mapping, optional
-        JSON-able entries for ``info``, beside the masks' own metadata.
     """
-    return _write_coco(path, [masks], [{"file_name": file_name}], {**masks.metadata, **(extra or {})})
+    return _write_coco(path, [masks], [{"file_name": file_name}], masks.metadata)
 
 
 def _write_coco(

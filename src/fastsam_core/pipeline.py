@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
-from fastsam_core._checks import as_iterator
+from fastsam_core._checks import as_iterator, described
 from fastsam_core._defaults import MAX_DET, OVERLAP_PX
 from fastsam_core.decode import decode
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError, TooMuchMemoryError
@@ -174,7 +174,7 @@ def check_model(model: object) -> None:
         raise InvalidParameterError(
             "This is no model",
             expected="a FastSAM",
-            actual=f"an object of type {type(model).__name__}",
+            actual=described(model),
             remedy="load one: FastSAM.load(NAME)",
         )
 
@@ -247,7 +247,7 @@ def _prepare(job: _Job, model: FastSAM, settings: Settings, reader: Callable[[ob
 
 
 def _is_simple(image: Image, settings: Settings) -> bool:
-    """Whether one forward pass does it: one test size, and no tiles or windows."""
+    """Tell whether one forward pass is enough: one test size, and no tiles or windows."""
     return (
         not settings.adaptive
         and len(settings.imgsz) == 1

@@ -3,8 +3,8 @@
 The paper (Zhao et al. 2023, arXiv 2306.12156, section 3.3) answers points, boxes and text; polygons and scribbles are
 answered here by the same look-up. A prompt costs microseconds because it works on runs, not on pixels.
 
-A prompt tells that something is there. So it finds more among fainter masks than those shown of an image in which
-everything was to be found: give it those down to `fastsam_core.PROMPT_CONF`; scores take part in every choice.
+A prompt says that something is there, so it may choose among masks that are too faint to be shown where everything is
+asked for: give it masks down to `fastsam_core.PROMPT_CONF`. Scores take part in every choice.
 """
 
 from __future__ import annotations

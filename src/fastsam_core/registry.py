@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastsam_core.errors import UnknownModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["BUILTIN", "MODELS", "ModelEntry", "find_model", "model_with_sha256"]
 
@@ -114,10 +110,10 @@ def find_model(name: str) -> ModelEntry:
         If there is no such model; names the nearest ones.
     """
     wanted = _normalised(name)
-    for entry in MODELS.values():
-        if _normalised(entry.name) == wanted:
-            return entry
-    near = _nearest(wanted, MODELS)
+    by_key = {_normalised(entry.name): entry for entry in MODELS.values()}
+    if wanted in by_key:
+        return by_key[wanted]
+    near = [by_key[key].name for key in difflib.get_close_matches(wanted, by_key, n=2, cutoff=0.5)]
     raise UnknownModelError(
         f"There is no model or file {name!r}",
         expected=f"one of {', '.join(MODELS)}, or the path of a .safetensors or .pt file",
@@ -132,8 +128,3 @@ def model_with_sha256(sha256: str) -> ModelEntry | None:
 
 def _normalised(name: str) -> str:
     return name.strip().lower().removesuffix(".pt").removesuffix(".safetensors").replace("_", "-")
-
-
-def _nearest(wanted: str, names: Iterable[str]) -> list[str]:
-    by_key = {_normalised(name): name for name in names}
-    return [by_key[key] for key in difflib.get_close_matches(wanted, by_key, n=2, cutoff=0.5)]

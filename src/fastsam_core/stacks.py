@@ -44,10 +44,10 @@ __all__ = ["LinkedStack", "PlaneStep", "StackLinker", "object_of", "segment_stac
 
 _NO_STACK_AXES = "YXSC"
 _SAMPLED_PLANES = 8
-"""As many planes, spread evenly, decide what is black and white in all of them."""
+"""Planes, spread evenly, that decide what is black and white in all of them."""
 
 _PAIRS = 2**20
-"""As many pairs of masks are compared at once."""
+"""Pairs of masks that are compared at once."""
 
 _LARGE_PLANES = (
     "planes of stacks are read as a whole: choose a smaller level= of a pyramid (--level); or, if you trust the file "

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fastsam_core._measure_kernels import hull_areas, run_means
-from fastsam_core.candidates import COLUMNS, inside_limits, measure_columns
+from fastsam_core.candidates import inside_limits, measure_columns
 from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
 
@@ -47,7 +47,7 @@ def test_columns_of_a_part_of_the_image() -> None:
     stack[0, 10:14, 20:26] = True
     values = np.full((8, 10), 7.0)
     columns = measure_columns(Masks.from_dense(stack, [0.5]), values, (9, 18))
-    assert tuple(columns) == COLUMNS
+    assert tuple(columns) == ("confidence", "area_px", "solidity", "intensity", "y", "x")
     assert {name: column[0] for name, column in columns.items()} == {
         "confidence": 0.5,
         "area_px": 24,

@@ -139,7 +139,6 @@ def count_boundaries(
     truths: Sequence[NDArray[np.bool_]],
     *,
     thresholds: ArrayLike | int = 99,
-    max_distance: float = MAX_DISTANCE,
 ) -> BoundaryCounts:
     """Count the matches of one image at every threshold.
 
@@ -173,7 +172,7 @@ def count_boundaries(
         found_by_any = np.zeros_like(thinned)
         truth_matched = 0
         for truth in truths:
-            predicted_hit, truth_hit = match_boundaries(thinned, truth, max_distance=max_distance)
+            predicted_hit, truth_hit = match_boundaries(thinned, truth)
             found_by_any |= predicted_hit
             truth_matched += int(truth_hit.sum())
         counts[:, t] = truth_matched, total, found_by_any.sum(), thinned.sum()

@@ -6,6 +6,7 @@ detector's. Average precision is COCO's, class by class.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -141,8 +142,6 @@ def iter_boxes_as_prompts(
     AnnotationError
         If detections belong to images that the annotations do not have, or an entry cannot be read.
     """
-    from contextlib import closing
-
     from fastsam_core.evaluation.truth import iter_predictions
 
     detections.require_images_of(data)

@@ -148,9 +148,9 @@ class Report:
                 remedy="write one with: fastsam evaluate COMMAND … --json FILE",
             ) from error
 
-    def to_markdown(self, *, heading: str = "##") -> str:
+    def to_markdown(self) -> str:
         """Return tables, settings and notes as Markdown."""
-        parts = [f"{heading} {self.command.capitalize()}"]
+        parts = [f"## {self.command.capitalize()}"]
         for table in self.tables:
             parts += [f"{table.title}:", markdown_table(table.columns, table.rows)]
         parts += list(self.notes)

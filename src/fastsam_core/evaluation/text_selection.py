@@ -7,6 +7,7 @@ one query, answered with one mask whatever its probability; its IoU is that with
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,8 +113,6 @@ def iter_texts(
     **search
         ``conf``, ``iou``, ``max_det``, ``imgsz``, as in `fastsam_core.FastSAM.segment`.
     """
-    from contextlib import closing
-
     from fastsam_core.evaluation.coco_data import CocoData
     from fastsam_core.evaluation.truth import iter_predictions
     from fastsam_core.images import read_image

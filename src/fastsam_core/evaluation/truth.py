@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -490,8 +491,6 @@ def iter_predictions(
     AnnotationError
         If its annotation cannot be read or is of another size.
     """
-    from contextlib import closing
-
     from fastsam_core.pipeline import iter_segment
 
     images = truths.images

@@ -23,8 +23,8 @@ _OPSET = 17
 _EXAMPLE_HW = (64, 96)
 
 
-def import_optional(package: str, *, pip_name: str = "fastsam-plugins[fast]") -> ModuleType:
-    """Import a package that not every installation has.
+def import_optional(package: str) -> ModuleType:
+    """Import a package of the ``fast`` extra.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def import_optional(package: str, *, pip_name: str = "fastsam-plugins[fast]") ->
         raise MissingDependencyError(
             f"This run time needs the package {package!r}",
             actual=str(error),
-            remedy=f'pip install "{pip_name}"',
+            remedy='pip install "fastsam-plugins[fast]"',
         ) from error
 
 

@@ -22,7 +22,6 @@ __all__ = ["EncoderFiles", "download", "find_files", "import_open_clip"]
 
 _LOGGER = logging.getLogger(__name__)
 HUB: Final = "hf-hub:"
-_WEIGHTS_NAMES: Final = (encoders.WEIGHTS_FILE, "open_clip_pytorch_model.bin")
 _SHA256_LENGTH: Final = 64
 
 
@@ -87,7 +86,7 @@ def find_files(name: str | Path, progress: Progress | None = None) -> EncoderFil
     if text.startswith(HUB):
         repository = text.removeprefix(HUB).strip("/")
         _fetch(text, repository, (encoders.CONFIG_FILE,), progress)
-        weights = _fetch(text, repository, _WEIGHTS_NAMES, progress)
+        weights = _fetch(text, repository, encoders.WEIGHTS_FILES, progress)
         return EncoderFiles(text, f"local-dir:{weights.parent}", weights, {})
     folder = Path(os.path.expanduser(text.removeprefix("local-dir:")))  # leaves ~name where there is no such user
     if folder.is_dir():
@@ -103,7 +102,7 @@ def download(name: str, progress: Progress | None = None) -> Path:
 
 
 def _in_folder(name: str, folder: Path) -> EncoderFiles:
-    found = [folder / file for file in _WEIGHTS_NAMES if (folder / file).is_file()]
+    found = [folder / file for file in encoders.WEIGHTS_FILES if (folder / file).is_file()]
     found += sorted(folder.glob("*.safetensors"))
     if not (folder / encoders.CONFIG_FILE).is_file() or not found:
         raise CheckpointError(
@@ -129,7 +128,7 @@ def _tagged(name: str, progress: Progress | None) -> EncoderFiles:
         path = open_clip.download_pretrained(settings, cache_dir=str(encoders.cache_folder()))
         return EncoderFiles(full, model, Path(path), settings)
     repository, _, file = hub.rpartition("/")
-    names = (file,) if file else _WEIGHTS_NAMES
+    names = (file,) if file else encoders.WEIGHTS_FILES
     return EncoderFiles(full, model, _fetch(full, repository, names, progress), settings)
 
 

@@ -20,6 +20,8 @@ RECOMMENDED: Final = "ViT-B-32-256/datacomp_s34b_b86k"
 
 CONFIG_FILE: Final = "open_clip_config.json"
 WEIGHTS_FILE: Final = "open_clip_model.safetensors"
+WEIGHTS_FILES: Final = (WEIGHTS_FILE, "open_clip_pytorch_model.bin")
+"""Names that weights have on the hub, the preferred one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class EncoderEntry:
         if self.repository is None:
             path = demo_folder() / WEIGHTS_FILE
             return path if path.is_file() else None
-        return cached_file(self.repository, (WEIGHTS_FILE, "open_clip_pytorch_model.bin"))
+        return cached_file(self.repository, WEIGHTS_FILES)
 
     def is_cached(self) -> bool:
         """Tell whether it can be loaded without a download."""

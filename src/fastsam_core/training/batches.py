@@ -121,8 +121,6 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         Sizes and shares.
     shards : int
         Parts of each batch that different processes work on.
-    length : int
-        Number of steps.
     """
 
     def __init__(
@@ -132,17 +130,16 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         objects: Sequence[Cutout],
         config: StreamConfig,
         shards: int = 1,
-        length: int = 10**7,
     ) -> None:
         self.pools = [pool for pool in pools if pool.samples and pool.spec.share > 0]
         self.scenes, self.objects, self.config = scenes, objects, config
-        self.shards, self.length = shards, length
+        self.shards = shards
         shares = np.array([pool.spec.share for pool in self.pools], np.float64)
         self.shares = shares / shares.sum() if len(shares) else shares
 
     def __len__(self) -> int:
-        """Return the number of items: steps times shards."""
-        return self.length * self.shards
+        """Return the number of items, steps times shards: more steps than any run takes."""
+        return 10**7 * self.shards
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Build shard ``index % shards`` of step ``index // shards``; see `collate` for its content."""
@@ -204,7 +201,7 @@ class BatchStream(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 def instance_targets(
-    layers: NDArray[np.uint16], max_instances: int, rng: np.random.Generator, min_area_px: int = LEAST_PX
+    layers: NDArray[np.uint16], max_instances: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
     """Turn label layers into boxes and prototype-sized masks.
 
@@ -216,8 +213,6 @@ def instance_targets(
         Keep at most this many, at random.
     rng : numpy.random.Generator
         For that choice.
-    min_area_px : int
-        Smaller remnants are ignored.
 
     Returns
     -------
@@ -226,11 +221,12 @@ def instance_targets(
     masks : ndarray of uint8, shape (N, H / 4, W / 4)
         Covered sixteenths of each cell, 0..16.
     ignored : ndarray of bool, shape (H, W)
-        Pixels of instances that were left out.
+        Pixels of instances that were left out: too many, or remnants of less than 10 pixels.
     """
     import cv2
 
     height, width = layers.shape[1:]
+    mask_hw = height // MASK_STRIDE, width // MASK_STRIDE
     found = [
         (depth, number, window)
         for depth, layer in enumerate(layers)
@@ -247,13 +243,13 @@ def instance_targets(
         bottom = -(-rows.stop // MASK_STRIDE) * MASK_STRIDE
         right = -(-columns.stop // MASK_STRIDE) * MASK_STRIDE
         inside = layers[depth, top:bottom, left:right] == number
-        if len(boxes) == max_instances or np.count_nonzero(inside) < min_area_px:
+        if len(boxes) == max_instances or np.count_nonzero(inside) < LEAST_PX:
             ignored[top:bottom, left:right] |= inside
             continue
         # the mean of sixteen pixels of 0 or 16 is how many are inside
         cells_wh = ((right - left) // MASK_STRIDE, (bottom - top) // MASK_STRIDE)
         cells = cv2.resize(inside.view(np.uint8) * np.uint8(16), cells_wh, interpolation=cv2.INTER_AREA)
-        mask = np.zeros((height // MASK_STRIDE, width // MASK_STRIDE), np.uint8)
+        mask = np.zeros(mask_hw, np.uint8)
         cell_window = (
             slice(top // MASK_STRIDE, bottom // MASK_STRIDE),
             slice(left // MASK_STRIDE, right // MASK_STRIDE),
@@ -261,9 +257,8 @@ def instance_targets(
         mask[cell_window] = cells
         boxes.append((columns.start, rows.start, columns.stop, rows.stop))
         masks.append(mask)
-    if not boxes:
-        return np.zeros((0, 4), np.float32), np.zeros((0, height // 4, width // 4), np.uint8), ignored
-    return np.asarray(boxes, np.float32), np.stack(masks), ignored
+    stacked = np.stack(masks) if masks else np.zeros((0, *mask_hw), np.uint8)
+    return np.asarray(boxes, np.float32).reshape(-1, 4), stacked, ignored
 
 
 def collate(samples: Sequence[LabelledImage], max_instances: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:

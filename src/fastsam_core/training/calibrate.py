@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import write_json
 from fastsam_core.errors import AnnotationError
-from fastsam_core.evaluation.instances import COCO_IOUS, InstanceScorer
+from fastsam_core.evaluation.instances import InstanceScorer
 from fastsam_core.quality import FIGURES, METADATA_KEY, Curve, QualityModel, figures_of
 from fastsam_core.training.datasets.records import hash_fraction
 from fastsam_core.training.scoring import truth_of
@@ -141,7 +141,7 @@ def compare(judged: Sequence[Judged], model: QualityModel) -> dict[str, float]:
         joined = np.concatenate(ranks)
         out[f"pearson_{name}"] = float(pearsonr(joined, truth).statistic)
         out[f"spearman_{name}"] = float(spearmanr(joined, truth).statistic)
-        scorer = InstanceScorer(limits=(10, 100, 1000), thresholds=COCO_IOUS)
+        scorer = InstanceScorer()
         for item, rank in zip(judged, ranks, strict=True):
             order = np.argsort(-rank, kind="stable")
             crowd = np.zeros(len(item.areas_px), bool)
@@ -194,10 +194,7 @@ def main() -> None:
     for name, values in report.items():
         LOGGER.info("%s: %s", name, values)
     if arguments.out:
-        with atomic_path(arguments.out) as temporary:
-            temporary.write_text(
-                json.dumps({**report, "model": json.loads(quality.to_json())}, indent=1) + "\n", encoding="utf-8"
-            )
+        write_json(arguments.out, {**report, "model": json.loads(quality.to_json())})
     if arguments.write:
         path = Path(arguments.weights)
         change_facts(path, path, {METADATA_KEY: quality.to_json()})

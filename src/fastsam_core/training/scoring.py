@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "Scorer", "Scores", "best_f1", "evaluate", "evaluate_groups", "greedy_matches", "truth_of"]
 
-_LIMITS = (10, 100, 1000)
-
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -102,7 +100,7 @@ def evaluate_groups(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterab
 class Scorer:
     """Collects images; keeps match flags, not masks."""
 
-    _scorer: InstanceScorer = field(default_factory=lambda: InstanceScorer(limits=_LIMITS), repr=False)
+    _scorer: InstanceScorer = field(default_factory=InstanceScorer, repr=False)
     _hits: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
     _ranks: list[NDArray[np.float32]] = field(default_factory=list, repr=False)
     _sure: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
@@ -110,7 +108,7 @@ class Scorer:
 
     def add(self, predicted: Masks, truths: Iterable[Masks]) -> None:
         """Match one image's masks with what each annotator drew, one annotator at a time."""
-        ranked = predicted.sort()[: _LIMITS[-1]]
+        ranked = predicted.sort()[: self._scorer.limits[-1]]
         self._images += 1
         for truth in truths:
             iou = ranked.iou(truth)
@@ -127,7 +125,7 @@ class Scorer:
         whole = self._scorer.scores()
         sizes = [self._scorer.scores(size) for size in ("small", "medium", "large")]
         small, medium, large = (found.recall[100] if found.n_truths else None for found in sizes)
-        f1, conf = self._f1(whole.n_truths)
+        f1, conf = best_f1(np.concatenate(self._hits), np.concatenate(self._ranks), whole.n_truths)
         return Scores(
             ap50=whole.ap50,
             ar10=whole.recall[10],
@@ -147,9 +145,6 @@ class Scorer:
     def _auto_f1(self, instances: int) -> float:
         hits, sure = np.concatenate(self._hits), np.concatenate(self._sure)
         return float(2 * (hits & sure).sum() / max(sure.sum() + instances, 1))
-
-    def _f1(self, instances: int) -> tuple[float, float]:
-        return best_f1(np.concatenate(self._hits), np.concatenate(self._ranks), instances)
 
 
 def greedy_matches(iou: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ Domain = Literal["photo", "micro"]
 FULL_WEIGHT = 255
 """Background weight 1.0 in the uint8 weight maps."""
 _BRIGHT = 100.0
+_VAL_SHARE = 0.12
 _CLICK = np.array([[0, 1, 1, 1, 0], [1] * 5, [1] * 5, [1] * 5, [0, 1, 1, 1, 0]], bool)
 """What one click of an annotator's brush leaves, mostly where nothing is to be seen."""
 
@@ -133,15 +134,12 @@ class LabelledImage:
         return self.layers[: len(self.layers) - self.guessed]
 
 
-def split_of(source: SourceSpec, stem: str, val_fraction: float = 0.12) -> Split:
-    """Return the split of an image, fixed by a hash of its source and its name.
-
-    Frames of one recording (names that differ in their last number only) are kept together as far as the name tells.
-    """
+def split_of(source: SourceSpec, stem: str) -> Split:
+    """Return the split of an image, fixed by a hash of its source and its name; frames of one recording may part."""
     if source.held_out:
         return "val"
     digest = hashlib.sha256(f"{source.name}/{stem}".encode()).digest()
-    return "val" if int.from_bytes(digest[:4], "big") / 2**32 < val_fraction else "train"
+    return "val" if int.from_bytes(digest[:4], "big") / 2**32 < _VAL_SHARE else "train"
 
 
 def stain_of(image: NDArray[np.uint8]) -> str:

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import write_json
 from fastsam_core._processor import multiplies_bf16
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core.errors import (
@@ -129,8 +129,7 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
     else:
         layout = request.run / "network.yaml"
         import_ultralytics("ultralytics.utils").YAML.save(layout, _layout(facts))
-        with atomic_path(record) as temporary:
-            temporary.write_text(json.dumps({**facts, "data": str(data.resolve())}, indent=1) + "\n", encoding="utf-8")
+        write_json(record, {**facts, "data": str(data.resolve())})
     overrides = {**_overrides(request, facts, data), **(settings or {})}
     overrides |= {"resume": str(last)} if resume else {"model": str(request.run / "network.yaml")}
     if "," in str(overrides["device"]):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import write_json
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.bsds import BoundaryData
 from fastsam_core.evaluation.truth import evenly
@@ -303,8 +302,7 @@ def main() -> None:
     for name, partial, cases in _sources(arguments):
         rows += measure(name, cases, method, settings, segments, partial=partial)
     if arguments.out:
-        with atomic_path(arguments.out) as temporary:
-            temporary.write_text(json.dumps([row.to_json() for row in rows], indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.out, [row.to_json() for row in rows])
     if arguments.recommend:
         chosen, conf, means = recommend(rows)
         for setting, mean in means.items():

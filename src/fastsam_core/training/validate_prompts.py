@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastsam_core._defaults import PROMPT_CONF
-from fastsam_core._files import atomic_path
+from fastsam_core._files import write_json
 from fastsam_core.evaluation.prompt_answers import PromptScorer
 from fastsam_core.evaluation.truth import Truth
 from fastsam_core.training.sources import SOURCES, load_source
@@ -67,8 +66,7 @@ def main() -> None:
             found[spec.name] = {name: round(value, 4) for name, value in values.items()}
             LOGGER.info("%-20s %s", spec.name, {name: v for name, v in found[spec.name].items() if "miou" in name})
     if arguments.out:
-        with atomic_path(arguments.out) as temporary:
-            temporary.write_text(json.dumps({"prompts": found}, indent=1) + "\n", encoding="utf-8")
+        write_json(arguments.out, {"prompts": found})
 
 
 if __name__ == "__main__":
