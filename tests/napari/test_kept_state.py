@@ -173,8 +173,10 @@ def test_labels_that_went_with_napari_are_offered_again(
     put(widget, [discs(80, 90, (30, 30, 20)) > 0], [0.9])
     widget.labels.commit([0])
     path = widget.journal.path
-    with qtbot.waitSignal(widget.destroyed, timeout=10_000):
-        viewer.close()
+    gone: list[bool] = []
+    widget.destroyed.connect(lambda: gone.append(True))  # qtbot.waitSignal fails to let go of it with PySide6
+    viewer.close()
+    qtbot.waitUntil(lambda: bool(gone), timeout=10_000)
     assert not read_journal(path).complete
     another = make_napari_viewer()
     another.add_layer(Image(np.zeros((80, 90), np.uint8), name="Image"))
