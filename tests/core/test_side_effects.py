@@ -24,7 +24,7 @@ TRACKERS = ("YOLO_", "ORT_", "ULTRALYTICS_", "FASTSAM_", "XDG_", "OMP_", "CI", "
 
 PREAMBLE = """
 import json, os, socket, sys
-import numpy, torch, cv2
+import numpy.testing, torch, cv2  # numpy.testing runs lscpu in NumPy 2.0
 events = []
 def record(name, args):
     if name == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):

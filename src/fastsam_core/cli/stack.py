@@ -68,8 +68,8 @@ _PICTURE_BYTES = 2**28
 
 
 def _above_zero(value: float) -> float:
-    """Refuse 0, which masks that do not even touch have, too."""
-    if value == 0:
+    """Refuse 0, which masks that do not even touch have, too, and NaN, which typer before 0.29 lets through."""
+    if not value > 0:
         raise typer.BadParameter(f"{value} is not in the range 0<x<=1.")
     return value
 

@@ -59,7 +59,7 @@ class CompiledWords:
 
         openvino = import_openvino()
         example = torch.zeros((2, 5), dtype=torch.int64)
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _root_logger_kept():
             # torch's tracer warns about each Python number it meets; sizes stay dynamic all the same (tested)
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(
@@ -139,3 +139,15 @@ def _shortened(tower: Any, length: int) -> Iterator[None]:
     finally:
         buffers["attn_mask"] = mask
         parameters["positional_embedding"] = positions
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Undo what OpenVINO's converter does to the root logger, and leaves so where it raises."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers

@@ -13,7 +13,7 @@ import torch
 
 from fastsam_core.text import TextEncoder
 from fastsam_core.text._towers import without_random_weights
-from fastsam_core.text._words import CompiledWords, compile_words, encode_tokens
+from fastsam_core.text._words import CompiledWords, _tower, compile_words, encode_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +94,19 @@ def test_a_tower_that_compiles_badly_is_left_to_torch(
     with caplog.at_level(logging.INFO, logger="fastsam_core"):
         assert compile_words(half._towers.model, tokens) is None
     assert "runs in torch" in caplog.text
+
+
+def test_a_failed_conversion_leaves_the_root_logger_as_it_is(
+    half: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO silences it for the moment, and forever where it meets what it cannot convert."""
+    pytest.importorskip("openvino")
+    unknown = torch.special.bessel_j1
+    monkeypatch.setattr(_tower(half._towers.model).ln_final, "forward", lambda x: unknown(x.float()).to(x.dtype))
+    root = logging.getLogger()
+    before = root.level, [*root.filters], [*root.handlers]
+    assert compile_words(half._towers.model, open_clip.tokenize(SENTENCES, context_length=12)) is None
+    assert (root.level, root.filters, root.handlers) == before
 
 
 def test_a_tower_that_sees_all_places_is_run_as_it_is(save_encoder: Callable[..., Path], tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_the_best_is_kept(tuned: tuple[Path, list[FinetuneStep]]) -> None:
     assert facts["finetuned_from"].startswith("builtin ")
 
 
+@pytest.mark.timeout(900)  # the tuning alone may take five minutes
 def test_gets_better_and_what_the_model_knew_stays(tmp_path: Path) -> None:
     # at sizes that people use: at a hundred pixels, every few steps change what is found at others
     out, labels = tmp_path / "mine.safetensors", write_label_maps(tmp_path / "cells", 10, 320)

@@ -27,6 +27,13 @@ def _parallel(module: nn.Module, device_ids: Any = None, *, wrapped: Any, **sett
     return wrapped(module, **settings)
 
 
+def _reduce(values: torch.Tensor, dst: int, op: Any, *, wrapped: Any) -> None:
+    """Average as NCCL does, for gloo of torch 2.6 can only add."""
+    if op == torch.distributed.ReduceOp.AVG:
+        values, op = values.div_(PROCESSES), torch.distributed.ReduceOp.SUM
+    wrapped(values, dst=dst, op=op)
+
+
 class TwoProcessTrainer(OneClassTrainer):
     """Asks for two GPUs and takes two processes."""
 
@@ -51,6 +58,10 @@ class TwoProcessTrainer(OneClassTrainer):
         wrapped = partial(_parallel, wrapped=nn.parallel.DistributedDataParallel)
         with patch.object(nn.parallel, "DistributedDataParallel", wrapped):
             super()._setup_train()
+
+    def validate(self) -> Any:
+        with patch.object(torch.distributed, "reduce", partial(_reduce, wrapped=torch.distributed.reduce)):
+            return super().validate()
 
 
 def _stop(trainer: Any) -> None:
