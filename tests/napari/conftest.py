@@ -7,9 +7,11 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import napari
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from packaging.version import Version
 
 from fastsam_core._windows import Window, join_tiles
 from fastsam_core.checkpoints import ModelInfo
@@ -28,6 +30,10 @@ Make = Callable[..., Any]
 
 FAINT = 0.05
 """Confidence of dim objects."""
+
+NAPARI_0_9 = Version(napari.__version__) >= Version("0.9")
+
+needs_napari_0_9 = pytest.mark.skipif(not NAPARI_0_9, reason="napari before 0.9 cannot do it")
 
 
 def find_blobs(rgb8: NDArray[np.uint8], conf: float) -> Masks:

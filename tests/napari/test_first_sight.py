@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QScroll
 import napari_fastsam
 from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
+from napari_fastsam._napari import grid_of
 from napari_fastsam.models.candidates import Candidates
 
 from .conftest import FAINT, THREE, BlobModel, Make, discs, run
@@ -104,7 +105,7 @@ def test_an_image_under_another_one(viewer: Any, make_widget: Make) -> None:
         setattr(second, name, before)
         assert "covers" in note.text()
     for enabled in (True, False):
-        viewer.canvas.grid.enabled = enabled
+        grid_of(viewer).enabled = enabled
         assert note.isHidden() == enabled
     first.visible = False
     assert "is hidden" in note.text()

@@ -22,7 +22,7 @@ from napari_fastsam.controllers.journal import prompts_by_plane
 from napari_fastsam.controllers.status import describe_candidate
 from napari_fastsam.models.candidates import Candidates, Linked
 
-from .conftest import THREE, BlobModel, Make, discs, run
+from .conftest import THREE, BlobModel, Make, discs, needs_napari_0_9, run
 from .test_interaction import Mouse, press, put
 
 if TYPE_CHECKING:
@@ -539,6 +539,7 @@ def test_large_areas_in_the_status_bar_are_whole_numbers(viewer: Any, make_widge
     assert f"{area // 1000} {area % 1000:03d} " in describe_candidate(widget.session, 0, "")
 
 
+@needs_napari_0_9
 @pytest.mark.usefixtures("blob_model")
 def test_an_image_that_gets_data_of_another_size_begins_anew(viewer: Any, make_widget: Make, qtbot: Any) -> None:
     image = viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))

@@ -14,6 +14,8 @@ import napari_fastsam
 from napari_fastsam import _samples
 from napari_fastsam._settings import Settings, read_settings, write_setting
 
+from .conftest import needs_napari_0_9
+
 MANIFEST = Path(napari_fastsam.__file__).with_name("napari.yaml")
 
 
@@ -36,6 +38,7 @@ def test_defaults_of_the_preferences_page_equal_those_in_code() -> None:
     }
 
 
+@needs_napari_0_9
 def test_preferences_are_read_and_written(plugin_settings: Any, npe2pm: Any) -> None:
     assert read_settings() == Settings(), "without the plugin registered there are defaults"
     npe2pm.register(PluginManifest.from_file(MANIFEST))

@@ -15,6 +15,7 @@ from qtpy.QtCore import QItemSelectionModel, Qt
 
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
+from napari_fastsam._napari import camera_of
 
 from .conftest import THREE, BlobModel, Make, choose_region, discs, relay, run
 from .test_interaction import put
@@ -322,7 +323,7 @@ def test_table_and_selection_follow_each_other(viewer: Any, make_widget: Make, q
     widget.session.select_by_hand([0])
     assert [index.row() for index in widget.table.selectionModel().selectedRows()] == [2]
     widget.go_to(2)
-    assert viewer.scene.camera.center[-2:] == pytest.approx((60, 40), abs=0.6)
+    assert camera_of(viewer).center[-2:] == pytest.approx((60, 40), abs=0.6)
 
 
 @pytest.mark.usefixtures("blob_model")
