@@ -138,7 +138,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
             f"{folder} holds no annotated images",
             expected="images/ with masks/, annotations.json or labels/, images with NAME_masks.* beside them, or "
             "NAME/images/ with NAME/masks/",
-            remedy="name the folder that holds both, or make a data set with: fastsam data convert",
+            remedy="name the folder that holds both, or a COCO file itself; or make a data set: fastsam data convert",
         )
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))
