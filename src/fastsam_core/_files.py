@@ -12,14 +12,14 @@ import zlib
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable", "lock", "unwritable", "write_json"]
+__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable", "lock", "to_json", "unwritable", "write_json"]
 
 DAMAGED: Final = (
     OSError,
@@ -110,10 +110,22 @@ def _new_file(target: Path) -> Path:
     return path
 
 
+def to_json(
+    value: object, *, infinite: bool = False, default: Callable[[Any], object] | None = None, **layout: Any
+) -> str:
+    """Return JSON for strict parsers, too: NaN is null, and so are infinities unless they are to be texts."""
+    try:
+        return json.dumps(value, allow_nan=False, default=default, **layout)
+    except ValueError:
+        constants = {"Infinity": "Infinity", "-Infinity": "-Infinity"} if infinite else {}
+        plain = json.loads(json.dumps(value, default=default), parse_constant=constants.get)
+        return json.dumps(plain, **layout)
+
+
 def write_json(target: str | os.PathLike[str], value: object) -> None:
-    """Write a report as JSON that people read, too; errors as of `atomic_path`."""
+    """Write a report as JSON that people read, too, see `to_json`; errors as of `atomic_path`."""
     with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(value, indent=1) + "\n", encoding="utf-8")
 
 
 class _EnoughError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import atomic_path, to_json
 from fastsam_core._mask_pixels import label_dtype, label_strips, reduced
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import size_within
@@ -216,7 +215,7 @@ def _write_coco(
         "annotations": annotations,
     }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, separators=(",", ":"), default=_plain), encoding="utf-8")
+        temporary.write_text(to_json(data, separators=(",", ":"), default=_plain), encoding="utf-8")
     return Path(path)
 
 
