@@ -151,8 +151,9 @@ def test_all_formats(folder: Path) -> None:
         assert [int(row["area_px"]) for row in csv.DictReader(file)] == [36 * 56, 40 * 48, 144]
 
 
-def test_chosen_formats_alone(folder: Path) -> None:
-    assert run("photos/b.png", "--format", "csv,labels").exit_code == 0
+@pytest.mark.parametrize("formats", [("--format", "csv,labels"), ("-f", "csv", "--format", "labels")])
+def test_chosen_formats_alone(folder: Path, formats: tuple[str, ...]) -> None:
+    assert run("photos/b.png", *formats).exit_code == 0
     names = sorted(path.name for path in (folder / "fastsam-output").iterdir())
     assert names == [".fastsam-sources.jsonl", "b_labels.tif", "b_measurements.csv"]
 
