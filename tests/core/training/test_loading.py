@@ -60,6 +60,11 @@ def test_a_folder_that_holds_a_coco_file(tmp_path: Path) -> None:
         run(tmp_path, tmp_path / "out", "coco")
 
 
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"There is no file or folder .*a\.json"):
+        load_folder(tmp_path / "a.json")
+
+
 def write_bowl(folder: Path, count: int = 3) -> Path:
     """Write images as the Data Science Bowl 2018 has them: a folder for each, a file for each object."""
     for name in (f"{number:064x}" for number in range(count)):

@@ -133,6 +133,8 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     if (folder / "manifest.json").is_file():
         return _load_dataset(Dataset.open(folder), max_side_px, val_share)
     kind = _kind_of(folder)
+    if not folder.exists():
+        raise AnnotationError(f"There is no file or folder {folder}", remedy="check the path")
     if kind is None:
         raise AnnotationError(
             f"{folder} holds no annotated images",
