@@ -278,6 +278,8 @@ def _load_npz(cls: type[_M], path: Path) -> _M:
 
 def _of_dtype(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return numbers in the dtype that they were saved from, if it still holds them."""
+    if dtype.hasobject and column.dtype.kind == "f":
+        return np.where(np.isnan(column), np.array(None), column.astype(object))
     if dtype.kind == "f" and column.dtype.kind in "OU":  # NaN is null, and infinities are texts
         with suppress(TypeError, ValueError):
             return column.astype(dtype)

@@ -299,6 +299,7 @@ def test_files_are_json_for_strict_parsers(tmp_path: Path) -> None:
         some=np.array([2, math.nan, 0.5], np.float32),
         pairs=np.array([[1, math.nan], [math.inf, 2], [-math.inf, math.inf]]),
         infinite=np.full(3, -math.inf, np.float16),
+        mixed=np.array([1, None, 2.5], object),
     )
     boxes, scores = masks.boxes_xyxy.copy(), masks.scores.copy()
     boxes[1], scores[2] = (math.nan, 0, math.inf, 2), math.nan
