@@ -1,4 +1,4 @@
-"""Compiled decoding of masks by runs (numba); :mod:`fastsam_core._decode_numpy` is the plain equivalent.
+"""Compiled decoding of masks by runs (numba); ``tests/core/plain_decoding.py`` is the plain equivalent.
 
 Between knots the logit is linear along each axis. A cell of the knot grid whose four corners have the same sign is
 therefore uniform, in floating point too: ``a + w * (b - a)`` with ``w`` in [0, 1) never leaves the sign that ``a`` and

@@ -9,17 +9,30 @@ import stat
 import sys
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from fastsam_core.errors import FastSAMError, InvalidParameterError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["DAMAGED", "as_path", "atomic_path", "check_writable", "lock", "unwritable", "write_json"]
+__all__ = [
+    "DAMAGED",
+    "as_path",
+    "atomic_path",
+    "check_writable",
+    "lock",
+    "plain",
+    "to_json",
+    "unwritable",
+    "write_json",
+]
 
 DAMAGED: Final = (
     OSError,
@@ -110,10 +123,31 @@ def _new_file(target: Path) -> Path:
     return path
 
 
+def plain(value: object) -> object:
+    """Turn NumPy values and other objects into what JSON knows, as ``default`` of its writers."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence | set) else str(value)
+
+
+def to_json(
+    value: object, *, infinite: bool = False, default: Callable[[Any], object] | None = None, **layout: Any
+) -> str:
+    """Return JSON for strict parsers, too: NaN is null, and so are infinities unless they are to be texts."""
+    try:
+        return json.dumps(value, allow_nan=False, default=default, **layout)
+    except ValueError:
+        constants = {"Infinity": "Infinity", "-Infinity": "-Infinity"} if infinite else {}
+        finite = json.loads(json.dumps(value, default=default), parse_constant=constants.get)
+        return json.dumps(finite, **layout)
+
+
 def write_json(target: str | os.PathLike[str], value: object) -> None:
-    """Write a report as JSON that people read, too; errors as of `atomic_path`."""
+    """Write a report as JSON that people read, too, see `to_json`; errors as of `atomic_path`."""
     with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(value, indent=1) + "\n", encoding="utf-8")
 
 
 class _EnoughError(Exception):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from fastsam_core import _runs
 from fastsam_core._checks import as_size
-from fastsam_core._files import DAMAGED, as_path, atomic_path
+from fastsam_core._files import DAMAGED, as_path, atomic_path, to_json
 from fastsam_core.errors import ImageNotFoundError, InvalidMasksError, OutputError
 from fastsam_core.masks import Masks
 
@@ -159,11 +160,18 @@ def _fields(annotations: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]
     attributes = [annotation.get("attributes") or {} for annotation in annotations]
     names = set.intersection(*map(set, attributes)) if attributes else set()
     try:
-        return {name: np.array([one[name] for one in attributes]) for name in sorted(names)}
+        return {name: _column([one[name] for one in attributes]) for name in sorted(names)}
     except (TypeError, ValueError, LookupError) as error:
         raise InvalidMasksError(
             "The attributes of the annotations do not make columns", expected="mappings alike", actual=str(error)
         ) from error
+
+
+def _column(values: list[Any]) -> NDArray[Any]:
+    """Return values as an array; among numbers, null is NaN."""
+    column = np.array(values)
+    kinds = {type(value) for value in column.flat} if column.dtype.hasobject else set()
+    return column.astype(np.float64) if kinds & {int, float} and kinds <= {int, float, type(None)} else column
 
 
 # ---- polygons ---------------------------------------------------------------------------------------------------
@@ -232,7 +240,7 @@ def _save_json(masks: Masks, path: Path) -> None:
         "categories": [{"id": 1, "name": "object"}],
         "annotations": annotations,
     }
-    path.write_text(json.dumps(document, default=_plain), encoding="utf-8")
+    path.write_text(to_json(document, infinite=True, default=_plain), encoding="utf-8")
 
 
 def _plain(value: object) -> object:
@@ -270,6 +278,11 @@ def _load_npz(cls: type[_M], path: Path) -> _M:
 
 def _of_dtype(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return numbers in the dtype that they were saved from, if it still holds them."""
+    if dtype.hasobject and column.dtype.kind == "f":
+        return np.where(np.isnan(column), np.array(None), column.astype(object))
+    if dtype.kind == "f" and column.dtype.kind in "OU":  # NaN is null, and infinities are texts
+        with suppress(TypeError, ValueError):
+            return column.astype(dtype)
     if {column.dtype.kind, dtype.kind} <= {"i", "u"} or column.dtype.kind == dtype.kind == "f":
         cast = column.astype(dtype)
         return cast if np.array_equal(cast, column, equal_nan=True) else column
@@ -293,7 +306,7 @@ def _load_json(cls: type[_M], path: Path) -> _M:
     return cls(
         masks.image_hw,
         np.array(boxes, np.float32) if boxes and None not in boxes else masks.boxes_xyxy,
-        masks.scores,
+        np.where([a.get("score", 1) is None for a in document["annotations"]], np.nan, masks.scores),
         masks.runs,
         masks.offsets,
         fields,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastsam_core import _decode_numpy
 from fastsam_core._checks import as_number
 from fastsam_core._threads import map_slices
 from fastsam_core._upsampling import KnotAxis, plan_axes
@@ -31,7 +30,6 @@ __all__ = [
     "cell_windows",
     "decode",
     "logit_thresholds",
-    "mask_logits",
     "over_masks",
     "stability_scores",
     "threshold_logit",
@@ -104,45 +102,6 @@ def decode(
         offsets=offsets,
         fields=fields,
     )
-
-
-def mask_logits(prediction: Prediction, index: int) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
-    """Logits of one mask at the image's resolution, inside its box.
-
-    Parameters
-    ----------
-    prediction : Prediction
-        What the network found.
-    index : int
-        Which detection; negative counts from the end.
-
-    Returns
-    -------
-    float32 array (h, w)
-        Logits: positive where the probability is above 0.5. Of shape (0, 0) if the box holds no pixel centre.
-    tuple of int
-        Row and column of the array's first pixel in the image.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such detection.
-    """
-    count = len(prediction.scores)
-    if not -count <= index < count:
-        raise InvalidParameterError(
-            "There is no such mask", expected=f"an index from 0 to {count - 1}", actual=f"{index} of {count} masks"
-        )
-    index %= count
-    window = _pixel_windows(prediction.boxes_xyxy[index : index + 1], prediction.letterbox.source_hw)[0]
-    x0, y0, x1, y1 = (int(side) for side in window)
-    if x0 >= x1 or y0 >= y1:
-        return np.empty((0, 0), dtype=np.float32), (y0, x0)
-    y_axis, x_axis = _axes(prediction)
-    logits = _decode_numpy.pixel_logits(
-        prediction.prototypes, prediction.coefficients[index], (x0, y0, x1, y1), np.float32(0), y_axis, x_axis
-    )
-    return logits, (y0, x0)
 
 
 def stability_scores(

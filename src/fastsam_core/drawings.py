@@ -38,7 +38,7 @@ _PATH_NUMBERS: Final = (2, 2, 4, 6, 0)
 _CURVE: Final = np.linspace(0, 1, 17)[1:, None]
 """Where along a curve its points are taken."""
 
-_SAVE_OUTLINES: Final = "save rectangles, ovals, polygons, freehand outlines or points"
+_GEOMETRIES: Final = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
 _UNREADABLE: Final = (*DAMAGED, AssertionError, struct.error)
 """roifile raises the latter two, too."""
@@ -112,6 +112,18 @@ def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False)
             remedy="save those of each plane in a file of their own",
         )
     return drawings
+
+
+def _check_enclosing(path: Path, drawn: Sequence[tuple[bool, str, str]]) -> None:
+    """Refuse lines and the like among what was drawn: whether it is an area or a point, its name, its kind."""
+    lines = [f"{name} ({kind})" if name else kind for is_used, name, kind in drawn if not is_used]
+    if lines:
+        raise AnnotationError(
+            f"{path} holds what encloses nothing",
+            expected="areas and points",
+            actual=f"{len(lines)} of {len(drawn)}: " + ", ".join(lines[:4]) + (", …" if len(lines) > 4 else ""),
+            remedy="take these out of the file, or draw rectangles, ovals, polygons or outlines by hand instead",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,36 +222,39 @@ def _of_geojson(path: Path) -> list[Drawing]:
     if isinstance(document, Mapping) and document.get("type") == "FeatureCollection":
         document = document["features"]
     features = [document] if isinstance(document, Mapping) else list(document)
-    geometries = [feature.get("geometry", feature) for feature in features]
-    drawn = [geometry for geometry in geometries if geometry is not None]  # the format has features without one
-    if geometries and not drawn:
+    drawn = [
+        (geometry, str((feature.get("properties") or {}).get("name") or ""))
+        for feature in features
+        if (whole := feature.get("geometry", feature)) is not None  # the format has features without one
+        for geometry in _simple(whole)
+    ]
+    if features and not drawn:
         raise AnnotationError(
             f"{path} holds nothing that was drawn",
             expected="points and polygons",
-            actual=f"{len(geometries)} features without a geometry",
-            remedy=_SAVE_OUTLINES,
+            actual=f"{len(features)} features without a geometry",
+            remedy="save rectangles, ovals, polygons, freehand outlines or points",
         )
-    return [drawing for geometry in drawn for drawing in _of_geometry(path, geometry)]
+    _check_enclosing(path, [(geometry["type"] in _GEOMETRIES, name, geometry["type"]) for geometry, name in drawn])
+    return [_of_geometry(geometry) for geometry, _ in drawn]
 
 
-def _of_geometry(path: Path, geometry: Any) -> Iterator[Drawing]:
-    kind = geometry["type"]
-    if kind == "GeometryCollection":
+def _simple(geometry: Any) -> Iterator[Any]:
+    if geometry["type"] == "GeometryCollection":
         for part in geometry["geometries"]:
-            yield from _of_geometry(path, part)
-        return
+            yield from _simple(part)
+    else:
+        yield geometry
+
+
+def _of_geometry(geometry: Any) -> Drawing:
+    kind = geometry["type"]
     numbers, place = geometry.get("coordinates", ()), geometry.get("plane")
     plane_zt = None if place is None else (int(place.get("z", 0)), int(place.get("t", 0)))
     if kind in ("Point", "MultiPoint"):
-        yield Drawing("points", (_positions([numbers] if kind == "Point" else numbers),), plane_zt)
-    elif kind in ("Polygon", "MultiPolygon"):
-        parts = [numbers] if kind == "Polygon" else numbers
-        rings = tuple(_positions(ring) for part in parts for ring in part)
-        yield Drawing("box" if len(rings) == 1 and _is_rectangle(rings[0]) else "outline", rings, plane_zt)
-    else:
-        raise AnnotationError(
-            f"{path} holds what encloses nothing", expected="points and polygons", actual=kind, remedy=_SAVE_OUTLINES
-        )
+        return Drawing("points", (_positions([numbers] if kind == "Point" else numbers),), plane_zt)
+    rings = tuple(_positions(ring) for part in ([numbers] if kind == "Polygon" else numbers) for ring in part)
+    return Drawing("box" if len(rings) == 1 and _is_rectangle(rings[0]) else "outline", rings, plane_zt)
 
 
 def _positions(rows: Any) -> NDArray[np.float64]:
@@ -264,7 +279,7 @@ def _of_rois(path: Path) -> list[Drawing]:
     from roifile import ImagejRoi
 
     if not zipfile.is_zipfile(path):
-        return [_of_roi(path, ImagejRoi.frombytes(path.read_bytes()))]
+        return _of_each(path, [ImagejRoi.frombytes(path.read_bytes())])
     with zipfile.ZipFile(path) as file:
         visible = [name for name in file.namelist() if not name.rpartition("/")[2].startswith(".")]  # macOS adds "._…"
         names = [name for name in visible if name.lower().endswith(".roi")]
@@ -272,7 +287,20 @@ def _of_rois(path: Path) -> list[Drawing]:
             raise AnnotationError(
                 f"{path} holds no ROIs", expected="files NAME.roi", actual=", ".join(file.namelist()[:3])
             )
-        return [_of_roi(path, ImagejRoi.frombytes(file.read(name))) for name in names]
+        return _of_each(path, [ImagejRoi.frombytes(file.read(name)) for name in names])
+
+
+def _of_each(path: Path, rois: Sequence[Any]) -> list[Drawing]:
+    from roifile import ROI_SUBTYPE, ROI_TYPE
+
+    used = (ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.POINT)
+    drawn = []
+    for roi in rois:
+        is_laid_over = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
+        kind = roi.subtype if is_laid_over else roi.roitype
+        drawn.append((roi.roitype in used and not is_laid_over, roi.name, kind.name.lower()))
+    _check_enclosing(path, drawn)
+    return [_of_roi(roi) for roi in rois]
 
 
 def _circle() -> NDArray[np.float64]:
@@ -305,20 +333,10 @@ def _plane_of(roi: Any) -> tuple[int, int] | None:
     return (max(places[0] - 1, 0), max(places[1] - 1, 0)) if any(places) else None
 
 
-def _of_roi(path: Path, roi: Any) -> Drawing:
-    from roifile import ROI_SUBTYPE, ROI_TYPE
+def _of_roi(roi: Any) -> Drawing:
+    from roifile import ROI_TYPE
 
     plane_zt = _plane_of(roi)
-    is_laid_over = roi.subtype in (ROI_SUBTYPE.TEXT, ROI_SUBTYPE.IMAGE)
-    areas = (ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
-    if is_laid_over or roi.roitype not in (*areas, ROI_TYPE.POINT):
-        kind = roi.subtype if is_laid_over else roi.roitype
-        raise AnnotationError(
-            f"{path} holds what encloses nothing",
-            expected="areas and points",
-            actual=f"{roi.name or 'an ROI'} ({kind.name.lower()})",
-            remedy=_SAVE_OUTLINES,
-        )
     if roi.composite:
         return Drawing("outline", _rings(roi.multi_coordinates), plane_zt)
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):

@@ -13,20 +13,18 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from fastsam_core._files import as_path, lock
+from fastsam_core._files import as_path, lock, plain
 from fastsam_core._journal_steps import header_problem, problem_of
 from fastsam_core.errors import ImageReadError, OutputError
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["LABEL_STEPS", "VERSION", "Journal", "JournalFile", "is_written", "read_journal"]
@@ -192,7 +190,7 @@ class Journal:
 
 def _line(do: str, facts: Mapping[str, object]) -> str:
     begin = {"do": do, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    return json.dumps(begin | dict(facts), separators=(",", ":"), default=_plain) + "\n"
+    return json.dumps(begin | dict(facts), separators=(",", ":"), default=plain) + "\n"
 
 
 def _write_all(file: io.FileIO, content: bytes) -> None:
@@ -300,12 +298,3 @@ def _no_journal(path: Path, actual: str) -> ImageReadError:
         actual=actual,
         remedy="choose a file that ends in .fastsam.jsonl",
     )
-
-
-def _plain(value: object) -> object:
-    """Turn NumPy values and other objects into what JSON knows."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, Sequence | set) else str(value)

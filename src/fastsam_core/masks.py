@@ -527,7 +527,10 @@ class Masks:
         return _mask_formats.to_polygons(self, as_number("tolerance_px", tolerance_px, 0, math.inf))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything to ``path``: ``.npz`` (compact) or ``.json`` (COCO). The file is whole or not there."""
+        """Write everything to ``path``: ``.npz`` (compact) or ``.json`` (COCO). The file is whole or not there.
+
+        JSON has no NaN, which is null there, and no infinities, which are texts; `load` reads them back as numbers.
+        """
         from fastsam_core import _mask_formats
 
         return _mask_formats.save(self, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import atomic_path, plain, to_json
 from fastsam_core._mask_pixels import label_dtype, label_strips, reduced
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import size_within
@@ -216,15 +215,8 @@ def _write_coco(
         "annotations": annotations,
     }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, separators=(",", ":"), default=_plain), encoding="utf-8")
+        temporary.write_text(to_json(data, separators=(",", ":"), default=plain), encoding="utf-8")
     return Path(path)
-
-
-def _plain(value: object) -> object:
-    """Turn NumPy scalars and arrays into what JSON knows."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return str(value)
 
 
 def write_measurements(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastsam_core.model import FastSAM
     from fastsam_core.text import TextEncoder
 
-__all__ = ["Replayed", "chosen_target", "pick", "replay", "replay_labels"]
+__all__ = ["Replayed", "chosen_target", "pick", "replay"]
 
 _Entry = Mapping[str, Any]
 
@@ -155,32 +155,6 @@ def _finish(
         except FastSAMError as impossible:
             error = impossible
     return Replayed(index, source, None, error)
-
-
-def replay_labels(
-    steps: Sequence[_Entry], masks: Masks, values: NDArray[Any] | None = None, *, conf: float = 0.0
-) -> tuple[NDArray[np.int32], int]:
-    """Pick among the masks of one plane as a journal says, and paint what was picked.
-
-    Parameters
-    ----------
-    steps : sequence of mapping
-        Effective steps (:meth:`JournalFile.effective`), all of one plane.
-    masks : Masks
-        Everything found in the image.
-    values : ndarray of shape (H, W), optional
-        The image's own values; without them limits on the mean intensity let everything pass.
-    conf : float
-        Masks of less score were not shown; only prompts for one object choose among them.
-
-    Returns
-    -------
-    labels : int32 ndarray of shape (H, W)
-    unanswered : int
-        Picks that found no mask.
-    """
-    found = FoundPlane(((-1, Found.of(masks, values, conf=conf)),))
-    return _labels(steps, View(), {key_of(step.get("plane")): found for step in steps} | {None: found})
 
 
 def _labels(

@@ -97,6 +97,13 @@ def test_files_folders_and_patterns(arguments: list[str], names: list[str]) -> N
     assert [Path(line["source"]).name for line in lines(result)] == names
 
 
+@pytest.mark.parametrize("pattern", ["photos/**", "**/*.*", "ph*/**/*.*", "**/photos/**/*.*"])
+def test_patterns_go_through_no_links_which_may_lead_back(folder: Path, pattern: str) -> None:
+    (folder / "photos" / "back").symlink_to(".")
+    result = run(pattern, "--jsonl", "--format", "labels")
+    assert sorted(line["source"] for line in lines(result)) == ["photos/a.jpg", "photos/b.png", "photos/deep/er/c.tif"]
+
+
 @pytest.mark.parametrize("out", ["photos", "photos/results"])
 @pytest.mark.usefixtures("folder")
 def test_results_are_not_taken_for_images(out: str) -> None:
@@ -144,8 +151,9 @@ def test_all_formats(folder: Path) -> None:
         assert [int(row["area_px"]) for row in csv.DictReader(file)] == [36 * 56, 40 * 48, 144]
 
 
-def test_chosen_formats_alone(folder: Path) -> None:
-    assert run("photos/b.png", "--format", "csv,labels").exit_code == 0
+@pytest.mark.parametrize("formats", [("--format", "csv,labels"), ("-f", "csv", "--format", "labels")])
+def test_chosen_formats_alone(folder: Path, formats: tuple[str, ...]) -> None:
+    assert run("photos/b.png", *formats).exit_code == 0
     names = sorted(path.name for path in (folder / "fastsam-output").iterdir())
     assert names == [".fastsam-sources.jsonl", "b_labels.tif", "b_measurements.csv"]
 

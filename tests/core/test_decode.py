@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core import plain_decoding
+from tests.core.plain_decoding import mask_logits
 
-from fastsam_core import _decode_numpy
 from fastsam_core._ultralytics import import_ultralytics
 from fastsam_core._upsampling import KnotAxis, plan_axes
-from fastsam_core.decode import decode, mask_logits, stability_scores
+from fastsam_core.decode import decode, stability_scores
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import plan_letterbox
 from fastsam_core.masks import Masks
@@ -130,7 +131,7 @@ def test_compiled_and_plain_kernels_give_the_same_runs(
     prediction = noise_prediction(image_hw, imgsz, seed, scale=scale)
     compiled = decode(prediction, threshold=0.3, stability=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastsam_core.decode._kernels", lambda: _decode_numpy)
+        patch.setattr("fastsam_core.decode._kernels", lambda: plain_decoding)
         plain = decode(prediction, threshold=0.3, stability=True)
     assert same_masks(compiled, plain)
     np.testing.assert_array_equal(compiled.fields["stability"], plain.fields["stability"])
@@ -263,11 +264,6 @@ def test_mask_logits_have_the_sign_of_the_mask() -> None:
         np.testing.assert_array_equal(placed, dense[index])
 
 
-def test_mask_logits_of_an_unknown_mask() -> None:
-    with pytest.raises(InvalidParameterError, match="3 of 3 masks"):
-        mask_logits(synthetic_prediction(3, (50, 50), 64, seed=0), 3)
-
-
 def test_stability_is_the_iou_of_a_tight_and_a_loose_mask() -> None:
     prediction = synthetic_prediction(30, (500, 700), 512, seed=4)
     scores = decode(prediction, stability=True).fields["stability"]
@@ -321,9 +317,6 @@ def test_boxes_smaller_than_a_pixel() -> None:
     np.testing.assert_array_equal(masks.areas_px, [0, 1, 0, 0])
     np.testing.assert_array_equal(masks.extents_xyxy[1], (10, 10, 11, 11))
     np.testing.assert_array_equal(masks.fields["stability"], [0, 1, 0, 0])
-    logits, origin = mask_logits(dataclasses.replace(prediction, boxes_xyxy=boxes), 0)
-    assert logits.shape == (0, 0)
-    assert origin == (11, 11)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

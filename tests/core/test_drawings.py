@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi, roiwrite
 
 from fastsam_core import Masks
 from fastsam_core._regions import polygon_runs
@@ -164,6 +164,26 @@ def test_features_without_a_geometry_are_left_out(tmp_path: Path) -> None:
 def test_geometries_that_will_not_do(geometry: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=said):
         read_drawings(_geojson(tmp_path / "a.geojson", geometry))
+
+
+def test_all_lines_are_named_with_what_to_do(tmp_path: Path) -> None:
+    lines: list[Any] = [{"type": kind, "coordinates": []} for kind in ("LineString", "MultiLineString")]
+    area = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9]]]}
+    features = [
+        {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": [area, *lines]}},
+        {"type": "Feature", "properties": {"name": "scale bar"}, "geometry": lines[0]},
+        {"type": "Feature", "properties": None, "geometry": area},
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    said = r"3 of 5: LineString, MultiLineString, scale bar \(LineString\)\. Remedy: take these out of the file"
+    with pytest.raises(AnnotationError, match=said):
+        read_drawings(tmp_path / "a.geojson")
+    rois = [ImagejRoi.frompoints(np.array([[0, 0], [9, 0], [9, 9]]), name=name) for name in "abcdefg"]
+    for roi in rois[1:6]:
+        roi.roitype = ROI_TYPE.FREELINE
+    roiwrite(tmp_path / "a.zip", rois)
+    with pytest.raises(AnnotationError, match=r"5 of 7: b \(freeline\), c \(freeline\), d .*, e .*, …\. Remedy: take"):
+        read_drawings(tmp_path / "a.zip")
 
 
 def test_drawings_on_several_planes_are_refused(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+from fastsam_core._replay_found import Found, FoundPlane
 from fastsam_core._replay_planes import Look, View
 from fastsam_core.cli import app
 from fastsam_core.errors import ImageReadError, InvalidParameterError, OutputError
 from fastsam_core.journal import Journal, read_journal
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
-from fastsam_core.replay import replay, replay_labels
+from fastsam_core.replay import _labels, replay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,7 +222,8 @@ VALUES[:, 35:] = 900
 
 def labels_after(*steps: dict[str, Any]) -> tuple[list[int], int]:
     masks = squares(10, 20, 40)
-    labels, unanswered = replay_labels([json.loads(json.dumps(step)) for step in steps], masks, VALUES)
+    found = FoundPlane(((-1, Found.of(masks, VALUES)),))
+    labels, unanswered = _labels([json.loads(json.dumps(step)) for step in steps], View(), {None: found})
     return [int(labels[10, x]) for x in (15, 25, 45)], unanswered
 
 

@@ -26,6 +26,7 @@ from fastsam_core.errors import (
     TooMuchMemoryError,
 )
 from fastsam_core.masks import Masks
+from fastsam_core.outputs import write_coco
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -287,6 +288,37 @@ def test_fields_come_back_as_they_were(suffix: str, chosen: slice, tmp_path: Pat
     same(again, masks)
     for name in set(masks.fields) - {"name", "words"}:
         assert again.fields[name].dtype == masks.fields[name].dtype
+
+
+def test_files_are_json_for_strict_parsers(tmp_path: Path) -> None:
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    masks = make(np.ones((3, 4, 4), bool)).with_fields(
+        none=np.full(3, math.nan),
+        some=np.array([2, math.nan, 0.5], np.float32),
+        pairs=np.array([[1, math.nan], [math.inf, 2], [-math.inf, math.inf]]),
+        infinite=np.full(3, -math.inf, np.float16),
+        mixed=np.array([1, None, 2.5], object),
+    )
+    boxes, scores = masks.boxes_xyxy.copy(), masks.scores.copy()
+    boxes[1], scores[2] = (math.nan, 0, math.inf, 2), math.nan
+    masks = replace(masks, boxes_xyxy=boxes, scores=scores)
+    path = masks.save(tmp_path / "a.json")
+    json.loads(path.read_text(), parse_constant=refuse)
+    again = Masks.load(path)
+    same(again, masks)
+    assert {name: column.dtype for name, column in again.fields.items() if name != "name"} == {
+        name: column.dtype for name, column in masks.fields.items() if name != "name"
+    }
+    document = json.loads(
+        write_coco(tmp_path / "b.json", masks.with_metadata(gain=math.nan), file_name="b.png").read_text(),
+        parse_constant=refuse,
+    )
+    assert document["info"]["gain"] is None
+    read = Masks.from_coco(document["annotations"])
+    np.testing.assert_array_equal(read.fields["some"], [2, math.nan, 0.5])
+    assert read.fields["some"].dtype == np.float64
 
 
 def test_fields_that_were_edited_in_a_file_are_taken_as_they_are(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path) -> list[Pa
         elif os.path.lexists(path) or not glob.has_magic(text):
             batch = [path]
         else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            matches = [Path(match) for match in sorted(_matches(text))]
             batch = [match for match in matches if _is_image(match) and not _is_written(match, out, named_in)]
         if not batch:
             raise InvalidParameterError(
@@ -106,6 +106,19 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path) -> list[Pa
         for image in batch:
             found.setdefault(os.path.abspath(image), image)
     return list(found.values())
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """List what fits a pattern; unlike that of `glob`, ``**`` goes through no links, which may lead back."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index("**")
+    for top in glob.iglob(os.path.join(*parts[:place])) if place else [os.curdir]:
+        for folder, below, _ in os.walk(top):
+            below[:] = [name for name in below if not name.startswith(".")]
+            yield from _matches(os.path.join(glob.escape(folder), *(parts[place + 1 :] or "*")))
 
 
 def _is_image(path: Path) -> bool:

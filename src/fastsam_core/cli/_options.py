@@ -116,13 +116,21 @@ RecursiveOption = Annotated[
 ]
 _RESULTS = "Results"
 FormatOption = Annotated[
-    str,
-    typer.Option("--format", "-f", help="Some of overlay, labels, coco, csv, geojson, rois.", rich_help_panel=_RESULTS),
+    list[str],
+    typer.Option(
+        *("--format", "-f"),
+        metavar="A,B",
+        help="Some of overlay, labels, coco, csv, geojson, rois.",
+        rich_help_panel=_RESULTS,
+    ),
 ]
 StackFormatOption = Annotated[
-    str,
+    list[str],
     typer.Option(
-        "--format", "-f", help="Some of overlay, labels, coco, csv, objects, geojson, rois.", rich_help_panel=_RESULTS
+        *("--format", "-f"),
+        metavar="A,B",
+        help="Some of overlay, labels, coco, csv, objects, geojson, rois.",
+        rich_help_panel=_RESULTS,
     ),
 ]
 PixelSizeOption = Annotated[

@@ -37,6 +37,7 @@ def convert(
     from fastsam_core.cli._console import console, guarded, printable
 
     with guarded(debug=debug):
+        from fastsam_core._generators import outcome
         from fastsam_core.cli._progress import progress
         from fastsam_core.training.datasets import KINDS
         from fastsam_core.training.datasets import convert as convert_source
@@ -60,13 +61,7 @@ def convert(
         first = next(steps)
         with progress("Converting", first.total) as bar:
             bar.advance()
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    entry = end.value
-                    break
-                bar.advance()
+            entry = outcome(steps, lambda _: bar.advance())
         screen = console()
         counts = [f"{entry.images[split]} images, {entry.instances[split]} instances" for split in ("train", "val")]
         screen.print(f"{entry.name}: train {counts[0]}; val {counts[1]}; {entry.coverage} annotations")

@@ -68,6 +68,7 @@ _READING = "Reading images"
 _MOST_NAMES = 5
 _FIRST_IMAGE = "0"
 _FIRST_PLANE = "0"
+_FORMATS = ["overlay,labels,coco,csv"]
 _LARGE_PX = 4096
 """Images whose longer side is above this may be mosaics or slides with many small objects."""
 
@@ -144,7 +145,7 @@ def segment(
     series: SeriesOption = _FIRST_IMAGE,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
-    formats: FormatOption = "overlay,labels,coco,csv",
+    formats: FormatOption = _FORMATS,
     pixel_size: PixelSizeOption = None,
     intensities: IntensitiesOption = False,
     recursive: RecursiveOption = False,
@@ -194,7 +195,7 @@ def segment(
         from fastsam_core.cli._measuring import Measuring
         from fastsam_core.outputs import FORMATS
 
-        chosen = read_list(formats, FORMATS, "--format")
+        chosen = read_list(",".join(formats), FORMATS, "--format")
         measuring = Measuring.asked(chosen, read_pixel_size(pixel_size), intensities=intensities, reading=reading)
         sources = expand_paths(paths, recursive=recursive, out=out)
         writing: dict[str, Any] = {"formats": chosen, "out": out, "measuring": measuring}

@@ -62,6 +62,7 @@ _LINKING = "Linking"
 _SEARCH = "Search"
 _READING = "Reading images"
 _SEARCHING = ("imgsz", "conf", "iou", "max_det", "tile_px", "overlap_px")
+_FORMATS = ["overlay,labels,coco,csv,objects"]
 _MOST_PICTURES = 12
 _PICTURE_BYTES = 2**28
 """Planes that the sheet shows are kept in memory until the stack is done: at most as much as this."""
@@ -130,7 +131,7 @@ def stack(
     series: SeriesOption = "0",
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     out: OutOption = Path("fastsam-output"),
-    formats: StackFormatOption = "overlay,labels,coco,csv,objects",
+    formats: StackFormatOption = _FORMATS,
     pixel_size: PixelSizeOption = None,
     z_step: Annotated[
         float | None,
@@ -184,7 +185,7 @@ def stack(
 
         if z_step is not None:
             as_distance("--z-step", z_step)
-        chosen = read_list(formats, STACK_FORMATS, "--format")
+        chosen = read_list(",".join(formats), STACK_FORMATS, "--format")
         measuring = Measuring.asked(
             chosen, read_pixel_size(pixel_size), intensities=intensities, reading=options, z_step_um=z_step
         )

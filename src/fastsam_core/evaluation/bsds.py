@@ -51,8 +51,8 @@ class BoundaryData:
         )
         if place is None:
             raise AnnotationError(f"There is no groundTruth/{split} and no gt/{split} in {root}")
-        images = {path.stem: path for path in sorted((root / "images" / split).glob("*.jpg"))}
-        truths = {path.stem: path for path in sorted(place[0].glob(f"*{place[1]}"))}
+        images = {path.stem: path for path in sorted((root / "images" / split).glob("[!.]*.jpg"))}
+        truths = {path.stem: path for path in sorted(place[0].glob(f"[!.]*{place[1]}"))}
         lonely = sorted(images.keys() ^ truths.keys())
         if lonely or not images:
             raise AnnotationError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import write_json
 from fastsam_core.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything as JSON (figures that do not exist as null); the file is whole or not there."""
-        with atomic_path(path) as temporary:
-            document = {"format": _FORMAT, **_without_nan(asdict(self))}
-            temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(path, {"format": _FORMAT, **asdict(self)})
         return Path(path)
 
     @classmethod
@@ -184,13 +182,3 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> st
 def _curve(entries: dict[str, Any]) -> Curve:
     numbers = {axis: tuple(math.nan if value is None else value for value in entries[axis]) for axis in "xy"}
     return Curve(**(entries | numbers))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -103,7 +103,7 @@ def download(name: str, progress: Progress | None = None) -> Path:
 
 def _in_folder(name: str, folder: Path) -> EncoderFiles:
     found = [folder / file for file in encoders.WEIGHTS_FILES if (folder / file).is_file()]
-    found += sorted(folder.glob("*.safetensors"))
+    found += sorted(folder.glob("[!.]*.safetensors"))
     if not (folder / encoders.CONFIG_FILE).is_file() or not found:
         raise CheckpointError(
             f"{folder} holds no text encoder",

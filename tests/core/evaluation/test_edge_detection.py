@@ -54,6 +54,8 @@ def test_the_benchmark_s_own_files_are_read(berkeley: Path, tmp_path: Path) -> N
         people[0, place] = {"Segmentation": labels(shift), "Boundaries": boundaries_of_labels(labels(shift))}
     for name in ("12", "3"):
         savemat(folder / "groundTruth" / "test" / f"{name}.mat", {"groundTruth": people})
+    for hidden in ("images/test/._12.jpg", "groundTruth/test/._3.mat"):  # as macOS leaves them
+        (folder / hidden).write_bytes(b"\0\5\26\7")
     data = BoundaryData(tmp_path, "test")
     assert [path.name for path in data.images] == ["12.jpg", "3.jpg"]
     expected = read_boundaries(berkeley / "gt" / "test" / "12.npz")

@@ -24,6 +24,7 @@ from fastsam_core.errors import (
 )
 from fastsam_core.text import DEMO, ENCODERS, RECOMMENDED, EncoderTraits, TextEncoder, default_encoder
 from fastsam_core.text._towers import choose_precision
+from fastsam_core.text._weights import find_files
 from fastsam_core.text.encoders import cache_folder
 
 if TYPE_CHECKING:
@@ -143,6 +144,13 @@ def test_an_open_vocabulary_needs_no_notice(encoder: TextEncoder) -> None:
 
 
 # ---- loading ------------------------------------------------------------------------------------------------------
+
+
+def test_what_macos_leaves_behind_is_no_weights(encoder_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoder_folder, tmp_path / "own")
+    (folder / "open_clip_model.safetensors").rename(folder / "mine.safetensors")
+    (folder / "._mine.safetensors").write_bytes(b"\0\5\26\7")
+    assert find_files(str(folder)).weights.name == "mine.safetensors"
 
 
 def test_a_folder_and_its_file_are_the_same_encoder(encoder_folder: Path, encoder: TextEncoder) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fastsam_core._generators import outcome
 from fastsam_core.masks import Masks
 from fastsam_core.training.datasets import convert
 
@@ -61,10 +62,4 @@ def write_labels(folder: Path, count: int = 4) -> Path:
 
 
 def run(source: Path, out: Path, kind: str, **options: Any) -> SourceEntry:
-    steps = convert(source, out, kind=kind, name=options.pop("name", "one"), licence="CC0-1.0", **options)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            entry: SourceEntry = end.value
-            return entry
+    return outcome(convert(source, out, kind=kind, name=options.pop("name", "one"), licence="CC0-1.0", **options))

@@ -69,6 +69,7 @@ def test_labels_of_every_source_are_found(tmp_path: Path) -> None:
 def test_what_macos_leaves_behind_is_no_pair(tmp_path: Path) -> None:
     folder = write_sa1b(tmp_path / "in", 2)
     (folder / "._sa_0.jpg").write_bytes(b"\0\5\26\7")
+    (folder / "._shard.tar").write_bytes(b"\0\5\26\7")
     (folder / ".ipynb_checkpoints").mkdir()
     (folder / ".ipynb_checkpoints" / "sa_0-checkpoint.json").write_text("{}")
     with tarfile.open(folder / "more.tar", "w") as shard:

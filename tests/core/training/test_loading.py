@@ -42,6 +42,29 @@ def test_folders_of_users_are_split(tmp_path: Path) -> None:
         load_folder(write_labels(tmp_path / "single", 1))
 
 
+def test_label_maps_in_a_folder_called_labels(tmp_path: Path) -> None:
+    folder = write_labels(tmp_path / "in", 2)
+    (folder / "masks").rename(folder / "labels")
+    (folder / "labels" / ".DS_Store").write_bytes(b"")
+    with pytest.raises(
+        AnnotationError, match=r"a0\.jpg and a0\.png\. Remedy: label maps belong in masks/: rename labels/"
+    ):
+        load_folder(folder)
+
+
+def test_a_folder_that_holds_a_coco_file(tmp_path: Path) -> None:
+    (tmp_path / "_annotations.coco.json").write_text("{}")  # as Roboflow exports it
+    with pytest.raises(AnnotationError, match=r"holds no annotated images.*a COCO file itself"):
+        load_folder(tmp_path)
+    with pytest.raises(AnnotationError, match=r"There is no annotations\.json in .*name the COCO file itself"):
+        run(tmp_path, tmp_path / "out", "coco")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"There is no file or folder .*a\.json"):
+        load_folder(tmp_path / "a.json")
+
+
 def write_bowl(folder: Path, count: int = 3) -> Path:
     """Write images as the Data Science Bowl 2018 has them: a folder for each, a file for each object."""
     for name in (f"{number:064x}" for number in range(count)):

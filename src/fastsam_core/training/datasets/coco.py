@@ -31,6 +31,10 @@ def list_instances(source: Path, images: Path | None = None) -> list[Item]:
         If the file is damaged, names no image or one twice, or all it has are crowds.
     """
     path = source / "annotations.json" if source.is_dir() else source
+    if path != source and not path.exists():
+        raise AnnotationError(
+            f"There is no annotations.json in {source}", remedy="name the COCO file itself, in place of its folder"
+        )
     folder = images or _beside(path)
     data = CocoData(path, folder)
     names = _unique_stems(path, [_below(folder, file).as_posix() for file in data.images])

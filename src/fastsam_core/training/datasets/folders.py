@@ -137,12 +137,15 @@ def _pairs(
     names = sorted(pictures.keys() | annotations.keys())
     if any_pair and pictures and not pictures.keys() & annotations.keys():
         first = next(iter(pictures.values()))[0].name
-        others = sorted(path.name for path in labels.rglob("*") if path.is_file())
+        others = [paths[0].name for paths in named(labels, lambda _: True).values()]
+        remedy = "give each annotation the name of its image, without additions such as _mask"
+        if labels.name != "masks" and any(map(is_image_path, others)):
+            remedy = f"label maps belong in masks/: rename {labels.name}/"
         raise AnnotationError(
             f"No image of {images} has its annotation in {labels}",
             expected=f"files of the same names but for the suffix, which is {' or '.join(suffixes)} in {labels.name}",
             actual=f"{first} and {others[0]}" if others else f"no files in {labels}",
-            remedy="give each annotation the name of its image, without additions such as _mask",
+            remedy=remedy,
         )
     return [
         Item(name.replace("/", "__"), partial(load, pictures.get(name, []), annotations.get(name, [])))

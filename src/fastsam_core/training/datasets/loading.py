@@ -133,12 +133,14 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     if (folder / "manifest.json").is_file():
         return _load_dataset(Dataset.open(folder), max_side_px, val_share)
     kind = _kind_of(folder)
+    if not folder.exists():
+        raise AnnotationError(f"There is no file or folder {folder}", remedy="check the path")
     if kind is None:
         raise AnnotationError(
             f"{folder} holds no annotated images",
             expected="images/ with masks/, annotations.json or labels/, images with NAME_masks.* beside them, or "
             "NAME/images/ with NAME/masks/",
-            remedy="name the folder that holds both, or make a data set with: fastsam data convert",
+            remedy="name the folder that holds both, or a COCO file itself; or make a data set: fastsam data convert",
         )
     coverage = KINDS[kind].coverage
     items = sorted(list_items(kind, folder), key=lambda item: hash_fraction("split", item.name))

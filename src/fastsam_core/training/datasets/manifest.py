@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import atomic_path, write_json
 from fastsam_core.errors import AnnotationError
 from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Broken, Coverage
 
@@ -176,8 +176,7 @@ class Dataset:
         }
         with atomic_path(self.folder / "data.yaml") as temporary:
             temporary.write_text("\n".join(lines), encoding="utf-8")
-        with atomic_path(self.folder / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_json(self.folder / "manifest.json", document)
 
     def _total(self, what: str) -> dict[str, int]:
         counts = [getattr(entry, what) for entry in self.sources.values()]

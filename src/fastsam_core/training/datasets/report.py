@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._files import atomic_path
+from fastsam_core._files import atomic_path, write_json
 from fastsam_core.errors import AnnotationError, MissingDependencyError
 from fastsam_core.evaluation.truth import evenly
 from fastsam_core.training.datasets.loading import pixels_of, read_row
@@ -96,8 +95,7 @@ def write_report(folder: Path, out: Path | None = None) -> dict[str, Path]:
     sheet = write_image(out / "sheet.png", contact_sheet(cards))
     histograms = _draw_histograms(measured, out / "histograms.png")
     values = {figures.entry.name: _values(figures) for figures in measured}
-    with atomic_path(out / "report.json") as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "report.json", values)
     with atomic_path(out / "report.md") as temporary:
         temporary.write_text(_markdown(values), encoding="utf-8")
     return {"sheet": sheet, "histograms": histograms, "json": out / "report.json", "markdown": out / "report.md"}

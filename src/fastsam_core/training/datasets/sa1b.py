@@ -40,7 +40,7 @@ def list_pairs(source: Path, images: Path | None = None) -> list[Item]:
             found = {name: read for name, read in found.items() if not name.endswith(_IMAGE_SUFFIXES)}
             found |= {path.relative_to(images).as_posix(): partial(path.read_bytes) for path in pictures}
         for path in files:
-            if path.suffix == ".tar":
+            if path.suffix == ".tar" and not path.name.startswith("."):
                 found |= _members(path, path.relative_to(source).as_posix())
     items = _pairs({name: read for name, read in found.items() if "/." not in f"/{name}"})  # as macOS leaves them
     if not items:

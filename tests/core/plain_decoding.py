@@ -1,4 +1,4 @@
-"""Decoding with NumPy alone, pixel by pixel: logits as images, and the plain form that the kernels must equal.
+"""Decoding with NumPy alone, pixel by pixel: the plain form that the kernels must equal, and logits as images.
 
 Sums run in the same order and precision as in :mod:`fastsam_core._decode_kernels`, so both give the same bits.
 """
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fastsam_core._upsampling import plan_axes
+
 if TYPE_CHECKING:
     from fastsam_core._upsampling import KnotAxis
+    from fastsam_core.network import Prediction
 
-__all__ = ["count_cells", "decode_runs", "pixel_logits"]
+__all__ = ["count_cells", "decode_runs", "mask_logits"]
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -38,14 +41,23 @@ def decode_runs(
         rows = max(_CHUNK_PX // (x1 - x0), 1)
         for top in range(y0, y1, rows):
             window = (x0, top, x1, min(top + rows, y1))
-            logits = pixel_logits(prototypes, coefficients[i], window, logit_thresholds[i], y_axis, x_axis)
+            logits = _pixel_logits(prototypes, coefficients[i], window, logit_thresholds[i], y_axis, x_axis)
             runs = _runs_of(logits > 0)
             pieces.append(runs + np.array((top, x0, x0), dtype=np.int32))
             counts[i + 1] += len(runs)
     return np.concatenate(pieces), np.cumsum(counts)
 
 
-def pixel_logits(
+def mask_logits(prediction: Prediction, index: int) -> tuple[Float32Array, tuple[int, int]]:
+    """Return the logits (h, w) of one mask inside its box, which holds a pixel, and their first row and column."""
+    height, width = prediction.letterbox.source_hw
+    x0, y0, x1, y1 = np.clip(np.ceil(prediction.boxes_xyxy[index]), 0, (width, height, width, height)).astype(int)
+    axes = plan_axes(prediction.prototypes.shape[1:], (height, width))
+    coefficients = prediction.coefficients[index]
+    return _pixel_logits(prediction.prototypes, coefficients, (x0, y0, x1, y1), np.float32(0), *axes), (y0, x0)
+
+
+def _pixel_logits(
     prototypes: Float32Array,
     coefficients: Float32Array,
     window_xyxy: tuple[int, int, int, int],
