@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from fiftyone_fastsam._retry import with_retries
-from fiftyone_fastsam.errors import InvalidTargetError
+from fiftyone_fastsam.errors import TargetChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def alone(target: Target) -> Iterator[None]:
 
     Raises
     ------
-    InvalidTargetError
+    TargetChangedError
         The dataset is gone.
     """
     from fiftyone.core.dataset import DatasetNotFoundError
@@ -46,7 +46,7 @@ def alone(target: Target) -> Iterator[None]:
         try:
             with_retries(target.dataset.reload)
         except DatasetNotFoundError as error:
-            raise InvalidTargetError(
+            raise TargetChangedError(
                 f"Dataset {target.dataset.name!r} is gone", remedy="it was deleted or renamed meanwhile"
             ) from error
         yield

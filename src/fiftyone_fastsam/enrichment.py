@@ -365,6 +365,8 @@ def enrich(
     ------
     InvalidTargetError, LabelFieldError, InvalidPromptError, InvalidParameterError
         If something is wrong with the whole; nothing was written then.
+    TargetChangedError
+        If the dataset or the field was deleted or renamed meanwhile.
     DatabaseUnavailableError, DatabaseWriteError
         If the database went away for long or refuses; call again to go on.
 

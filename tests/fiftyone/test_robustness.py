@@ -26,7 +26,7 @@ from fiftyone_fastsam.errors import (
     DatabaseUnavailableError,
     DatabaseWriteError,
     DocumentTooLargeError,
-    InvalidTargetError,
+    TargetChangedError,
 )
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ def test_a_dataset_that_is_deleted_meanwhile(image_paths: list[Path], model: Fas
         collection.drop()
 
     run_first(network, delete_elsewhere)
-    with pytest.raises(InvalidTargetError, match="deleted or renamed"):
+    with pytest.raises(TargetChangedError, match="deleted or renamed"):
         enrich(dataset, "masks", model=model)
     assert collection.estimated_document_count() == 0
 
