@@ -426,6 +426,27 @@ def test_views_of_frames_count(make_dataset: Callable[..., Any], model: FastSAM,
     assert [label is None for label in dataset.values("frames.others")[0]] == [False, False, True, True, True]
 
 
+def test_frames_that_a_view_does_not_choose_are_left_alone(
+    make_dataset: Callable[..., Any], model: FastSAM, network: FakeNetwork, video: Path
+) -> None:
+    """Not those without a document, either: videos are often annotated here and there only."""
+    dataset = make_dataset(0)
+    sample = fo.Sample(filepath=str(video))
+    for number in (2, 4):
+        boxes = [fo.Detection(label=str(number), bounding_box=[0, 0, 1, 1])]
+        sample.frames[number] = fo.Frame(gt=fo.Detections(detections=boxes))
+    dataset.add_sample(sample)
+    annotated = dataset.match_frames(fo.ViewField("gt.detections").length() > 0)
+    for done in (2, 0):
+        report = enrich(annotated, "masks", model=model, box_prompt_field="gt")
+        assert (report.done, report.skipped, network.calls) == (done, int(not done), 2)
+    selected = dataset.select_frames([sample.frames[4].id])
+    assert enrich(selected, "others", model=model).done == 1
+    assert sorted(dataset.first().frames) == [2, 4]
+    both = dataset.match_frames(fo.ViewField("frame_number") < 3).concat(dataset)
+    assert enrich(both, "others", model=model).done == 4
+
+
 def test_videos_of_chosen_groups_prompt(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:
     grouped = make_dataset(0)
     grouped.add_group_field("group", default="left")
