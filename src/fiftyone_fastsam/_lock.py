@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from fiftyone_fastsam._fiftyone import refresh
 from fiftyone_fastsam._retry import with_retries
 from fiftyone_fastsam.errors import TargetChangedError
 
@@ -44,10 +45,10 @@ def alone(target: Target) -> Iterator[None]:
         time.sleep(_PAUSE_S)
     try:
         try:
-            with_retries(target.dataset.reload)
+            with_retries(refresh, target.dataset)
         except DatasetNotFoundError as error:
             raise TargetChangedError(
-                f"Dataset {target.dataset.name!r} is gone", remedy="it was deleted or renamed meanwhile"
+                f"Dataset {target.dataset.name!r} is gone", actual="it was deleted meanwhile"
             ) from error
         yield
     finally:

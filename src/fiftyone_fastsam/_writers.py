@@ -224,7 +224,7 @@ class SdkWriter:
                 self._save(by_sample)
                 break
             except DoesNotExist:  # one was deleted just now; the others are saved again
-                continue
+                _refresh(self._target, ids)
             except ValueError:  # the database refuses; nothing of it is to stay in memory
                 _refresh(self._target, ids)
                 raise

@@ -21,7 +21,7 @@ class InvalidTargetError(InvalidParameterError):
 
 
 class TargetChangedError(FastSAMError, RuntimeError):
-    """A dataset or field that was deleted or renamed during a run."""
+    """A dataset that was deleted, or a field that was deleted or renamed, during a run."""
 
 
 class LabelFieldError(InvalidParameterError):

@@ -19,7 +19,17 @@ import pymongo.errors
 import pytest
 
 import local_services
-from fiftyone_fastsam import _retry, doctor, enrich, iter_enrich, iter_shared, masks_from_detections
+from fiftyone_fastsam import (
+    _lock,
+    _provenance,
+    _retry,
+    doctor,
+    enrich,
+    enrichment,
+    iter_enrich,
+    iter_shared,
+    masks_from_detections,
+)
 from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
 from fiftyone_fastsam.errors import (
@@ -153,21 +163,23 @@ def test_a_database_that_comes_back_costs_nothing(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("method", ["reload", "count", "distinct"])
+@pytest.mark.parametrize("method", ["refresh", "count", "distinct"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_questions_are_asked_again(
     dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch, method: str, shared: bool
 ) -> None:
     boxes = [fo.Detections(detections=[fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])]) for _ in range(3)]
     dataset.set_values("gt", boxes)
-    real, calls = getattr(fo.Dataset, method), itertools.count()
+    places = (_lock, _provenance, enrichment) if method == "refresh" else (fo.Dataset,)
+    real, calls = getattr(places[0], method), itertools.count()
 
-    def every_other_time(self: Any, *arguments: Any) -> Any:
+    def every_other_time(*arguments: Any) -> Any:
         if next(calls) % 2 == 0:
             raise pymongo.errors.AutoReconnect("gone")
-        return real(self, *arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(fo.Dataset, method, every_other_time)
+    for place in places:
+        monkeypatch.setattr(place, method, every_other_time)
     options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "output": "map"}
     run = iter_shared(dataset, "masks", **options) if shared else iter_enrich(dataset, "masks", **options)
     assert len(list(run)) == 3
@@ -355,9 +367,17 @@ def test_a_dataset_that_is_deleted_meanwhile(image_paths: list[Path], model: Fas
         collection.drop()
 
     run_first(network, delete_elsewhere)
-    with pytest.raises(TargetChangedError, match="deleted or renamed"):
+    with pytest.raises(TargetChangedError, match=r"is gone.*deleted"):
         enrich(dataset, "masks", model=model)
     assert collection.estimated_document_count() == 0
+
+
+def test_a_dataset_that_is_renamed_meanwhile(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
+    datasets, renamed = dataset._sample_collection.database.datasets, f"{dataset.name}-renamed"
+    run_first(network, lambda: datasets.update_one({"_id": dataset._doc.id}, {"$set": {"name": renamed}}))
+    assert enrich(dataset, "masks", model=model).done == 3
+    assert dataset.name == renamed
+    assert dataset.load_run_results("fastsam_masks").done == 3
 
 
 def run_first(network: Any, action: Callable[[], object]) -> None:
