@@ -1,4 +1,4 @@
-"""The one place that imports FiftyOne (about ten seconds), when it is first needed."""
+"""The one place that imports FiftyOne (about ten seconds), when it is first needed; what its own functions lack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from fastsam_core.errors import MissingDependencyError
 
-__all__ = ["import_fiftyone", "no_database"]
+__all__ = ["import_fiftyone", "no_database", "refresh"]
 
 
 def import_fiftyone() -> Any:
@@ -34,3 +34,43 @@ def no_database() -> tuple[type[Exception], ...]:
 
     core = import_fiftyone().core
     return PyMongoError, core.config.FiftyOneConfigError, core.service.ServiceException, OSError, RuntimeError
+
+
+def refresh(dataset: Any) -> None:
+    """Let a dataset know what other programs have changed.
+
+    FiftyOne's `reload` makes new classes of samples; views that were iterated over keep theirs, which fails as soon as
+    there is a further field. So classes are made anew only where there are other fields, or renamed ones, which do not
+    know their new path until then.
+
+    Raises
+    ------
+    fiftyone.core.dataset.DatasetNotFoundError
+        It was deleted.
+    """
+    from fiftyone.core.dataset import DatasetNotFoundError
+    from fiftyone.core.fields import flatten_schema
+    from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
+
+    document = dataset._doc
+    try:
+        document.reload()
+    except DoesNotExist as error:
+        raise DatasetNotFoundError(dataset.name) from error
+    for fields, schema in (
+        (document.sample_fields, dataset.get_field_schema(flat=True)),
+        (document.frame_fields, dataset.get_frame_field_schema(flat=True) or {}),
+    ):
+        stored = flatten_schema({each.name: each.to_field() for each in fields})
+        renamed = any((field.path or path).removeprefix("frames.") != path for path, field in schema.items())
+        if renamed or _described(stored) != _described(schema):
+            dataset.reload()
+            return
+
+
+def _described(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return what is to be known of fields, by their paths."""
+    return {
+        path: (type(field), getattr(field, "document_type", None), field.description, field.info, field.read_only)
+        for path, field in schema.items()
+    }

@@ -172,8 +172,10 @@ def video_items(
         wanted = None
         if options.prompt_ids is not None:
             wanted = {number for number, document in frames.items() if visible_prompts(document, options)} - done
-            if not wanted:
-                continue
+        elif _chooses_frames(target.view):
+            wanted = frames.keys() - done
+        if wanted is not None and not wanted:
+            continue
         try:
             for number, pixels in _read_frames(sample["filepath"], done, wanted):
                 if sample_id in gone:
@@ -199,6 +201,16 @@ def _as_shown(target: Target, options: EnrichOptions, sample_id: Any, frames: di
         whole = frames[number].get(options.field) if options.field is not None else None
         frames[number] = {**frames[number], WHOLE: whole, **{name: shown[number].get(name) for name in field}}
     return frames.keys() - shown.keys()
+
+
+def _chooses_frames(view: Any) -> bool:
+    """Tell whether a view shows chosen frames only; those without a document are not among them."""
+    from fiftyone.core.stages import Concat, MatchFrames, SelectFrames
+
+    for stage in reversed(getattr(view, "_stages", ())):
+        if isinstance(stage, Concat | MatchFrames | SelectFrames):
+            return not isinstance(stage, Concat)  # its samples may come with all frames
+    return False
 
 
 def _forget_reason(target: Target, sample_id: Any) -> None:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from fiftyone_fastsam._fiftyone import refresh
 from fiftyone_fastsam._retry import with_retries
-from fiftyone_fastsam.errors import InvalidTargetError
+from fiftyone_fastsam.errors import TargetChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def alone(target: Target) -> Iterator[None]:
 
     Raises
     ------
-    InvalidTargetError
+    TargetChangedError
         The dataset is gone.
     """
     from fiftyone.core.dataset import DatasetNotFoundError
@@ -44,10 +45,10 @@ def alone(target: Target) -> Iterator[None]:
         time.sleep(_PAUSE_S)
     try:
         try:
-            with_retries(target.dataset.reload)
+            with_retries(refresh, target.dataset)
         except DatasetNotFoundError as error:
-            raise InvalidTargetError(
-                f"Dataset {target.dataset.name!r} is gone", remedy="it was deleted or renamed meanwhile"
+            raise TargetChangedError(
+                f"Dataset {target.dataset.name!r} is gone", actual="it was deleted meanwhile"
             ) from error
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastsam_core._version import __version__
+from fiftyone_fastsam._fiftyone import refresh
 from fiftyone_fastsam._target import RUN_KEY
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _views(target: Target) -> dict[str, Any]:
 def results_of(view: Any, label_field: str) -> dict[str, Any] | None:
     """Return the outcome that a dataset remembers for a field of what a view shows, None without one."""
     dataset, key = view._root_dataset, _key(view, label_field.removeprefix("frames."))
-    dataset.reload()  # another process may have recorded it
+    refresh(dataset)  # another process may have recorded it
     if not dataset.has_run(key):
         return None
     results = dataset.load_run_results(key, cache=False, load_view=False)

@@ -15,7 +15,7 @@ from fiftyone_fastsam._answers import OWN_ATTRIBUTES, prompts_digest
 from fiftyone_fastsam._convert import Instance, array_bytes
 from fiftyone_fastsam._fiftyone import import_fiftyone
 from fiftyone_fastsam._target import OTHER_RUN, PROMPTS_KEY, RUN_KEY
-from fiftyone_fastsam.errors import InvalidTargetError
+from fiftyone_fastsam.errors import TargetChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,7 +224,7 @@ class SdkWriter:
                 self._save(by_sample)
                 break
             except DoesNotExist:  # one was deleted just now; the others are saved again
-                continue
+                _refresh(self._target, ids)
             except ValueError:  # the database refuses; nothing of it is to stay in memory
                 _refresh(self._target, ids)
                 raise
@@ -297,7 +297,7 @@ def _refuse_lost_fields(target: Target, ids: set[Any]) -> None:
 
     Raises
     ------
-    InvalidTargetError
+    TargetChangedError
         There is such a field.
     """
     document = target.dataset._doc
@@ -313,7 +313,7 @@ def _refuse_lost_fields(target: Target, ids: set[Any]) -> None:
         lost = written - {field["name"] for field in stored[schema]}
         if lost:
             collection.update_many({key: {"$in": list(ids)}}, {"$unset": dict.fromkeys(lost, "")})
-            raise InvalidTargetError(
+            raise TargetChangedError(
                 f"Field {min(lost)!r} is gone",
                 expected="the fields that were there when the run began",
                 actual="it was deleted or renamed meanwhile",

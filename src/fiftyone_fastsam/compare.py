@@ -88,7 +88,7 @@ def compare_fields(view: Any, first: str, second: str, *, min_iou: float = 0.5) 
     """
     min_iou = as_number("min_iou", min_iou, 0, 1)
     fo = import_fiftyone()
-    target = open_target(view, f"{second}_vs_{first}")
+    target = open_target(view, f"{second}_vs_{first}".replace(".", "_"))  # the fields are looked at below
     if target.is_video:
         raise InvalidTargetError("Videos cannot be compared yet", expected="images")
     for name in (first, second):

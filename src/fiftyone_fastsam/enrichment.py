@@ -17,7 +17,7 @@ from fastsam_core.model import FastSAM
 from fastsam_core.pipeline import iter_segment
 from fastsam_core.tiling import step_in_tiles
 from fiftyone_fastsam._answers import answer, semantic_map
-from fiftyone_fastsam._fiftyone import import_fiftyone
+from fiftyone_fastsam._fiftyone import import_fiftyone, refresh
 from fiftyone_fastsam._items import Item, image_items, read_item, video_items
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._oversize import fitted
@@ -140,7 +140,7 @@ class Enrichment:
     ) -> None:
         self.is_part = False
         self.target: Target = open_target(view, label_field)
-        with_retries(self.target.dataset.reload)  # others may have declared fields meanwhile
+        with_retries(refresh, self.target.dataset)  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
         self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.words = Words(self.options) if self.options.needs_encoder else None
@@ -237,7 +237,6 @@ class Enrichment:
             seconds = round(time.monotonic() - started, 1)
             with alone(target):
                 with_retries(record_results, target, {**counts, "skipped": self.skipped, "seconds": seconds})
-            with_retries(target.dataset.reload)
 
     def _results(self) -> Iterator[Callable[[], Result]]:
         """Yield what makes the result of each item, when its masks are there."""
@@ -365,6 +364,8 @@ def enrich(
     ------
     InvalidTargetError, LabelFieldError, InvalidPromptError, InvalidParameterError
         If something is wrong with the whole; nothing was written then.
+    TargetChangedError
+        If the dataset was deleted, or the field deleted or renamed, meanwhile.
     DatabaseUnavailableError, DatabaseWriteError
         If the database went away for long or refuses; call again to go on.
 

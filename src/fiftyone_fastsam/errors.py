@@ -11,12 +11,17 @@ __all__ = [
     "InvalidTargetError",
     "LabelFieldError",
     "NonPersistentDatasetWarning",
+    "TargetChangedError",
     "WorkersDiedError",
 ]
 
 
-class InvalidTargetError(FastSAMError, ValueError):
-    """A dataset or view that cannot be enriched: no samples, wrong media type, not flat, or changed meanwhile."""
+class InvalidTargetError(InvalidParameterError):
+    """A dataset or view that is missing or cannot be enriched: no samples, wrong media type, or not flat."""
+
+
+class TargetChangedError(FastSAMError, RuntimeError):
+    """A dataset that was deleted, or a field that was deleted or renamed, during a run."""
 
 
 class LabelFieldError(InvalidParameterError):

@@ -347,4 +347,4 @@ def _record(whole: Enrichment, table: ShardTable) -> None:
         if busy or with_retries(results_of, target.view, target.label_field) is None:
             with_retries(record_results, target, counts)
         with_retries(table.remove, keys)
-    with_retries(target.dataset.reload)
+    with_retries(target.dataset._reload_docs, hard=True)  # samples in memory see what others have written

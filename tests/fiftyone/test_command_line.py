@@ -80,7 +80,8 @@ def test_wrong_use_gives_exit_code_2(dataset: Any) -> None:
     for options in (["--existing", "maybe"], ["--view", "none"], *together):
         assert run(app, ["enrich", dataset.name, "-l", "masks", *options]).exit_code == 2, options
     assert run(app, ["enrich", dataset.name, "-l", "not a name"]).exit_code == 2
-    assert run(app, ["enrich", "no-such-dataset", "-l", "masks"]).exit_code == 1
+    assert run(app, ["enrich", "no-such-dataset", "-l", "masks"]).exit_code == 2
+    assert run(app, ["fiftyone", "doctor", "no-such-dataset"]).exit_code == 2
 
 
 def test_saved_views_choose_samples(dataset: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 import numpy as np
@@ -12,7 +12,11 @@ from fastsam_core.errors import InvalidParameterError
 from fastsam_core.masks import Masks
 from fiftyone_fastsam import compare, to_detections
 from fiftyone_fastsam.compare import compare_fields
-from fiftyone_fastsam.errors import LabelFieldError
+from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def test_comparing_two_fields(dataset: Any) -> None:
@@ -39,6 +43,14 @@ def test_comparing_two_fields(dataset: Any) -> None:
         compare_fields(dataset, "one", "filepath")
     with pytest.raises(InvalidParameterError, match="min_iou"):
         compare_fields(dataset, "one", "two", min_iou=50)
+
+
+def test_fields_that_cannot_be_compared_say_why(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
+    videos = make_dataset(paths=[tmp_path / "some.mp4"])
+    with pytest.raises(InvalidTargetError, match="Videos cannot be compared"):
+        compare_fields(videos, "frames.one", "frames.two")
+    with pytest.raises(LabelFieldError, match="Two fields of Detections"):
+        compare_fields(make_dataset(), "masks.detections", "boxes.detections")
 
 
 @pytest.mark.parametrize("with_metadata", [False, True])

@@ -17,7 +17,7 @@ from fastsam_core.model import FastSAM
 from fiftyone_fastsam import EnrichOptions, _items, _queue, _writers, enrich, iter_shared
 from fiftyone_fastsam._writers import SdkWriter
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
-from fiftyone_fastsam.errors import InvalidTargetError
+from fiftyone_fastsam.errors import TargetChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,7 +198,7 @@ def test_a_field_that_is_deleted_meanwhile_stops_the_run(
 ) -> None:
     Path(photos.first().filepath).unlink()
     during(network, lambda: drop_field(photos, name), call=2)
-    with pytest.raises(InvalidTargetError, match=rf"Field '{name}' is gone.*run the same again"):
+    with pytest.raises(TargetChangedError, match=rf"Field '{name}' is gone.*run the same again"):
         enrich(photos, "masks", model=model, writer=writer)
     assert not photos._sample_collection.count_documents({name: {"$exists": True}})  # FiftyOne could not read them
     report = enrich(photos, "masks", model=model, writer=writer)
@@ -243,7 +243,7 @@ def test_a_field_of_frames_that_is_deleted_meanwhile_stops_the_run(
     videos: Any, model: FastSAM, network: FakeNetwork
 ) -> None:
     during(network, lambda: drop_field(videos, "masks", "frame"), call=2)
-    with pytest.raises(InvalidTargetError, match="Field 'masks' is gone"):
+    with pytest.raises(TargetChangedError, match="Field 'masks' is gone"):
         enrich(videos, "masks", model=model)
     assert not videos._frame_collection.count_documents({"masks": {"$exists": True}})
     assert enrich(videos, "masks", model=model).failed == 0

@@ -19,14 +19,24 @@ import pymongo.errors
 import pytest
 
 import local_services
-from fiftyone_fastsam import _retry, doctor, enrich, iter_enrich, iter_shared, masks_from_detections
+from fiftyone_fastsam import (
+    _lock,
+    _provenance,
+    _retry,
+    doctor,
+    enrich,
+    enrichment,
+    iter_enrich,
+    iter_shared,
+    masks_from_detections,
+)
 from fiftyone_fastsam._lock import LOCKS
 from fiftyone_fastsam._writers import DirectWriter
 from fiftyone_fastsam.errors import (
     DatabaseUnavailableError,
     DatabaseWriteError,
     DocumentTooLargeError,
-    InvalidTargetError,
+    TargetChangedError,
 )
 
 if TYPE_CHECKING:
@@ -153,21 +163,23 @@ def test_a_database_that_comes_back_costs_nothing(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("method", ["reload", "count", "distinct"])
+@pytest.mark.parametrize("method", ["refresh", "count", "distinct"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_questions_are_asked_again(
     dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch, method: str, shared: bool
 ) -> None:
     boxes = [fo.Detections(detections=[fo.Detection(label="a", bounding_box=[0.1, 0.1, 0.5, 0.5])]) for _ in range(3)]
     dataset.set_values("gt", boxes)
-    real, calls = getattr(fo.Dataset, method), itertools.count()
+    places = (_lock, _provenance, enrichment) if method == "refresh" else (fo.Dataset,)
+    real, calls = getattr(places[0], method), itertools.count()
 
-    def every_other_time(self: Any, *arguments: Any) -> Any:
+    def every_other_time(*arguments: Any) -> Any:
         if next(calls) % 2 == 0:
             raise pymongo.errors.AutoReconnect("gone")
-        return real(self, *arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(fo.Dataset, method, every_other_time)
+    for place in places:
+        monkeypatch.setattr(place, method, every_other_time)
     options: dict[str, Any] = {"model": model, "box_prompt_field": "gt", "output": "map"}
     run = iter_shared(dataset, "masks", **options) if shared else iter_enrich(dataset, "masks", **options)
     assert len(list(run)) == 3
@@ -355,9 +367,17 @@ def test_a_dataset_that_is_deleted_meanwhile(image_paths: list[Path], model: Fas
         collection.drop()
 
     run_first(network, delete_elsewhere)
-    with pytest.raises(InvalidTargetError, match="deleted or renamed"):
+    with pytest.raises(TargetChangedError, match=r"is gone.*deleted"):
         enrich(dataset, "masks", model=model)
     assert collection.estimated_document_count() == 0
+
+
+def test_a_dataset_that_is_renamed_meanwhile(dataset: Any, model: FastSAM, network: FakeNetwork) -> None:
+    datasets, renamed = dataset._sample_collection.database.datasets, f"{dataset.name}-renamed"
+    run_first(network, lambda: datasets.update_one({"_id": dataset._doc.id}, {"$set": {"name": renamed}}))
+    assert enrich(dataset, "masks", model=model).done == 3
+    assert dataset.name == renamed
+    assert dataset.load_run_results("fastsam_masks").done == 3
 
 
 def run_first(network: Any, action: Callable[[], object]) -> None:
@@ -424,6 +444,27 @@ def test_views_of_frames_count(make_dataset: Callable[..., Any], model: FastSAM,
     some = dataset.match_frames(fo.ViewField("frame_number") < 3)
     assert enrich(some, "others", model=model).done == 2
     assert [label is None for label in dataset.values("frames.others")[0]] == [False, False, True, True, True]
+
+
+def test_frames_that_a_view_does_not_choose_are_left_alone(
+    make_dataset: Callable[..., Any], model: FastSAM, network: FakeNetwork, video: Path
+) -> None:
+    """Not those without a document, either: videos are often annotated here and there only."""
+    dataset = make_dataset(0)
+    sample = fo.Sample(filepath=str(video))
+    for number in (2, 4):
+        boxes = [fo.Detection(label=str(number), bounding_box=[0, 0, 1, 1])]
+        sample.frames[number] = fo.Frame(gt=fo.Detections(detections=boxes))
+    dataset.add_sample(sample)
+    annotated = dataset.match_frames(fo.ViewField("gt.detections").length() > 0)
+    for done in (2, 0):
+        report = enrich(annotated, "masks", model=model, box_prompt_field="gt")
+        assert (report.done, report.skipped, network.calls) == (done, int(not done), 2)
+    selected = dataset.select_frames([sample.frames[4].id])
+    assert enrich(selected, "others", model=model).done == 1
+    assert sorted(dataset.first().frames) == [2, 4]
+    both = dataset.match_frames(fo.ViewField("frame_number") < 3).concat(dataset)
+    assert enrich(both, "others", model=model).done == 4
 
 
 def test_videos_of_chosen_groups_prompt(make_dataset: Callable[..., Any], model: FastSAM, video: Path) -> None:

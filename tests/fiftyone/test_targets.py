@@ -170,6 +170,38 @@ def test_views_that_choose_groups_before_slices_prompt(
     assert [label.label for label in chosen.last().masks.detections] == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("writer", WRITERS)
+def test_views_that_were_looked_at_show_the_masks(dataset: Any, model: FastSAM, writer: str) -> None:
+    """FiftyOne's views keep what they read samples with; a reloaded dataset reads them with something else."""
+    views = [dataset[:2], dataset.skip(1), dataset.view()]
+    assert [len([sample.filepath for sample in view]) for view in views] == [2, 2, 3]
+    enrich(views[0], "masks", model=model, writer=writer)
+    assert [sum(sample.masks is not None for sample in view) for view in views] == [2, 1, 2]
+
+
+def test_fields_that_another_program_adds_are_known(dataset: Any, model: FastSAM) -> None:
+    enrich(dataset, "masks", model=model)
+    theirs = {each["name"]: each for each in _stored_fields(dataset)}["masks_error"]
+    datasets, query = dataset._sample_collection.database.datasets, {"_id": dataset._doc.id}
+    datasets.update_one(query, {"$push": {"sample_fields": {**theirs, "name": "note", "db_field": "note"}}})
+    dataset.list_runs()  # FiftyOne reads the list of fields anew here, but uses the former one
+    with pytest.raises(LabelFieldError, match="'note' has another type"):
+        enrich(dataset, "note", model=model)
+    read_only = {"$set": {"sample_fields.$[each].read_only": True}}
+    datasets.update_one(query, read_only, array_filters=[{"each.name": "masks"}])
+    with pytest.raises(LabelFieldError, match="read-only"):
+        enrich(dataset, "masks", model=model, conf=0.7)
+    datasets.update_one(query, {"$pull": {"sample_fields": {"name": "note"}}})
+    enrich(dataset, "note", model=model)
+    assert len(dataset.exists("note")) == 3
+
+
+def _stored_fields(dataset: Any) -> list[dict[str, Any]]:
+    found = dataset._sample_collection.database.datasets.find_one({"_id": dataset._doc.id})
+    fields: list[dict[str, Any]] = found["sample_fields"]
+    return fields
+
+
 def test_views_of_places_prompt(dataset: Any, model: FastSAM) -> None:
     for k, sample in enumerate(dataset):
         sample["location"] = fo.GeoLocation(point=[k, 0])
