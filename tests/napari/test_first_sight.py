@@ -13,7 +13,17 @@ from napari.layers import Image
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QScrollArea
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSlider,
+    QTableView,
+)
 
 import napari_fastsam
 from fastsam_core.errors import InvalidMasksError
@@ -141,6 +151,30 @@ def test_keys_of_the_plugin_while_the_table_has_the_focus(viewer: Any, make_widg
     assert len(widget.session.selected) == 1
     qtbot.keyClick(widget.table, Qt.Key.Key_K)
     assert len(widget.session.committed) == 1
+
+
+def test_undo_while_a_list_has_the_focus(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """The list that was chosen from last looked for an entry that begins with Ctrl+Z."""
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    done: list[str] = []
+    widget.labels.undo, widget.labels.redo = lambda: done.append("undo"), lambda: done.append("redo")
+    for one in (widget.segment_panel.image, widget.label_panel.overlap):
+        qtbot.keyClick(one, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        qtbot.keyClick(one, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert done == ["undo", "redo"] * 2
+    qtbot.keyClick(widget.label_panel.overlap, Qt.Key.Key_Down)
+    assert widget.labels.overlap == "steal", "arrows are the list's"
+
+
+def test_what_a_screen_reader_says(viewer: Any, make_widget: Make) -> None:
+    """Fields have the name of the label beside them where that is a label of theirs."""
+    widget = make_widget(viewer)
+    labelled = {label.buddy() for label in widget.findChildren(QLabel)}
+    kinds = (QComboBox, QAbstractSpinBox, QSlider, QTableView, QLineEdit)
+    fields = [one for kind in kinds for one in widget.findChildren(kind) if one.objectName() != "qt_spinbox_lineedit"]
+    assert len(fields) > 15
+    assert [one for one in fields if one not in labelled and not one.accessibleName()] == []
 
 
 @pytest.mark.parametrize("name", ["overlap", "target", "label_id"])

@@ -72,7 +72,7 @@ class HistogramSlider(QWidget):
         self._places = (0.0, 1.0)
         """Where the handles stand: for limits outside of the values, at an end."""
         self._empty = True
-        self._title = QLabel(title)
+        self._title = QLabel()
         self._numbers = QLabel("")
         self._numbers.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._bars = _Bars()
@@ -90,10 +90,12 @@ class HistogramSlider(QWidget):
         box.addWidget(self._bars)
         box.addWidget(self.slider)
         self.setToolTip(tip)
+        self.set_title(title)
 
     def set_title(self, title: str) -> None:
         """Change what is written above."""
         self._title.setText(title)
+        self.slider.setAccessibleName(title)
 
     def set_values(self, values: NDArray[np.float64], factor: float = 1.0) -> None:
         """Show the histogram of these values; the limits stay.

@@ -72,6 +72,7 @@ class SegmentPanel(QWidget):
         self._axes: dict[Hashable, int] = {}
         """By image: the axis that was chosen for its stacks."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
+        self.along.setAccessibleName("Axis of the stack")
         self.run_button = button(
             "Segment everything", "Run the network once; picking needs no network any more", self._run
         )

@@ -120,6 +120,7 @@ class CandidateTable(QTableView):
         if horizontal is not None:
             horizontal.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
             horizontal.setMinimumSectionSize(30)
+        self.setAccessibleName("Candidates")
         self.setToolTip("Select rows to pick candidates; double-click a row to go there")
         session.candidates_changed.connect(self.refresh)
         session.shown_changed.connect(self.refresh)
