@@ -84,9 +84,9 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix == "tif":
         return _write_tiff(path, data)
     if suffix == "json":
-        return write_coco(path, _masks_of_plane(data, plane), file_name=(labels if image is None else image).name)
+        return write_coco(path, _masks_of_plane(axes, data, plane), file_name=(labels if image is None else image).name)
     if suffix in ("geojson", "zip"):
-        masks = _stack_of(axes, data, plane) or _masks_of_plane(data, plane)
+        masks = _stack_of(axes, data, plane) or _masks_of_plane(axes, data, plane)
         return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
     return _write_table(path, labels, data, _values(image, labels), axes)
 
@@ -103,7 +103,8 @@ def _measured(names: Sequence[str], data: NDArray[Any]) -> tuple[list[int], list
     return [axis for axis in long if axis not in axes], sorted([*axes, *short[len(short) - max(2 - len(axes), 0) :]])
 
 
-def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
+def _masks_of_plane(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> Masks:
+    """Return the masks of the plane that is shown; say which one it is where other planes have labels, too."""
     if data.ndim == 2:
         return _masks(data)
     if (
@@ -118,7 +119,14 @@ def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
             remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
         )
     index = [slice(None) if axis in plane.axes_yx else place or 0 for axis, place in enumerate(plane.index)]
-    return _masks(data[tuple(index)])
+    masks = _masks(data[tuple(index)])
+    if np.count_nonzero(data) > masks.areas_px.sum():
+        shown = ", ".join(f"{names[axis]} = {at}" for axis, at in plane.fixed.items() if data.shape[axis] > 1)
+        warn(
+            f"Only the labels of the plane that is shown ({shown}) are written. Remedy: export each plane, or the "
+            "label image or the measurements, which have all of them."
+        )
+    return masks
 
 
 def _masks(labels: NDArray[Any]) -> Masks:
