@@ -58,6 +58,29 @@ def test_sliders_of_values_that_are_tiny_or_huge(viewer: Any, make_widget: Make,
     assert widget.session.passing.sum() == (means > means.mean()).sum()
 
 
+@pytest.mark.usefixtures("blob_model")
+def test_areas_of_small_pixels_in_large_units(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """Pixels of 0.3 µm in an image whose file counts in millimetres: all areas were 0.0."""
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image", scale=(3e-4, 3e-4), units=("mm", "mm")))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    assert widget.filter_panel.sliders["area_px"]._numbers.text() == "1.77e-05 – 3.97e-05"
+    cells = [widget.table.table.index(row, 1) for row in range(3)]
+    assert [widget.table.table.data(cell) for cell in cells] == ["1.77e-05", "2.85e-05", "3.97e-05"]
+    viewer.layers[0].scale = (0.5, 0.5)
+    assert widget.filter_panel.sliders["area_px"]._numbers.text() == "49.2 – 110"
+    assert widget.table.table.data(widget.table.table.index(0, 1)) == "49.25"
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_zeros_have_no_sign(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.filter_panel.sliders["intensity"].set_values(np.zeros(3))
+    assert widget.filter_panel.sliders["intensity"]._numbers.text() == "0 – 0"
+
+
 def test_nothing_but_faint_candidates(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
     assert blob_model.info.conf > FAINT
     viewer.add_layer(Image(discs(80, 90, *THREE, value=60), name="Image", contrast_limits=(0, 255)))

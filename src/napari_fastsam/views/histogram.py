@@ -173,6 +173,8 @@ class HistogramSlider(QWidget):
     def _show(self) -> None:
         self._bars.inside = self._places
         self._bars.update()
-        ends = [self._value_at(place) for place in self._places]
-        low, high = (written(end * self._factor, self._decimals) for end in ends)
+        ends = [self._value_at(place) * self._factor for place in self._places]
+        low, high = (
+            written(end, decimals_for(np.array([end])) if self._logarithmic else self._decimals) for end in ends
+        )
         self._numbers.setText("" if self._empty else f"{low} – {high}")
