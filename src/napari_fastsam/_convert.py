@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AffineMap",
     "Plane",
-    "axis_name",
+    "axis_names",
     "in_layer_units",
     "is_channels",
+    "is_depth",
     "is_time",
     "layer_map",
     "layer_to_layer",
@@ -40,6 +41,7 @@ Float = NDArray[np.float64]
 
 _HALF_PIXEL = 0.5
 _CHANNEL_NAMES = ("c", "ch", "channel", "channels")
+_DEPTH_NAMES = ("z", "depth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +215,41 @@ def layer_shape(layer: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in data.shape[: layer.ndim])
 
 
-def axis_name(layer: Layer, axis: int) -> str:
-    """Return what an axis of a layer is called; napari's own names are numbers."""
-    name = str(layer.axis_labels[axis])
-    return f"axis {name}" if name.lstrip("-").isdigit() else name
+def axis_names(layer: Layer, sliders: Sequence[str]) -> tuple[str, ...]:
+    """Return what the axes of a layer are called: by the layer, else by the viewer's sliders, else by a number.
+
+    Parameters
+    ----------
+    layer : Layer
+    sliders : sequence of str
+        ``viewer.dims.axis_labels``; the last ones are the layer's.
+    """
+    own = layer.axis_labels
+    shown = (*own, *sliders)[-layer.ndim :]
+    return tuple(
+        next((name for name in names if not _is_number(name)), f"axis {names[0]}")
+        for names in zip(own, shown, strict=True)
+    )
 
 
-def is_channels(layer: Layer, axis: int) -> bool:
+def _is_number(name: str) -> bool:
+    """Tell whether a name of an axis is one of napari's own, or none."""
+    return not name.strip() or name.lstrip("-").isdigit()
+
+
+def is_channels(axis_name: str) -> bool:
     """Tell whether an axis is named as channels."""
-    return axis_name(layer, axis).lower() in _CHANNEL_NAMES
+    return axis_name.lower() in _CHANNEL_NAMES
 
 
-def is_time(layer: Layer, axis: int) -> bool:
+def is_depth(axis_name: str) -> bool:
+    """Tell whether an axis is named as depth."""
+    return axis_name.lower() in _DEPTH_NAMES
+
+
+def is_time(axis_name: str) -> bool:
     """Tell whether an axis is named as time."""
-    return axis_name(layer, axis).lower().startswith("t")
+    return axis_name.lower().startswith("t")
 
 
 def pixels_of_data(points: ArrayLike, plane: Plane) -> tuple[Float, NDArray[np.bool_]]:

@@ -41,4 +41,4 @@ def written(value: float, decimals: int, *, gaps: bool = True) -> str:
     """
     if decimals < 0:
         return f"{value:.2e}"
-    return f"{value:.{decimals}f}" if abs(value) < 1000 or not gaps else f"{value:,.0f}".replace(",", " ")
+    return f"{value:z.{decimals}f}" if abs(value) < 1000 or not gaps else f"{value:z,.0f}".replace(",", " ")

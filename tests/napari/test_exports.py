@@ -183,6 +183,26 @@ def test_objects_of_time_series_are_measured_at_each_time(
     assert ("perimeter" in rows[0]) == (pixels == 100)
 
 
+@pytest.mark.parametrize(("suffix", "shape"), [("geojson", (2, 3)), ("zip", (2, 3)), ("json", (1, 3))])
+def test_planes_that_are_left_out_are_said(
+    viewer: Any, make_widget: Make, tmp_path: Path, suffix: str, shape: tuple[int, int]
+) -> None:
+    """Of two sliders only the plane that is shown was written, and nothing said so."""
+    data = np.zeros((*shape, 40, 50), np.uint16)
+    data[-1, 2, 10:20, 10:20] = 4
+    widget = made(viewer, make_widget, Labels(data, name="mine"))
+    viewer.dims.axis_labels = ("t", "z", "y", "x")
+    viewer.dims.set_current_step((0, 1), (shape[0] - 1, 2))
+    notification_manager.records.clear()
+    path = str(tmp_path / f"mine.{suffix}")
+    widget.label_panel.export(suffix, path=path)
+    assert not notification_manager.records, "there is nothing else"
+    data[-1, 0, 5, 5] = 1
+    widget.label_panel.export(suffix, path=path)
+    where = "(t = 1, z = 2)" if shape[0] > 1 else "(z = 2)"
+    assert where in str(notification_manager.records[-1].message)
+
+
 def test_a_stack_of_all_times_and_channels(viewer: Any, make_widget: Make, tmp_path: Path) -> None:
     data = np.zeros((2, 3, 2, 40, 50), np.uint16)
     data[1, :, 0, 10:20, 10:20] = 4

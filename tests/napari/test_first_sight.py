@@ -13,7 +13,17 @@ from napari.layers import Image
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QPushButton, QScrollArea
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSlider,
+    QTableView,
+)
 
 import napari_fastsam
 from fastsam_core.errors import InvalidMasksError
@@ -47,6 +57,29 @@ def test_sliders_of_values_that_are_tiny_or_huge(viewer: Any, make_widget: Make,
     assert cells == [f"{mean:.2e}" for mean in means]
     widget.filter_panel.sliders["intensity"].set_limits(float(means.mean()), np.inf)
     assert widget.session.passing.sum() == (means > means.mean()).sum()
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_areas_of_small_pixels_in_large_units(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """Pixels of 0.3 µm in an image whose file counts in millimetres: all areas were 0.0."""
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image", scale=(3e-4, 3e-4), units=("mm", "mm")))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    assert widget.filter_panel.sliders["area_px"]._numbers.text() == "1.77e-05 – 3.97e-05"
+    cells = [widget.table.table.index(row, 1) for row in range(3)]
+    assert [widget.table.table.data(cell) for cell in cells] == ["1.77e-05", "2.85e-05", "3.97e-05"]
+    viewer.layers[0].scale = (0.5, 0.5)
+    assert widget.filter_panel.sliders["area_px"]._numbers.text() == "49.2 – 110"
+    assert widget.table.table.data(widget.table.table.index(0, 1)) == "49.25"
+
+
+@pytest.mark.usefixtures("blob_model")
+def test_zeros_have_no_sign(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    widget.filter_panel.sliders["intensity"].set_values(np.zeros(3))
+    assert widget.filter_panel.sliders["intensity"]._numbers.text() == "0 – 0"
 
 
 def test_nothing_but_faint_candidates(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
@@ -142,6 +175,30 @@ def test_keys_of_the_plugin_while_the_table_has_the_focus(viewer: Any, make_widg
     assert len(widget.session.selected) == 1
     qtbot.keyClick(widget.table, Qt.Key.Key_K)
     assert len(widget.session.committed) == 1
+
+
+def test_undo_while_a_list_has_the_focus(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """The list that was chosen from last looked for an entry that begins with Ctrl+Z."""
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    done: list[str] = []
+    widget.labels.undo, widget.labels.redo = lambda: done.append("undo"), lambda: done.append("redo")
+    for one in (widget.segment_panel.image, widget.label_panel.overlap):
+        qtbot.keyClick(one, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        qtbot.keyClick(one, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert done == ["undo", "redo"] * 2
+    qtbot.keyClick(widget.label_panel.overlap, Qt.Key.Key_Down)
+    assert widget.labels.overlap == "steal", "arrows are the list's"
+
+
+def test_what_a_screen_reader_says(viewer: Any, make_widget: Make) -> None:
+    """Fields have the name of the label beside them where that is a label of theirs."""
+    widget = make_widget(viewer)
+    labelled = {label.buddy() for label in widget.findChildren(QLabel)}
+    kinds = (QComboBox, QAbstractSpinBox, QSlider, QTableView, QLineEdit)
+    fields = [one for kind in kinds for one in widget.findChildren(kind) if one.objectName() != "qt_spinbox_lineedit"]
+    assert len(fields) > 15
+    assert [one for one in fields if one not in labelled and not one.accessibleName()] == []
 
 
 @pytest.mark.parametrize("name", ["overlap", "target", "label_id"])

@@ -73,7 +73,7 @@ def test_channels_are_to_be_taken_as_in_the_session(viewer: Any, make_widget: Ma
     before = viewer.layers["Image labels"].data.copy()
     again = opened_again(viewer, widget, make_widget, **names)
     again.restore_bar.restore_button.click()
-    assert "choose the channels along axis c" in str(notification_manager.records[-1].message)
+    assert "choose the channels along c under 'Channels'" in str(notification_manager.records[-1].message)
     assert not again.restore_bar.isHidden()
     assert "Image labels" not in viewer.layers
     again.segment_panel.channels.setCurrentIndex(1)

@@ -499,7 +499,7 @@ class JournalController:
             free = (axis for axis, at in enumerate(plane.index) if at is None and axis not in plane.axes_yx)
             axis = next(free, None)
             if axis != self.session.channel_axis:
-                wanted = "'As shown'" if axis is None else f"the channels along axis {image.axis_labels[axis]}"
+                wanted = "'As shown'" if axis is None else f"the channels along {self.session.axis_names(image)[axis]}"
                 raise ImageContentError(
                     "This journal was written with the channels of the image taken in another way",
                     remedy=f"choose {wanted} under 'Channels', then restore it",

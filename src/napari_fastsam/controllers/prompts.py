@@ -10,7 +10,16 @@ from psygnal import Signal
 
 from fastsam_core.drawings import Drawing, Places, read_drawings
 from fastsam_core.errors import FastSAMError, InvalidPromptError
-from napari_fastsam._convert import Plane, is_time, layer_shape, layer_to_layer, pixels_of_data, placed_like
+from napari_fastsam._convert import (
+    Plane,
+    is_channels,
+    is_depth,
+    is_time,
+    layer_shape,
+    layer_to_layer,
+    pixels_of_data,
+    placed_like,
+)
 from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.canvas import contains
@@ -268,11 +277,29 @@ class PromptController:
         """
         by_plane: dict[Plane, list[Drawing]] = {}
         for drawing in read_drawings(path, several_planes=True):
-            plane = shown if drawing.plane_zt is None else _plane_at(self.session.image, shown, drawing.plane_zt)
+            plane = shown if drawing.plane_zt is None else self._plane_at(drawing.plane_zt, shown)
             by_plane.setdefault(plane, []).append(drawing)
         if not by_plane:
             raise InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
         self.restore({plane: _prompts_drawn(drawings) for plane, drawings in by_plane.items()})
+
+    def _plane_at(self, place_zt: tuple[int, int], shown: Plane) -> Plane:
+        """Return the plane at a depth and a time; a stack along one axis has both along that one."""
+        image: Any = self.session.image
+        shape, names = layer_shape(image), self.session.axis_names(image)
+        axes = [axis for axis in shown.fixed if shape[axis] > 1 and not is_channels(names[axis])]
+        axes.sort(key=lambda axis: (not is_time(names[axis]), is_depth(names[axis])))  # else in their order
+        places = {axes[0]: place_zt[1], axes[-1]: place_zt[0]} if len(axes) > 1 else dict.fromkeys(axes, max(place_zt))
+        for axis, place in places.items():
+            if place >= shape[axis]:
+                raise InvalidPromptError(
+                    "There is a drawing on a plane that the image does not have",
+                    expected=f"0 to {shape[axis] - 1}",
+                    actual=str(place),
+                    remedy="choose the image that it was drawn on",
+                )
+            shown = shown.at(axis, place)
+        return shown
 
     def toggle_polarity(self) -> str:
         """Switch the next points between on and off the object; return the new polarity.
@@ -354,27 +381,6 @@ def _set_column(points: Points, name: str, value_for: Callable[[Any], object]) -
         points.features = features
     points.feature_defaults = defaults.astype({name: features[name].dtype})
     points.refresh_colors()
-
-
-def _plane_at(image: Any, shown: Plane, place_zt: tuple[int, int]) -> Plane:
-    """Return the plane of a stack at a depth and a time; a stack along one axis has both along that one."""
-    shape = layer_shape(image)
-    axes = [axis for axis in shown.fixed if shape[axis] > 1]
-    places = dict.fromkeys(axes, max(place_zt)) if len(axes) == 1 else {}
-    if len(axes) > 1:
-        times = [axis for axis in axes if is_time(image, axis)] or axes[:1]
-        depths = [axis for axis in axes if axis not in times]
-        places = {times[0]: place_zt[1], depths[-1]: place_zt[0]}
-    for axis, place in places.items():
-        if place >= shape[axis]:
-            raise InvalidPromptError(
-                "There is a drawing on a plane that the image does not have",
-                expected=f"0 to {shape[axis] - 1}",
-                actual=str(place),
-                remedy="choose the image that it was drawn on",
-            )
-        shown = shown.at(axis, place)
-    return shown
 
 
 def _prompts_drawn(drawings: Iterable[Drawing]) -> PromptSet:

@@ -8,7 +8,7 @@ import numpy as np
 from psygnal import Signal
 
 from fastsam_core.errors import ImageContentError
-from napari_fastsam._convert import Plane, layer_shape, pixel_area, shown_plane
+from napari_fastsam._convert import Plane, axis_names, layer_shape, pixel_area, shown_plane
 from napari_fastsam._napari import depth_of, point_of
 from napari_fastsam._planes import PlaneSource, blendable
 from napari_fastsam._settings import Settings, read_settings
@@ -21,7 +21,7 @@ from napari_fastsam.models.picks import Pick, PickOptions, PromptSet, resolve
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from napari.layers import Image
+    from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
     from fastsam_core.masks import Masks
@@ -55,6 +55,8 @@ class Session:
     """Another image layer, or another way to take its channels, or data of another size."""
     image_resized = Signal()
     """The image layer got data of another size, and is taken as it is shown."""
+    axes_renamed = Signal()
+    """Axes of the image have other names."""
     plane_leaving = Signal()
     """Another plane or image is about to be looked at; everything is still as it was."""
     plane_changed = Signal()
@@ -97,6 +99,7 @@ class Session:
         dims = viewer.dims.events
         for event in (dims.point, dims.order, dims.ndisplay):
             event.connect(self.update_plane)
+        dims.axis_labels.connect(self._on_axis_labels)
         viewer.layers.events.removed.connect(self._on_removed)
         self.selection_changed.connect(self._on_told)
 
@@ -105,6 +108,7 @@ class Session:
         dims = self.viewer.dims.events
         for event in (dims.point, dims.order, dims.ndisplay):
             event.disconnect(self.update_plane)
+        dims.axis_labels.disconnect(self._on_axis_labels)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.set_image(None)
         self._pools.clear()
@@ -140,6 +144,10 @@ class Session:
             self.plane = None  # it is none of the image's any more, and has no prompts to be kept
             self.set_image(self.image)
             self.image_resized.emit()
+
+    def _on_axis_labels(self) -> None:
+        if self.image is not None and not self._is_resized():  # then all that shows names is made anew
+            self.axes_renamed.emit()
 
     @property
     def image_id(self) -> Hashable:
@@ -212,6 +220,10 @@ class Session:
                 remedy="move the sliders below the canvas until the image appears",
             )
         return self.plane
+
+    def axis_names(self, layer: Layer) -> tuple[str, ...]:
+        """Return what the axes of a layer are called in this viewer."""
+        return axis_names(layer, self.viewer.dims.axis_labels)
 
     def pixel_area(self) -> tuple[float, str]:
         """Return the area of a pixel and its unit."""

@@ -13,10 +13,11 @@ from fastsam_core.masks import Masks
 from fastsam_core.outlines import write_geojson, write_rois
 from fastsam_core.outputs import write_coco
 from fastsam_core.stacks import LinkedStack
-from napari_fastsam._convert import axis_name, is_channels, is_time, layer_map, layer_shape, same_pixels
+from napari_fastsam._convert import is_channels, is_time, layer_map, layer_shape, same_pixels
 from napari_fastsam._notify import warn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def require_labels(layer: Any) -> Any:
     return layer
 
 
-def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane | None) -> Path:
+def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane | None, axes: Sequence[str]) -> Path:
     """Write the labels of a layer.
 
     Parameters
@@ -69,6 +70,8 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
         For intensities, if it has the same pixels; of colour, for each of red, green and blue; of channels that are
         shown as colours, for each of them.
     plane : Plane or None
+    axes : sequence of str
+        What the axes of `labels` are called.
 
     Raises
     ------
@@ -81,26 +84,27 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     if suffix == "tif":
         return _write_tiff(path, data)
     if suffix == "json":
-        return write_coco(path, _masks_of_plane(data, plane), file_name=(labels if image is None else image).name)
+        return write_coco(path, _masks_of_plane(axes, data, plane), file_name=(labels if image is None else image).name)
     if suffix in ("geojson", "zip"):
-        masks = _stack_of(labels, data, plane) or _masks_of_plane(data, plane)
+        masks = _stack_of(axes, data, plane) or _masks_of_plane(axes, data, plane)
         return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
-    return _write_table(path, labels, data, _values(image, labels))
+    return _write_table(path, labels, data, _values(image, labels), axes)
 
 
-def _measured(labels: Any, data: NDArray[Any]) -> tuple[list[int], list[int]]:
+def _measured(names: Sequence[str], data: NDArray[Any]) -> tuple[list[int], list[int]]:
     """Return the axes along which each place is measured apart, and those that are measured: planes or stacks.
 
     Of planes of one row or column both axes are measured.
     """
     long = [axis for axis, size in enumerate(data.shape) if size > 1]
-    named = [axis for axis in long if axis < data.ndim - 2 and (is_time(labels, axis) or is_channels(labels, axis))]
+    named = [axis for axis in long if axis < data.ndim - 2 and (is_time(names[axis]) or is_channels(names[axis]))]
     axes = [axis for axis in long if axis not in named][-3:]
     short = [axis for axis in range(data.ndim) if axis not in long]
     return [axis for axis in long if axis not in axes], sorted([*axes, *short[len(short) - max(2 - len(axes), 0) :]])
 
 
-def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
+def _masks_of_plane(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> Masks:
+    """Return the masks of the plane that is shown; say which one it is where other planes have labels, too."""
     if data.ndim == 2:
         return _masks(data)
     if (
@@ -115,7 +119,14 @@ def _masks_of_plane(data: NDArray[Any], plane: Plane | None) -> Masks:
             remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
         )
     index = [slice(None) if axis in plane.axes_yx else place or 0 for axis, place in enumerate(plane.index)]
-    return _masks(data[tuple(index)])
+    masks = _masks(data[tuple(index)])
+    if np.count_nonzero(data) > masks.areas_px.sum():
+        shown = ", ".join(f"{names[axis]} = {at}" for axis, at in plane.fixed.items() if data.shape[axis] > 1)
+        warn(
+            f"Only the labels of the plane that is shown ({shown}) are written. Remedy: export each plane, or the "
+            "label image or the measurements, which have all of them."
+        )
+    return masks
 
 
 def _masks(labels: NDArray[Any]) -> Masks:
@@ -125,7 +136,7 @@ def _masks(labels: NDArray[Any]) -> Masks:
     return masks.with_fields(label=ids[masks.fields["label"]].astype(np.int64))
 
 
-def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedStack | None:
+def _stack_of(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> LinkedStack | None:
     """Return the objects of all planes where a single axis beside those of the plane is longer than one."""
     if plane is None or len(plane.index) != data.ndim:
         return None
@@ -135,7 +146,7 @@ def _stack_of(labels: Any, data: NDArray[Any], plane: Plane | None) -> LinkedSta
     kept = (*stacked, *sorted(plane.axes_yx))
     planes = np.moveaxis(data, kept, (-3, -2, -1)).reshape([data.shape[axis] for axis in kept])
     masks = tuple(_masks(flat) for flat in planes)
-    axis = "T" if is_time(labels, stacked[0]) else "Z"
+    axis = "T" if is_time(names[stacked[0]]) else "Z"
     return LinkedStack(axis, masks, tuple(one.fields["label"] for one in masks))
 
 
@@ -191,10 +202,12 @@ def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.where(data == 0, 0, np.searchsorted(ids[1:], data) + 1), ids
 
 
-def _write_table(path: Path, labels: Any, data: NDArray[Any], values: NDArray[Any] | None) -> Path:
+def _write_table(
+    path: Path, labels: Any, data: NDArray[Any], values: NDArray[Any] | None, names: Sequence[str]
+) -> Path:
     from skimage.measure import regionprops_table
 
-    apart, axes = _measured(labels, data)
+    apart, axes = _measured(names, data)
     spacing = _spacing(labels, axes)
     properties: tuple[str, ...] = _PROPERTIES_2D if len(axes) == 2 else _PROPERTIES_3D
     if values is not None:
@@ -211,7 +224,7 @@ def _write_table(path: Path, labels: Any, data: NDArray[Any], values: NDArray[An
         part = None if values is None else values[at]
         columns = regionprops_table(numbered, part, properties=properties, spacing=spacing)
         columns["label"] = ids[columns["label"]]
-        places = {axis_name(labels, axis): np.full(len(columns["label"]), number) for axis, number in where.items()}
+        places = {names[axis]: np.full(len(columns["label"]), number) for axis, number in where.items()}
         for name, column in (places | columns).items():
             table.setdefault(name, []).extend(column.tolist())
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

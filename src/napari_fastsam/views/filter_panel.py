@@ -23,7 +23,7 @@ __all__ = ["FilterPanel"]
 
 _TITLES = {
     "confidence": ("Confidence", "How sure the network is, 0 to 1; prompts choose among fainter ones, too", False, 2),
-    "area_px": ("Area", "Area of a candidate; the scale is logarithmic", True, 1),
+    "area_px": ("Area", "Area of a candidate; the scale is logarithmic", True, None),
     "solidity": (
         "Solidity",
         "Area divided by the area of the convex hull: 1 is round or square, less is ragged",

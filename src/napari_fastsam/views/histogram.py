@@ -72,7 +72,7 @@ class HistogramSlider(QWidget):
         self._places = (0.0, 1.0)
         """Where the handles stand: for limits outside of the values, at an end."""
         self._empty = True
-        self._title = QLabel(title)
+        self._title = QLabel()
         self._numbers = QLabel("")
         self._numbers.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._bars = _Bars()
@@ -90,10 +90,12 @@ class HistogramSlider(QWidget):
         box.addWidget(self._bars)
         box.addWidget(self.slider)
         self.setToolTip(tip)
+        self.set_title(title)
 
     def set_title(self, title: str) -> None:
         """Change what is written above."""
         self._title.setText(title)
+        self.slider.setAccessibleName(title)
 
     def set_values(self, values: NDArray[np.float64], factor: float = 1.0) -> None:
         """Show the histogram of these values; the limits stay.
@@ -171,6 +173,8 @@ class HistogramSlider(QWidget):
     def _show(self) -> None:
         self._bars.inside = self._places
         self._bars.update()
-        ends = [self._value_at(place) for place in self._places]
-        low, high = (written(end * self._factor, self._decimals) for end in ends)
+        ends = [self._value_at(place) * self._factor for place in self._places]
+        low, high = (
+            written(end, decimals_for(np.array([end])) if self._logarithmic else self._decimals) for end in ends
+        )
         self._numbers.setText("" if self._empty else f"{low} – {high}")

@@ -249,7 +249,8 @@ class LabelPanel(QWidget):
             path = path or QFileDialog.getSaveFileName(self, "Export", proposed, pattern)[0]
             if path:
                 also = (".tiff",) if suffix == "tif" else ()
-                export.write_labels(with_suffix(path, f".{suffix}", *also), suffix, target, image, self.session.plane)
+                named, axes = with_suffix(path, f".{suffix}", *also), self.session.axis_names(target)
+                export.write_labels(named, suffix, target, image, self.session.plane, axes)
 
 
 def _is_labels(layer: Any) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from fastsam_core.errors import OutputError
 
@@ -23,15 +23,20 @@ _SPACING_PX = 4
 class Passing(QObject):
     """Event filter that passes letters on to napari, where they are keys of this plugin, and the wheel to what scrolls.
 
-    Else a list would look for an entry that begins with the letter, and a list, number or slider that comes under the
-    mouse while the widget is scrolled would change.
+    Else a list would look for an entry that begins with the letter, Ctrl+Z included, and a list, number or slider that
+    comes under the mouse while the widget is scrolled would change. Numbers keep Ctrl+Z for what is typed in them.
     """
 
     def eventFilter(self, watched: QObject | None, event: Any) -> bool:
         """Tell whether the event is kept from the widget."""
         kind = event.type()
-        letter = kind == QEvent.Type.KeyPress and event.modifiers() == Qt.KeyboardModifier.NoModifier
-        if kind != QEvent.Type.Wheel and not (letter and event.text().isalpha()):
+        if kind == QEvent.Type.KeyPress:
+            held = event.modifiers()
+            letter = held == Qt.KeyboardModifier.NoModifier and event.text().isalpha()
+            passed = letter or (isinstance(watched, QComboBox) and bool(held & Qt.KeyboardModifier.ControlModifier))
+        else:
+            passed = kind == QEvent.Type.Wheel
+        if not passed:
             return False
         event.ignore()
         return True

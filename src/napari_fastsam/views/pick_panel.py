@@ -82,6 +82,8 @@ class PickPanel(QWidget):
         self.load_button = button(
             "Load …", "Prompts drawn in QuPath (GeoJSON), or in ImageJ or Fiji (.roi, .zip), each an object", self.load
         )
+        self.points.setAccessibleName("Points")
+        self.shapes.setAccessibleName("Shapes")
         fields = form()
         fields.addRow("Points", _with_button(self.points, "New", "Add a Points layer for prompts", self.add_points))
         fields.addRow("Shapes", _with_button(self.shapes, "New", "Add a Shapes layer for prompts", self.add_shapes))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from fastsam_core.registry import MODELS
-from napari_fastsam._convert import axis_name, is_channels, layer_shape
+from napari_fastsam._convert import is_channels, layer_shape
 from napari_fastsam._napari import grid_of
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.controllers.canvas import is_overlay
@@ -72,6 +72,7 @@ class SegmentPanel(QWidget):
         self._axes: dict[Hashable, int] = {}
         """By image: the axis that was chosen for its stacks."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
+        self.along.setAccessibleName("Axis of the stack")
         self.run_button = button(
             "Segment everything", "Run the network once; picking needs no network any more", self._run
         )
@@ -106,6 +107,7 @@ class SegmentPanel(QWidget):
         controller.progress.connect(self._on_progress)
         session.plane_changed.connect(self._on_plane)
         session.image_resized.connect(lambda: self._offer_channels(session.image))
+        session.axes_renamed.connect(self._on_axis_names)
         self._on_image(self.image.layer)
         for event in self._connected:
             event.connect(self._advise)
@@ -130,18 +132,23 @@ class SegmentPanel(QWidget):
         self._offer_channels(layer)
         self._on_channels()
 
-    def _offer_channels(self, layer: Any) -> None:
+    def _on_axis_names(self) -> None:
+        self._offer_channels(self.session.image, (self.session.channel_axis, self.session.blend))
+        self._on_plane()
+
+    def _offer_channels(self, layer: Any, chosen: tuple[int | None, bool] = (None, False)) -> None:
         choices: list[tuple[str, tuple[int | None, bool]]] = [("As shown", (None, False))]
         if layer is not None and not layer.rgb:
-            shape = layer_shape(layer)
-            for axis in sorted(range(layer.ndim), key=lambda axis: not is_channels(layer, axis)):
+            shape, names = layer_shape(layer), self.session.axis_names(layer)
+            for axis in sorted(range(layer.ndim), key=lambda axis: not is_channels(names[axis])):
                 if layer.ndim > 2 and 2 <= shape[axis] <= MAX_COLOUR_CHANNELS:
-                    choices.append((f"{shape[axis]} channels along {axis_name(layer, axis)}", (axis, False)))
+                    choices.append((f"{shape[axis]} channels along {names[axis]}", (axis, False)))
             choices.append(("Visible images, blended", (None, True)))
         self.channels.blockSignals(True)
         self.channels.clear()
         for text, choice in choices:
             self.channels.addItem(text, choice)
+        self.channels.setCurrentIndex([choice for _, choice in choices].index(chosen))
         self.channels.blockSignals(False)
 
     def _on_channels(self, index: int = 0) -> None:
@@ -183,8 +190,7 @@ class SegmentPanel(QWidget):
 
     def _suits(self, axis: int) -> tuple[bool, int]:
         """Say how well a stack may run along an axis: the longest one best, channels last."""
-        image = self.session.image
-        return image is None or not is_channels(image, axis), self._planes_along(axis)
+        return not is_channels(self._axis_name(axis)), self._planes_along(axis)
 
     def _planes_along(self, axis: int) -> int:
         image = self.session.image
@@ -192,7 +198,7 @@ class SegmentPanel(QWidget):
 
     def _axis_name(self, axis: int) -> str:
         image = self.session.image
-        return "" if image is None else axis_name(image, axis)
+        return "" if image is None else self.session.axis_names(image)[axis]
 
     def _advise(self, event: object = None) -> None:
         image, plane = self.session.image, self.session.plane

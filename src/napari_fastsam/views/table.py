@@ -120,6 +120,7 @@ class CandidateTable(QTableView):
         if horizontal is not None:
             horizontal.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
             horizontal.setMinimumSectionSize(30)
+        self.setAccessibleName("Candidates")
         self.setToolTip("Select rows to pick candidates; double-click a row to go there")
         session.candidates_changed.connect(self.refresh)
         session.shown_changed.connect(self.refresh)
@@ -145,14 +146,17 @@ class CandidateTable(QTableView):
             pixel, unit = self.session.pixel_area()
             columns = candidates.columns
             means = columns["intensity"]
-            decimals = 0 if pixel * float(columns["area_px"].max(initial=0)) >= 1000 else 2
+            areas = np.multiply(columns["area_px"], pixel, dtype=np.float64)
+            decimals = decimals_for(areas)
+            if 0 <= decimals and areas.max(initial=0) < 1000:
+                decimals = max(decimals, 2)
             self.table.set_columns(
                 [
                     ("id", "Number of the candidate", np.arange(1, len(candidates) + 1, dtype=np.float64), 0),
                     (
                         unit,
                         f"Area in {unit}",
-                        np.multiply(columns["area_px"], pixel, dtype=np.float64),
+                        areas,
                         decimals if unit != "px²" else 0,
                     ),
                     ("conf.", "Confidence of the network, 0 to 1", columns["confidence"], 2),

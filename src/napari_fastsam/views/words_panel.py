@@ -32,6 +32,7 @@ class WordsPanel(QWidget):
         self.words = words
         self.text = QLineEdit()
         self.text.setObjectName("words")
+        self.text.setAccessibleName("Words")
         self.text.setPlaceholderText("What is wanted, e.g. red circle, star")
         self.text.setToolTip(
             "Press Enter: all candidates are looked at once, every further text is answered while you type. "
