@@ -120,11 +120,13 @@ class Session:
         self._leave()
         if self.image is not None:
             self.image.events.data.disconnect(self._on_data)
+            self.image.events.axis_labels.disconnect(self._on_axis_labels)
             for name in _PLACING_EVENTS:
                 getattr(self.image.events, name).disconnect(self.update_plane)
         self.image, self.channel_axis, self.blend = image, channel_axis, blend
         if image is not None:
             image.events.data.connect(self._on_data, position="last")  # napari's sliders know of it by then
+            image.events.axis_labels.connect(self._on_axis_labels)  # before 0.9 the sliders are not told
             for name in _PLACING_EVENTS:
                 getattr(image.events, name).connect(self.update_plane)
             shape = layer_shape(image)
