@@ -144,7 +144,7 @@ def errors_named(path: str) -> Iterator[None]:
             f"{path} is too large for its format's decoder",
             expected="what Pillow allows",
             actual=str(error),
-            remedy="convert it to PNG or TIFF, for which max_pixels= is the only limit",
+            remedy="convert it to PNG or TIFF, for which max_pixels= (--max-pixels) is the only limit",
         ) from error
     except DAMAGED_IMAGES as error:
         raise ImageReadError(

@@ -26,6 +26,9 @@ else than opacity."""
 
 Projection = Literal["sum", "mean", "max", "min"]
 
+_NAME_AXES = (
+    "name them, e.g. axes='TCZYX' (--axes TCZYX), and choose a plane, e.g. plane={'T': 0, 'Z': 3} (--plane T=0,Z=3)"
+)
 _MOST_LISTED = 12
 """Most images of a file that an error lists."""
 
@@ -101,7 +104,7 @@ def infer_axes(shape: tuple[int, ...], *, channels_chosen: bool) -> str:
             f"Cannot tell the axes of an array of shape {shape}",
             expected="two axes (Y, X), or three: (Y, X, RGB), (Y, X, RGBA) or (C, Y, X)",
             actual=f"{len(shape)} axes",
-            remedy="name them, e.g. axes='TCZYX', and choose a plane, e.g. plane={'T': 0, 'Z': 3}",
+            remedy=_NAME_AXES,
         )
     first, _, last = shape
     first_short = 2 <= first <= MAX_CHANNELS
@@ -117,7 +120,7 @@ def infer_axes(shape: tuple[int, ...], *, channels_chosen: bool) -> str:
         f"The axes of an array of shape {shape} are ambiguous: {meaning}",
         expected=f"colour in a last axis of 3 or 4, or at most {MAX_CHANNELS} channels in the first axis",
         actual=f"shape {shape}",
-        remedy="name them: axes='YXS' for colour, 'CYX' or 'YXC' for channels, 'ZYX' or 'TYX' for a stack",
+        remedy="name them (--axes): axes='YXS' for colour, 'CYX' or 'YXC' for channels, 'ZYX' or 'TYX' for a stack",
     )
 
 
@@ -142,7 +145,7 @@ def _check_named(axes: str, shape: tuple[int, ...]) -> None:
             "The file does not say what its axes are",
             expected=f"a name for each of its {len(shape)} axes",
             actual=f"shape {shape}",
-            remedy="name them, e.g. axes='TCZYX', and choose a plane, e.g. plane={'T': 0, 'Z': 3}",
+            remedy=_NAME_AXES,
         )
 
 
@@ -339,7 +342,7 @@ def _choose_plane(plane: PlaneChoice, stack: dict[str, int]) -> dict[str, int]:
             f"There is no such plane: {', '.join(wrong)}",
             expected=f"an index from 0 along each axis of the stack ({described})",
             actual=f"plane={plane!r}",
-            remedy="choose a plane by its number or by axis, e.g. plane={'Z': 0}",
+            remedy="choose a plane by its number or by axis, e.g. plane={'Z': 0} (--plane Z=0)",
         )
     return chosen
 
@@ -368,7 +371,7 @@ def _check_channels(channels: tuple[int, ...] | None, count: int) -> None:
             f"There is no channel {wrong[0]}",
             expected=f"channels from 0 to {count - 1}",
             actual=f"channels {list(channels or ())}",
-            remedy="choose among the channels that the image has, or name the axes with axes=",
+            remedy="choose among the channels that the image has, or name the axes, e.g. axes='CYX' (--axes CYX)",
         )
 
 
