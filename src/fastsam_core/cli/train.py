@@ -103,10 +103,12 @@ def finetune(
         )
         screen = console()
         best: int | None = None
-        last = 0
+        last, conf = 0, 0.0
         try:
             for step in finetune_model(labels, out, weights=weights, trust=trust, config=config):
-                best, last = step.step if step.best else best, step.step
+                last = step.step
+                if step.best:
+                    best, conf = step.step, step.conf
                 loss = f"loss {step.loss:.2f}, " if step.step else ""
                 screen.print(
                     f"step {step.step}: {loss}held back {step.scores.images} images: "
@@ -123,6 +125,7 @@ def finetune(
         elif best == 0:
             screen.print("nothing was better than the weights it started from, which were kept")
         screen.print(f"written: {printable(out)}\nuse it: fastsam segment --model {printable(out)} IMAGE")
+        screen.print(f"it shows masks with a score of {conf:.2f} or more; --conf moves that")
 
 
 def _refuse_to_replace(out: Path, weights: str, *, overwrite: bool) -> None:

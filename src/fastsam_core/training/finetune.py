@@ -103,13 +103,14 @@ class FinetuneConfig:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneStep:
-    """What a check found: figures on held-back images, and whether these weights are the best so far."""
+    """What a check found on held-back images, whether these weights are the best so far, and the ``conf`` for them."""
 
     step: int
     loss: float
     scores: Scores
     quality: float
     best: bool
+    conf: float
 
 
 def finetune(
@@ -230,13 +231,15 @@ def _steps(
         scores = _check(network, trainer, cases, imgsz, info)
         checking_s = time.monotonic() - began
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
+        conf = scores.best_conf if complete and scores.instances >= _LEAST_INSTANCES else info.conf
+        conf = min(max(conf, 0.05), 0.9)
         better = quality > best
         if better:
             best, since_best = quality, 0
-            write_weights(trainer.ema, out, _facts(info, trainer, scores, complete=complete))
+            write_weights(trainer.ema, out, _facts(info, trainer, conf))
         else:
             since_best += 1
-        yield FinetuneStep(trainer.step, total / max(taken, 1), scores, quality, better)
+        yield FinetuneStep(trainer.step, total / max(taken, 1), scores, quality, better, conf)
         if since_best >= config.patience:
             return
         total, taken = 0.0, 0
@@ -266,15 +269,14 @@ def _largest(info: ModelInfo) -> int:
     return info.imgsz if isinstance(info.imgsz, int) else max(info.imgsz)
 
 
-def _facts(info: ModelInfo, trainer: Trainer, scores: Scores, *, complete: bool) -> dict[str, str]:
-    conf = scores.best_conf if complete and scores.instances >= _LEAST_INSTANCES else info.conf
+def _facts(info: ModelInfo, trainer: Trainer, conf: float) -> dict[str, str]:
     return {
         **{key: value for key, value in info.details.items() if key != METADATA_KEY},  # fitted for the old weights
         "architecture": trainer.config.architecture,
         "reg_max": str(trainer.config.reg_max),
         "licence": info.licence,
         "imgsz": str(info.imgsz) if isinstance(info.imgsz, int) else ",".join(map(str, info.imgsz)),
-        "conf": f"{min(max(conf, 0.05), 0.9):.3g}",
+        "conf": f"{conf:.3g}",
         "iou": str(info.iou),
         "finetuned_from": f"{info.name} {info.sha256[:16]}",
         "finetuned_steps": str(trainer.step),

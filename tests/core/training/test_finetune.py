@@ -64,6 +64,7 @@ def test_the_best_is_kept(tuned: tuple[Path, list[FinetuneStep]]) -> None:
         facts = file.metadata()
     assert facts["finetuned_steps"] == str(best.step)
     assert facts["finetuned_from"].startswith("builtin ")
+    assert facts["conf"] == f"{best.conf:.3g}"
 
 
 @pytest.mark.timeout(900)  # the tuning alone may take five minutes
@@ -218,6 +219,7 @@ def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path, monkey
     assert result.exit_code == 0, result.output
     assert "step 0: held back" in result.output  # nothing was learnt yet, so there is no loss
     assert "no time for a step" in result.output
+    assert f"with a score of {load_checkpoint(out).info.conf:.2f} or more" in " ".join(result.output.split())
     assert out.is_file()
     failed = CliRunner().invoke(
         app, ["finetune", "--labels", str(tmp_path / "none"), "--out", str(tmp_path / "a.safetensors")]
