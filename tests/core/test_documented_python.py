@@ -23,16 +23,18 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coins = data.coins()
     for folder in ("photos", "cells/images", "cells/masks"):
         Path(folder).mkdir(parents=True)
-    for name in ("cells.tif", "photo.jpg", "photos/good.png", "cells/images/coins.png"):
+    for name in ("cells.tif", "photo.jpg", "street.jpg", "slide.ome.tif", "photos/good.png", "cells/images/coins.png"):
         Image.fromarray(coins).save(name)
     Image.fromarray(label(coins > 130).astype(np.uint16)).save("cells/masks/coins.png")
     Path("photos/bad.png").write_bytes(b"no image")
 
 
-def run(page: str) -> dict[str, Any]:
-    """Run all snippets of a page and return the names that they leave."""
+def run(page: str, **instead: str) -> dict[str, Any]:
+    """Run all snippets of a page, with other words where they are given, and return the names that they leave."""
     names: dict[str, Any] = {}
     for snippet in _SNIPPET.findall((ROOT / page).read_text(encoding="utf-8")):
+        for words, others in instead.items():
+            snippet = snippet.replace(f'"{words}', f'"{others}')
         exec(compile(snippet, page, "exec"), names)
     return names
 
@@ -52,6 +54,18 @@ def test_page_on_python(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "bad.png" in printed
     assert "missing.png" in printed
+
+
+def test_page_on_texts() -> None:
+    pytest.importorskip("open_clip")
+    known = {"a red car": "a red thing", "a car": "a stone", "a bus": "a fruit"}  # to the encoder that ships
+    without_download = {"FastSAM-s": "builtin", "ViT-B-32-256/datacomp_s34b_b86k": "demo"}
+    names = run("docs/text.md", **without_download, **known)
+    assert len(names["cars"]) > 10
+    assert len(names["alike"]) > 2
+    assert list(Path("embeddings").iterdir())
+    assert names["last"].result.image_hw == (303, 384)
+    assert "prompt_score" in names["nuclei"].fields
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
