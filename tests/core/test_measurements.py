@@ -152,6 +152,8 @@ def test_pixels_without_a_value_do_not_count() -> None:
 def test_values_of_another_image(values: object) -> None:
     with pytest.raises(InvalidParameterError, match="no values of the image"):
         measure_intensities(Masks.empty((5, 4)), values)
+    with pytest.raises(InvalidParameterError, match=r"np\.moveaxis\(values, -1, 0\)"):
+        measure_intensities(Masks.empty((5, 4)), np.zeros((5, 4, 3)))  # colours, as read_values gives them
     with pytest.raises(InvalidParameterError, match="Each channel needs a name"):
         measure_intensities(Masks.empty((5, 4)), np.zeros((3, 5, 4)), ["a", "b"])
 
