@@ -22,10 +22,15 @@ from fastsam_core.cli._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from fastsam_core.cli._options import Existing
     from fastsam_core.cli._progress import Bar
+    from fastsam_core.errors import OutputError
+    from fastsam_core.replay import Replayed
     from fastsam_core.text import TextEncoder
 
 __all__ = ["replay"]
@@ -66,12 +71,10 @@ def replay(
         from rich.text import Text
 
         from fastsam_core import replay as replaying
-        from fastsam_core.cli._batch import exists_already
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.cli._model import load_model
-        from fastsam_core.cli._origins import Origins, note_origin
+        from fastsam_core.cli._origins import note_origin
         from fastsam_core.cli._progress import progress
-        from fastsam_core.errors import OutputError
         from fastsam_core.journal import read_journal
         from fastsam_core.outputs import unique_names
 
@@ -83,16 +86,15 @@ def replay(
         written = {source: out / f"{name}{_SUFFIX}" for source, name in names.items()}
         there = {source: path for source, path in written.items() if existing != "overwrite" and os.path.exists(path)}
         wanted = [source for source in sources if source not in there]
+
+        def save(source: Path, found: NDArray[np.int32]) -> int:
+            count = _write(written[source], found)
+            note_origin(out, names[source], source, **which)
+            return count
+
         failed = labels = 0
+        refused = _refused(there, names, existing, out, which)
         with progress("Loading the model", len(wanted)) as bar:
-            refused = [exists_already(path) for path in there.values()] if existing == "refuse" else []
-            if existing == "skip" and there:
-                origins = Origins(out)
-                for source in there:
-                    try:
-                        origins.check(names[source], source, **which)
-                    except OutputError as error:
-                        refused.append(error)
             for reason in refused:
                 bar.log(Text(printable(reason), style="red"))
             if wanted:
@@ -100,27 +102,59 @@ def replay(
                 encoder = _encoder(steps.text_encoder, device, bar)
                 bar.say("Replaying")
                 with closing(replaying.replay(steps, wanted, network, encoder=encoder, target=target)) as results:
-                    for result in results:
-                        source = wanted[result.index]
-                        problem = result.error
-                        if result.labels is not None:
-                            try:
-                                labels += _write(written[source], result.labels)
-                                note_origin(out, names[source], source, **which)
-                            except OutputError as error:
-                                problem = error
-                        if problem is not None:
-                            failed += 1
-                            bar.log(Text(printable(f"{source}: {problem}"), style="red"))
-                        elif result.unanswered:
-                            bar.log(Text(printable(f"{source}: {result.unanswered} prompts found nothing")))
-                        bar.advance()
+                    labels, failed = _save_all(results, wanted, save, bar)
         skipped = len(there) - len(refused)
         kept = f", {skipped} skipped" if skipped else ""
         done = f"{labels} objects in {len(wanted) - failed} of {len(sources)} images{kept}"
         console().print(f"{done}, written to {printable(out)}")
         if failed or refused:
             raise typer.Exit(EXIT_FAILED)
+
+
+def _refused(
+    there: Mapping[Path, Path], names: Mapping[Path, str], existing: Existing, out: Path, which: Mapping[str, object]
+) -> list[OutputError]:
+    """Return what is wrong with results that are there already, by image: they were not expected, or are of another."""
+    from fastsam_core.cli._batch import exists_already
+    from fastsam_core.cli._origins import Origins
+    from fastsam_core.errors import OutputError
+
+    if existing == "refuse" or not there:
+        return [exists_already(path) for path in there.values()]
+    origins = Origins(out)
+    refused = []
+    for source in there:
+        try:
+            origins.check(names[source], source, **which)
+        except OutputError as error:
+            refused.append(error)
+    return refused
+
+
+def _save_all(
+    results: Iterable[Replayed], sources: Sequence[Path], save: Callable[[Path, NDArray[np.int32]], int], bar: Bar
+) -> tuple[int, int]:
+    """Save what is found in each image; returns the number of objects, and how many images failed."""
+    from rich.text import Text
+
+    from fastsam_core.cli._console import printable
+    from fastsam_core.errors import OutputError
+
+    objects = failed = 0
+    for result in results:
+        source, problem = sources[result.index], result.error
+        if result.labels is not None:
+            try:
+                objects += save(source, result.labels)
+            except OutputError as error:
+                problem = error
+        if problem is not None:
+            failed += 1
+            bar.log(Text(printable(f"{source}: {problem}"), style="red"))
+        elif result.unanswered:
+            bar.log(Text(printable(f"{source}: {result.unanswered} prompts found nothing")))
+        bar.advance()
+    return objects, failed
 
 
 def _encoder(name: str | None, device: str, bar: Bar) -> TextEncoder | None:
@@ -145,8 +179,9 @@ def _write(path: Path, labels: NDArray[np.int32]) -> int:
     import tifffile
 
     from fastsam_core._files import atomic_path
+    from fastsam_core._mask_pixels import label_dtype
 
-    dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    fitting = labels.astype(label_dtype(int(labels.max(initial=0))))
     with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, labels.astype(dtype), compression="zlib", photometric="minisblack")
+        tifffile.imwrite(temporary, fitting, compression="zlib", photometric="minisblack")
     return len(np.unique(labels[labels > 0]))
