@@ -45,7 +45,7 @@ from fastsam_core.cli._options import (
     read_series,
     read_sizes,
 )
-from fastsam_core.errors import InvalidParameterError
+from fastsam_core.errors import FastSAMError, InvalidParameterError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,80 +242,87 @@ def _run(
     return outcomes
 
 
+class _Watch:
+    """What the planes of a stack tell besides their masks, and how far it is."""
+
+    def __init__(self, job: Job, bar: Bar) -> None:
+        self._job, self._bar = job, bar
+        self._title = job.source.name + (f" [{job.series}]" if job.several else "")
+        self._now = self._title
+        self.pictures: dict[int, NDArray[np.uint8]] = {}
+        self.unreadable: list[FastSAMError] = []
+        self.places: list[Mapping[str, int]] = []
+        self.facts: Mapping[str, Any] = {}
+        self.size_um: tuple[float, float] | None = None
+        self.z_step_um = job.measuring.z_step_um
+        self.seconds, self.full, self.images = 0.0, False, 1
+        bar.say(self._now)
+
+    def on_tile(self, number: int, count: int) -> None:
+        self._bar.say(f"{self._now}, tile {number} of {count}")
+
+    def iterate(self, steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
+        """Give the steps on."""
+        from fastsam_core.cli._batch import check_single, images_in
+
+        job = self._job
+        for step in steps:
+            self._now = f"{self._title}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
+            self._bar.say(self._now)
+            self.seconds += step.seconds
+            self.full |= step.masks.at_limit
+            if step.error is not None:
+                self.unreadable.append(step.error)
+            else:
+                self.facts, self.size_um = step.image.recipe, job.measuring.pixel_size_um(step.image)
+                check_single(job, self.facts)
+                self.images = max(self.images, images_in(self.facts))
+                self.z_step_um = job.measuring.z_step_um or step.image.z_step_um
+            read: Mapping[str, Any] = step.image.recipe
+            self.places.append(read.get("plane", {}))
+            if "overlay" in job.formats and step.index in _shown_planes(step):
+                self.pictures[step.index] = step.image.rgb8
+            yield step
+
+
 def _segment(job: Job, model: FastSAM, options: dict[str, Any], min_planes: int, bar: Bar) -> Outcome:
     """Segment a stack and write the results; errors become part of the outcome."""
-    from fastsam_core.cli._batch import check_single, images_in
-    from fastsam_core.errors import FastSAMError
     from fastsam_core.outputs import write_stack
     from fastsam_core.stacks import LinkedStack, segment_stack
 
-    pictures: dict[int, NDArray[np.uint8]] = {}
-    unreadable: list[FastSAMError] = []
-    places: list[Mapping[str, int]] = []
-    facts: Mapping[str, Any] = {}
-    seconds, full, images = 0.0, False, 1
-    size_um: tuple[float, float] | None = None
-    z_step_um = job.measuring.z_step_um
-    title = job.source.name + (f" [{job.series}]" if job.several else "")
-    now = title
-    bar.say(now)
-
-    def on_tile(number: int, count: int) -> None:
-        bar.say(f"{now}, tile {number} of {count}")
-
-    def watched(steps: Iterable[PlaneStep]) -> Iterator[PlaneStep]:
-        nonlocal seconds, full, images, now, facts, size_um, z_step_um
-        for step in steps:
-            now = f"{title}, {step.axis} {min(step.index + 2, step.count)} of {step.count}"
-            bar.say(now)
-            seconds += step.seconds
-            full |= step.masks.at_limit
-            if step.error is not None:
-                unreadable.append(step.error)
-            else:
-                facts, size_um = step.image.recipe, job.measuring.pixel_size_um(step.image)
-                check_single(job, facts)
-                images = max(images, images_in(facts))
-                z_step_um = job.measuring.z_step_um or step.image.z_step_um
-            read: Mapping[str, Any] = step.image.recipe
-            places.append(read.get("plane", {}))
-            if "overlay" in job.formats and step.index in _shown_planes(step):
-                pictures[step.index] = step.image.rgb8
-            yield step
-
+    seen = _Watch(job, bar)
     try:
         with closing(
-            segment_stack(job.source, model, on_tile=on_tile, skip_unreadable=True, **job.reading(options))
+            segment_stack(job.source, model, on_tile=seen.on_tile, skip_unreadable=True, **job.reading(options))
         ) as steps:
-            linked = LinkedStack.of(watched(steps)).seen_in(min_planes)
+            linked = LinkedStack.of(seen.iterate(steps)).seen_in(min_planes)
         bar.say(f"Writing {job.name}")
         outputs = write_stack(
             job.out,
             job.name,
             linked,
-            pictures,
+            seen.pictures,
             formats=job.formats,
             file_name=job.source.name,
-            pixel_size_um=size_um,
-            intensities=job.measuring.of_planes(job.source, linked.planes, places, job.series),
-            z_step_um=z_step_um,
-            full_hw=facts.get("full_hw"),
+            pixel_size_um=seen.size_um,
+            intensities=job.measuring.of_planes(job.source, linked.planes, seen.places, job.series),
+            z_step_um=seen.z_step_um,
+            full_hw=seen.facts.get("full_hw"),
         )
         job.note_origin()
     except FastSAMError as error:
         return job.outcome("failed", error=error)
-    masks = sum(map(len, linked.planes))
     return job.outcome(
         "ok",
         image_hw=linked.image_hw,
-        masks=masks,
-        seconds=seconds,
+        masks=sum(map(len, linked.planes)),
+        seconds=seen.seconds,
         outputs=outputs,
-        full=full,
+        full=seen.full,
         planes=len(linked.planes),
         objects=len(linked),
-        images=1 if job.several else images,
-        unreadable=tuple(unreadable),
+        images=1 if job.several else seen.images,
+        unreadable=tuple(seen.unreadable),
     )
 
 
