@@ -161,10 +161,11 @@ def greedy_matches(iou: NDArray[np.floating], threshold: float) -> NDArray[np.bo
 
 
 def best_f1(hits: NDArray[np.bool_], scores: NDArray[np.float32], instances: int) -> tuple[float, float]:
-    """Highest F1 over all score thresholds, and the threshold that gives it."""
+    """Highest F1 over all score thresholds, and the threshold that gives it: half-way to the first score left out."""
     if not len(hits):
         return 0.0, 0.0
     order = np.argsort(-scores, kind="stable")
     f1 = 2 * np.cumsum(hits[order]) / (np.arange(1, len(hits) + 1) + instances)
     best = int(f1.argmax())
-    return float(f1[best]), float(scores[order[best]])
+    last, next_one = np.append(scores[order], 0.0)[best : best + 2].tolist()
+    return float(f1[best]), (last + next_one) / 2

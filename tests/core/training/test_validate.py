@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fastsam_core.checkpoints import ModelInfo
@@ -46,9 +48,23 @@ def test_each_instance_is_found_once() -> None:
 
 
 def test_best_f1_by_hand() -> None:
-    hits, scores = np.array([True, False, True]), np.array([0.9, 0.8, 0.7], np.float32)
-    assert best_f1(hits, scores, 2) == pytest.approx((0.8, 0.7))
+    """The threshold lies half-way between the scores that are in and those that are not: others are alike, not equal."""
+    hits, scores = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1], np.float32)
+    assert best_f1(hits, scores, 2) == pytest.approx((0.8, 0.4))
+    assert best_f1(hits[:3], scores[:3], 2) == pytest.approx((0.8, 0.35))
     assert best_f1(hits[:0], scores[:0], 2) == (0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 100)), min_size=1, max_size=30))
+def test_the_threshold_gives_the_best_f1(found: list[tuple[bool, int]]) -> None:
+    hits, scores = np.array([hit for hit, _ in found]), np.array([score / 100 for _, score in found], np.float32)
+    instances = len(found)
+    best, threshold = best_f1(hits, scores, instances)
+    of_all = {level: 2 * hits[scores >= level].sum() / ((scores >= level).sum() + instances) for level in scores}
+    assert best >= max(of_all.values()) - 1e-9
+    if len(np.unique(scores)) == len(scores):
+        shown = scores >= threshold
+        assert 2 * hits[shown].sum() / (shown.sum() + instances) == pytest.approx(best)
 
 
 def test_each_image_has_its_threshold() -> None:
