@@ -208,6 +208,37 @@ def test_stores_count_as_files(tmp_path: Path) -> None:
         names(str(tmp_path / "empty"))
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_plates_are_the_images_that_they_list(tmp_path: Path, version: str) -> None:
+    def describe(path: Path, values: dict[str, Any]) -> Path:
+        group = zarr.open_group(path, mode="a", zarr_format=3 if version == "0.5" else 2)
+        group.attrs.update({"ome": values} if version == "0.5" else values)
+        return path
+
+    def found(*typed: Path, recursive: bool = False) -> list[str]:
+        images = expand_paths([str(path) for path in typed], recursive=recursive, out=tmp_path / "out")
+        return [path.relative_to(tmp_path).as_posix() for path in images]
+
+    plate = describe(tmp_path / "in" / "p.zarr", {"plate": {"wells": [{"path": "B/1"}, {"path": "A/2"}]}})
+    for well in ("A/2", "B/1"):
+        describe(plate / well[0], {})
+        describe(plate / well, {"well": {"images": [{"path": "0"}, {"path": "1"}]}})
+        for field in "01":
+            image = write_ome(plate / well / field, VALUES[0, 0], ["z", "y", "x"], version=version)
+            describe(image / "labels", {"labels": ["nuclei"]})
+            write_ome(image / "labels" / "nuclei", VALUES[0, 0], ["z", "y", "x"], version=version)
+    listed = [f"in/p.zarr/{well}/{field}" for well in ("B/1", "A/2") for field in "01"]
+    assert found(plate) == found(tmp_path / "in") == found(tmp_path, recursive=True) == listed
+    assert found(plate / "A" / "2") == listed[2:]
+    for pattern in (plate / "**", tmp_path / "**", plate / "*" / "*" / "*"):
+        assert found(pattern) == sorted(listed)
+    assert found(plate / "A" / "2" / "1" / "**") == listed[3:]
+    assert found(plate / "A" / "2" / "1" / "h*") == ["in/p.zarr/A/2/1/half"]
+    damaged: list[dict[str, Any]] = [{"plate": {"wells": []}}, {"plate": {"wells": 3}}, {"well": {}}]
+    for values in damaged:
+        assert found(describe(tmp_path / "damaged.zarr", values)) == ["damaged.zarr"]
+
+
 class Recorded:
     """An array in chunks that remembers what was asked for."""
 
