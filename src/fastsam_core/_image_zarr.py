@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ZIP_SUFFIXES", "Blocks", "images_listed", "is_zarr", "open_zarr", "without_parts"]
+__all__ = ["ZIP_SUFFIXES", "Blocks", "axes_named", "images_listed", "is_zarr", "open_zarr", "without_parts"]
 
 ZIP_SUFFIXES = (".ozx", ".zarr.zip")
 """How stores in one file are called: OME-Zarr's own suffix, and the usual one."""
@@ -130,7 +130,7 @@ def _source_in(store: Any, path: str, level: int, series: int) -> Source:
         if isinstance(node, zarr.Array):
             pick_level([node], level, path)
             pick_series(1, series, path)
-            axes = _named(node) or _guessed(node.shape)
+            axes = axes_named(node) or _guessed(node.shape)
             return Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
         image, multiscale, among = _image(node, path, series)
         levels = multiscale["datasets"]
@@ -242,10 +242,17 @@ def _axes(multiscale: Mapping[str, Any], array: Any) -> str:
     return _letters([axis["name"] if isinstance(axis, Mapping) else axis for axis in given])
 
 
-def _named(array: Any) -> str | None:
-    """Return the axes of a plain array if all have names, Y and X among them; xarray keeps names in an attribute."""
-    names = getattr(array.metadata, "dimension_names", None) or dict(array.attrs).get("_ARRAY_DIMENSIONS") or ()
-    if len(names) != array.ndim or not all(isinstance(name, str) and name for name in names):
+def axes_named(array: Any) -> str | None:
+    """Return the axes of an array of Zarr or xarray if all have names, Y and X among them.
+
+    In Zarr, xarray keeps the names in an attribute.
+    """
+    names = getattr(getattr(array, "metadata", None), "dimension_names", None) or getattr(array, "dims", None)
+    attributes = getattr(array, "attrs", None)
+    if not names and isinstance(attributes, Mapping):
+        names = attributes.get("_ARRAY_DIMENSIONS")
+    names = names or ()
+    if len(names) != len(array.shape) or not all(isinstance(name, str) and name for name in names):
         return None
     if not {"y", "x"} <= {_SYNONYMS.get(name.lower(), name.lower()) for name in names}:
         return None

@@ -187,6 +187,29 @@ def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "a.zarr")
 
 
+def test_arrays_in_memory_keep_the_names_of_their_axes() -> None:
+    columns_first = zarr.create_array({}, data=VALUES[0, 0, 0].T, dimension_names=["x", "y"])
+    np.testing.assert_array_equal(read_image(columns_first).rgb8, read_image(VALUES[0, 0, 0]).rgb8)
+    few = zarr.create_array({}, data=VALUES[0, 0], dimension_names=["z", "y", "x"])
+    np.testing.assert_array_equal(read_values(few, plane=3), VALUES[0, 0, 3])
+    every = zarr.create_array({}, data=VALUES, dimension_names=list("tczyx"))
+    np.testing.assert_array_equal(read_values(every, plane={"T": 1, "Z": 3}), VALUES[1, :, 3])
+    assert read_image(columns_first, axes="YX").image_hw == (30, 20)
+    colours = zarr.create_array({}, data=np.zeros((20, 30, 3), np.uint8), dimension_names=["y", "x", "band"])
+    assert read_image(colours).recipe["axes"] == "YXS"
+    unnamed = zarr.create_array({}, data=VALUES[0, :, 0])
+    assert read_image(unnamed).recipe["axes"] == "CYX"
+
+
+def test_arrays_of_xarray_keep_the_names_of_their_axes() -> None:
+    xarray = pytest.importorskip("xarray")
+    every = xarray.DataArray(VALUES, dims=list("TCZYX"))
+    np.testing.assert_array_equal(read_values(every, plane={"T": 1, "Z": 3}), VALUES[1, :, 3])
+    columns_first = xarray.DataArray(VALUES[0, 0, 0].T, dims=["x", "y"])
+    np.testing.assert_array_equal(read_image(columns_first).rgb8, read_image(VALUES[0, 0, 0]).rgb8)
+    assert read_image(xarray.DataArray(VALUES[0, 0, 0], dims=["lat", "lon"])).image_hw == (20, 30)
+
+
 def test_groups_are_told_from_arrays() -> None:
     with pytest.raises(UnsupportedImageError, match="path of the store"):
         read_image(zarr.group())
