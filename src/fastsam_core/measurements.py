@@ -139,6 +139,9 @@ def measure_intensities(masks: Masks, values: Any, names: Sequence[str] = ()) ->
             "These are no values of the image",
             expected=f"real numbers of shape ({height}, {width}) or (channels, {height}, {width})",
             actual=f"{getattr(values, 'dtype', '')} of shape {shape}" if shape else described(values),
+            remedy="colours come first: numpy.moveaxis(values, -1, 0)"
+            if len(shape) == 3 and shape[:2] == masks.image_hw
+            else "",
         )
     channels = shape[0] if len(shape) == 3 else 1
     if len(shape) == 3 and not names:

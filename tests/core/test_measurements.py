@@ -156,6 +156,13 @@ def test_values_of_another_image(values: object) -> None:
         measure_intensities(Masks.empty((5, 4)), np.zeros((3, 5, 4)), ["a", "b"])
 
 
+def test_colours_of_a_photograph_come_first() -> None:
+    colours = np.zeros((5, 4, 3), np.uint8)
+    with pytest.raises(InvalidParameterError, match=r"Remedy: colours come first: numpy\.moveaxis\(values, -1, 0\)"):
+        measure_intensities(Masks.empty((5, 4)), colours)
+    assert len(measure_intensities(Masks.empty((5, 4)), np.moveaxis(colours, -1, 0))) == 3 * 5
+
+
 # ---- objects of stacks ------------------------------------------------------------------------------------------
 
 
