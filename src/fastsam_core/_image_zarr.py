@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,11 @@ from fastsam_core.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["ZIP_SUFFIXES", "Blocks", "is_zarr", "open_zarr"]
+__all__ = ["ZIP_SUFFIXES", "Blocks", "axes_named", "images_listed", "is_zarr", "open_zarr", "without_parts"]
 
 ZIP_SUFFIXES = (".ozx", ".zarr.zip")
 """How stores in one file are called: OME-Zarr's own suffix, and the usual one."""
@@ -34,6 +36,7 @@ _BLOCK_BYTES = 2**29
 """Planes that share chunks are kept together up to this size; larger ones are decoded anew for each plane."""
 
 _ZIP = b"PK\x03\x04"
+_MULTISCALE = frozenset(("multiscales", "bioformats2raw.layout"))
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _OLD_AXES = "TCZYX"
 """The axes of OME-Zarr up to version 0.2, which does not name them."""
@@ -54,6 +57,40 @@ def is_zarr(path: str | os.PathLike[str]) -> bool:
             return not set(_MARKS).isdisjoint(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def images_listed(path: Path) -> list[Path]:
+    """Return the images that a plate or a well of OME-Zarr lists, in its order, and of all else the path itself."""
+    described = _described_in(path)
+    try:
+        if "plate" in described:
+            wells = [path / well["path"] for well in described["plate"]["wells"]]
+            return [image for well in wells for image in images_listed(well)] or [path]
+        if "well" in described:
+            return [path / image["path"] for image in described["well"]["images"]] or [path]
+    except (KeyError, TypeError):  # reading it says what is wrong
+        pass
+    return [path]
+
+
+def without_parts(paths: Sequence[Path]) -> list[Path]:
+    """Leave out what lies in an image of OME-Zarr, as its levels and labels do, and groups of other stores alone."""
+    images = {path for path in paths if not _MULTISCALE.isdisjoint(_described_in(path))}
+    kept = [path for path in paths if images.isdisjoint(path.parents)]
+    groups = {parent for path in kept for parent in path.parents} - images
+    return [path for path in kept if path not in groups]
+
+
+def _described_in(folder: Path) -> Mapping[str, Any]:
+    """Return what OME says of a group in a folder, without Zarr; nothing where there is none."""
+    for mark in ("zarr.json", ".zattrs"):
+        try:
+            document = json.loads((folder / mark).read_bytes())
+            attributes = document.get("attributes", {}) if mark == "zarr.json" else document
+            return dict(attributes.get("ome", attributes))
+        except (AttributeError, OSError, TypeError, ValueError):
+            continue
+    return {}
 
 
 @contextmanager
@@ -93,7 +130,7 @@ def _source_in(store: Any, path: str, level: int, series: int) -> Source:
         if isinstance(node, zarr.Array):
             pick_level([node], level, path)
             pick_series(1, series, path)
-            axes = _named(node) or _guessed(node.shape)
+            axes = axes_named(node) or _guessed(node.shape)
             return Source(Blocks(node), axes, facts={"format": "Zarr"}, regions=True)
         image, multiscale, among = _image(node, path, series)
         levels = multiscale["datasets"]
@@ -166,7 +203,7 @@ def _image(group: Any, path: str, series: int) -> tuple[Any, Mapping[str, Any], 
             f"{path} holds the images of a plate",
             expected="one image",
             actual="plate" if "plate" in attributes else "well",
-            remedy="name one of them, e.g. plate.zarr/A/1/0; on the command line 'plate.zarr/*/*/*' names all",
+            remedy="name one of them, e.g. plate.zarr/A/1/0; the command line takes all of a plate that is a folder",
         )
     if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
         listed = dict(group["OME"].attrs) if "OME" in group else {}
@@ -205,10 +242,17 @@ def _axes(multiscale: Mapping[str, Any], array: Any) -> str:
     return _letters([axis["name"] if isinstance(axis, Mapping) else axis for axis in given])
 
 
-def _named(array: Any) -> str | None:
-    """Return the axes of a plain array if all have names, Y and X among them; xarray keeps names in an attribute."""
-    names = getattr(array.metadata, "dimension_names", None) or dict(array.attrs).get("_ARRAY_DIMENSIONS") or ()
-    if len(names) != array.ndim or not all(isinstance(name, str) and name for name in names):
+def axes_named(array: Any) -> str | None:
+    """Return the axes of an array of Zarr or xarray if all have names, Y and X among them.
+
+    In Zarr, xarray keeps the names in an attribute.
+    """
+    names = getattr(getattr(array, "metadata", None), "dimension_names", None) or getattr(array, "dims", None)
+    attributes = getattr(array, "attrs", None)
+    if not names and isinstance(attributes, Mapping):
+        names = attributes.get("_ARRAY_DIMENSIONS")
+    names = names or ()
+    if len(names) != len(array.shape) or not all(isinstance(name, str) and name for name in names):
         return None
     if not {"y", "x"} <= {_SYNONYMS.get(name.lower(), name.lower()) for name in names}:
         return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastsam_core import downloads
 from fastsam_core._checks import as_imgsz, as_integer, as_number
 from fastsam_core._ultralytics import import_ultralytics
-from fastsam_core.errors import CheckpointError, InvalidParameterError, UntrustedCheckpointError
+from fastsam_core.errors import CheckpointError, InvalidParameterError, UnknownModelError, UntrustedCheckpointError
 from fastsam_core.registry import BUILTIN, MODELS, ModelEntry, find_model, model_with_sha256
 
 if TYPE_CHECKING:
@@ -138,7 +138,18 @@ def find_weights(
         ) from error
     if name_or_path not in MODELS and path.is_file():
         return path, None
-    entry = find_model(str(name_or_path))
+    try:
+        entry = find_model(str(name_or_path))
+    except UnknownModelError as error:
+        if not path.is_dir():
+            raise
+        found = sorted(file.name for file in path.glob("*.safetensors"))
+        raise UnknownModelError(
+            f"{path} is a folder",
+            expected="a model's name, or the path of a weights file",
+            actual="a folder with " + (", ".join(found[:3]) or "no .safetensors file"),
+            remedy=f"name the file: {path / found[0]}" if found else "name the weights file itself",
+        ) from error
     if entry.url is not None:
         return downloads.fetch(entry, progress), entry
     path = Path(__file__).parent / "weights" / entry.file_name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,11 +12,12 @@ import numpy as np
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 __all__ = ["Card", "Picture", "contact_sheet"]
 
@@ -125,6 +128,22 @@ def _write_head(draw: ImageDraw, card: Card, middle_left_xy: tuple[int, int], wi
 def _write(
     draw: ImageDraw, text: str, at_xy: tuple[int, int], size_px: int, colour: tuple[int, int, int], anchor: str
 ) -> None:
+    draw.text(at_xy, text, fill=colour, font=_font(size_px, plain=text.replace("…", "").isascii()), anchor=anchor)
+
+
+def _font(size_px: int, *, plain: bool) -> FreeTypeFont | ImageFont:
+    """Return Pillow's own font, which has ASCII alone, or for other letters one of the system's or Matplotlib's."""
     from PIL import ImageFont
 
-    draw.text(at_xy, text, fill=colour, font=ImageFont.load_default(size=size_px), anchor=anchor)
+    for path in () if plain else _fonts():
+        with suppress(OSError):
+            return ImageFont.truetype(path, size_px)
+    return ImageFont.load_default(size=size_px)
+
+
+def _fonts() -> Iterator[str]:
+    yield from ("Arial Unicode.ttf", "arial.ttf", "DejaVuSans.ttf")
+    with suppress(ImportError):
+        from matplotlib import get_data_path
+
+        yield os.path.join(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")

@@ -40,6 +40,7 @@ from fastsam_core._image_planes import (
     regions_of,
     take_plane,
 )
+from fastsam_core._image_zarr import axes_named
 from fastsam_core.errors import ImageContentError, ImageReadError, UnsupportedImageError
 
 if TYPE_CHECKING:
@@ -135,11 +136,11 @@ def read_image(
 
     Parameters
     ----------
-    source : path, ndarray, Pillow image, torch tensor, zarr or dask array, Image
+    source : path, ndarray, Pillow image, torch tensor, zarr, dask or xarray array, Image
         Arrays are (H, W), (H, W, 1), (H, W, 3) RGB, (H, W, 4) RGBA or (C, H, W) with few channels C; others, and those
         that could be either, need `axes`. Tensors are (H, W) or (C, H, W), where 3 is RGB and 4 is RGBA; (H, W, 3)
-        is told from (C, H, W) by its many rows. Of lazy arrays and TIFF stacks only the chosen plane is read. An
-        `Image` is returned as it is.
+        is told from (C, H, W) by its many rows. Axes of zarr and xarray arrays may have names, which hold. Of lazy
+        arrays and TIFF stacks only the chosen plane is read. An `Image` is returned as it is.
     channels : int, sequence of int, or mapping from int to colour, optional
         Which channels to show: one in gray, several added up in colours, which a mapping names (``{0: "blue", 2:
         "green"}``; names, ``"#rrggbb"`` or three numbers). Of colour images too: ``channels=0`` is the red one.
@@ -315,7 +316,7 @@ def _open(
         return "<array>", nullcontext(_array_source(source, package, channels_chosen, axes)), True
     raise UnsupportedImageError(
         f"An object of type {type(source).__name__} cannot be read as an image",
-        expected="a path, a NumPy, zarr or dask array, a torch tensor or a Pillow image",
+        expected="a path, a NumPy, zarr, dask or xarray array, a torch tensor or a Pillow image",
         actual=f"{type(source).__module__}.{type(source).__qualname__}",
         remedy="pass the path of the store, or one of the arrays in it"
         if package == "zarr"
@@ -335,7 +336,9 @@ def _array_source(array: Any, kind: str, channels_chosen: bool, axes: str | None
         ) from None
     if isinstance(array, np.ma.MaskedArray):
         array = _unmasked(array)
-    named = axes or infer_axes(shape, channels_chosen=channels_chosen)
+    named = axes or axes_named(array)
+    if not named or (axes is None and named[:2] == "YX" and shape[2:] in ((3,), (4,))):  # colours, whatever their name
+        named = infer_axes(shape, channels_chosen=channels_chosen)
     return Source(array, named, facts={"format": kind}, regions=True)
 
 

@@ -286,7 +286,10 @@ def test_neither_file_nor_name(tmp_path: Path) -> None:
         load_checkpoint("~nobody.of.this.name/weights.pt")
     with pytest.raises(UnknownModelError, match="no model or file"):
         load_checkpoint(tmp_path / "absent.pt")
-    with pytest.raises(UnknownModelError):
+    with pytest.raises(UnknownModelError, match="is a folder"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(UnknownModelError, match=r"name the file: .*best\.safetensors"):
         load_checkpoint(tmp_path)
 
 

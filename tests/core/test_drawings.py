@@ -344,3 +344,19 @@ def test_only_cellpose_s_own_files_beside(tmp_path: Path) -> None:
             read(tmp_path)
     Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "a_cp_masks.png")
     assert len(list_beside(tmp_path)) == 1
+
+
+def test_only_files_of_labelme_beside(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+        shape = {"label": "cell", "points": [[1, 1], [5, 1], [5, 5]], "shape_type": "polygon"}
+        saved = {"version": "5.4.1", "shapes": [shape], "imagePath": f"{name}.png", "imageData": None}
+        (tmp_path / f"{name}.json").write_text(json.dumps(saved))
+    for read in (list_beside, load_folder, open_truth, LabelFolder):
+        with pytest.raises(AnnotationError, match=r"LabelMe.*Actual: a\.json.*labelme2coco"):
+            read(tmp_path)
+    with pytest.raises(AnnotationError, match=r"no COCO.*a file of LabelMe.*labelme2coco"):
+        load_folder(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(AnnotationError, match=r"_masks"):
+        list_beside(tmp_path)

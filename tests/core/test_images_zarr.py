@@ -187,6 +187,29 @@ def test_without_zarr_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "a.zarr")
 
 
+def test_arrays_in_memory_keep_the_names_of_their_axes() -> None:
+    columns_first = zarr.create_array({}, data=VALUES[0, 0, 0].T, dimension_names=["x", "y"])
+    np.testing.assert_array_equal(read_image(columns_first).rgb8, read_image(VALUES[0, 0, 0]).rgb8)
+    few = zarr.create_array({}, data=VALUES[0, 0], dimension_names=["z", "y", "x"])
+    np.testing.assert_array_equal(read_values(few, plane=3), VALUES[0, 0, 3])
+    every = zarr.create_array({}, data=VALUES, dimension_names=list("tczyx"))
+    np.testing.assert_array_equal(read_values(every, plane={"T": 1, "Z": 3}), VALUES[1, :, 3])
+    assert read_image(columns_first, axes="YX").image_hw == (30, 20)
+    colours = zarr.create_array({}, data=np.zeros((20, 30, 3), np.uint8), dimension_names=["y", "x", "band"])
+    assert read_image(colours).recipe["axes"] == "YXS"
+    unnamed = zarr.create_array({}, data=VALUES[0, :, 0])
+    assert read_image(unnamed).recipe["axes"] == "CYX"
+
+
+def test_arrays_of_xarray_keep_the_names_of_their_axes() -> None:
+    xarray = pytest.importorskip("xarray")
+    every = xarray.DataArray(VALUES, dims=list("TCZYX"))
+    np.testing.assert_array_equal(read_values(every, plane={"T": 1, "Z": 3}), VALUES[1, :, 3])
+    columns_first = xarray.DataArray(VALUES[0, 0, 0].T, dims=["x", "y"])
+    np.testing.assert_array_equal(read_image(columns_first).rgb8, read_image(VALUES[0, 0, 0]).rgb8)
+    assert read_image(xarray.DataArray(VALUES[0, 0, 0], dims=["lat", "lon"])).image_hw == (20, 30)
+
+
 def test_groups_are_told_from_arrays() -> None:
     with pytest.raises(UnsupportedImageError, match="path of the store"):
         read_image(zarr.group())
@@ -206,6 +229,37 @@ def test_stores_count_as_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidParameterError, match="Zarr stores"):
         names(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_plates_are_the_images_that_they_list(tmp_path: Path, version: str) -> None:
+    def describe(path: Path, values: dict[str, Any]) -> Path:
+        group = zarr.open_group(path, mode="a", zarr_format=3 if version == "0.5" else 2)
+        group.attrs.update({"ome": values} if version == "0.5" else values)
+        return path
+
+    def found(*typed: Path, recursive: bool = False) -> list[str]:
+        images = expand_paths([str(path) for path in typed], recursive=recursive, out=tmp_path / "out")
+        return [path.relative_to(tmp_path).as_posix() for path in images]
+
+    plate = describe(tmp_path / "in" / "p.zarr", {"plate": {"wells": [{"path": "B/1"}, {"path": "A/2"}]}})
+    for well in ("A/2", "B/1"):
+        describe(plate / well[0], {})
+        describe(plate / well, {"well": {"images": [{"path": "0"}, {"path": "1"}]}})
+        for field in "01":
+            image = write_ome(plate / well / field, VALUES[0, 0], ["z", "y", "x"], version=version)
+            describe(image / "labels", {"labels": ["nuclei"]})
+            write_ome(image / "labels" / "nuclei", VALUES[0, 0], ["z", "y", "x"], version=version)
+    listed = [f"in/p.zarr/{well}/{field}" for well in ("B/1", "A/2") for field in "01"]
+    assert found(plate) == found(tmp_path / "in") == found(tmp_path, recursive=True) == listed
+    assert found(plate / "A" / "2") == listed[2:]
+    for pattern in (plate / "**", tmp_path / "**", plate / "*" / "*" / "*"):
+        assert found(pattern) == sorted(listed)
+    assert found(plate / "A" / "2" / "1" / "**") == listed[3:]
+    assert found(plate / "A" / "2" / "1" / "h*") == ["in/p.zarr/A/2/1/half"]
+    damaged: list[dict[str, Any]] = [{"plate": {"wells": []}}, {"plate": {"wells": 3}}, {"well": {}}]
+    for values in damaged:
+        assert found(describe(tmp_path / "damaged.zarr", values)) == ["damaged.zarr"]
 
 
 class Recorded:

@@ -196,3 +196,12 @@ def test_colours_of_many_masks_take_little_memory_at_a_time() -> None:
     tracemalloc.stop()
     assert len(np.unique(colours, axis=0)) > 4
     assert peak < 1_600_000  # 0.9 MB for a number of each mask and colour, once
+
+
+@pytest.mark.parametrize("names", [("größe", "grÖße"), ("клетка", "ядерки")])
+def test_names_in_other_letters_are_drawn_in_them(names: tuple[str, str]) -> None:
+    """Pillow's own font draws one box for each letter that it lacks."""
+    pytest.importorskip("matplotlib")
+    picture = Picture(np.zeros((8, 8, 3), np.uint8), "")
+    first, second = (contact_sheet([Card(name, picture)]) for name in names)
+    assert not np.array_equal(first, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastsam_core._image_zarr import ZIP_SUFFIXES, is_zarr
+from fastsam_core._image_zarr import ZIP_SUFFIXES, images_listed, is_zarr, without_parts
 from fastsam_core.cli._origins import named_results
 from fastsam_core.errors import FastSAMError, ImageReadError, InvalidParameterError
 from fastsam_core.images import IMAGE_SUFFIXES, is_image_path, open_planes
@@ -65,7 +66,7 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path) -> list[Pa
     A folder gives the images in it (with ``recursive``, in all folders below), sorted by name; hidden files, the
     output folder and files that an earlier run wrote, there or elsewhere, are left out. A file is taken as it is,
     whatever its suffix; if it does not exist, that is reported later with the other images. A Zarr store counts as a
-    file.
+    file, a plate or well of OME-Zarr as the images that it lists; patterns find no parts of images.
 
     Parameters
     ----------
@@ -97,13 +98,14 @@ def expand_paths(typed: Sequence[str], *, recursive: bool, out: Path) -> list[Pa
         else:
             matches = [Path(match) for match in sorted(_matches(text))]
             batch = [match for match in matches if _is_image(match) and not _is_written(match, out, named_in)]
+            batch = without_parts(batch)
         if not batch:
             raise InvalidParameterError(
                 f"No images in {text}",
                 expected="Zarr stores, or files ending in " + ", ".join(sorted(IMAGE_SUFFIXES)),
                 remedy="check the path, or add --recursive to look into sub-folders",
             )
-        for image in batch:
+        for image in itertools.chain.from_iterable(map(images_listed, batch)):
             found.setdefault(os.path.abspath(image), image)
     return list(found.values())
 
@@ -116,6 +118,8 @@ def _matches(pattern: str) -> Iterator[str]:
         return
     place = parts.index("**")
     for top in glob.iglob(os.path.join(*parts[:place])) if place else [os.curdir]:
+        if place == len(parts) - 1:
+            yield top
         for folder, below, _ in os.walk(top):
             below[:] = [name for name in below if not name.startswith(".")]
             yield from _matches(os.path.join(glob.escape(folder), *(parts[place + 1 :] or "*")))

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastsam_core._files import as_path
 from fastsam_core.errors import AnnotationError, InvalidMasksError
-from fastsam_core.evaluation.truth import Truth
+from fastsam_core.evaluation.truth import LABELME_REMEDY, Truth, is_labelme
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
@@ -236,8 +236,9 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    document: Any = None
     try:
-        document: Any = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
         if not isinstance(document, dict):
             raise TypeError("a list, as results are" if isinstance(document, list) else type(document).__name__)
         document["categories"] = document.get("categories") or []
@@ -263,7 +264,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise AnnotationError(
             f"{path} is no COCO annotation file",
             expected="JSON with images and annotations",
-            actual=str(error),
-            remedy="name the file of the annotations, such as instances_val2017.json",
+            actual="a file of LabelMe" if is_labelme(document) else str(error),
+            remedy=LABELME_REMEDY
+            if is_labelme(document)
+            else "name the file of the annotations, such as instances_val2017.json",
         ) from error
     return document

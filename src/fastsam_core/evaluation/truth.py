@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENDINGS",
+    "LABELME_REMEDY",
     "LABEL_SUFFIXES",
     "LabelFolder",
     "Truth",
     "TruthSet",
     "choose_images",
     "evenly",
+    "is_labelme",
     "iter_predictions",
     "open_truth",
     "pairs_beside",
@@ -41,6 +44,7 @@ __all__ = [
 LABEL_SUFFIXES: Final = (".png", ".tif", ".tiff", *DRAWING_SUFFIXES)
 ENDINGS: Final = ("_cp_masks", "_masks", "_labels", "_RoiSet", "_outlines")
 """What follows an image's name in those of annotations beside it: as Cellpose and `fastsam segment` write them."""
+LABELME_REMEDY: Final = "make a COCO file of LabelMe's, with its labelme2coco.py, and name that"
 _IMAGE_ENDING: Final = "_img"
 """What Cellpose's data sets put behind the names of images."""
 _BINARY = (1, 255, 65_535)
@@ -172,7 +176,8 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     AnnotationError
-        If an image has two of them, or one of them has two images, or there are none but Cellpose's own ``_seg.npy``.
+        If an image has two of them, or one of them has two images, or there are none but Cellpose's own ``_seg.npy`` or
+        LabelMe's files.
     """
     from fastsam_core.images import is_image_path
 
@@ -217,7 +222,27 @@ def pairs_beside(folder: Path) -> list[tuple[Path, Path]]:
             actual=pickles[0] + (f"; {len(pickles)} such files" if len(pickles) > 1 else ""),
             remedy="in Cellpose: File > Save masks as PNG/tif (Ctrl+N), for each image; or cellpose.io.save_masks",
         )
+    beside = (path for path in files if not pairs and path.suffix.lower() == ".json" and path.stem in by_stem)
+    if (first := next(beside, None)) is not None and is_labelme(_json_of(first)):
+        raise AnnotationError(
+            f"{folder} has annotations as files of LabelMe, which are not read",
+            expected=f"a COCO file, or NAME{ENDINGS[0]}.png or .tif beside the images",
+            actual=first.name,
+            remedy=LABELME_REMEDY,
+        )
     return pairs
+
+
+def is_labelme(document: object) -> bool:
+    """Tell whether JSON is what LabelMe saves for an image."""
+    return isinstance(document, dict) and {"shapes", "imagePath"} <= document.keys()
+
+
+def _json_of(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:

@@ -99,8 +99,9 @@ def compile_words(model: torch.nn.Module, tokens: torch.Tensor) -> CompiledWords
     try:
         compiled = CompiledWords(model)
         found = encode_tokens(model, tokens, compiled)
-    except Exception as error:  # noqa: BLE001 (tracer, converter and compiler raise anything; torch serves as well)
-        _LOGGER.info("The text tower runs in torch, for OpenVINO cannot: %s: %s", type(error).__name__, error)
+    except Exception as error:  # tracer, converter and compiler raise anything; torch serves as well
+        _LOGGER.info("The text tower runs in torch, for OpenVINO cannot: %s", type(error).__name__)
+        _LOGGER.debug("What OpenVINO cannot", exc_info=error)
         return None
     agreement = float(functional.cosine_similarity(found, expected).min())
     if not agreement >= _LEAST_AGREEMENT:

@@ -18,9 +18,9 @@ from fastsam_core._files import write_json
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.instances import InstanceScorer
 from fastsam_core.quality import FIGURES, METADATA_KEY, Curve, QualityModel, figures_of
+from fastsam_core.training.datasets.loading import iter_held_back
 from fastsam_core.training.datasets.records import hash_fraction
 from fastsam_core.training.scoring import truth_of
-from fastsam_core.training.sources import SOURCES, load_source
 from fastsam_core.training.validate import LOWEST_CONF, is_partial, load_model
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def fit(judged: Sequence[Judged], names: Sequence[str] = tuple(FIGURES)) -> Qual
     AnnotationError
         If there are too few masks.
     """
-    if sum(len(item.masks) for item in judged) < 10 * len(_KNOTS):
-        raise AnnotationError("There are too few masks to calibrate", expected=f"{10 * len(_KNOTS)} or more")
+    _check_enough(judged, 10 * len(_KNOTS))
     figures = np.concatenate([figures_of(item.masks, tuple(names)) for item in judged])
     target = np.concatenate([item.true_iou for item in judged])
     weight = np.concatenate([np.full(len(item.masks), item.weight) for item in judged])
@@ -104,6 +103,17 @@ def fit(judged: Sequence[Judged], names: Sequence[str] = tuple(FIGURES)) -> Qual
         own, values = values[: len(at)], values[len(at) :]
         curves.append(Curve(name, tuple(map(float, at)), tuple(round(float(value), 5) for value in own)))
     return QualityModel(round(offset, 5), tuple(curves))
+
+
+def _check_enough(judged: Sequence[Judged], least: int) -> None:
+    found = sum(len(item.masks) for item in judged)
+    if found < least:
+        raise AnnotationError(
+            "There are too few masks to calibrate",
+            expected=f"{least} or more in each half of the validation images that are not partly annotated",
+            actual=str(found),
+            remedy="convert more images, or with a larger --val",
+        )
 
 
 def _hats(column: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -131,7 +141,13 @@ def compare(judged: Sequence[Judged], model: QualityModel) -> dict[str, float]:
     dict of str to float
         ``pearson_*`` and ``spearman_*`` with the true IoU, ``ap_*`` (IoU 0.5:0.95) and ``ap50_*`` by rank, for
         ``score`` and ``quality``; numbers of masks and images.
+
+    Raises
+    ------
+    AnnotationError
+        If there are fewer than two masks.
     """
+    _check_enough(judged, 2)
     from scipy.stats import pearsonr, spearmanr
 
     truth = np.concatenate([item.true_iou for item in judged])
@@ -157,7 +173,7 @@ def _half_of(sample: LabelledImage) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.calibrate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of labelled sources")
+    parser.add_argument("--data", type=Path, required=True, help="converted data set, or the built-in model's sources")
     parser.add_argument("--weights", default="builtin", help="model, weights file or training checkpoint")
     parser.add_argument("--sizes", help="long sides, 384,768 merges two (default: the model's)")
     parser.add_argument("--iou", type=float, help="box overlap of duplicates (default: the model's)")
@@ -165,7 +181,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", help="fp32 or bf16")
     parser.add_argument("--out", type=Path, help="JSON report to write")
     parser.add_argument("--write", action="store_true", help="store the quality model in the weights file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.write and Path(arguments.weights).suffix != ".safetensors":
+        parser.error(f"--write wants a weights file (.safetensors) by --weights, got {arguments.weights}")
+    return arguments
 
 
 def main() -> None:
@@ -178,10 +197,9 @@ def main() -> None:
     sizes = tuple(map(int, arguments.sizes.split(","))) if arguments.sizes else None
     iou = model.info.iou if arguments.iou is None else arguments.iou
     halves: tuple[list[Judged], list[Judged]] = ([], [])
-    for spec in SOURCES:
+    for spec, samples in iter_held_back(arguments.data, arguments.most):
         if is_partial(spec):
             continue  # a right mask of something unannotated would count as a poor one
-        samples = load_source(arguments.data, spec, "val", arguments.most)
         for place, half in enumerate(halves):
             half += judge(model, [sample for sample in samples if _half_of(sample) == place], sizes, iou)
         LOGGER.info("%s: %d images", spec.name, len(samples))

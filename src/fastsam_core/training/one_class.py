@@ -229,10 +229,12 @@ class OneClassTrainer(_SEGMENT.SegmentationTrainer):  # type: ignore[misc]
                 path.unlink(missing_ok=True)
 
     def check_resume(self, overrides: Any) -> None:
-        """Go on in the folder that holds the checkpoint: it may have been moved since it was written."""
-        super().check_resume(overrides)
+        """Go on in the folder that holds the checkpoint, which may have been moved, and as the data of now want it."""
+        kept = {key: value for key, value in overrides.items() if key not in ("project", "mosaic")}
+        super().check_resume(kept)
         if self.resume:
             self.args.save_dir = str(Path(self.args.resume).parent.parent)
+            self.args.mosaic = overrides.get("mosaic", self.args.mosaic)
 
     def resume_training(self, ckpt: Any) -> None:
         """Continue after the last whole epoch, with the very weights and optimiser state of then."""

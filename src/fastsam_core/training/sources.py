@@ -245,7 +245,11 @@ def load_source(root: Path, spec: SourceSpec, split: Split, most: int | None = N
 
     folder = root / spec.name
     if not (folder / "images").is_dir():
-        raise AnnotationError(f"There is no folder images in {folder}", remedy="check --data")
+        raise AnnotationError(
+            f"There is no folder images in {folder}",
+            expected="a folder for each source of the built-in model (docs/model-card.md)",
+            remedy="check --data; networks of your own are trained by fastsam train and fastsam finetune",
+        )
     annotations: dict[str, list[Any]] = {}
     if (folder / "annotations.json").is_file():
         document = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))

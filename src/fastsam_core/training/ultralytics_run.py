@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainRequest", "train"]
 
 LOGGER = logging.getLogger(__name__)
+_NUMBERS = ("imgsz", "epochs", "batch", "patience", "reg_max")
 _CHECKED_IMAGES = 60
 """Validation images of each source from which the score threshold is chosen."""
 
@@ -97,7 +98,7 @@ def train(request: TrainRequest, *, resume: bool = False, settings: Mapping[str,
     AnnotationError
         If the data cannot be read or have no instances.
     CheckpointError
-        If there is nothing to resume, or the run is of another network.
+        If there is nothing to resume, or the run is of another network or was begun with other settings.
     TrainingError
         If the loss is not finite, or one of several processes ends with an error; the last checkpoint is kept.
     OutputError
@@ -201,8 +202,7 @@ def _facts(request: TrainRequest) -> dict[str, Any]:
     if network not in NETWORKS:
         raise InvalidParameterError("Unknown network", expected=f"one of {', '.join(NETWORKS)}", actual=network)
     given = {key: value for key, value in asdict(request).items() if value is not None}
-    names = ("imgsz", "epochs", "batch", "patience", "reg_max")
-    numbers = {name: int(given.get(name, getattr(recipe, name))) for name in names}
+    numbers = {name: int(given.get(name, getattr(recipe, name))) for name in _NUMBERS}
     if min(numbers.values()) < 1 or numbers["reg_max"] < 2 or numbers["imgsz"] < 32:
         raise InvalidParameterError("A setting is out of range", expected="positive numbers", actual=str(numbers))
     return {"recipe": request.recipe, "architecture": NETWORKS[network], "seed": request.seed, **numbers}
@@ -307,4 +307,13 @@ def _check_resumable(request: TrainRequest, record: Path, last: Path) -> dict[st
     wanted = NETWORKS.get(request.network or "")
     if wanted is not None and wanted != facts["architecture"]:
         raise CheckpointError(f"{last} belongs to another network", expected=wanted, actual=str(facts["architecture"]))
+    for name in ("recipe", "seed", *_NUMBERS):
+        value = getattr(request, name)
+        if value not in (TrainRequest.__dataclass_fields__[name].default, facts[name]):
+            raise CheckpointError(
+                f"{request.run} was begun with another {name}, which stays",
+                expected=str(facts[name]),
+                actual=str(value),
+                remedy=f"leave --{name.replace('_', '-')} out, or begin another --run",
+            )
     return facts

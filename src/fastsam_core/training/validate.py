@@ -21,8 +21,9 @@ from fastsam_core.evaluation.truth import evenly
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.training.baselines import BASELINES
+from fastsam_core.training.datasets.loading import iter_held_back
 from fastsam_core.training.scoring import Case, Scores, evaluate_groups, truth_of
-from fastsam_core.training.sources import SOURCES, SourceSpec, load_source, stain_of
+from fastsam_core.training.sources import SourceSpec, stain_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -250,7 +251,7 @@ def recommend(rows: Sequence[Row]) -> tuple[Setting, float, dict[Setting, float]
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.validate", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of labelled sources")
+    parser.add_argument("--data", type=Path, help="converted data set, or folder of the built-in model's sources")
     parser.add_argument("--bsds", type=Path, help="folder of BSDS500: val and test instead of the sources")
     parser.add_argument("--weights", default="builtin", help="model, weights file or training checkpoint")
     parser.add_argument("--baseline", choices=sorted(BASELINES), help="a classical method instead of a network")
@@ -272,10 +273,7 @@ def _sources(arguments: argparse.Namespace) -> Iterator[tuple[str, bool, Iterabl
         for split in ("val", "test"):
             yield f"bsds500_{split}", False, bsds_cases(arguments.bsds, split, arguments.most)
         return
-    for spec in SOURCES:
-        if arguments.only and spec.name not in arguments.only:
-            continue
-        samples = load_source(arguments.data, spec, "val", arguments.most)
+    for spec, samples in iter_held_back(arguments.data, arguments.most, arguments.only or ()):
         yield spec.name, is_partial(spec), cases_of(samples, by_stain=spec.name == "dsb2018")
 
 

@@ -14,7 +14,7 @@ from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core._files import write_json
 from fastsam_core.evaluation.prompt_answers import PromptScorer
 from fastsam_core.evaluation.truth import Truth
-from fastsam_core.training.sources import SOURCES, load_source
+from fastsam_core.training.datasets.loading import iter_held_back
 from fastsam_core.training.validate import cases_of, load_model
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main() -> None:
     """Measure every source and write the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m fastsam_core.training.validate_prompts", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of labelled sources")
+    parser.add_argument("--data", type=Path, required=True, help="converted data set, or the built-in model's sources")
     parser.add_argument("--weights", default="builtin", help="model, weights file or training checkpoint")
     parser.add_argument("--most", type=int, help="images a source at most")
     parser.add_argument("--only", nargs="+", help="names of sources")
@@ -58,10 +58,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_model(arguments.weights)
     found: dict[str, dict[str, float]] = {}
-    for spec in SOURCES:
-        if arguments.only and spec.name not in arguments.only:
-            continue
-        values = measure_prompts(model, cases_of(load_source(arguments.data, spec, "val", arguments.most)))
+    for spec, samples in iter_held_back(arguments.data, arguments.most, arguments.only or ()):
+        values = measure_prompts(model, cases_of(samples))
         if values["objects"]:
             found[spec.name] = {name: round(value, 4) for name, value in values.items()}
             LOGGER.info("%-20s %s", spec.name, {name: v for name, v in found[spec.name].items() if "miou" in name})

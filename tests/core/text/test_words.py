@@ -97,7 +97,7 @@ def test_a_tower_that_compiles_badly_is_left_to_torch(
 
 
 def test_a_failed_conversion_leaves_the_root_logger_as_it_is(
-    half: TextEncoder, monkeypatch: pytest.MonkeyPatch
+    half: TextEncoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """OpenVINO silences it for the moment, and forever where it meets what it cannot convert."""
     pytest.importorskip("openvino")
@@ -105,7 +105,11 @@ def test_a_failed_conversion_leaves_the_root_logger_as_it_is(
     monkeypatch.setattr(_tower(half._towers.model).ln_final, "forward", lambda x: unknown(x.float()).to(x.dtype))
     root = logging.getLogger()
     before = root.level, [*root.filters], [*root.handlers]
-    assert compile_words(half._towers.model, open_clip.tokenize(SENTENCES, context_length=12)) is None
+    with caplog.at_level(logging.INFO, logger="fastsam_core"):
+        assert compile_words(half._towers.model, open_clip.tokenize(SENTENCES, context_length=12)) is None
+    [said] = [record.getMessage() for record in caplog.records if record.name.startswith("fastsam_core")]
+    assert "runs in torch" in said
+    assert "\n" not in said
     assert (root.level, root.filters, root.handlers) == before
 
 

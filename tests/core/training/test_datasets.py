@@ -343,6 +343,8 @@ def test_a_damaged_index_is_named(damage: str | None, tmp_path: Path) -> None:
 def test_missing_folders_come_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"images/ and masks/.*Remedy: name the folder that holds both"):
         list_items("labels", tmp_path)
+    with pytest.raises(AnnotationError, match=r"Actual: Is a directory.*Remedy: name the JSON file"):
+        list_items("panoptic", tmp_path)
 
 
 def test_polygons_join_parts_and_say_what_is_lost() -> None:

@@ -16,6 +16,7 @@ from fastsam_core.errors import AnnotationError, CheckpointError, InvalidParamet
 from fastsam_core.masks import Masks
 from fastsam_core.quality import FIGURES, METADATA_KEY, Curve, QualityModel, figures_of
 from fastsam_core.testing import masks_strategy
+from fastsam_core.training import calibrate
 from fastsam_core.training.calibrate import Judged, compare, fit
 from fastsam_core.training.export import change_facts
 from fastsam_core.training.scenes import generate_scene
@@ -137,3 +138,15 @@ def test_ranking_by_quality_needs_a_model() -> None:
 def test_too_few_masks() -> None:
     with pytest.raises(AnnotationError, match="too few masks"):
         fit([judged(0, 5)])
+    with pytest.raises(AnnotationError, match="too few masks"):
+        compare([], fit([judged(0)]))
+
+
+@pytest.mark.parametrize("weights", ["builtin", "last.pt"])
+def test_models_that_cannot_hold_curves_are_refused_before_the_work(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["calibrate", "--data", str(tmp_path), "--weights", weights, "--write"])
+    with pytest.raises(SystemExit):
+        calibrate.main()
+    assert f"--write wants a weights file (.safetensors) by --weights, got {weights}" in capsys.readouterr().err

@@ -146,6 +146,26 @@ def test_kill_and_resume_elsewhere_give_the_same_weights(
             assert torch.equal(value, states[1][part][name]), f"{part} {name}"
 
 
+def test_a_run_goes_on_without_mosaics_where_sources_differ_by_now(data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(data, tmp_path / "data")
+    asked = replace(request(folder, tmp_path / "run"), epochs=2)
+
+    class Stopped(OneClassTrainer):
+        def save_model(self) -> Any:
+            super().save_model()
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_class, "OneClassTrainer", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(asked, settings=QUICK)
+    args = tmp_path / "run" / "ultralytics" / "args.yaml"
+    assert "mosaic: 1.0" in args.read_text().splitlines()
+    convert_pairs(write_pairs(tmp_path / "pairs", 4, 64), folder, name="partly", coverage="partial")
+    train(asked, resume=True)
+    assert "mosaic: 0.0" in args.read_text().splitlines()
+
+
 def test_disk_full_while_the_exact_state_is_written_keeps_all_of_the_epoch_before(
     data: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,6 +194,10 @@ def test_finished_and_foreign_runs_are_not_resumed(data: Path, straight: Path, t
         train(request(data, straight), resume=True)
     with pytest.raises(CheckpointError, match="another network"):
         train(replace(request(data, straight), network="s"), resume=True)
+    with pytest.raises(CheckpointError, match=r"begun with another epochs.*Expected: 3.* Actual: 9"):
+        train(replace(request(data, straight), epochs=9), resume=True)
+    with pytest.raises(CheckpointError, match=r"begun with another seed"):
+        train(replace(request(data, straight), seed=1), resume=True)
     with pytest.raises(CheckpointError, match=r"no run to resume.*without --resume"):
         train(request(data, tmp_path), resume=True)
     with pytest.raises(InvalidParameterError, match="holds a run already"):

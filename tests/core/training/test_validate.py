@@ -13,14 +13,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tests.core.training.dataset_files import run, write_labels, write_sa1b
 
 from fastsam_core.checkpoints import ModelInfo
-from fastsam_core.errors import AnnotationError
+from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM
 from fastsam_core.testing import RectangleNetwork
 from fastsam_core.training import validate
 from fastsam_core.training.baselines import BASELINES, felzenszwalb_masks, watershed_masks
+from fastsam_core.training.datasets import loading
+from fastsam_core.training.datasets.manifest import Dataset
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.scoring import Case, Scores, best_f1, evaluate, evaluate_groups, greedy_matches, truth_of
 from fastsam_core.training.sources import LabelledImage
@@ -223,7 +226,7 @@ def test_command_writes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def one(root: Path, spec: object, split: str, most: int | None) -> list[LabelledImage]:
         return [labelled()]
 
-    monkeypatch.setattr(f"{validate.__name__}.load_source", one)
+    monkeypatch.setattr(f"{loading.__name__}.load_source", one)
     arguments = ["validate", "--data", str(tmp_path), "--baseline", "watershed", "--only", "dsb2018"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "t.json")])
     validate.main()
@@ -233,3 +236,22 @@ def test_command_writes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert values["method"] == "watershed"
     assert values["partial"] is False
     assert values["instances"] == 2
+
+
+def test_data_sets_of_ones_own_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "set"
+    run(write_sa1b(tmp_path / "pairs", 6), data, "sa1b", name="pairs", val_share=0.5)
+    run(write_labels(tmp_path / "maps", 6), data, "labels", name="maps", val_share=0.5)
+    arguments = ["validate", "--data", str(data), "--baseline", "watershed", "--out", str(tmp_path / "t.json")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    validate.main()
+    rows = json.loads((tmp_path / "t.json").read_text())
+    held_back = {name: entry.images["val"] for name, entry in Dataset.open(data).sources.items()}
+    assert {row["source"]: row["images"] for row in rows} == held_back
+    monkeypatch.setattr(sys, "argv", [*arguments, "--only", "dsb2018"])
+    with pytest.raises(InvalidParameterError, match="some of pairs, maps"):
+        validate.main()
+    [(_, samples)] = loading.iter_held_back(data, 1, ["maps"])
+    assert [sample.image.shape for sample in samples] == [(48, 64, 3)]
+    with pytest.raises(AnnotationError, match=r"source of the built-in model.*fastsam train"):
+        next(loading.iter_held_back(tmp_path))

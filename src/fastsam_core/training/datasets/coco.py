@@ -99,8 +99,12 @@ def list_panoptic(source: Path, images: Path | None = None) -> list[Item]:
         entries = [entry for entry in document["annotations"] if entry["image_id"] in files]
         sources = [(files[entry["image_id"]], entry["file_name"], entry["segments_info"]) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error!r}"
         raise AnnotationError(
-            f"{source} is no panoptic annotation file", expected="images, annotations", actual=f"{error!r}"
+            f"{source} is no panoptic annotation file",
+            expected="JSON with images and annotations",
+            actual=str(reason),
+            remedy="name the JSON file, such as panoptic_val2017.json, which lies beside the folder of its PNG files",
         ) from error
     if not sources:
         raise AnnotationError(f"{source} names no images", expected="at least one annotation")

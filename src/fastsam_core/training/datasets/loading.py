@@ -5,21 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastsam_core.errors import AnnotationError, ImageReadError
+from fastsam_core.errors import AnnotationError, ImageReadError, InvalidParameterError
 from fastsam_core.evaluation.truth import pairs_beside
 from fastsam_core.training.batches import LEAST_PX, Pool
 from fastsam_core.training.datasets.manifest import Dataset
 from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Coverage, Record, hash_fraction
 from fastsam_core.training.datasets.sa1b import read_sidecar
-from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage, SourceSpec, stack_crops
+from fastsam_core.training.sources import FULL_WEIGHT, SOURCES, LabelledImage, SourceSpec, load_source, stack_crops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from fastsam_core.training.datasets.manifest import IndexRow
     from fastsam_core.training.sources import Split
 
-__all__ = ["LoadedSplits", "load_folder", "load_split", "pixels_of", "read_row"]
+__all__ = ["LoadedSplits", "iter_held_back", "load_folder", "load_split", "pixels_of", "read_row"]
 
 LOGGER = logging.getLogger(__name__)
 LoadedSplits = dict["Split", list[Pool]]
@@ -95,6 +96,40 @@ def load_split(folder: Path, split: Split, *, max_side_px: int = 768, most: int 
             remedy="add images to it, or convert them again with another --val",
         )
     return _pools(dataset, found)
+
+
+def iter_held_back(
+    folder: Path, most: int | None = None, only: Collection[str] = ()
+) -> Iterator[tuple[SourceSpec, list[LabelledImage]]]:
+    """Read validation images at their full size, one source at a time: a converted data set's, or the built-in model's.
+
+    Parameters
+    ----------
+    folder : Path
+        Made by `fastsam_core.training.datasets.convert`, or with a folder for each of
+        `fastsam_core.training.sources.SOURCES`.
+    most : int, optional
+        Images of each source at most.
+    only : collection of str
+        Names of sources; all by default.
+
+    Raises
+    ------
+    AnnotationError
+        If a source cannot be read.
+    InvalidParameterError
+        If there is no source of a name.
+    """
+    dataset = Dataset.open(folder) if (folder / "manifest.json").is_file() else None
+    known = {spec.name: spec for spec in SOURCES} if dataset is None else dataset.sources
+    if unknown := set(only) - known.keys():
+        raise InvalidParameterError("No such source", expected=f"some of {', '.join(known)}", actual=str(unknown))
+    for name in (name for name in known if not only or name in only):
+        if dataset is None:
+            spec = next(spec for spec in SOURCES if spec.name == name)
+            yield spec, load_source(folder, spec, "val", most)
+        elif samples := _rows(dataset, name, "val", sys.maxsize, most):
+            yield _pool(name, samples, dataset.sources[name].coverage).spec, samples
 
 
 def _rows(
