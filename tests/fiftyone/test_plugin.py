@@ -278,6 +278,8 @@ def test_forms_of_targets_that_cannot_be_enriched_say_why(operators: str, make_d
             ctx = foo.executor.ExecutionContext({"dataset_name": clouds.name, "params": {}})
             form = operator().resolve_type(ctx, "inputs")
             told[kind] = form.invalid, form.error_message
+            more = form.type.properties["refused"].view.description
+            assert more.startswith("Expected: ")  # the problem stands above it
         clouds.add_sample(fo.Sample(filepath="/a.pcd"))
     assert told == {"empty": (True, "There are no samples"), "clouds": (True, "Masks need images or videos")}
 

@@ -238,7 +238,8 @@ class KeypointsToMasks(_Enriching):
         view = types.RadioGroup()
         for value, label in (("auto", "Automatic"), ("part", "Part"), ("object", "Object"), ("group", "Group")):
             view.add_choice(value, label=label)
-        inputs.enum("level", view.values(), default="auto", label="Which of nested masks", view=view)
+        hint = "Of several at the points the smallest, surest or largest; Automatic weighs sureness and size"
+        inputs.enum("level", view.values(), default="auto", label="Which of nested masks", description=hint, view=view)
         return True
 
     def options(self, ctx: Any) -> dict[str, Any]:
