@@ -140,7 +140,7 @@ class Enrichment:
     ) -> None:
         self.is_part = False
         self.target: Target = open_target(view, label_field)
-        with_retries(refresh, self.target.dataset)  # others may have declared fields meanwhile
+        with_retries(refresh, self.target.view)  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
         self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.words = Words(self.options) if self.options.needs_encoder else None
