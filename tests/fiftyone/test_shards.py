@@ -253,9 +253,12 @@ def test_samples_in_memory_see_what_others_have_written(
     change = {"masks.detections": [], "last_modified_at": datetime.now(UTC)}
     dataset._sample_collection.update_one({"_id": held[0]._id}, {"$set": change})
     reload, reloaded = fo.Sample._reload_backing_doc, list[str]()
-    monkeypatch.setattr(
-        fo.Sample, "_reload_backing_doc", lambda sample: [reloaded.append(sample.id), reload(sample)] and None
-    )
+
+    def reload_and_tell(sample: Any) -> None:
+        reload(sample)
+        reloaded.append(sample.id)
+
+    monkeypatch.setattr(fo.Sample, "_reload_backing_doc", reload_and_tell)
     assert len(list(iter_shared(dataset, "masks", model=model))) == 1
     assert [len(sample.masks.detections) > 0 for sample in held] == [False, True, True]
     assert reloaded == [held[0].id]  # others are as they were
