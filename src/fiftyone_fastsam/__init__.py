@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fiftyone_fastsam._convert import masks_from_detections, to_detections, to_segmentation
+    from fiftyone_fastsam._convert import masks_from_detections, to_detections
     from fiftyone_fastsam.compare import compare_fields
     from fiftyone_fastsam.enrichment import EnrichReport, EnrichStep, enrich, iter_enrich
     from fiftyone_fastsam.model import FastSAMModel
@@ -32,7 +32,6 @@ _HOME = {
     "iter_enrich": "enrichment",
     "masks_from_detections": "_convert",
     "to_detections": "_convert",
-    "to_segmentation": "_convert",
 }
 
 __all__ = [
@@ -47,7 +46,6 @@ __all__ = [
     "iter_shared",
     "masks_from_detections",
     "to_detections",
-    "to_segmentation",
 ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -30,10 +30,10 @@ __all__ = [
     "array_bytes",
     "array_of",
     "instances_of",
+    "map_of",
     "masks_from_detections",
     "relative_box",
     "to_detections",
-    "to_segmentation",
 ]
 
 Document: TypeAlias = dict[str, Any]
@@ -148,18 +148,9 @@ def to_detections(masks: Masks, label: str = EVERYTHING_LABEL) -> Any:
     return import_fiftyone().Detections(detections=[instance.detection() for instance in instances_of(masks, label)])
 
 
-def to_segmentation(
-    masks: Masks, ids: Sequence[int] | None = None, *, on_overlap: Literal["smaller", "score"] = "smaller"
-) -> Any:
-    """Return masks as one ``fiftyone.Segmentation``: 0 is background, ``ids`` (1, 2, … by default) are the objects."""
-    return import_fiftyone().Segmentation(mask=map_of(masks, ids, on_overlap=on_overlap))
-
-
-def map_of(
-    masks: Masks, ids: Sequence[int] | None = None, *, on_overlap: Literal["smaller", "score"] = "smaller"
-) -> NDArray[Any]:
-    """Return a label map, in 8 bits if its ids allow it."""
-    labels = masks.to_label_map(ids, on_overlap=on_overlap)
+def map_of(masks: Masks, ids: Sequence[int] | None = None) -> NDArray[Any]:
+    """Return a label map (0 is background, 1, 2, … the objects by default), in 8 bits if its ids allow it."""
+    labels = masks.to_label_map(ids)
     return labels.astype(np.uint8) if labels.max(initial=0) <= np.iinfo(np.uint8).max else labels
 
 

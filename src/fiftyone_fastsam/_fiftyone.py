@@ -36,12 +36,12 @@ def no_database() -> tuple[type[Exception], ...]:
     return PyMongoError, core.config.FiftyOneConfigError, core.service.ServiceException, OSError, RuntimeError
 
 
-def refresh(dataset: Any) -> None:
-    """Let a dataset know what other programs have changed.
+def refresh(view: Any) -> None:
+    """Let a dataset or view, and a view's dataset, know what other programs have changed.
 
     FiftyOne's `reload` makes new classes of samples; views that were iterated over keep theirs, which fails as soon as
     there is a further field. So classes are made anew only where there are other fields, or renamed ones, which do not
-    know their new path until then.
+    know their new path until then; and of all views, this one can be told.
 
     Raises
     ------
@@ -52,6 +52,7 @@ def refresh(dataset: Any) -> None:
     from fiftyone.core.fields import flatten_schema
     from mongoengine.errors import DoesNotExist  # type: ignore[import-untyped] # it has no types
 
+    dataset = view._root_dataset
     document = dataset._doc
     try:
         document.reload()
@@ -65,6 +66,9 @@ def refresh(dataset: Any) -> None:
         renamed = any((field.path or path).removeprefix("frames.") != path for path, field in schema.items())
         if renamed or _described(stored) != _described(schema):
             dataset.reload()
+            for name in ("_make_sample_fcn", "_make_frame_fcn"):
+                if view is not dataset and hasattr(view, name):
+                    delattr(view, name)
             return
 
 

@@ -64,6 +64,8 @@ class Item:
         Nothing prompts here, so the image is not read.
     gone : bool
         The sample is not in the dataset any more.
+    share : float
+        How much of the sample is behind its end, 0 to 1: of a video as far as it tells how long it is.
     """
 
     sample_id: Any
@@ -76,6 +78,7 @@ class Item:
     error: FastSAMError | None = None
     unasked: bool = False
     gone: bool = False
+    share: float = 1.0
 
 
 def read_item(item: object, max_pixels: int | None = MAX_PIXELS) -> Image:
@@ -177,11 +180,11 @@ def video_items(
         if wanted is not None and not wanted:
             continue
         try:
-            for number, pixels in _read_frames(sample["filepath"], done, wanted):
+            for number, pixels, share in _read_frames(sample["filepath"], done, wanted):
                 if sample_id in gone:
                     break
                 known_of_it = _known(frames.get(number, {}), options)
-                yield Item(sample_id, sample["filepath"], *known_of_it, number, pixels)
+                yield Item(sample_id, sample["filepath"], *known_of_it, number, pixels, share=share)
         except (ImageReadError, ImageNotFoundError) as error:
             yield Item(sample_id, sample["filepath"], error=error)
         else:
@@ -220,8 +223,11 @@ def _forget_reason(target: Target, sample_id: Any) -> None:
     target.samples.update_one(told, change)
 
 
-def _read_frames(filepath: str, skipped: set[int], wanted: set[int] | None = None) -> Iterator[tuple[int, Any]]:
-    """Yield the frames of a video as (number from 1, RGB): those that are wanted, or all without those to skip."""
+def _read_frames(filepath: str, skipped: set[int], wanted: set[int] | None = None) -> Iterator[tuple[int, Any, float]]:
+    """Yield the frames of a video that are wanted, or all without those to skip.
+
+    Each is (number from 1, RGB, share of the video up to its end).
+    """
     import os
 
     import cv2
@@ -230,7 +236,7 @@ def _read_frames(filepath: str, skipped: set[int], wanted: set[int] | None = Non
         raise ImageNotFoundError("There is no such video", actual=filepath, remedy="check the sample's filepath")
     capture = cv2.VideoCapture(filepath)
     try:
-        number = 0
+        number, expected = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         while capture.grab():
             number += 1
             if number in skipped or (wanted is not None and number not in wanted):
@@ -238,10 +244,9 @@ def _read_frames(filepath: str, skipped: set[int], wanted: set[int] | None = Non
             well, frame = capture.retrieve()
             if not well:
                 break
-            yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), number / max(number, expected)
             if wanted is not None and number == max(wanted):
                 return
-        expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         capture.release()
     if number == 0:

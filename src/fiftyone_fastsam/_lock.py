@@ -45,7 +45,7 @@ def alone(target: Target) -> Iterator[None]:
         time.sleep(_PAUSE_S)
     try:
         try:
-            with_retries(refresh, target.dataset)
+            with_retries(refresh, target.view)
         except DatasetNotFoundError as error:
             raise TargetChangedError(
                 f"Dataset {target.dataset.name!r} is gone", actual="it was deleted meanwhile"

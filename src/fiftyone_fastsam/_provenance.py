@@ -91,7 +91,7 @@ def _views(target: Target) -> dict[str, Any]:
 def results_of(view: Any, label_field: str) -> dict[str, Any] | None:
     """Return the outcome that a dataset remembers for a field of what a view shows, None without one."""
     dataset, key = view._root_dataset, _key(view, label_field.removeprefix("frames."))
-    refresh(dataset)  # another process may have recorded it
+    refresh(view)  # another process may have recorded it
     if not dataset.has_run(key):
         return None
     results = dataset.load_run_results(key, cache=False, load_view=False)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from fiftyone_fastsam._target import Target
     from fiftyone_fastsam.options import EnrichOptions
 
-__all__ = ["DirectWriter", "Result", "SdkWriter", "Writer", "choose_writer"]
+__all__ = ["DirectWriter", "Result", "SdkWriter", "Writer", "choose_writer", "refresh_changed"]
+
+_LOOKED_AT_ONCE = 10_000
+"""Samples in one query."""
 
 _IS_ANSWER: dict[str, Any] = {"$ne": [{"$ifNull": ["$$this.matched", None]}, None]}
 _IS_DRAWN: dict[str, Any] = {
@@ -132,7 +135,7 @@ class DirectWriter:
             self._target.samples.bulk_write(samples, ordered=False)
         _refuse_lost_fields(self._target, ids)
         gone = _without_frames(self._target, ids)
-        _refresh(self._target, ids - gone)
+        _refresh(self._target, results)
         return gone
 
     def _update(self, result: Result, now: datetime) -> Any:
@@ -224,9 +227,9 @@ class SdkWriter:
                 self._save(by_sample)
                 break
             except DoesNotExist:  # one was deleted just now; the others are saved again
-                _refresh(self._target, ids)
+                _refresh(self._target, results)
             except ValueError:  # the database refuses; nothing of it is to stay in memory
-                _refresh(self._target, ids)
+                _refresh(self._target, results)
                 raise
         _refuse_lost_fields(self._target, ids)
         return _without_frames(self._target, ids)
@@ -329,27 +332,38 @@ def _without_frames(target: Target, ids: set[Any]) -> set[Any]:
     return gone
 
 
-def _refresh(target: Target, sample_ids: set[Any]) -> None:
-    """Let samples that are in memory see what the database holds."""
-    import_fiftyone()
+def _refresh(target: Target, results: Sequence[Result]) -> None:
+    """Let samples and frames that are in memory see what the database holds of those that were written."""
+    from fiftyone.core.frame import Frame
+    from fiftyone.core.sample import Sample
     from mongoengine.errors import DoesNotExist
 
-    ids = [str(id_) for id_ in sample_ids]
-    try:
-        _reload(target, ids)
-    except DoesNotExist:  # one of them was deleted just now
-        for id_ in ids:
-            with suppress(DoesNotExist):
-                _reload(target, [id_])
+    for id_ in {result.item.sample_id for result in results}:
+        with suppress(DoesNotExist):  # deleted
+            Sample._reload_doc(target.dataset._sample_collection_name, id_)
+    for item in (result.item for result in results if result.item.frame_number is not None):
+        with suppress(DoesNotExist):
+            Frame._reload_doc(target.dataset._frame_collection_name, item.sample_id, item.frame_number)
 
 
-def _reload(target: Target, ids: list[str]) -> None:
+def refresh_changed(target: Target) -> None:
+    """Let samples and frames that are in memory see what other processes have written."""
     from fiftyone.core.frame import Frame
     from fiftyone.core.sample import Sample
 
+    samples = Sample._instances.get(target.dataset._sample_collection_name, {})
+    places = [(samples, target.samples)]
     if target.is_video:
-        Frame._reload_docs(target.dataset._frame_collection_name, sample_ids=ids)
-    Sample._reload_docs(target.dataset._sample_collection_name, sample_ids=ids)
+        frames = Frame._instances.get(target.dataset._frame_collection_name, {})
+        places += [(of_sample, target.frames) for of_sample in list(frames.values())]
+    for instances, collection in places:
+        held = [document for document in list(instances.values()) if document._in_db]
+        for start in range(0, len(held), _LOOKED_AT_ONCE):
+            part = {document._id: document for document in held[start : start + _LOOKED_AT_ONCE]}
+            for found in collection.find({"_id": {"$in": list(part)}}, {"last_modified_at": 1}):
+                document = part[found["_id"]]
+                if found.get("last_modified_at") != document.last_modified_at:
+                    document._reload_backing_doc()
 
 
 def _is_answer(detection: Any) -> bool:

@@ -140,7 +140,7 @@ class Enrichment:
     ) -> None:
         self.is_part = False
         self.target: Target = open_target(view, label_field)
-        with_retries(refresh, self.target.dataset)  # others may have declared fields meanwhile
+        with_retries(refresh, self.target.view)  # others may have declared fields meanwhile
         self.options = resolve_prompts(self.target, options)
         self.model = model if isinstance(model, FastSAM) else FastSAM.load(model)
         self.words = Words(self.options) if self.options.needs_encoder else None
@@ -172,6 +172,8 @@ class Enrichment:
         self.skipped = max(count - len(self.ids), 0)  # some may be deleted between the two
         self.gone: set[Any] = set()
         self.total = None if self.target.is_video else len(self.ids)
+        self.share = 0.0
+        """How much of the samples, and within videos of their frames, is done: 0 to 1."""
 
     def _classes(self) -> dict[str, int]:
         """Give each class of the prompts a value, and tell FiftyOne; those of the dataset and of earlier runs stay."""
@@ -213,6 +215,7 @@ class Enrichment:
                 with_retries(record_start, target, self.described, self.digest)
         queue = WriteQueue(choose_writer(options, target, self.digest), skip_failures=options.skip_failures)
         counts = Counter(done=0, failed=0, gone=0, masks=0)
+        before = {id_: number for number, id_ in enumerate(self.ids)}
 
         def report(results: Iterable[Result]) -> Iterator[EnrichStep]:
             for result in results:
@@ -222,6 +225,7 @@ class Enrichment:
                     self.gone.add(result.item.sample_id)
                 step = _step(result, counts["done"] + counts["failed"] + counts["gone"] + 1, self.total)
                 counts.update(step.counted)
+                self.share = (before[step.sample_id] + result.item.share) / len(before)
                 yield step
 
         try:

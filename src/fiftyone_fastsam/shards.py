@@ -24,6 +24,7 @@ from fastsam_core.model import FastSAM
 from fiftyone_fastsam._lock import alone
 from fiftyone_fastsam._provenance import record_results, record_start, results_of, run_key
 from fiftyone_fastsam._retry import with_retries
+from fiftyone_fastsam._writers import refresh_changed
 from fiftyone_fastsam.enrichment import Enrichment, EnrichStep
 from fiftyone_fastsam.options import EnrichOptions, check_shared, digest_of
 
@@ -347,4 +348,4 @@ def _record(whole: Enrichment, table: ShardTable) -> None:
         if busy or with_retries(results_of, target.view, target.label_field) is None:
             with_retries(record_results, target, counts)
         with_retries(table.remove, keys)
-    with_retries(target.dataset._reload_docs, hard=True)  # samples in memory see what others have written
+    with_retries(refresh_changed, target)

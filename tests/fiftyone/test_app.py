@@ -64,6 +64,8 @@ def test_masks_appear_in_the_app(grey_dataset: Any, chromium: str) -> None:
     with app.served_app() as address, app.browser_page(chromium) as page:
         app.open_dataset(page, address, grey_dataset.name, samples=3)
         app.browse_operators(page, "FastSAM", BOXES)
+        icon = page.locator("img[src*=icon]").first.screenshot()  # of the operator that is highlighted, in orange
+        assert np.asarray(Image.open(io.BytesIO(icon)).convert("RGB"))[..., 2].max() > 200
         app.open_form(page, BOXES)
         app.execute(page, "1 mask on 3 samples")
         app.close_form(page)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 
 from fastsam_core.masks import Masks
 from fastsam_core.testing import masks_strategy
-from fiftyone_fastsam import masks_from_detections, to_detections, to_segmentation
-from fiftyone_fastsam._convert import array_bytes, instances_of, relative_box
+from fiftyone_fastsam import masks_from_detections, to_detections
+from fiftyone_fastsam._convert import array_bytes, instances_of, map_of, relative_box
 
 
 def visible(masks: Masks) -> Masks:
@@ -86,13 +86,13 @@ def test_foreign_masks_are_scaled_to_their_boxes() -> None:
     assert masks.fields["label"].tolist() == ["a", "b"]
 
 
-def test_segmentation_is_a_label_map() -> None:
+def test_a_map_takes_as_few_bits_as_its_ids_need() -> None:
     stack = np.zeros((2, 4, 4), bool)
     stack[0, :], stack[1, 1, 1] = True, True
-    mask = to_segmentation(Masks.from_dense(stack), ids=[3, 7]).mask
+    mask = map_of(Masks.from_dense(stack), [3, 7])
     assert mask.dtype == np.uint8
     assert (mask[0, 0], mask[1, 1]) == (3, 7)
-    assert to_segmentation(Masks.from_dense(stack), ids=[3, 700]).mask.dtype == np.uint16
+    assert map_of(Masks.from_dense(stack), [3, 700]).dtype == np.uint16
 
 
 def test_boxes_are_relative_and_inside_their_pixel() -> None:

@@ -6,9 +6,11 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.delegated as food
+import numpy as np
 import pytest
 from fiftyone.plugins.context import build_plugin_contexts
 
@@ -172,6 +174,27 @@ def test_segmenting_selected_samples(operators: str, dataset: Any, known_masks: 
     assert told == [f"{len(known_masks)} masks on 1 sample"]
 
 
+def test_segmenting_tells_how_far_it_is(
+    operators: str, dataset: Any, make_dataset: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(
+        foo.operations.Operations, "set_progress", lambda self, label, progress: told.append(round(progress, 2))
+    )
+    monkeypatch.setattr(enriching, "_REPORT_S", 0)
+    videos = make_dataset(0)
+    for name in ("a.avi", "b.avi"):
+        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
+        for i in range(2):
+            writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
+        writer.release()
+        videos.add_sample(fo.Sample(filepath=str(tmp_path / name)))
+    for target, shares in ((dataset, [0, 0.33, 0.67, 1, 1]), (videos, [0, 0.25, 0.5, 0.75, 1, 1])):
+        told.clear()
+        run_operator(operators + "segment_everything", target, {"label_field": "masks"})
+        assert told == shares
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_each_image_may_get_a_confidence_of_its_own(operators: str, dataset: Any, model: FastSAM, own: bool) -> None:
     [operator] = [kind() for kind in OPERATORS if kind.__name__ == "SegmentEverything"]
@@ -278,6 +301,8 @@ def test_forms_of_targets_that_cannot_be_enriched_say_why(operators: str, make_d
             ctx = foo.executor.ExecutionContext({"dataset_name": clouds.name, "params": {}})
             form = operator().resolve_type(ctx, "inputs")
             told[kind] = form.invalid, form.error_message
+            more = form.type.properties["refused"].view.description
+            assert more.startswith("Expected: ")  # the problem stands above it
         clouds.add_sample(fo.Sample(filepath="/a.pcd"))
     assert told == {"empty": (True, "There are no samples"), "clouds": (True, "Masks need images or videos")}
 

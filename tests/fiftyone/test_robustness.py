@@ -308,6 +308,22 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
+def test_samples_may_be_loaded_while_others_are_written(
+    make_dataset: Callable[..., Any], model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset(4)
+    first, second, _, last = dataset.values("id")
+    held, reload = [dataset[first], dataset[second]], fo.Sample.reload
+
+    def reload_and_load(sample: Any, **how: Any) -> None:
+        reload(sample, **how)
+        held.append(dataset[last])  # as another thread may do
+
+    monkeypatch.setattr(fo.Sample, "reload", reload_and_load)
+    assert enrich(dataset[:2], "masks", model=model).done == 2
+    assert [len(sample.masks.detections) > 0 for sample in held[:2]] == [True, True]
+
+
 @pytest.mark.parametrize("writer", ["direct", "sdk"])
 def test_videos_are_done_frame_by_frame(
     make_dataset: Callable[..., Any], model: FastSAM, known_masks: Masks, video: Path, writer: str

@@ -243,3 +243,22 @@ def test_two_that_plan_at_once_make_one_plan(dataset: Any) -> None:
     assert leased is not None
     assert leases(dataset).find_one({"_id": leased.key})["attempts"] == 1
     leases(dataset).delete_many({})
+
+
+def test_samples_in_memory_see_what_others_have_written(
+    dataset: Any, model: FastSAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = list(dataset)
+    enrich(dataset[:2], "masks", model=model)
+    change = {"masks.detections": [], "last_modified_at": datetime.now(UTC)}
+    dataset._sample_collection.update_one({"_id": held[0]._id}, {"$set": change})
+    reload, reloaded = fo.Sample._reload_backing_doc, list[str]()
+
+    def reload_and_tell(sample: Any) -> None:
+        reload(sample)
+        reloaded.append(sample.id)
+
+    monkeypatch.setattr(fo.Sample, "_reload_backing_doc", reload_and_tell)
+    assert len(list(iter_shared(dataset, "masks", model=model))) == 1
+    assert [len(sample.masks.detections) > 0 for sample in held] == [False, True, True]
+    assert reloaded == [held[0].id]  # others are as they were

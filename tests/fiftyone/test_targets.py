@@ -179,6 +179,18 @@ def test_views_that_were_looked_at_show_the_masks(dataset: Any, model: FastSAM, 
     assert [sum(sample.masks is not None for sample in view) for view in views] == [2, 1, 2]
 
 
+def test_views_that_were_looked_at_know_what_other_programs_add(dataset: Any, model: FastSAM) -> None:
+    dataset.set_values("note", ["a", "b", "c"])
+    view = dataset[:2]
+    assert [sample.note for sample in view] == ["a", "b"]
+    note = next(each for each in _stored_fields(dataset) if each["name"] == "note")
+    query, others = {"_id": dataset._doc.id}, {"sample_fields": {**note, "name": "other", "db_field": "other"}}
+    dataset._sample_collection.database.datasets.update_one(query, {"$push": others})
+    dataset._sample_collection.update_many({}, {"$set": {"other": "x"}})
+    assert enrich(view, "masks", model=model).done == 2
+    assert [(sample.other, sample.masks is not None) for sample in view] == [("x", True)] * 2
+
+
 def test_fields_that_another_program_adds_are_known(dataset: Any, model: FastSAM) -> None:
     enrich(dataset, "masks", model=model)
     theirs = {each["name"]: each for each in _stored_fields(dataset)}["masks_error"]

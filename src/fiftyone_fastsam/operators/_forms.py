@@ -113,7 +113,8 @@ def add_refusal(inputs: Any, view: Any) -> bool:
     try:
         check_view(view)
     except InvalidTargetError as error:
-        inputs.view("refused", types.Error(label=error.problem, description=str(error)))
+        more = str(error).removeprefix(error.problem).lstrip(". ")
+        inputs.view("refused", types.Error(label=error.problem, description=more))
         return True
     return False
 
@@ -280,7 +281,8 @@ def add_thresholds(ctx: Any, inputs: Any, *, everything: bool, prompted: bool) -
     )
     inputs.int("max_det", 1, label="Most masks of one image, or of a tile", default=MAX_DET)
     if everything:
-        inputs.int("min_area_px", 0, label="Smallest mask, px", default=1)
+        smaller = "Its area; smaller ones are left out"
+        inputs.int("min_area_px", 0, label="Smallest mask, px", default=1, description=smaller)
         choice = types.RadioGroup()
         choice.add_choice("instances", label="Instances (Detections)")
         choice.add_choice("map", label="One map (Segmentation)")

@@ -122,7 +122,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             for step in run:
                 outcome.add(step)
                 if time.monotonic() - shown >= _REPORT_S:
-                    shown, share = time.monotonic(), outcome.share(run)
+                    shown, share = time.monotonic(), run.share
                     yield ctx.ops.set_progress(label=outcome.text(run), progress=share)
         except FastSAMError as error:
             yield from _forms.stopped(ctx, error, share)
@@ -140,7 +140,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
             outcome.add(step)
             if time.monotonic() - shown >= 1:
                 shown = time.monotonic()
-                ctx.set_progress(progress=outcome.share(run), label=outcome.text(run))
+                ctx.set_progress(progress=run.share, label=outcome.text(run))
         ctx.set_progress(progress=1, label=outcome.text(run))
         return {
             "label_field": run.target.path,
@@ -171,9 +171,6 @@ class _Outcome:
     def add(self, step: EnrichStep) -> None:
         self.full += step.at_limit
         self.counts.update(step.counted)
-
-    def share(self, run: Enrichment) -> float:
-        return (self.counts.total() - self.counts["masks"]) / run.total if run.total else 0.0
 
     def text(self, run: Enrichment) -> str:
         places = _forms.counted(self.counts["done"], "frame" if run.target.is_video else "sample")
@@ -238,7 +235,8 @@ class KeypointsToMasks(_Enriching):
         view = types.RadioGroup()
         for value, label in (("auto", "Automatic"), ("part", "Part"), ("object", "Object"), ("group", "Group")):
             view.add_choice(value, label=label)
-        inputs.enum("level", view.values(), default="auto", label="Which of nested masks", view=view)
+        hint = "Of several at the points the smallest, surest or largest; Automatic weighs sureness and size"
+        inputs.enum("level", view.values(), default="auto", label="Which of nested masks", description=hint, view=view)
         return True
 
     def options(self, ctx: Any) -> dict[str, Any]:

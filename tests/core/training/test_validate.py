@@ -51,7 +51,7 @@ def test_each_instance_is_found_once() -> None:
 
 
 def test_best_f1_by_hand() -> None:
-    """The threshold lies half-way between the scores that are in and those that are not: others are alike, not equal."""
+    """The threshold lies half-way between the last score that is in and the first that is not."""
     hits, scores = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1], np.float32)
     assert best_f1(hits, scores, 2) == pytest.approx((0.8, 0.4))
     assert best_f1(hits[:3], scores[:3], 2) == pytest.approx((0.8, 0.35))
