@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
+from fastsam_core._axis_names import is_channels
 from fastsam_core.registry import MODELS
-from napari_fastsam._convert import is_channels, layer_shape
+from napari_fastsam._convert import layer_shape
 from napari_fastsam._napari import grid_of
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.controllers.canvas import is_overlay
