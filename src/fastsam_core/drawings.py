@@ -6,7 +6,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
@@ -56,11 +56,14 @@ class Drawing:
         pixel (0, 0) covers [0, 1) x [0, 1).
     plane_zt : tuple of int, optional
         The plane of the stack, from 0; None where the file does not say.
+    place : mapping of str to int
+        The same along axes by their names, as files of `fastsam_core.outlines` say it; empty in others.
     """
 
     kind: Literal["points", "box", "outline"]
     rings_xy: tuple[NDArray[np.float64], ...]
     plane_zt: tuple[int, int] | None = None
+    place: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False) -> list[Drawing]:
@@ -103,15 +106,20 @@ def read_drawings(path: str | os.PathLike[str], *, several_planes: bool = False)
             raise AnnotationError(
                 f"{path} holds positions that are in no image", expected="pixels", actual=f"{numbers.max():g}"
             )
-    planes = sorted({drawing.plane_zt for drawing in drawings if drawing.plane_zt is not None})
+    planes = list(dict.fromkeys(_plane_text(drawing) for drawing in drawings if drawing.plane_zt is not None))
     if len(planes) > 1 and not several_planes:
         raise AnnotationError(
             f"{path} holds drawings on several planes",
             expected="one plane",
-            actual=", ".join(f"z={z} t={t}" for z, t in planes[:4]) + (", …" if len(planes) > 4 else ""),
+            actual=", ".join(planes[:4]) + (", …" if len(planes) > 4 else ""),
             remedy="save those of each plane in a file of their own",
         )
     return drawings
+
+
+def _plane_text(drawing: Drawing) -> str:
+    place = drawing.place or dict(zip("zt", drawing.plane_zt or (), strict=False))
+    return " ".join(f"{name}={at}" for name, at in place.items())
 
 
 def _check_enclosing(path: Path, drawn: Sequence[tuple[bool, str, str]]) -> None:
@@ -214,6 +222,15 @@ def _reach(positions_xy: NDArray[np.float64], image_hw: tuple[int, int]) -> tupl
     return first, np.clip(np.ceil(positions.max(axis=0)), first, image_hw).astype(np.int64)
 
 
+def _place(said: object) -> dict[str, int]:
+    """Return the place along axes by their names from the text that `fastsam_core.outlines` writes; none of another."""
+    try:
+        given = json.loads(str(said))
+        return {name: int(at) for name, at in given.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
 # ---- GeoJSON ----------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +240,7 @@ def _of_geojson(path: Path) -> list[Drawing]:
         document = document["features"]
     features = [document] if isinstance(document, Mapping) else list(document)
     drawn = [
-        (geometry, str((feature.get("properties") or {}).get("name") or ""))
+        (geometry, feature.get("properties") or {})
         for feature in features
         if (whole := feature.get("geometry", feature)) is not None  # the format has features without one
         for geometry in _simple(whole)
@@ -235,8 +252,9 @@ def _of_geojson(path: Path) -> list[Drawing]:
             actual=f"{len(features)} features without a geometry",
             remedy="save rectangles, ovals, polygons, freehand outlines or points",
         )
-    _check_enclosing(path, [(geometry["type"] in _GEOMETRIES, name, geometry["type"]) for geometry, name in drawn])
-    return [_of_geometry(geometry) for geometry, _ in drawn]
+    kinds = [(geometry["type"], str(properties.get("name") or "")) for geometry, properties in drawn]
+    _check_enclosing(path, [(kind in _GEOMETRIES, name, kind) for kind, name in kinds])
+    return [_of_geometry(geometry, properties.get("metadata") or {}) for geometry, properties in drawn]
 
 
 def _simple(geometry: Any) -> Iterator[Any]:
@@ -247,14 +265,14 @@ def _simple(geometry: Any) -> Iterator[Any]:
         yield geometry
 
 
-def _of_geometry(geometry: Any) -> Drawing:
-    kind = geometry["type"]
-    numbers, place = geometry.get("coordinates", ()), geometry.get("plane")
-    plane_zt = None if place is None else (int(place.get("z", 0)), int(place.get("t", 0)))
+def _of_geometry(geometry: Any, metadata: Mapping[str, Any]) -> Drawing:
+    kind, place = geometry["type"], _place(metadata.get("plane"))
+    numbers, plane = geometry.get("coordinates", ()), geometry.get("plane")
+    plane_zt = None if plane is None else (int(plane.get("z", 0)), int(plane.get("t", 0)))
     if kind in ("Point", "MultiPoint"):
-        return Drawing("points", (_positions([numbers] if kind == "Point" else numbers),), plane_zt)
+        return Drawing("points", (_positions([numbers] if kind == "Point" else numbers),), plane_zt, place)
     rings = tuple(_positions(ring) for part in ([numbers] if kind == "Polygon" else numbers) for ring in part)
-    return Drawing("box" if len(rings) == 1 and _is_rectangle(rings[0]) else "outline", rings, plane_zt)
+    return Drawing("box" if len(rings) == 1 and _is_rectangle(rings[0]) else "outline", rings, plane_zt, place)
 
 
 def _positions(rows: Any) -> NDArray[np.float64]:
@@ -334,17 +352,22 @@ def _plane_of(roi: Any) -> tuple[int, int] | None:
 
 
 def _of_roi(roi: Any) -> Drawing:
+    kind, rings = _outline(roi)
+    said = dict(line.partition(": ")[::2] for line in (roi.props or "").splitlines())
+    return Drawing(kind, rings, _plane_of(roi), _place(said.get("plane")))
+
+
+def _outline(roi: Any) -> tuple[Literal["points", "box", "outline"], tuple[NDArray[np.float64], ...]]:
     from roifile import ROI_TYPE
 
-    plane_zt = _plane_of(roi)
     if roi.composite:
-        return Drawing("outline", _rings(roi.multi_coordinates), plane_zt)
+        return "outline", _rings(roi.multi_coordinates)
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         corner, size = (roi.left, roi.top), (roi.right - roi.left, roi.bottom - roi.top)
         if roi.subpixelrect:
             corner, size = (roi.xd, roi.yd), (roi.widthd, roi.heightd)
         if roi.roitype == ROI_TYPE.RECT:
-            return Drawing("box", (np.asarray(corner) + np.asarray(size) * _SQUARE,), plane_zt)
-        return Drawing("outline", (np.asarray(corner) + np.asarray(size) * _circle(),), plane_zt)
+            return "box", (np.asarray(corner) + np.asarray(size) * _SQUARE,)
+        return "outline", (np.asarray(corner) + np.asarray(size) * _circle(),)
     positions = np.asarray(roi.coordinates(), np.float64)
-    return Drawing("points" if roi.roitype == ROI_TYPE.POINT else "outline", (positions,), plane_zt)
+    return "points" if roi.roitype == ROI_TYPE.POINT else "outline", (positions,)

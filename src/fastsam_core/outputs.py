@@ -15,6 +15,7 @@ from fastsam_core._mask_pixels import label_dtype, label_strips, reduced
 from fastsam_core.errors import InvalidParameterError
 from fastsam_core.geometry import size_within
 from fastsam_core.masks import check_masks
+from fastsam_core.outlines import planes_of, write_geojson, write_rois
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastsam_core.masks import Masks
+    from fastsam_core.outlines import PlacedMasks
     from fastsam_core.prompts import Prompt
     from fastsam_core.stacks import LinkedStack
 
@@ -180,37 +182,30 @@ def _write_labels(path: str | os.PathLike[str], labels: Any, axes: str, **of_par
     return Path(path)
 
 
-def write_coco(path: str | os.PathLike[str], masks: Masks, *, file_name: str) -> Path:
-    """Write a COCO data set of one image: ``info``, ``images``, ``categories`` and ``annotations`` with RLE masks.
+def write_coco(path: str | os.PathLike[str], masks: Masks | PlacedMasks, *, file_name: str) -> Path:
+    """Write a COCO data set: ``info``, ``images``, ``categories`` and ``annotations`` with RLE masks.
 
     Parameters
     ----------
     path : str or path
         The file to write.
-    masks : Masks
-        The masks of the image.
+    masks : Masks or pairs of a place and Masks
+        The masks of one image, or of the planes of a stack: each is an image of the data set, whose ``plane`` is its
+        place along each axis by name.
     file_name : str
-        The image's ``file_name`` in the data set.
+        The ``file_name`` of all images in the data set.
     """
-    return _write_coco(path, [masks], [{"file_name": file_name}], masks.metadata)
-
-
-def _write_coco(
-    path: str | os.PathLike[str],
-    images: Sequence[Masks],
-    names: Sequence[Mapping[str, Any]],
-    info: Mapping[str, Any],
-) -> Path:
-    """Write a COCO data set of several images, each with entries of its own such as its ``file_name``."""
+    info: Mapping[str, Any] = {}
+    images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, masks in enumerate(images, 1):
-        annotations += masks.to_coco(image_id=image_id, category_id=1, first_id=len(annotations) + 1)
+    for image_id, (place, of_plane) in enumerate(planes_of(masks, "write"), 1):
+        info = info or of_plane.metadata  # planes that could not be read have none
+        name = {"id": image_id, "file_name": file_name} | ({"plane": dict(place)} if place else {})
+        images.append(name | {"height": of_plane.image_hw[0], "width": of_plane.image_hw[1]})
+        annotations += of_plane.to_coco(image_id=image_id, category_id=1, first_id=len(annotations) + 1)
     data = {
         "info": {"description": "Masks by fastsam-plugins", **info},
-        "images": [
-            {"id": image_id, **name, "height": masks.image_hw[0], "width": masks.image_hw[1]}
-            for image_id, (masks, name) in enumerate(zip(images, names, strict=True), 1)
-        ],
+        "images": images,
         "categories": [{"id": 1, "name": "object"}],
         "annotations": annotations,
     }
@@ -342,8 +337,6 @@ def write_outputs(
 def _write_outlines(
     kind: Literal["geojson", "rois"], path: Path, masks: Masks | LinkedStack, full_hw: tuple[int, int] | None
 ) -> None:
-    from fastsam_core.outlines import write_geojson, write_rois
-
     if kind == "geojson":
         height, width = masks.image_hw
         full = full_hw or (height, width)
@@ -415,10 +408,9 @@ def write_stack(
             of_pages = {"shape": shape, "dtype": dtype, "bigtiff": math.prod(shape) * dtype.itemsize > _BIGTIFF_BYTES}
             _write_labels(path, stack.iter_label_maps(), f"{stack.axis}YX", **of_pages)
         elif kind == "coco":
-            images = [masks.with_fields(object=objects) for masks, objects in numbered]
-            names = [{"file_name": file_name or name, "plane": {stack.axis: index}} for index in range(len(images))]
-            info = next((masks.metadata for masks in stack.planes if masks.metadata), {})  # unreadable planes have none
-            _write_coco(path, images, names, info)
+            images = enumerate(masks.with_fields(object=objects) for masks, objects in numbered)
+            placed = (({stack.axis: index}, masks) for index, masks in images)
+            write_coco(path, placed, file_name=file_name or name)
         elif kind == "csv":
             tables = [
                 {

@@ -25,9 +25,6 @@ __all__ = [
     "Plane",
     "axis_names",
     "in_layer_units",
-    "is_channels",
-    "is_depth",
-    "is_time",
     "layer_map",
     "layer_to_layer",
     "pixel_area",
@@ -40,8 +37,6 @@ __all__ = [
 Float = NDArray[np.float64]
 
 _HALF_PIXEL = 0.5
-_CHANNEL_NAMES = ("c", "ch", "channel", "channels")
-_DEPTH_NAMES = ("z", "depth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +213,8 @@ def layer_shape(layer: Any) -> tuple[int, ...]:
 def axis_names(layer: Layer, sliders: Sequence[str]) -> tuple[str, ...]:
     """Return what the axes of a layer are called: by the layer, else by the viewer's sliders, else by a number.
 
+    So are those that share a name.
+
     Parameters
     ----------
     layer : Layer
@@ -226,30 +223,15 @@ def axis_names(layer: Layer, sliders: Sequence[str]) -> tuple[str, ...]:
     """
     own = layer.axis_labels
     shown = (*own, *sliders)[-layer.ndim :]
+    names = [next((name for name in both if not _is_number(name)), "") for both in zip(own, shown, strict=True)]
     return tuple(
-        next((name for name in names if not _is_number(name)), f"axis {names[0]}")
-        for names in zip(own, shown, strict=True)
+        name if name and names.count(name) == 1 else f"axis {axis - layer.ndim}" for axis, name in enumerate(names)
     )
 
 
 def _is_number(name: str) -> bool:
     """Tell whether a name of an axis is one of napari's own, or none."""
     return not name.strip() or name.lstrip("-").isdigit()
-
-
-def is_channels(axis_name: str) -> bool:
-    """Tell whether an axis is named as channels."""
-    return axis_name.lower() in _CHANNEL_NAMES
-
-
-def is_depth(axis_name: str) -> bool:
-    """Tell whether an axis is named as depth."""
-    return axis_name.lower() in _DEPTH_NAMES
-
-
-def is_time(axis_name: str) -> bool:
-    """Tell whether an axis is named as time."""
-    return axis_name.lower().startswith("t")
 
 
 def pixels_of_data(points: ArrayLike, plane: Plane) -> tuple[Float, NDArray[np.bool_]]:

@@ -15,6 +15,8 @@ from hypothesis.extra import numpy as arrays
 from skimage.measure import points_in_poly
 
 from fastsam_core import Masks
+from fastsam_core._axis_names import czt_of
+from fastsam_core.drawings import masks_of_drawings, read_drawings
 from fastsam_core.errors import InvalidMasksError, InvalidParameterError, OutputError
 from fastsam_core.outlines import polygons, write_geojson, write_rois
 from fastsam_core.stacks import LinkedStack
@@ -199,6 +201,32 @@ def test_objects_of_a_stack_say_where_they_are(masks: Masks, axis: str, zt: tupl
     assert planes == [{"c": -1, "z": 0, "t": 0}, second, second]
     rois = _rois(write_rois(tmp_path / "a.zip", stack))
     assert [(roi.name, roi.position) for roi in rois] == [("0001-00004", 1), ("0002-00004", 2), ("0002-00002", 2)]
+
+
+_NAMES = st.lists(
+    st.sampled_from(["t", "Time", "z", "c", "axis -4", "p", 'a "b": c\n\\', "Ü"]), unique=True, max_size=4
+)
+
+
+@pytest.mark.parametrize("write", [write_geojson, write_rois])
+@given(names=_NAMES, sizes=st.tuples(*[st.integers(1, 3)] * 4), seed=st.integers(0, 9))
+def test_planes_along_any_axes_come_back(
+    write: Callable[..., Path], names: list[str], sizes: tuple[int, ...], seed: int, tmp_path_factory: Any
+) -> None:
+    labels = np.zeros((*sizes[: len(names)], 7, 8), np.uint8)
+    labels[..., 1:4, 1:5] = np.random.default_rng(seed).integers(0, 3, (*labels.shape[:-2], 3, 4))
+    places = [dict(zip(names, place, strict=True)) for place in np.ndindex(*labels.shape[:-2])]
+    planes = [Masks.from_label_map(labels[tuple(place.values())]) for place in places]
+    path = write(tmp_path_factory.getbasetemp() / "planes", zip(places, planes, strict=True))
+    found = read_drawings(path, several_planes=True)
+    for place, masks in zip(places, planes, strict=True):
+        there = masks_of_drawings([one for one in found if one.place == place], masks.image_hw)
+        np.testing.assert_array_equal(there.to_dense(), masks.to_dense())
+    one_position = len(names) == 1 and write is write_rois
+    for one in found:
+        of = {letter: one.place[name] for name, letter in czt_of(names).items()}
+        z, t = (of.popitem()[1], 0) if one_position else (of.get("z", 0), of.get("t", 0))
+        assert one.plane_zt == ((z, t) if names else None)
 
 
 @pytest.mark.parametrize("write", [write_geojson, write_rois])

@@ -145,8 +145,8 @@ THREE = ((18, 20, 8), (20, 60, 10), (60, 40, 12))
 
 
 def run(qtbot: Any, widget: Any) -> None:
-    """Press the button and wait for the result."""
-    with qtbot.waitSignal(relay(qtbot, widget.segmentation.finished), timeout=120_000):
+    """Press the button and wait for the result: the first one of a checkout compiles kernels, for 45 s of a core."""
+    with qtbot.waitSignal(relay(qtbot, widget.segmentation.finished), timeout=280_000):
         widget.segment_panel.run_button.click()
 
 

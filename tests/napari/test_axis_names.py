@@ -55,6 +55,13 @@ def test_names_of_the_layer_come_first(viewer: Any, make_widget: Make) -> None:
     assert widget.segment_panel.stack.text() == "All 4 planes along z, linked", "without another step"
 
 
+def test_axes_that_share_a_name_are_told_apart(viewer: Any, make_widget: Make) -> None:
+    """The table had one column for both."""
+    labels = viewer.add_labels(np.ones((2, 3, 40, 50), np.uint8), name="mine", axis_labels=("t", "t", "y", "x"))
+    widget = make_widget(viewer)
+    assert widget.session.axis_names(labels) == ("axis -4", "axis -3", "y", "x")
+
+
 def test_names_while_the_image_goes(viewer: Any, make_widget: Make) -> None:
     viewer.add_layer(Image(np.zeros((5, 3, 2, 80, 90), np.uint8), name="Image", axis_labels=("t", "z", "c", "y", "x")))
     widget = make_widget(viewer)

@@ -14,9 +14,14 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QFileDialog
 
+from fastsam_core.drawings import Drawing, masks_of_drawings
+from fastsam_core.evaluation.coco_data import CocoData
+
+from .conftest import discs
 from .test_interaction import put
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .conftest import Make
@@ -89,7 +94,7 @@ def test_outlines_and_annotations_have_negative_labels(
     annotations = json.loads((tmp_path / "labels.json").read_text())["annotations"]
     features = json.loads((tmp_path / "labels.geojson").read_text())["features"]
     planes = np.prod(shape[:-2], dtype=int)
-    assert [(one["attributes"]["label"], one["area"]) for one in annotations] == [(-3, 100), (4, 200)]
+    assert [(one["attributes"]["label"], one["area"]) for one in annotations] == [(-3, 100), (4, 200)] * planes
     assert [one["properties"]["name"] for one in features] == ["-3", "4"] * planes
     assert len(zipfile.ZipFile(tmp_path / "labels.zip").namelist()) == 2 * planes
 
@@ -183,24 +188,71 @@ def test_objects_of_time_series_are_measured_at_each_time(
     assert ("perimeter" in rows[0]) == (pixels == 100)
 
 
-@pytest.mark.parametrize(("suffix", "shape"), [("geojson", (2, 3)), ("zip", (2, 3)), ("json", (1, 3))])
-def test_planes_that_are_left_out_are_said(
-    viewer: Any, make_widget: Make, tmp_path: Path, suffix: str, shape: tuple[int, int]
+SLIDERS = [
+    ((2, 3, 40, 50), ("t", "z", "y", "x"), None),
+    ((3, 2, 40, 50), ("z", "time", "y", "x"), None),
+    ((2, 3, 40, 50), None, None),
+    ((3, 2, 40, 50), ("z", "c", "y", "x"), None),
+    ((2, 1, 3, 40, 50), ("t", "c", "z", "y", "x"), None),
+    ((2, 2, 2, 3, 40, 50), ("p", "t", "c", "z", "y", "x"), None),
+    ((2, 40, 3, 50), ("t", "z", "y", "x"), (0, 2, 1, 3)),
+    ((3, 40, 50), None, None),
+    ((40, 50), None, None),
+]
+"""Shapes of images, names of their axes, and the order in which they are shown, if it is another."""
+
+
+def shown_labels(viewer: Any, make_widget: Make, shape: Any, names: Any, order: Any) -> tuple[Any, Any, list[int]]:
+    """Return a widget, its target with discs in some of all planes, and the axes of the sliders."""
+    places = [(8, 9, 5), (25, 20, 9), (30, 40, 7)]
+    along = list(order or range(len(shape)))[:-2]
+    data = np.zeros(shape, np.uint16)
+    for number, place in enumerate(np.ndindex(*(shape[axis] for axis in along))):
+        index: list[Any] = [slice(None)] * len(shape)
+        for axis, at in zip(along, place, strict=True):
+            index[axis] = at
+        for label in range((number + 1) % 4):
+            data[tuple(index)][discs(40, 50, places[label]) > 0] = label + 1 + 3 * (number // 2)
+    viewer.add_layer(Image(np.zeros(shape, np.uint8), name="Image", axis_labels=names))
+    labels = viewer.add_labels(data, name="mine", axis_labels=names)
+    if order:
+        viewer.dims.order = order
+    widget = make_widget(viewer)
+    widget.label_panel.target.set_layer(labels)
+    return widget, data, along
+
+
+@pytest.mark.parametrize(("shape", "names", "order"), SLIDERS)
+def test_labels_of_all_planes_come_back(
+    viewer: Any, make_widget: Make, tmp_path: Path, shape: tuple[int, ...], names: Any, order: Any
 ) -> None:
-    """Of two sliders only the plane that is shown was written, and nothing said so."""
-    data = np.zeros((*shape, 40, 50), np.uint16)
-    data[-1, 2, 10:20, 10:20] = 4
-    widget = made(viewer, make_widget, Labels(data, name="mine"))
-    viewer.dims.axis_labels = ("t", "z", "y", "x")
-    viewer.dims.set_current_step((0, 1), (shape[0] - 1, 2))
-    notification_manager.records.clear()
-    path = str(tmp_path / f"mine.{suffix}")
-    widget.label_panel.export(suffix, path=path)
-    assert not notification_manager.records, "there is nothing else"
-    data[-1, 0, 5, 5] = 1
-    widget.label_panel.export(suffix, path=path)
-    where = "(t = 1, z = 2)" if shape[0] > 1 else "(z = 2)"
-    assert where in str(notification_manager.records[-1].message)
+    """Of two sliders only the plane that is shown was written, of one as annotations, too."""
+    widget, data, along = shown_labels(viewer, make_widget, shape, names, order)
+    called = widget.session.axis_names(viewer.layers["mine"])
+
+    def plane_at(place: Sequence[int]) -> tuple[Any, ...]:
+        where = dict(zip(along, place, strict=True))
+        return tuple(where.get(axis, slice(None)) for axis in range(data.ndim))
+
+    widget.label_panel.export("json", path=str(tmp_path / "mine.json"))
+    document = json.loads((tmp_path / "mine.json").read_text())
+    coco, again = CocoData(tmp_path / "mine.json"), np.zeros_like(data)
+    for number, image in enumerate(document["images"]):
+        place = image.get("plane", {})
+        assert list(place) == [called[axis] for axis in along if shape[axis] > 1]
+        ids = [one["attributes"]["label"] for one in document["annotations"] if one["image_id"] == image["id"]]
+        again[plane_at([place.get(called[axis], 0) for axis in along])] = coco.instances(number).to_label_map(ids)
+    np.testing.assert_array_equal(again, data)
+    for suffix in ("geojson", "zip"):
+        widget.label_panel.export(suffix, path=str(tmp_path / f"mine.{suffix}"))
+        widget.pick_panel.load(str(tmp_path / f"mine.{suffix}"))
+        for place in np.ndindex(*(shape[axis] for axis in along)):
+            viewer.dims.set_current_step(along, place)
+            expected = data[plane_at(place)]
+            outlines = [Drawing("outline", (ring[:, ::-1],)) for ring in widget.session.prompts.regions_yx]
+            found = masks_of_drawings(outlines, (40, 50)).to_label_map(np.unique(expected[expected > 0]))
+            np.testing.assert_array_equal(found, expected)
+    assert not notification_manager.records
 
 
 def test_a_stack_of_all_times_and_channels(viewer: Any, make_widget: Make, tmp_path: Path) -> None:

@@ -68,6 +68,29 @@ def test_labels_that_napari_writes_wrongly_are_refused(viewer: Any, make_widget:
     assert (viewer.layers["mine"].data == 5).all()
 
 
+def test_channels_are_those_chosen_when_an_image_is_chosen_again(viewer: Any, make_widget: Make) -> None:
+    """They were 'As shown': what had been found in their colours seemed gone, and a run took one channel."""
+    widget = open_image(viewer, make_widget, np.zeros((2, 3, 80, 90), np.uint8), name="first")
+    viewer.add_layer(Image(np.zeros((4, 80, 90), np.uint8), name="second"))
+    panel = widget.segment_panel
+    panel.image.set_layer(viewer.layers["first"])
+    for choice, expected in ((2, (1, False)), (3, (None, True)), (0, (None, False)), (1, (0, False))):
+        panel.channels.setCurrentIndex(choice)
+        panel.image.set_layer(viewer.layers["second"])
+        assert (widget.session.channel_axis, widget.session.blend) == (None, False)
+        panel.image.set_layer(viewer.layers["first"])
+        assert (panel.channels.currentIndex(), widget.session.channel_axis, widget.session.blend) == (choice, *expected)
+    viewer.layers["first"].data = np.zeros((4, 80, 90), np.uint8)
+    panel.image.set_layer(viewer.layers["second"])
+    panel.image.set_layer(viewer.layers["first"])
+    assert (panel.channels.currentText(), widget.session.channel_axis) == ("As shown", None), "other data"
+    panel.channels.setCurrentIndex(1)
+    panel.image.set_layer(viewer.layers["second"])
+    viewer.layers["first"].data = np.zeros((80, 90), np.uint8)
+    panel.image.set_layer(viewer.layers["first"])
+    assert (panel.channels.currentText(), widget.session.channel_axis) == ("As shown", None)
+
+
 def test_rgb_channels_and_blended_layers(viewer: Any, make_widget: Make, qtbot: Any, blob_model: BlobModel) -> None:
     red = np.zeros((80, 90, 3), np.uint8)
     red[..., 0] = discs(80, 90, *THREE)

@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from fastsam_core._axis_names import czt_of, is_channels
 from fastsam_core.drawings import Drawing, Places, read_drawings
 from fastsam_core.errors import FastSAMError, InvalidPromptError
-from napari_fastsam._convert import (
-    Plane,
-    is_channels,
-    is_depth,
-    is_time,
-    layer_shape,
-    layer_to_layer,
-    pixels_of_data,
-    placed_like,
-)
+from napari_fastsam._convert import Plane, layer_shape, layer_to_layer, pixels_of_data, placed_like
 from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.canvas import contains
@@ -277,19 +269,26 @@ class PromptController:
         """
         by_plane: dict[Plane, list[Drawing]] = {}
         for drawing in read_drawings(path, several_planes=True):
-            plane = shown if drawing.plane_zt is None else self._plane_at(drawing.plane_zt, shown)
-            by_plane.setdefault(plane, []).append(drawing)
+            by_plane.setdefault(self._plane_of(drawing, shown), []).append(drawing)
         if not by_plane:
             raise InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
         self.restore({plane: _prompts_drawn(drawings) for plane, drawings in by_plane.items()})
 
-    def _plane_at(self, place_zt: tuple[int, int], shown: Plane) -> Plane:
-        """Return the plane at a depth and a time; a stack along one axis has both along that one."""
+    def _plane_of(self, drawing: Drawing, shown: Plane) -> Plane:
+        """Return the plane of a drawing: by the names of the axes, else by depth and time.
+
+        A stack along one axis has both along that one.
+        """
         image: Any = self.session.image
         shape, names = layer_shape(image), self.session.axis_names(image)
-        axes = [axis for axis in shown.fixed if shape[axis] > 1 and not is_channels(names[axis])]
-        axes.sort(key=lambda axis: (not is_time(names[axis]), is_depth(names[axis])))  # else in their order
-        places = {axes[0]: place_zt[1], axes[-1]: place_zt[0]} if len(axes) > 1 else dict.fromkeys(axes, max(place_zt))
+        axes = {names[axis]: axis for axis in shown.fixed if shape[axis] > 1}
+        places: dict[int, int] = {}
+        if drawing.plane_zt is not None:
+            depth, time = drawing.plane_zt
+            known = [name for name in axes if not is_channels(name)]
+            found = {"z": depth, "t": time} if len(known) > 1 else dict.fromkeys("zt", max(depth, time))
+            places = {axes[name]: found[letter] for name, letter in czt_of(known).items()}
+        places |= {axes[name]: place for name, place in drawing.place.items() if name in axes}
         for axis, place in places.items():
             if place >= shape[axis]:
                 raise InvalidPromptError(

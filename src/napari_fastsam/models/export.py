@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._axis_names import is_channels, is_time
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import ImageContentError
 from fastsam_core.masks import Masks
-from fastsam_core.outlines import write_geojson, write_rois
+from fastsam_core.outlines import PlacedMasks, write_geojson, write_rois
 from fastsam_core.outputs import write_coco
-from fastsam_core.stacks import LinkedStack
-from napari_fastsam._convert import is_channels, is_time, layer_map, layer_shape, same_pixels
+from napari_fastsam._convert import layer_map, layer_shape, same_pixels
 from napari_fastsam._notify import warn
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     ----------
     path : Path
     suffix : {"tif", "json", "csv", "geojson", "zip"}
-        Label image with all planes; COCO annotations of the plane that is shown; measurements of all objects, apart at
-        each place along axes named as time or channels and along the first ones of more than three; outlines for QuPath
-        and for ImageJ, of stacks along one axis in all planes, else of the plane that is shown.
+        Label image; COCO annotations; measurements of all objects, apart at each place along axes named as time or
+        channels and along the first ones of more than three; outlines for QuPath and for ImageJ. Annotations and
+        outlines are those of all planes that lie as the one that is shown.
     labels : Labels layer
     image : Image layer or None
         For intensities, if it has the same pixels; of colour, for each of red, green and blue; of channels that are
@@ -83,12 +83,12 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     data = np.asarray(labels.data)
     if suffix == "tif":
         return _write_tiff(path, data)
+    if suffix == "csv":
+        return _write_table(path, labels, data, _values(image, labels), axes)
+    planes = _planes(axes, data, plane)
     if suffix == "json":
-        return write_coco(path, _masks_of_plane(axes, data, plane), file_name=(labels if image is None else image).name)
-    if suffix in ("geojson", "zip"):
-        masks = _stack_of(axes, data, plane) or _masks_of_plane(axes, data, plane)
-        return write_geojson(path, masks) if suffix == "geojson" else write_rois(path, masks)
-    return _write_table(path, labels, data, _values(image, labels), axes)
+        return write_coco(path, planes, file_name=(labels if image is None else image).name)
+    return write_geojson(path, planes) if suffix == "geojson" else write_rois(path, planes)
 
 
 def _measured(names: Sequence[str], data: NDArray[Any]) -> tuple[list[int], list[int]]:
@@ -103,30 +103,20 @@ def _measured(names: Sequence[str], data: NDArray[Any]) -> tuple[list[int], list
     return [axis for axis in long if axis not in axes], sorted([*axes, *short[len(short) - max(2 - len(axes), 0) :]])
 
 
-def _masks_of_plane(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> Masks:
-    """Return the masks of the plane that is shown; say which one it is where other planes have labels, too."""
-    if data.ndim == 2:
-        return _masks(data)
-    if (
-        plane is None
-        or len(plane.index) != data.ndim
-        or any(at >= data.shape[axis] for axis, at in plane.fixed.items())
-    ):
+def _planes(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> PlacedMasks:
+    """Return the masks of all planes with the rows and columns of the one that is shown, and where each is."""
+    if data.ndim > 2 and (plane is None or len(plane.index) != data.ndim):
         raise ImageContentError(
             "There is no plane to annotate",
             expected="a plane of the image, in 2-D view, and labels with the image's axes",
             actual="no plane is shown" if plane is None else f"labels of shape {data.shape}",
             remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
         )
-    index = [slice(None) if axis in plane.axes_yx else place or 0 for axis, place in enumerate(plane.index)]
-    masks = _masks(data[tuple(index)])
-    if np.count_nonzero(data) > masks.areas_px.sum():
-        shown = ", ".join(f"{names[axis]} = {at}" for axis, at in plane.fixed.items() if data.shape[axis] > 1)
-        warn(
-            f"Only the labels of the plane that is shown ({shown}) are written. Remedy: export each plane, or the "
-            "label image or the measurements, which have all of them."
-        )
-    return masks
+    flat = plane.axes_yx if plane is not None and data.ndim > 2 else (0, 1)
+    steps = [1 if axis in flat else size for axis, size in enumerate(data.shape)]
+    for place in np.ndindex(*steps):
+        index = tuple(slice(None) if axis in flat else at for axis, at in enumerate(place))
+        yield {names[axis]: at for axis, at in enumerate(place) if steps[axis] > 1}, _masks(data[index])
 
 
 def _masks(labels: NDArray[Any]) -> Masks:
@@ -134,20 +124,6 @@ def _masks(labels: NDArray[Any]) -> Masks:
     numbered, ids = _numbered(labels)
     masks = Masks.from_label_map(np.ascontiguousarray(numbered))
     return masks.with_fields(label=ids[masks.fields["label"]].astype(np.int64))
-
-
-def _stack_of(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> LinkedStack | None:
-    """Return the objects of all planes where a single axis beside those of the plane is longer than one."""
-    if plane is None or len(plane.index) != data.ndim:
-        return None
-    stacked = [axis for axis, size in enumerate(data.shape) if axis not in plane.axes_yx and size > 1]
-    if len(stacked) != 1:
-        return None
-    kept = (*stacked, *sorted(plane.axes_yx))
-    planes = np.moveaxis(data, kept, (-3, -2, -1)).reshape([data.shape[axis] for axis in kept])
-    masks = tuple(_masks(flat) for flat in planes)
-    axis = "T" if is_time(names[stacked[0]]) else "Z"
-    return LinkedStack(axis, masks, tuple(one.fields["label"] for one in masks))
 
 
 def _write_tiff(path: Path, data: NDArray[Any]) -> Path:

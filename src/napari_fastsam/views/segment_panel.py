@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
+from fastsam_core._axis_names import is_channels
 from fastsam_core.registry import MODELS
-from napari_fastsam._convert import is_channels, layer_shape
+from napari_fastsam._convert import layer_shape
 from napari_fastsam._napari import grid_of
 from napari_fastsam._planes import MAX_COLOUR_CHANNELS
 from napari_fastsam.controllers.canvas import is_overlay
@@ -70,6 +71,7 @@ class SegmentPanel(QWidget):
         shown_beside = grid_of(session.viewer).events.enabled
         self._connected = (events.inserted, events.removed, events.reordered, shown_beside)
         self._axes: dict[Hashable, int] = {}
+        self._chosen_channels: dict[Hashable, tuple[int | None, bool]] = {}
         """By image: the axis that was chosen for its stacks."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
         self.along.setAccessibleName("Axis of the stack")
@@ -106,7 +108,7 @@ class SegmentPanel(QWidget):
         controller.running_changed.connect(self._on_running)
         controller.progress.connect(self._on_progress)
         session.plane_changed.connect(self._on_plane)
-        session.image_resized.connect(lambda: self._offer_channels(session.image))
+        session.image_resized.connect(self._on_resized)
         session.axes_renamed.connect(self._on_axis_names)
         self._on_image(self.image.layer)
         for event in self._connected:
@@ -129,8 +131,12 @@ class SegmentPanel(QWidget):
             self._select_model(path or self.controller.model)
 
     def _on_image(self, layer: Any) -> None:
-        self._offer_channels(layer)
+        self._offer_channels(layer, self._chosen_channels.get(getattr(layer, "unique_id", None), (None, False)))
         self._on_channels()
+
+    def _on_resized(self) -> None:
+        self._chosen_channels.pop(self.session.image_id, None)
+        self._offer_channels(self.session.image)
 
     def _on_axis_names(self) -> None:
         self._offer_channels(self.session.image, (self.session.channel_axis, self.session.blend))
@@ -148,12 +154,14 @@ class SegmentPanel(QWidget):
         self.channels.clear()
         for text, choice in choices:
             self.channels.addItem(text, choice)
-        self.channels.setCurrentIndex([choice for _, choice in choices].index(chosen))
+        known = [choice for _, choice in choices]
+        self.channels.setCurrentIndex(known.index(chosen) if chosen in known else 0)
         self.channels.blockSignals(False)
 
     def _on_channels(self, index: int = 0) -> None:
         axis, blend = self.channels.currentData() or (None, False)
         self.session.set_image(self.image.layer, channel_axis=axis, blend=blend)
+        self._chosen_channels[self.session.image_id] = axis, blend
 
     def _on_plane(self) -> None:
         axes = self._stack_axes()
