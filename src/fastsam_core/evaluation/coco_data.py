@@ -80,10 +80,23 @@ class CocoData:
 
     @cached_property
     def images(self) -> list[Path]:
-        """The image files by ascending id; where they are is looked up once."""
+        """The image files by ascending id; where they are is looked up once.
+
+        Raises
+        ------
+        AnnotationError
+            If an image has no name, or is a plane of a stack, as `fastsam_core.outputs.write_coco` says of it.
+        """
         folder = self._folder or Path()
         paths = []
         for image in self._images:
+            if isinstance(image.get("plane"), dict):
+                raise AnnotationError(
+                    f"Image {image['id']} of {self.path} is a plane of a stack",
+                    expected="images in files of their own",
+                    actual=" ".join(f"{name}={place}" for name, place in image["plane"].items()),
+                    remedy="save each plane as a file, and give that name to its entry in place of plane",
+                )
             name = image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
             if not name:
                 raise AnnotationError(f"Image {image['id']} of {self.path} has no file_name and no coco_url")

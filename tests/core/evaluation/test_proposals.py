@@ -21,6 +21,7 @@ from fastsam_core.evaluation.coco_results import CocoResults
 from fastsam_core.evaluation.proposals import BUDGETS, ProposalScorer, add_results
 from fastsam_core.evaluation.truth import choose_images
 from fastsam_core.masks import Masks
+from fastsam_core.outputs import write_coco
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +142,15 @@ def test_lvis_names_images_by_url(tmp_path: Path) -> None:
     (tmp_path / "val2017").mkdir()
     (tmp_path / "val2017" / "0001.jpg").write_bytes(b"")
     assert CocoData(path, tmp_path).images == [tmp_path / "val2017" / "0001.jpg"]
+
+
+def test_planes_of_a_stack_are_no_images(tmp_path: Path) -> None:
+    """Each would be judged by what is found in the first plane of the one file."""
+    planes = [({"t": 1, "z": place}, rectangles(np.random.default_rng(place), 3)) for place in range(2)]
+    data = CocoData(write_coco(tmp_path / "labels.json", planes, file_name="stack.tif"), tmp_path)
+    assert data.truth(1).masks.areas_px.tolist() == planes[1][1].areas_px.tolist()
+    with pytest.raises(AnnotationError, match=r"plane of a stack(.|\n)*Actual: t=1 z=0(.|\n)*each plane as a file"):
+        _ = data.images
 
 
 def test_where_images_are_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
