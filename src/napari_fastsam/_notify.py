@@ -10,7 +10,7 @@ from fastsam_core.errors import FastSAMError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["describe", "notices", "warn"]
+__all__ = ["describe", "notices", "tell", "warn"]
 
 
 def describe(error: BaseException) -> str:
@@ -27,6 +27,13 @@ def warn(message: str) -> None:
     from napari.utils.notifications import show_warning
 
     show_warning(f"FastSAM: {message}")
+
+
+def tell(message: str) -> None:
+    """Show in the same place what is no problem."""
+    from napari.utils.notifications import show_info
+
+    show_info(f"FastSAM: {message}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QFileDialog
 
-from fastsam_core.drawings import Drawing, masks_of_drawings
+from fastsam_core.drawings import Drawing, masks_of_drawings, read_drawings
 from fastsam_core.evaluation.coco_data import CocoData
+from napari_fastsam.models import export
 
 from .conftest import discs
 from .test_interaction import put
@@ -143,6 +145,58 @@ def test_names_of_layers_are_no_folders(
         "plate_B07_ labels.tif",
         "plate_B07_candidates.npz",
     }
+
+
+@pytest.mark.parametrize("suffix", ["tif", "json", "csv", "geojson", "zip"])
+def test_large_labels_are_written_beside(
+    viewer: Any, make_widget: Make, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The window stood still until thousands of outlines were written; what is painted meanwhile is not among them."""
+    kinds = {"tif": "_write_tiff", "json": "write_coco", "csv": "_write_table", "geojson": "write_geojson"}
+    begin, threads = threading.Event(), []
+    name = kinds.get(suffix, "write_rois")
+    write = getattr(export, name)
+
+    def slow(*args: Any, **options: Any) -> Path:
+        threads.append(threading.current_thread())
+        assert begin.wait(60)
+        written: Path = write(*args, **options)
+        return written
+
+    monkeypatch.setattr(export, name, slow)
+    labels = np.zeros((2049, 2049), np.uint16)
+    labels[10:20, 10:20], labels[2000:2020, 5:9] = 1, 2
+    widget = made(viewer, make_widget, Labels(labels, name="mine"))
+    path = tmp_path / f"mine.{suffix}"
+    widget.label_panel.export(suffix, path=str(path))
+    assert not path.exists()
+    widget.labels.target.data[:] = 0
+    begin.set()
+    qtbot.waitUntil(lambda: _last_notice() == f"FastSAM: {path} was written", timeout=60_000)
+    assert threads != [threading.main_thread()]
+    if suffix == "tif":
+        assert np.unique(tifffile.imread(path)).tolist() == [0, 1, 2]
+    elif suffix == "csv":
+        assert [row["area"] for row in table(path)] == ["100.0", "80.0"]
+    elif suffix == "json":
+        assert len(json.loads(path.read_text())["annotations"]) == 2
+    else:
+        assert len(read_drawings(path)) == 2
+
+
+def test_what_goes_wrong_beside_is_told(viewer: Any, make_widget: Make, tmp_path: Path, qtbot: Any) -> None:
+    labels = np.ones((2049, 2049), np.uint16)
+    widget = made(viewer, make_widget, Labels(labels, name="mine"))
+    (tmp_path / "mine.csv").mkdir()
+    widget.label_panel.export("csv", path=str(tmp_path / "mine.csv"))
+    qtbot.waitUntil(lambda: "mine.csv" in _last_notice(), timeout=60_000)
+    assert _last_notice().startswith("FastSAM: ")
+    assert "was written" not in _last_notice()
+
+
+def _last_notice() -> str:
+    records = notification_manager.records
+    return str(records[-1].message) if records else ""
 
 
 def table(path: Path) -> list[dict[str, str]]:

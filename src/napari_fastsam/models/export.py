@@ -1,8 +1,9 @@
-"""Write committed labels to files: label image, COCO annotations, measurements, outlines."""
+"""Committed labels as files: label image, COCO annotations, measurements, outlines."""
 
 from __future__ import annotations
 
 import csv
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +18,14 @@ from napari_fastsam._convert import layer_map, layer_shape, same_pixels
 from napari_fastsam._notify import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_fastsam._convert import Plane
 
-__all__ = ["require_labels", "write_labels"]
+__all__ = ["require_labels", "writer_of"]
 
 _PROPERTIES_2D = (
     "label",
@@ -55,8 +56,10 @@ def require_labels(layer: Any) -> Any:
     return layer
 
 
-def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane | None, axes: Sequence[str]) -> Path:
-    """Write the labels of a layer.
+def writer_of(
+    path: Path, suffix: str, labels: Any, image: Any, plane: Plane | None, axes: Sequence[str]
+) -> Callable[[], Path]:
+    """Return what writes the labels of a layer as they are now; to be called once, in any thread.
 
     Parameters
     ----------
@@ -76,19 +79,19 @@ def write_labels(path: Path, suffix: str, labels: Any, image: Any, plane: Plane 
     Raises
     ------
     OutputError
-        The file cannot be written.
+        The file cannot be written; only when what is returned is called.
     ImageContentError
         Annotations are wanted where no plane is shown.
     """
-    data = np.asarray(labels.data)
+    data = np.array(labels.data)  # not what is painted while it is being written
     if suffix == "tif":
-        return _write_tiff(path, data)
+        return partial(_write_tiff, path, data)
     if suffix == "csv":
-        return _write_table(path, labels, data, _values(image, labels), axes)
-    planes = _planes(axes, data, plane)
+        return partial(_write_table, path, data, _values(image, labels), axes, _sides(labels))
+    planes = _planes(axes, data, _flat(data, plane))
     if suffix == "json":
-        return write_coco(path, planes, file_name=(labels if image is None else image).name)
-    return write_geojson(path, planes) if suffix == "geojson" else write_rois(path, planes)
+        return partial(write_coco, path, planes, file_name=(labels if image is None else image).name)
+    return partial(write_geojson if suffix == "geojson" else write_rois, path, planes)
 
 
 def _measured(names: Sequence[str], data: NDArray[Any]) -> tuple[list[int], list[int]]:
@@ -103,16 +106,22 @@ def _measured(names: Sequence[str], data: NDArray[Any]) -> tuple[list[int], list
     return [axis for axis in long if axis not in axes], sorted([*axes, *short[len(short) - max(2 - len(axes), 0) :]])
 
 
-def _planes(names: Sequence[str], data: NDArray[Any], plane: Plane | None) -> PlacedMasks:
-    """Return the masks of all planes with the rows and columns of the one that is shown, and where each is."""
-    if data.ndim > 2 and (plane is None or len(plane.index) != data.ndim):
+def _flat(data: NDArray[Any], plane: Plane | None) -> tuple[int, int]:
+    """Return the axes that are the rows and columns of all planes: those of the plane that is shown."""
+    if data.ndim == 2:
+        return (0, 1)
+    if plane is None or len(plane.index) != data.ndim:
         raise ImageContentError(
             "There is no plane to annotate",
             expected="a plane of the image, in 2-D view, and labels with the image's axes",
             actual="no plane is shown" if plane is None else f"labels of shape {data.shape}",
             remedy="switch to 2-D, choose a plane, and under 'Into' labels of this image",
         )
-    flat = plane.axes_yx if plane is not None and data.ndim > 2 else (0, 1)
+    return plane.axes_yx
+
+
+def _planes(names: Sequence[str], data: NDArray[Any], flat: tuple[int, int]) -> PlacedMasks:
+    """Yield the masks of all planes, and where each is."""
     steps = [1 if axis in flat else size for axis, size in enumerate(data.shape)]
     for place in np.ndindex(*steps):
         index = tuple(slice(None) if axis in flat else at for axis, at in enumerate(place))
@@ -158,10 +167,11 @@ def _values(image: Any, labels: Any) -> NDArray[Any] | None:
     return values[..., :3] if image.rgb else values
 
 
-def _spacing(labels: Any, axes: list[int]) -> tuple[float, ...]:
-    sides = np.abs(np.diag(np.linalg.qr(layer_map(labels).matrix, mode="r")))  # without rotations and shear
+def _sides(labels: Any) -> list[float]:
+    """Return the sides of the pixels along each axis, without rotations and shear, in the layer's units."""
+    sides = np.abs(np.diag(np.linalg.qr(layer_map(labels).matrix, mode="r")))
     # rounded: pixels that are turned stay square, or they would have no perimeter
-    return tuple(float(f"{sides[axis]:.12g}") for axis in axes)
+    return [float(f"{side:.12g}") for side in sides]
 
 
 def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -179,12 +189,12 @@ def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _write_table(
-    path: Path, labels: Any, data: NDArray[Any], values: NDArray[Any] | None, names: Sequence[str]
+    path: Path, data: NDArray[Any], values: NDArray[Any] | None, names: Sequence[str], sides: Sequence[float]
 ) -> Path:
     from skimage.measure import regionprops_table
 
     apart, axes = _measured(names, data)
-    spacing = _spacing(labels, axes)
+    spacing = tuple(sides[axis] for axis in axes)
     properties: tuple[str, ...] = _PROPERTIES_2D if len(axes) == 2 else _PROPERTIES_3D
     if values is not None:
         properties = (*properties, *_INTENSITIES)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QMenu, QProgressBar, QSpinBox, QVBoxLayout, QWidget
 
-from napari_fastsam._notify import notices
+from napari_fastsam._notify import notices, tell
 from napari_fastsam.models import export
 from napari_fastsam.views.layer_combo import LayerCombo
 from napari_fastsam.views.parts import button, file_name, form, hint, painted_later, row_of, with_suffix
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qtpy.QtGui import QKeyEvent
 
     from fastsam_core.label_edits import Edit, Overlap
@@ -43,6 +45,8 @@ _LATER_MS = 400
 _LOOK_MS = 150
 """Whether labels of candidates were erased is looked up when nothing is painted for so long."""
 _COMMIT_SHOWN = "Commit all shown"
+_AT_ONCE_PX = 2**22
+"""Larger labels are written in a thread: outlines and measurements of thousands of objects take seconds."""
 
 
 class _Number(QSpinBox):
@@ -250,7 +254,25 @@ class LabelPanel(QWidget):
             if path:
                 also = (".tiff",) if suffix == "tif" else ()
                 named, axes = with_suffix(path, f".{suffix}", *also), self.session.axis_names(target)
-                export.write_labels(named, suffix, target, image, self.session.plane, axes)
+                write = export.writer_of(named, suffix, target, image, self.session.plane, axes)
+                if target.data.size > _AT_ONCE_PX:
+                    self._write_beside(write, str(named))
+                else:
+                    write()
+
+    def _write_beside(self, write: Callable[[], object], name: str) -> None:
+        """Write in a thread, with its progress among napari's, and say when it is done."""
+        from napari.qt.threading import create_worker
+
+        def on_error(error: Exception) -> None:
+            with notices():
+                raise error
+
+        progress = {"total": 0, "desc": f"FastSAM: writing {name}"}
+        worker = create_worker(write, _progress=progress, _start_thread=False, _ignore_errors=True)
+        worker.returned.connect(lambda _: tell(f"{name} was written"))
+        worker.errored.connect(on_error)
+        worker.start()
 
 
 def _is_labels(layer: Any) -> bool:
