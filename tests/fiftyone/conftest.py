@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
 
     from fastsam_core.masks import Masks
@@ -88,3 +88,14 @@ def make_dataset(image_paths: list[Path]) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def dataset(make_dataset: Callable[..., Any]) -> Any:
     return make_dataset()
+
+
+def write_video(path: Path, frames: int) -> Path:
+    """Write a video of frames of 128 x 96 px, each of another gray."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
+    for i in range(frames):
+        writer.write(np.full((96, 128, 3), 40 * i % 256, np.uint8))
+    writer.release()
+    return path

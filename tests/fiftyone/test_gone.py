@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
-import numpy as np
 import pytest
+from tests.fiftyone.conftest import write_video
 from typer.testing import CliRunner
 
 from fastsam_core.cli import app
@@ -209,15 +209,9 @@ def test_a_field_that_is_deleted_meanwhile_stops_the_run(
 @pytest.fixture
 def videos(make_dataset: Callable[..., Any], tmp_path: Path) -> Any:
     """Return a dataset of two videos of 200 frames."""
-    import cv2
-
     dataset = make_dataset(0)
     for name in ("a.avi", "b.avi"):
-        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
-        for i in range(200):
-            writer.write(np.full((96, 128, 3), i, np.uint8))
-        writer.release()
-        dataset.add_sample(fo.Sample(filepath=str(tmp_path / name)))
+        dataset.add_sample(fo.Sample(filepath=str(write_video(tmp_path / name, 200))))
     return dataset
 
 

@@ -12,6 +12,7 @@ import fiftyone.zoo as foz
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fiftyone.conftest import write_video
 
 import fiftyone_fastsam.zoo
 from fastsam_core.errors import InvalidParameterError, InvalidPromptError
@@ -102,13 +103,10 @@ def test_videos(
     batch_size: int | None,
     prompted: bool,
 ) -> None:
-    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
-    for i in range(3):
-        writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
-    writer.release()
     monkeypatch.setattr("eta.core.video.FFmpegVideoReader", Frames)
     dataset = make_dataset(0)
-    sample = fo.Sample(filepath=str(tmp_path / "a.avi"), metadata=fo.VideoMetadata(total_frame_count=3))
+    video = write_video(tmp_path / "a.avi", 3)
+    sample = fo.Sample(filepath=str(video), metadata=fo.VideoMetadata(total_frame_count=3))
     for number in (1, 2, 3):
         boxes = [fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])] * (number == 2)
         sample.frames[number] = fo.Frame(gt=fo.Detections(detections=boxes))

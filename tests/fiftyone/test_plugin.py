@@ -6,13 +6,12 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.delegated as food
-import numpy as np
 import pytest
 from fiftyone.plugins.context import build_plugin_contexts
+from tests.fiftyone.conftest import write_video
 
 from fastsam_core._defaults import PROMPT_CONF
 from fastsam_core.errors import OutputError
@@ -184,11 +183,7 @@ def test_segmenting_tells_how_far_it_is(
     monkeypatch.setattr(enriching, "_REPORT_S", 0)
     videos = make_dataset(0)
     for name in ("a.avi", "b.avi"):
-        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
-        for i in range(2):
-            writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
-        writer.release()
-        videos.add_sample(fo.Sample(filepath=str(tmp_path / name)))
+        videos.add_sample(fo.Sample(filepath=str(write_video(tmp_path / name, 2))))
     for target, shares in ((dataset, [0, 0.33, 0.67, 1, 1]), (videos, [0, 0.25, 0.5, 0.75, 1, 1])):
         told.clear()
         run_operator(operators + "segment_everything", target, {"label_field": "masks"})

@@ -17,6 +17,7 @@ import fiftyone as fo
 import numpy as np
 import pymongo.errors
 import pytest
+from tests.fiftyone.conftest import write_video
 
 import local_services
 from fiftyone_fastsam import (
@@ -298,14 +299,7 @@ def test_a_server_that_dies_in_the_middle_is_waited_for(image_paths: list[Path],
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    import cv2
-
-    path = tmp_path / "video.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
-    for i in range(5):
-        writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
-    writer.release()
-    return path
+    return write_video(tmp_path / "video.avi", 5)
 
 
 def test_samples_may_be_loaded_while_others_are_written(

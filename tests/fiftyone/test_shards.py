@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import fiftyone as fo
-import numpy as np
 import pytest
 from bson import ObjectId
+from tests.fiftyone.conftest import write_video
 
 from fastsam_core.errors import InvalidParameterError
 from fiftyone_fastsam import _queue, enrich, iter_shared
@@ -196,11 +195,7 @@ def test_videos_that_needed_nothing_are_counted(
 ) -> None:
     dataset = make_dataset(0)
     for name in ("a.avi", "b.avi"):
-        writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
-        for i in range(3):
-            writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
-        writer.release()
-        dataset.add_sample(fo.Sample(filepath=str(tmp_path / name)))
+        dataset.add_sample(fo.Sample(filepath=str(write_video(tmp_path / name, 3))))
     enrich(dataset[:1], "masks", model=model)
     list(iter_shared(dataset, "masks", model=model, shard_size=1))
     assert (results(dataset)["done"], results(dataset)["skipped"]) == (3, 1)

@@ -71,8 +71,9 @@ class SegmentPanel(QWidget):
         shown_beside = grid_of(session.viewer).events.enabled
         self._connected = (events.inserted, events.removed, events.reordered, shown_beside)
         self._axes: dict[Hashable, int] = {}
-        self._chosen_channels: dict[Hashable, tuple[int | None, bool]] = {}
         """By image: the axis that was chosen for its stacks."""
+        self._chosen_channels: dict[Hashable, tuple[int | None, bool]] = {}
+        """By image: the axis of the channels that was chosen, and whether all visible images are blended."""
         self.along = _narrow_combo("The axis that the stack runs along; the other sliders stay where they are")
         self.along.setAccessibleName("Axis of the stack")
         self.run_button = button(

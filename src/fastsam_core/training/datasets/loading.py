@@ -121,14 +121,16 @@ def iter_held_back(
         If there is no source of a name.
     """
     dataset = Dataset.open(folder) if (folder / "manifest.json").is_file() else None
-    known = {spec.name: spec for spec in SOURCES} if dataset is None else dataset.sources
-    if unknown := set(only) - known.keys():
-        raise InvalidParameterError("No such source", expected=f"some of {', '.join(known)}", actual=str(unknown))
-    for name in (name for name in known if not only or name in only):
-        if dataset is None:
-            spec = next(spec for spec in SOURCES if spec.name == name)
-            yield spec, load_source(folder, spec, "val", most)
-        elif samples := _rows(dataset, name, "val", sys.maxsize, most):
+    names = [spec.name for spec in SOURCES] if dataset is None else list(dataset.sources)
+    if unknown := set(only).difference(names):
+        raise InvalidParameterError("No such source", expected=f"some of {', '.join(names)}", actual=str(unknown))
+    if dataset is None:
+        for spec in SOURCES:
+            if not only or spec.name in only:
+                yield spec, load_source(folder, spec, "val", most)
+        return
+    for name in names:
+        if (not only or name in only) and (samples := _rows(dataset, name, "val", sys.maxsize, most)):
             yield _pool(name, samples, dataset.sources[name].coverage).spec, samples
 
 
