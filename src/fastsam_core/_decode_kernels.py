@@ -27,6 +27,17 @@ _MOST_ROUNDS = 20
 
 
 @njit
+def _sides(windows_xyxy: npt.NDArray[np.int32], i: int) -> tuple[int, int, int, int]:
+    """Return (x0, y0, x1, y1) of a window, all of one type: what takes them is compiled once."""
+    return (
+        np.int64(windows_xyxy[i, 0]),
+        np.int64(windows_xyxy[i, 1]),
+        np.int64(windows_xyxy[i, 2]),
+        np.int64(windows_xyxy[i, 3]),
+    )
+
+
+@njit
 def _window_logits(
     prototypes: npt.NDArray[np.float32],
     coefficients: npt.NDArray[np.float32],
@@ -54,7 +65,7 @@ def _cell_range(knot_cells: npt.NDArray[np.int32], begin: int, end: int) -> tupl
     """First and one past the last cell that the knots ``begin`` to ``end`` need."""
     first = min(knot_cells[begin, 0], knot_cells[begin, 1])
     last = max(knot_cells[end - 1, 0], knot_cells[end - 1, 1])
-    return first, last + 1
+    return np.int64(first), np.int64(last + 1)
 
 
 @njit
@@ -205,10 +216,9 @@ def decode_runs(
     offsets = np.zeros(masks + 1, dtype=np.int64)
     runs = np.empty((_FIRST_CAPACITY, 3), dtype=np.int32)
     mixed = np.empty(x_axis.knot_weights.size, dtype=np.int32)
-    count = 0
+    count = np.int64(0)  # a plain 0 is a type of its own, for which what takes it would be compiled anew
     for i in range(masks):
-        x0, y0 = windows_xyxy[i, 0], windows_xyxy[i, 1]
-        x1, y1 = windows_xyxy[i, 2], windows_xyxy[i, 3]
+        x0, y0, x1, y1 = _sides(windows_xyxy, i)
         if x0 < x1 and y0 < y1:
             knot_y0, knot_x0 = y_axis.pixel_knots[y0], x_axis.pixel_knots[x0]
             knot_y1, knot_x1 = y_axis.pixel_knots[y1 - 1] + 2, x_axis.pixel_knots[x1 - 1] + 2
@@ -265,8 +275,7 @@ def count_cells(
     """Count the prototype cells of each window (N, 4) whose logit is above each of its thresholds (N, T)."""
     counts = np.zeros(logit_thresholds.shape, dtype=np.int64)
     for i in range(coefficients.shape[0]):
-        x0, y0 = windows_xyxy[i, 0], windows_xyxy[i, 1]
-        x1, y1 = windows_xyxy[i, 2], windows_xyxy[i, 3]
+        x0, y0, x1, y1 = _sides(windows_xyxy, i)
         if x0 < x1 and y0 < y1:
             logits = _window_logits(prototypes, coefficients[i], np.float32(0), (y0, x0, y1, x1))
             for t in range(logit_thresholds.shape[1]):
@@ -289,8 +298,7 @@ def best_thresholds(
     """
     thresholds = np.zeros(coefficients.shape[0], dtype=np.float32)
     for i in range(coefficients.shape[0]):
-        x0, y0 = windows_xyxy[i, 0], windows_xyxy[i, 1]
-        x1, y1 = windows_xyxy[i, 2], windows_xyxy[i, 3]
+        x0, y0, x1, y1 = _sides(windows_xyxy, i)
         if x0 >= x1 or y0 >= y1:
             continue
         field = _window_logits(prototypes, coefficients[i], np.float32(0), (y0, x0, y1, x1)).ravel()
@@ -328,8 +336,7 @@ def count_cut_cells(
     """
     counts = np.zeros(coefficients.shape[0], dtype=np.int64)
     for i in range(coefficients.shape[0]):
-        x0, y0 = int(windows_xyxy[i, 0]), int(windows_xyxy[i, 1])
-        x1, y1 = int(windows_xyxy[i, 2]), int(windows_xyxy[i, 3])
+        x0, y0, x1, y1 = _sides(windows_xyxy, i)
         if x0 >= x1 or y0 >= y1:
             continue
         for after in range(2):
@@ -379,45 +386,49 @@ def mask_ends(
     whole image's (4,) is looked at with the further thresholds (T,) in turn, until it does not. Returns the place of
     the threshold, too: 0 if none of them was of use.
     """
-    found = np.empty_like(windows_xyxy)
+    found = np.empty(windows_xyxy.shape, dtype=np.int32)
     places = np.zeros(coefficients.shape[0], dtype=np.int64)
     for i in range(coefficients.shape[0]):
-        x0, y0 = int(outer_xyxy[i, 0]), int(outer_xyxy[i, 1])
-        window = (y0, x0, int(outer_xyxy[i, 3]), int(outer_xyxy[i, 2]))
-        logits = _window_logits(prototypes, coefficients[i], np.float32(0), window)
-        origin = np.array((x0, y0, x0, y0), dtype=np.int32)
-        inner = windows_xyxy[i] - origin
+        x0, y0, x1, y1 = _sides(outer_xyxy, i)
+        logits = _window_logits(prototypes, coefficients[i], np.float32(0), (y0, x0, y1, x1))
         for place in range(logit_thresholds.size):
-            extent = _extent_of_parts(logits, logit_thresholds[place], inner) + origin
-            if place == 0:
-                found[i] = extent
-            if not ((extent == outer_xyxy[i]) & (extent != whole_xyxy)).any():
-                found[i], places[i] = extent, place
+            extent = _extent_of_parts(logits, logit_thresholds[place], (x0, y0), _sides(windows_xyxy, i))
+            ends = True
+            for side in range(4):
+                ends &= extent[side] != outer_xyxy[i, side] or extent[side] == whole_xyxy[side]
+            if place == 0 or ends:
+                for side in range(4):
+                    found[i, side] = extent[side]
+            if ends:
+                places[i] = place
                 break
     return found, places
 
 
 @njit
 def _extent_of_parts(
-    logits: npt.NDArray[np.float32], limit: np.float32, inner_xyxy: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int32]:
+    logits: npt.NDArray[np.float32],
+    limit: np.float32,
+    origin_xy: tuple[int, int],
+    inner_xyxy: tuple[int, int, int, int],
+) -> tuple[int, int, int, int]:
     """Extent of all parts above the limit that lie at least half in the inner window; reversed without any."""
     x0, y0, x1, y1 = inner_xyxy
+    left, top, right, bottom = x1, y1, x0, y0
     runs = _runs_above(logits, limit)
     roots = roots_of(runs)
     total, inside = np.zeros(roots.size, dtype=np.int64), np.zeros(roots.size, dtype=np.int64)
     for i in range(roots.size):
-        y, start, stop = runs[i]
+        y, start, stop = runs[i, 0] + origin_xy[1], runs[i, 1] + origin_xy[0], runs[i, 2] + origin_xy[0]
         total[roots[i]] += stop - start
         if y0 <= y < y1:
             inside[roots[i]] += max(min(stop, x1) - max(start, x0), 0)
-    extent = np.array((x1, y1, x0, y0), dtype=np.int32)
     for i in range(roots.size):
         if 2 * inside[roots[i]] >= total[roots[i]]:
-            y, start, stop = runs[i]
-            extent[0], extent[1] = min(extent[0], start), min(extent[1], y)
-            extent[2], extent[3] = max(extent[2], stop), max(extent[3], y + 1)
-    return extent
+            y, start, stop = runs[i, 0] + origin_xy[1], runs[i, 1] + origin_xy[0], runs[i, 2] + origin_xy[0]
+            left, top = min(left, start), min(top, y)
+            right, bottom = max(right, stop), max(bottom, y + 1)
+    return left, top, right, bottom
 
 
 @njit

@@ -22,14 +22,14 @@ def in_large_parts(runs: Runs, offsets: Offsets, share: float) -> NDArray[np.boo
     keep = np.ones(runs.shape[0], np.bool_)
     for i in range(offsets.shape[0] - 1):
         first, last = offsets[i], offsets[i + 1]
-        roots = roots_of(runs[first:last])
+        roots = roots_of(runs[first:last].copy())  # of arrays that can be written, as elsewhere: compiled once
         areas = np.zeros(last - first, np.int64)
+        largest = np.int64(0)
         for r in range(last - first):
             areas[roots[r]] += runs[first + r, 2] - runs[first + r, 1]
-        if last > first:
-            least = share * areas.max()
-            for r in range(last - first):
-                keep[first + r] = areas[roots[r]] >= least
+            largest = max(largest, areas[roots[r]])
+        for r in range(last - first):
+            keep[first + r] = areas[roots[r]] >= share * largest
     return keep
 
 

@@ -170,7 +170,9 @@ def take(runs: Runs, offsets: Offsets, index: NDArray[np.int64]) -> tuple[Runs, 
         out_offsets[k + 1] = out_offsets[k] + offsets[index[k] + 1] - offsets[index[k]]
     out = np.empty((out_offsets[-1], 3), np.int32)
     for k in range(index.shape[0]):
-        out[out_offsets[k] : out_offsets[k + 1]] = runs[offsets[index[k]] : offsets[index[k] + 1]]
+        first = offsets[index[k]] - out_offsets[k]
+        for r in range(out_offsets[k], out_offsets[k + 1]):  # not as slices: numba compiles their errors for seconds
+            out[r, 0], out[r, 1], out[r, 2] = runs[first + r, 0], runs[first + r, 1], runs[first + r, 2]
     return out, out_offsets
 
 
@@ -183,7 +185,7 @@ def merge_sorted(runs: Runs) -> Runs:
         if n > 0 and out[n - 1, 0] == runs[r, 0] and runs[r, 1] <= out[n - 1, 2]:
             out[n - 1, 2] = max(out[n - 1, 2], runs[r, 2])
         else:
-            out[n] = runs[r]
+            out[n, 0], out[n, 1], out[n, 2] = runs[r, 0], runs[r, 1], runs[r, 2]
             n += 1
     return out[:n].copy()
 

@@ -99,7 +99,9 @@ class Masks:
         for name, column in {"boxes_xyxy": boxes_xyxy, "scores": scores, **columns}.items():
             if column.shape[:1] != (n,):
                 raise InvalidMasksError(f"Wrong length of {name}", expected=f"{n} masks", actual=_length(column))
-        bad = _runs.first_bad_run(runs, offsets, height, width)
+        given = boxes_xyxy.view(), scores.view(), runs.view(), offsets.view()
+        _freeze(*given, *columns.values())  # before kernels see them, which are compiled anew for others
+        bad = _runs.first_bad_run(given[2], given[3], height, width)
         if bad >= 0:
             raise InvalidMasksError(
                 f"Run {bad} is out of order or outside the image",
@@ -107,9 +109,8 @@ class Masks:
                 actual=f"(y, x_start, x_stop) = {tuple(runs[bad].tolist())}",
                 remedy="use Masks.from_dense, from_crops or from_label_map",
             )
-        given = boxes_xyxy.view(), scores.view(), runs.view(), offsets.view()
-        derived = _runs.areas(runs, offsets), _runs.extents(runs, offsets)
-        _freeze(*given, *derived, *columns.values())
+        derived = _runs.areas(given[2], given[3]), _runs.extents(given[2], given[3])
+        _freeze(*derived)
         self._set((height, width), given, derived, columns, self.metadata)
 
     def _set(
