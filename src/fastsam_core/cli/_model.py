@@ -24,5 +24,5 @@ def load_model(name: str, loading: dict[str, Any], bar: Bar) -> FastSAM:
     bar.say("Loading the model")
     model = FastSAM.load(name, **loading, progress=bar.downloading(name))
     if not any((_PACKAGE / "__pycache__").glob("*.nbi")):
-        bar.log(Text("Compiling kernels with the first image: once on this installation, up to a minute"))
+        bar.log(Text("Compiling kernels with the first image: once on this installation, half a minute"))
     return model

@@ -96,6 +96,7 @@ def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
         network = load_model(model, loading, bar)
         texts = _text_answers(bar) if any(scene.texts for scene in SCENES) else None
         bar.say(f"Segmenting {SCENES[0].title}")
+        network.segment(paths[0], conf=PROMPT_CONF)  # untimed: kernels are compiled with the first image of all
         with closing(iter_segment(paths, network, conf=PROMPT_CONF)) as steps:
             for step, scene in zip(steps, SCENES, strict=True):
                 row, card = _show(step, scene, out, texts, network.info.conf)
