@@ -63,9 +63,8 @@ def run_delegated(dataset: Any) -> None:
 
 
 def show_masks(page: Any, out: Path) -> None:
-    """Look at the grid and at one sample with its masks."""
+    """Look at one sample with its masks."""
     page.wait_for_timeout(4000)
-    page.screenshot(path=out / "grid.png")
     app.open_sample(page)
     page.wait_for_timeout(4000)
     page.screenshot(path=out / "sample.png")
