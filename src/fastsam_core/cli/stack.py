@@ -202,7 +202,7 @@ def stack(
 
 def _other_axes(text: str | None) -> Mapping[str, int] | None:
     """Read ``T=2,C=1``; a number alone says nothing about which axis it is of."""
-    plane = None if text is None else read_plane(text)
+    plane = read_plane(text)
     if plane is None or isinstance(plane, Mapping):
         return plane
     raise InvalidParameterError("Cannot read --plane", expected="an axis and an index, e.g. 'T=2'", actual=repr(text))
