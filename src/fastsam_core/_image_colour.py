@@ -229,20 +229,15 @@ def _contrast_facts(stretches: list[Stretch]) -> dict[str, object]:
 
 def _parse_colour(colour: ColourName) -> Colour:
     """Read a name, ``#rrggbb`` or three numbers (fractions if none is above 1, otherwise of 255)."""
-    if isinstance(colour, str):
-        if colour.lower() in COLOURS:
-            return COLOURS[colour.lower()]
-        digits = colour.removeprefix("#")
-        try:
-            values = np.frombuffer(bytes.fromhex(digits), np.uint8).astype(float) / 255
-        except ValueError:
-            values = np.empty(0)
-    else:
-        try:
-            values = np.asarray(colour, dtype=float)
-        except (TypeError, ValueError):
-            values = np.empty(0)
-        values = values / 255 if values.size and values.max() > 1 else values
+    if isinstance(colour, str) and colour.lower() in COLOURS:
+        return COLOURS[colour.lower()]
+    try:
+        given = list(bytes.fromhex(colour.removeprefix("#"))) if isinstance(colour, str) else colour
+        values = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if isinstance(colour, str) or values.max(initial=0) > 1:
+        values = values / 255
     if values.shape != (3,) or not ((values >= 0) & (values <= 1)).all():
         raise ImageContentError(
             f"{colour!r} is no colour known here",

@@ -49,8 +49,6 @@ def given_limits(contrast: Contrast, count: int) -> list[Limits]:
         values = np.empty(0)
     if values.shape == (2,):
         values = np.broadcast_to(values, (count, 2))
-    if values.shape == (1, 2) and count > 1:
-        values = np.empty(0)
     if values.shape != (count, 2) or not np.isfinite(values).all() or not (values[:, 0] < values[:, 1]).all():
         raise ImageContentError(
             "These contrast limits cannot be used",

@@ -140,8 +140,7 @@ def from_coco(cls: type[_M], annotations: Sequence[Mapping[str, Any]], image_hw:
             parts.append(_runs.transpose(_runs.columns_of_counts(counts, hw[0])))
         except (TypeError, ValueError, LookupError, RuntimeError) as error:
             raise InvalidMasksError(f"Annotation {index} has no readable segmentation", actual=str(error)) from error
-    offsets = np.cumsum([0, *(len(part) for part in parts)])
-    runs = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
+    runs, offsets = _runs.joined(parts)
     boxes = _runs.extents(runs, offsets).astype(np.float32)
     return cls(hw, boxes, _scores(annotations), runs, offsets, _fields(annotations))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastsam_core._jit import njit
-from fastsam_core._runs import Offsets, Runs, merge_sorted
+from fastsam_core._runs import Offsets, Runs, joined, merge_sorted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,4 @@ def regions_as_runs(
     polygons: tuple[NDArray[np.float64], ...], rasterise: Callable[[NDArray[np.float64]], Runs]
 ) -> tuple[Runs, Offsets]:
     """Return many regions in the layout of a set of masks."""
-    parts = [rasterise(np.clip(polygon, -_FAR_PX, _FAR_PX)) for polygon in polygons]
-    offsets = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return np.concatenate([np.empty((0, 3), np.int32), *parts]), offsets
+    return joined([rasterise(np.clip(polygon, -_FAR_PX, _FAR_PX)) for polygon in polygons])

@@ -15,6 +15,11 @@ Runs = NDArray[np.int32]
 Offsets = NDArray[np.int64]
 
 
+def joined(parts: list[Runs]) -> tuple[Runs, Offsets]:
+    """Return the runs of several masks behind each other, and where those of each begin."""
+    return np.concatenate([np.empty((0, 3), np.int32), *parts]), np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+
 @njit
 def first_bad_run(runs: Runs, offsets: Offsets, height: int, width: int) -> int:
     """Return the index of the first run that is not canonical or leaves the image, or -1."""

@@ -110,30 +110,33 @@ def join_windows(windows: Sequence[Window], parts: Sequence[Masks]) -> Masks:
 
 def _join(windows: Sequence[Window], parts: Sequence[Masks]) -> tuple[Masks, list[list[Window]]]:
     """Join the masks of windows; return with each the windows that may still cut it, none for those seen whole."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     parts = [part.filter(min_area_px=1) for part in parts]
     joined = Masks.concatenate(parts)
     starts = np.cumsum([0, *(len(part) for part in parts)])
     cut = np.concatenate([_is_cut(part, window) for window, part in zip(windows, parts, strict=True)])
     sliver = np.zeros(len(joined), dtype=bool)
-    group = np.arange(len(joined))
+    same: list[tuple[int, int]] = []
     for first, second, region in _meeting(windows):
         if not len(parts[first]) or not len(parts[second]):
             continue
         inside, inside_other = (parts[index].placed((-region.y0, -region.x0), region.hw) for index in (first, second))
         shared = inside.overlaps(inside_other)
-        for i, j in _partners(inside, inside_other, shared):
-            _unite(group, starts[first] + i, starts[second] + j)
+        same += [(starts[first] + i, starts[second] + j) for i, j in _partners(inside, inside_other, shared)]
         here, there = slice(starts[first], starts[first + 1]), slice(starts[second], starts[second + 1])
         sliver[here] |= cut[here] & _are_parts(parts[first], inside, parts[second], shared)
         sliver[there] |= cut[there] & _are_parts(parts[second], inside_other, parts[first], shared.T)
-    roots = np.array([_root(group, index) for index in range(len(group))], dtype=np.int64)
+    links = coo_array((np.ones(len(same)), np.reshape(same, (-1, 2)).astype(int).T), (len(joined), len(joined)))
+    _, objects = connected_components(links, directed=False)
     owner = np.repeat(np.arange(len(windows)), [len(part) for part in parts])
     kept: list[int] = []
     unions: list[Masks] = []
     cut_by: list[list[Window]] = []
     unions_cut_by: list[list[Window]] = []
-    order = np.argsort(roots, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1):
+    order = np.argsort(objects, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(objects[order])) + 1):
         if sliver[members].all():
             continue
         whole = members[~cut[members]]
@@ -299,14 +302,3 @@ def _are_parts(masks: Masks, inside: Masks, others: Masks, shared_px: npt.NDArra
     covered = np.where(larger, shared_px, 0).max(axis=1) >= _AGREEMENT * masks.areas_px
     contained: npt.NDArray[np.bool_] = (inside.areas_px == masks.areas_px) & covered
     return contained
-
-
-def _root(group: npt.NDArray[np.int64], index: int) -> int:
-    while group[index] != index:
-        index = int(group[index])
-    return index
-
-
-def _unite(group: npt.NDArray[np.int64], first: int, second: int) -> None:
-    a, b = sorted((_root(group, first), _root(group, second)))
-    group[b] = a

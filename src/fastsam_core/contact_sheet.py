@@ -98,7 +98,9 @@ def contact_sheet(cards: Sequence[Card], columns: int = 3) -> npt.NDArray[np.uin
         row, column = divmod(place, columns)
         left, top = _GAP_PX + column * (card_w + _GAP_PX), _GAP_PX + row * (card_h + _GAP_PX)
         draw.rounded_rectangle((left, top, left + card_w, top + card_h), radius=10, fill=_CARD)
-        _write_head(draw, card, (left + _INSET_PX, top + _HEAD_PX // 2), _MAIN_HW[1])
+        x, y = left + _INSET_PX, top + _HEAD_PX // 2
+        _write(draw, card.title, (x, y), 22, _TITLE, "lm")
+        _write(draw, card.main.caption, (x + _MAIN_HW[1], y + 2), 15, _CAPTION, "rm")
         _paste(sheet, card.main, (left + _INSET_PX, top + _HEAD_PX), _MAIN_HW)
         for number, detail in enumerate(card.details):
             x = left + _INSET_PX + number * (detail_w + _INSET_PX)
@@ -117,12 +119,6 @@ def _paste(sheet: Image, picture: Picture, at_xy: tuple[int, int], box_hw: tuple
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = Image.fromarray(np.ascontiguousarray(picture.rgb8)).resize(size, Image.Resampling.LANCZOS)
     sheet.paste(small, (at_xy[0] + (box_hw[1] - size[0]) // 2, at_xy[1] + (box_hw[0] - size[1]) // 2))
-
-
-def _write_head(draw: ImageDraw, card: Card, middle_left_xy: tuple[int, int], width_px: int) -> None:
-    x, y = middle_left_xy
-    _write(draw, card.title, (x, y), 22, _TITLE, "lm")
-    _write(draw, card.main.caption, (x + width_px, y + 2), 15, _CAPTION, "rm")
 
 
 def _write(

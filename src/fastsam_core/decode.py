@@ -21,7 +21,6 @@ from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from fastsam_core.network import Prediction
 
@@ -72,6 +71,8 @@ def decode(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1), or ``snap_px`` is negative or no number.
     """
+    from fastsam_core import _decode_kernels
+
     thresholds = logit_thresholds(prediction, threshold)
     snap_px = as_number("snap_px", snap_px, 0, math.inf)
     image_hw = prediction.letterbox.source_hw
@@ -82,7 +83,7 @@ def decode(
     windows = _pixel_windows(boxes, image_hw)
     cells = box_areas(windows) * (math.prod(prediction.prototypes.shape[1:]) / math.prod(image_hw))
     parts = over_masks(
-        lambda part: _kernels().decode_runs(
+        lambda part: _decode_kernels.decode_runs(
             prediction.prototypes,
             prediction.coefficients[part],
             windows[part],
@@ -131,13 +132,15 @@ def stability_scores(
     InvalidParameterError
         If ``threshold`` is not inside (0, 1) or ``offset`` is not positive.
     """
+    from fastsam_core import _decode_kernels
+
     limits = logit_thresholds(prediction, threshold)
     if not offset > 0:
         raise InvalidParameterError("The offset is out of range", expected="above 0", actual=f"{offset}")
     windows = cell_windows(prediction)
     both = np.stack([limits + np.float32(offset), limits - np.float32(offset)], axis=1)
     counts = over_masks(
-        lambda part: _kernels().count_cells(
+        lambda part: _decode_kernels.count_cells(
             prediction.prototypes, prediction.coefficients[part], windows[part], both[part]
         ),
         box_areas(windows),
@@ -174,13 +177,6 @@ def _joined(
     begins = np.cumsum([0, *(len(runs) for runs, _ in parts)])
     offsets = [offsets[:-1] + begin for (_, offsets), begin in zip(parts, begins[:-1], strict=True)]
     return np.concatenate([runs for runs, _ in parts]), np.concatenate([*offsets, begins[-1:]])
-
-
-def _kernels() -> ModuleType:
-    """Import the compiled kernels (numba) when they are first needed."""
-    from fastsam_core import _decode_kernels
-
-    return _decode_kernels
 
 
 def threshold_logit(probability: float) -> float:

@@ -237,18 +237,12 @@ def _end_last_line(file: io.FileIO) -> None:
     file.seek(0)
     start = file.read().rfind(b"\n") + 1
     file.seek(start)
-    if _is_json(file.read()):
-        _write_all(file, b"\n")
-    else:
-        file.truncate(start)
-
-
-def _is_json(text: bytes) -> bool:
     try:
-        json.loads(text)
+        json.loads(file.read())
     except ValueError:
-        return False
-    return True
+        file.truncate(start)
+    else:
+        _write_all(file, b"\n")
 
 
 def read_journal(path: str | os.PathLike[str]) -> JournalFile:

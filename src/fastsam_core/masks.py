@@ -169,9 +169,7 @@ class Masks:
         if len(origins) != len(images):
             raise InvalidMasksError("Each crop needs an origin", expected=f"{len(images)}", actual=f"{len(origins)}")
         parts = [_runs.runs_of_mask(crop, int(y), int(x)) for crop, (y, x) in zip(images, origins, strict=True)]
-        offsets = np.cumsum([0, *(len(part) for part in parts)])
-        runs = np.concatenate(parts) if parts else np.empty((0, 3), np.int32)
-        runs, offsets = _runs.place(runs, offsets, 0, 0, *as_size(image_hw))
+        runs, offsets = _runs.place(*_runs.joined(parts), 0, 0, *as_size(image_hw))
         return cls._of_runs(image_hw, runs, offsets, scores, boxes_xyxy)
 
     @classmethod

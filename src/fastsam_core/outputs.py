@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -119,12 +120,7 @@ def unique_names(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def _shared(names: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
-    shared: set[str] = set()
-    for name in names:
-        key = name.casefold()
-        (shared if key in seen else seen).add(key)
-    return shared
+    return {name for name, times in Counter(map(str.casefold, names)).items() if times > 1}
 
 
 def _replace_shared(names: list[str], replacements: list[str]) -> list[str]:

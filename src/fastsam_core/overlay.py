@@ -295,6 +295,8 @@ def _label_canvas(masks: Masks, scale: int, factor: int) -> npt.NDArray[Any]:
 
 def _edges(labels: npt.NDArray[Any], line_px: int) -> npt.NDArray[np.bool_]:
     """Mark the pixels of masks that touch another label, ``line_px`` wide (odd widths exact, even ones rounded up)."""
+    import cv2
+
     edge = np.zeros(labels.shape, dtype=bool)
     down = labels[1:] != labels[:-1]
     right = labels[:, 1:] != labels[:, :-1]
@@ -302,14 +304,9 @@ def _edges(labels: npt.NDArray[Any], line_px: int) -> npt.NDArray[np.bool_]:
     edge[:-1] |= down
     edge[:, 1:] |= right
     edge[:, :-1] |= right
-    for _ in range(line_px // 2):
-        grown = edge.copy()
-        grown[1:] |= edge[:-1]
-        grown[:-1] |= edge[1:]
-        grown[:, 1:] |= edge[:, :-1]
-        grown[:, :-1] |= edge[:, 1:]
-        edge = grown
-    return edge & (labels > 0)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    grown = cv2.dilate(edge.view(np.uint8), cross, iterations=line_px // 2)
+    return np.asarray(grown.view(np.bool_) & (labels > 0))
 
 
 def _paint(

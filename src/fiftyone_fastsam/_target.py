@@ -269,10 +269,9 @@ def _check_name(target: Target) -> None:
         raise LabelFieldError("This field belongs to FiftyOne", expected="another name", actual=repr(name))
 
 
-def _schema(target: Target) -> dict[str, Any]:
-    dataset = target.dataset
-    schema = dataset.get_frame_field_schema() if target.is_video else dataset.get_field_schema()
-    return dict(schema or {})
+def _schema(target: Target, *, flat: bool = False) -> dict[str, Any]:
+    schema_of = target.dataset.get_frame_field_schema if target.is_video else target.dataset.get_field_schema
+    return dict(schema_of(flat=flat) or {})
 
 
 def field_type(target: Target, name: str) -> str | None:
@@ -354,8 +353,7 @@ def declare_schema(target: Target, options: EnrichOptions, digest: str) -> None:
     if existing is not None and options.existing == "resume":
         _refuse_foreign_labels(target, digest)
     attributes = _attributes(target, options)
-    schema_of = target.dataset.get_frame_field_schema if target.is_video else target.dataset.get_field_schema
-    known = schema_of(flat=True)
+    known = _schema(target, flat=True)
     missing = {name: kind for name, kind in attributes.items() if f"{target.label_field}.{name}" not in known}
     if existing is not None:
         _refuse_other_attributes(target, {name: attributes[name] for name in attributes.keys() - missing})

@@ -70,7 +70,10 @@ class Words:
             vectors = vectors[kept]
         if not options.embeddings:
             return instances
-        return [_with_vector(instance, vector) for instance, vector in zip(instances, vectors, strict=True)]
+        return [
+            replace(instance, attributes={**instance.attributes, EMBEDDING: array_bytes(vector)})
+            for instance, vector in zip(instances, vectors, strict=True)
+        ]
 
     def chosen(self, labels: Sequence[Document]) -> list[Instance]:
         """Return those of stored labels that fit the words; only labels with an embedding of the encoder can."""
@@ -118,10 +121,6 @@ def check_embeddings(target: Target, options: EnrichOptions, encoder: TextEncode
 
 def _renamed(instance: Instance, label: str, probability: float) -> Instance:
     return replace(instance, label=label, confidence=probability)
-
-
-def _with_vector(instance: Instance, vector: Any) -> Instance:
-    return replace(instance, attributes={**instance.attributes, EMBEDDING: array_bytes(vector)})
 
 
 def _stored(label: Document, *, keep_vector: bool) -> Instance:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fiftyone_fastsam._answers import OWN_ATTRIBUTES, prompts_digest
 from fiftyone_fastsam._convert import Instance, array_bytes
@@ -84,24 +84,8 @@ class Result:
         return painted + sum(len(document.raw) for document in self.encoded or ())
 
 
-class Writer(Protocol):
-    """Stores results."""
-
-    def write(self, results: Sequence[Result]) -> set[Any]:
-        """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
-
-
-def choose_writer(options: EnrichOptions, target: Target, run: str) -> Writer:
-    """Return the writer asked for; ``"auto"`` is the direct one if this FiftyOne has what it needs."""
-    needed = ("_sample_collection", "_sample_collection_name", "_frame_collection_name", "_doc")
-    direct = all(hasattr(target.dataset, attribute) for attribute in needed)
-    direct = options.writer == "direct" or (options.writer == "auto" and direct)
-    kind = DirectWriter if direct else SdkWriter
-    return kind(target, run, append=options.existing == "append", in_place=options.follows_edits)
-
-
-class DirectWriter:
-    """Writes label documents made by hand, a batch in one request.
+class Writer:
+    """Stores results.
 
     Parameters
     ----------
@@ -120,6 +104,23 @@ class DirectWriter:
         self._run = run
         self._append = append
         self._in_place = in_place
+
+    def write(self, results: Sequence[Result]) -> set[Any]:
+        """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
+        raise NotImplementedError
+
+
+def choose_writer(options: EnrichOptions, target: Target, run: str) -> Writer:
+    """Return the writer asked for; ``"auto"`` is the direct one if this FiftyOne has what it needs."""
+    needed = ("_sample_collection", "_sample_collection_name", "_frame_collection_name", "_doc")
+    direct = all(hasattr(target.dataset, attribute) for attribute in needed)
+    direct = options.writer == "direct" or (options.writer == "auto" and direct)
+    kind = DirectWriter if direct else SdkWriter
+    return kind(target, run, append=options.existing == "append", in_place=options.follows_edits)
+
+
+class DirectWriter(Writer):
+    """Writes label documents made by hand, a batch in one request."""
 
     def write(self, results: Sequence[Result]) -> set[Any]:
         """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""
@@ -205,14 +206,8 @@ class DirectWriter:
         return UpdateOne(query, pipeline, upsert=result.item.frame_number is not None)
 
 
-class SdkWriter:
-    """Writes through FiftyOne's documented interface; parameters as for :class:`DirectWriter`."""
-
-    def __init__(self, target: Target, run: str, *, append: bool, in_place: bool = False) -> None:
-        self._target = target
-        self._run = run
-        self._append = append
-        self._in_place = in_place
+class SdkWriter(Writer):
+    """Writes through FiftyOne's documented interface."""
 
     def write(self, results: Sequence[Result]) -> set[Any]:
         """Store results, and return the ids of samples that are not in the dataset any more; safe to repeat."""

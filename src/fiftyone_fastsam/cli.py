@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX, PROMPT_CONF
-from fastsam_core.cli._options import DebugOption, MaxPixelsOption, OverlapOption, TileOption
+from fastsam_core.cli._console import EXIT_FAILED, guarded
+from fastsam_core.cli._options import DebugOption, MaxPixelsOption, OverlapOption, TileOption, read_conf
+from fastsam_core.cli._progress import progress
+from fastsam_core.errors import InvalidParameterError
 
 __all__ = ["enrich_app", "fiftyone_app"]
 
@@ -109,9 +113,6 @@ def enrich(
 
     fastsam enrich photos --label-field masks --worker   # on as many machines as there are
     """
-    from fastsam_core.cli._console import EXIT_FAILED, guarded
-    from fastsam_core.cli._options import read_conf
-
     options: dict[str, Any] = {
         "box_prompt_field": boxes,
         "point_prompt_field": points,
@@ -136,7 +137,6 @@ def enrich(
         "batch_size": batch_size,
     }
     with guarded(debug=debug):
-        from fastsam_core.errors import InvalidParameterError
         from fastsam_core.model import FastSAM
         from fiftyone_fastsam.enrichment import Enrichment
         from fiftyone_fastsam.options import EnrichOptions
@@ -159,7 +159,6 @@ def enrich(
 
 
 def _samples(dataset: str, view: str | None) -> Any:
-    from fastsam_core.errors import InvalidParameterError
     from fiftyone_fastsam._target import open_dataset
 
     loaded = open_dataset(dataset)
@@ -219,10 +218,6 @@ def _count(steps: Any, total: int) -> Counter[str]:
 
     Returns how many are done, failed and gone, and how many masks there are.
     """
-    from rich.text import Text
-
-    from fastsam_core.cli._progress import progress
-
     counts, full = Counter[str](), 0
     with progress("Enriching", total) as bar, closing(iter(steps)) as running:
         for step in running:
@@ -243,8 +238,6 @@ def install_plugin(
     debug: DebugOption = False,
 ) -> None:
     """Put the operators into the FiftyOne App."""
-    from fastsam_core.cli._console import guarded
-
     with guarded(debug=debug):
         from fiftyone_fastsam.install import install
 
@@ -258,8 +251,6 @@ def doctor(
     debug: DebugOption = False,
 ) -> None:
     """Check installation, database, operators and delegated runs. Exit code 1 if something is wrong."""
-    from fastsam_core.cli._console import EXIT_FAILED, guarded
-
     with guarded(debug=debug):
         from fiftyone_fastsam.doctor import diagnose
 

@@ -176,7 +176,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
 
     def predict_all(self, imgs: Sequence[Any]) -> list[Any]:
         """Return the ``Detections`` of several images; None for one that could not be read."""
-        return [self._predict(img if isinstance(img, ModelInput) else _of_array(img)) for img in imgs]
+        return [self._predict(img if isinstance(img, ModelInput) else ModelInput(read_image(img), [])) for img in imgs]
 
     def _predict(self, given: ModelInput) -> Any:
         large = self.options.tile_px is not None and isinstance(given.error, ImageTooLargeError)
@@ -251,7 +251,3 @@ def read_prompts(label: Any, key: str) -> tuple[list[Document], str]:
         fitting = [label for label, its_kind in kinds.items() if expected in (None, its_kind)]
         raise InvalidPromptError(f"{name} cannot prompt through {key}", expected=" or ".join(fitting), actual=name)
     return prompts_in(label.to_dict()), kind
-
-
-def _of_array(image: Any) -> ModelInput:
-    return ModelInput(read_image(image), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +98,7 @@ def test_what_the_demo_leaves_behind(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert blobs.warm == paths[:1]  # the first image is not timed with what is compiled for it
         return (Step(i, path, blobs(path), None, read_image(path), 0.25) for i, path in enumerate(paths))
 
+    import_module("fastsam_core.stacks")  # or it would keep what stands in for `iter_segment`
     monkeypatch.setattr("fastsam_core.pipeline.iter_segment", iter_segment)
     monkeypatch.setenv("COLUMNS", "120")
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")], catch_exceptions=False)

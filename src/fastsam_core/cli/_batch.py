@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from fastsam_core._files import check_writable
-from fastsam_core.cli._console import printable
+from fastsam_core.cli._console import console, printable
 from fastsam_core.cli._inputs import ImageIn
 from fastsam_core.cli._measuring import Measuring
 from fastsam_core.cli._origins import Origins, note_origin
@@ -346,8 +346,6 @@ def report(outcome: Outcome, bar: Bar, *, jsonl: bool) -> None:
 
 def summarise(outcomes: Sequence[Outcome], out: Path, *, prompted: bool = False, jsonl: bool) -> None:
     """Print the table of all images and how many there are of each kind."""
-    from fastsam_core.cli._console import console
-
     screen = console(stderr=jsonl)
     screen.print(outcome_table(outcomes, prompted=prompted))
     counts = Counter(outcome.status for outcome in outcomes)

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from fastsam_core.errors import FastSAMError, InvalidParameterError, InvalidPromptError, UnknownModelError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
     from typing import NoReturn
-
-    from fastsam_core.errors import FastSAMError
 
 __all__ = [
     "EXIT_BROKEN_PIPE",
@@ -70,8 +70,6 @@ def error_text(error: FastSAMError) -> Text:
 
 def exit_code(error: FastSAMError) -> int:
     """Return 2 for what the user typed, 1 for what happened while working."""
-    from fastsam_core.errors import InvalidParameterError, InvalidPromptError, UnknownModelError
-
     usage = isinstance(error, InvalidParameterError | InvalidPromptError | UnknownModelError)
     return EXIT_USAGE if usage else EXIT_FAILED
 
@@ -110,8 +108,6 @@ def guarded(*, debug: bool) -> Iterator[None]:
     debug : bool
         Let errors through with their traceback.
     """
-    from fastsam_core.errors import FastSAMError
-
     try:
         with _heeding_sigterm():
             yield

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, overload
 
 import typer
 
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", covariant=True)
 
 _MODEL = "Model"
 ModelOption = Annotated[
@@ -177,75 +179,78 @@ def read_list(text: str, allowed: Sequence[_T], option: str) -> tuple[_T, ...]:
     return chosen
 
 
-def read_channels(text: str | None) -> int | Sequence[int] | Mapping[int, str] | None:
+class _Reader(Protocol[_R]):
+    """Reads what was typed after an option; raises InvalidParameterError where that cannot be read."""
+
+    @overload
+    def __call__(self, text: str, /) -> _R: ...
+    @overload
+    def __call__(self, text: str | None, /) -> _R | None: ...
+
+
+def _reader(option: str, expected: str) -> Callable[[Callable[[str], _T]], _Reader[_T]]:
+    """Make a reader of a function that raises ValueError; what was not typed stays None."""
+
+    def decorate(read: Callable[[str], _T]) -> _Reader[_T]:
+        @wraps(read)
+        def checked(text: str | None) -> _T | None:
+            try:
+                return None if text is None else read(text.strip())
+            except ValueError as error:
+                raise InvalidParameterError(f"Cannot read {option}", expected=expected, actual=repr(text)) from error
+
+        return cast("_Reader[_T]", checked)
+
+    return decorate
+
+
+@_reader(
+    "--channels", "'1', '0,2' or '0:blue,2:green', from 0, each channel once, in colours known by name or as '#rrggbb'"
+)
+def read_channels(text: str) -> int | Sequence[int] | Mapping[int, str]:
     """Read ``1`` (shown in gray), ``0,2`` or ``0:blue,2:green``."""
     from fastsam_core._image_colour import parse_channels
 
-    def split(value: str) -> int | Sequence[int] | Mapping[int, str]:
-        parts = value.split(",")
-        if any(":" in part for part in parts):
-            pairs = [part.split(":") for part in parts]
-            coloured = {int(channel): colour.strip() for channel, colour in pairs}
-            if len(coloured) < len(pairs):
-                raise ValueError(value)
-            return coloured
-        return int(parts[0]) if len(parts) == 1 else [int(part) for part in parts]
-
-    def read(value: str) -> int | Sequence[int] | Mapping[int, str]:
-        channels = split(value)
-        if min([channels] if isinstance(channels, int) else channels) < 0:
-            raise ValueError(value)
-        parse_channels(channels)  # raises for colours that nobody knows, and for a channel named twice
-        return channels
-
-    return _read(
-        text,
-        read,
-        "--channels",
-        "'1', '0,2' or '0:blue,2:green', from 0, each channel once, in colours known by name or as '#rrggbb'",
-    )
+    pairs = [part.split(":") for part in text.split(",")]
+    numbers = [int(pair[0]) for pair in pairs]
+    coloured = {int(channel): colour.strip() for channel, colour in pairs} if ":" in text else {}
+    if min(numbers) < 0 or 0 < len(coloured) < len(pairs):
+        raise ValueError(text)
+    channels = coloured or (numbers if len(numbers) > 1 else numbers[0])
+    parse_channels(channels)  # raises for colours that nobody knows, and for a channel named twice
+    return channels
 
 
-def read_axes(text: str | None) -> str | None:
+@_reader("--axes", "a letter for each axis, each once, Y and X among them, e.g. 'TCZYX'")
+def read_axes(text: str) -> str:
     """Read ``TCZYX``."""
-
-    def read(value: str) -> str:
-        letters = set(value.upper())
-        if not value.isalpha() or len(letters) < len(value) or not {"Y", "X"} <= letters:
-            raise ValueError(value)
-        return value
-
-    return _read(text, read, "--axes", "a letter for each axis, each once, Y and X among them, e.g. 'TCZYX'")
+    letters = set(text.upper())
+    if not text.isalpha() or len(letters) < len(text) or not {"Y", "X"} <= letters:
+        raise ValueError(text)
+    return text
 
 
-def read_axis(text: str | None) -> str | None:
+@_reader("--axis", "a letter such as Z or T")
+def read_axis(text: str) -> str:
     """Read ``Z``, an axis that planes can lie along."""
-
-    def read(value: str) -> str:
-        if not _is_stacked(value):
-            raise ValueError(value)
-        return value
-
-    return _read(text, read, "--axis", "a letter such as Z or T")
+    if not _is_stacked(text):
+        raise ValueError(text)
+    return text
 
 
 def _is_stacked(axis: str) -> bool:
     return len(axis) == 1 and axis.isalpha() and axis.upper() not in "YXS"
 
 
+@_reader("--plane", "'3', or 'T=2,Z=5' with each axis once, but Y and X; numbers from 0")
 def read_plane(text: str) -> int | Mapping[str, int]:
     """Read ``3``, or an index by axis: ``T=2,Z=5``."""
-
-    def read(value: str) -> int | Mapping[str, int]:
-        pairs = [part.split("=") for part in value.split(",")] if "=" in value else []
-        places = {axis.strip().upper(): int(index) for axis, index in pairs}
-        number = min(places.values()) if places else int(value)
-        if number < 0 or len(places) < len(pairs) or not all(map(_is_stacked, places)):
-            raise ValueError(value)
-        return places or number
-
-    plane = _read(text, read, "--plane", "'3', or 'T=2,Z=5' with each axis once, but Y and X; numbers from 0")
-    return 0 if plane is None else plane
+    pairs = [part.split("=") for part in text.split(",")] if "=" in text else []
+    places = {axis.strip().upper(): int(index) for axis, index in pairs}
+    number = min(places.values()) if places else int(text)
+    if number < 0 or len(places) < len(pairs) or not all(map(_is_stacked, places)):
+        raise ValueError(text)
+    return places or number
 
 
 def read_existing(*, overwrite: bool, skip_existing: bool) -> Existing:
@@ -255,79 +260,53 @@ def read_existing(*, overwrite: bool, skip_existing: bool) -> Existing:
     return "overwrite" if overwrite else "skip" if skip_existing else "refuse"
 
 
+@_reader("--series", "a number from 0, or 'all'")
 def read_series(text: str) -> int | Literal["all"]:
     """Read ``3`` or ``all``."""
-
-    def read(value: str) -> int | Literal["all"]:
-        if value == "all":
-            return "all"
-        if int(value) < 0:
-            raise ValueError(value)
-        return int(value)
-
-    return _read(text, read, "--series", "a number from 0, or 'all'") or 0
+    if text == "all":
+        return "all"
+    if int(text) < 0:
+        raise ValueError(text)
+    return int(text)
 
 
-def read_pixel_size(text: str | None) -> tuple[float, float] | None:
+@_reader("--pixel-size", "'0.325', or 'width,height': micrometres, more than 0")
+def read_pixel_size(text: str) -> tuple[float, float]:
     """Read ``0.325``, or width and height ``0.5,0.25``; returns height and width."""
-
-    def read(value: str) -> tuple[float, float]:
-        sides = [float(part) for part in value.split(",")]
-        if len(sides) > 2 or not all(0 < side < math.inf for side in sides):
-            raise ValueError(value)
-        return sides[-1], sides[0]
-
-    return _read(text, read, "--pixel-size", "'0.325', or 'width,height': micrometres, more than 0")
+    sides = [float(part) for part in text.split(",")]
+    if len(sides) > 2 or not all(0 < side < math.inf for side in sides):
+        raise ValueError(text)
+    return sides[-1], sides[0]
 
 
-def read_sizes(text: str | None) -> int | tuple[int, ...] | Literal["auto"] | None:
+@_reader("--imgsz", "'640', '320,640' or 'auto', from 32 on")
+def read_sizes(text: str) -> int | tuple[int, ...] | Literal["auto"]:
     """Read ``640``, ``320,640`` or ``auto``."""
-
-    def read(value: str) -> int | tuple[int, ...] | Literal["auto"]:
-        if value == "auto":
-            return "auto"
-        sizes = tuple(int(size) for size in value.split(","))
-        if min(sizes) < 32:
-            raise ValueError(value)
-        return sizes[0] if len(sizes) == 1 else sizes
-
-    return _read(text, read, "--imgsz", "'640', '320,640' or 'auto', from 32 on")
+    if text == "auto":
+        return "auto"
+    sizes = tuple(int(size) for size in text.split(","))
+    if min(sizes) < 32:
+        raise ValueError(text)
+    return sizes[0] if len(sizes) == 1 else sizes
 
 
-def read_conf(text: str | None) -> float | Literal["auto"] | None:
+@_reader("--conf", "a number from 0 to 1, or 'auto'")
+def read_conf(text: str) -> float | Literal["auto"]:
     """Read a number from 0 to 1, or ``auto``."""
-
-    def read(value: str) -> float | Literal["auto"]:
-        if value == "auto":
-            return "auto"
-        conf = float(value)
-        if not 0 <= conf <= 1:
-            raise ValueError(value)
-        return conf
-
-    return _read(text, read, "--conf", "a number from 0 to 1, or 'auto'")
+    if text == "auto":
+        return "auto"
+    conf = float(text)
+    if not 0 <= conf <= 1:
+        raise ValueError(text)
+    return conf
 
 
-def read_contrast(text: str | None) -> Any:
+@_reader("--contrast", "'low,high' (low < high), 'low,high;low,high' (one for each channel) or 'percentile'")
+def read_contrast(text: str) -> Any:
     """Read ``low,high``, one such pair for each channel separated by ``;``, or ``percentile``."""
-
-    def read(value: str) -> Any:
-        if value == "percentile":
-            return value
-        pairs = [tuple(float(limit) for limit in pair.split(",")) for pair in value.split(";")]
-        if any(len(pair) != 2 or not -math.inf < pair[0] < pair[1] < math.inf for pair in pairs):
-            raise ValueError(value)
-        return pairs[0] if len(pairs) == 1 else pairs
-
-    return _read(
-        text, read, "--contrast", "'low,high' (low < high), 'low,high;low,high' (one for each channel) or 'percentile'"
-    )
-
-
-def _read(text: str | None, read: Callable[[str], _T], option: str, expected: str) -> _T | None:
-    if text is None:
-        return None
-    try:
-        return read(text.strip())
-    except ValueError as error:
-        raise InvalidParameterError(f"Cannot read {option}", expected=expected, actual=repr(text)) from error
+    if text == "percentile":
+        return text
+    pairs = [tuple(float(limit) for limit in pair.split(",")) for pair in text.split(";")]
+    if any(len(pair) != 2 or not -math.inf < pair[0] < pair[1] < math.inf for pair in pairs):
+        raise ValueError(text)
+    return pairs[0] if len(pairs) == 1 else pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -117,10 +118,8 @@ def note_origin(out: Path, name: str, source: Path, **which: Any) -> None:
         If it cannot be written.
     """
     at = os.path.abspath(source)
-    try:
+    with suppress(ValueError):  # another drive of Windows
         at = os.path.relpath(at, out)
-    except ValueError:  # another drive of Windows
-        pass
     line = "\n" + json.dumps({"name": name, "source": at, **which})  # begins a line of its own behind one cut off
     try:
         with (out / _FILE).open("a", encoding="utf-8") as file:

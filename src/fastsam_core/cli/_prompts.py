@@ -96,7 +96,8 @@ class PromptSet:
             groups = data.get("points", [])
             if groups and not isinstance(groups[0][0], list):
                 groups = [groups]
-            text, negatives = ([words] if isinstance(words, str) else list(words) for words in _texts(data))
+            texts = data.get("text", []), data.get("not", [])
+            text, negatives = ([words] if isinstance(words, str) else list(words) for words in texts)
             return cls._of(
                 [[_numbers(row, (2, 3)) for row in group] for group in groups],
                 [_numbers(row, (4,)) for row in data.get("boxes", [])],
@@ -325,10 +326,6 @@ def _drawn(path: Path) -> PromptSet:
 
 def _empty(path: Path) -> InvalidPromptError:
     return InvalidPromptError(f"{path} is empty", expected="points, boxes or outlines")
-
-
-def _texts(data: Mapping[str, Any]) -> tuple[Any, Any]:
-    return data.get("text", []), data.get("not", [])
 
 
 def _split(entry: str, lengths: tuple[int, ...], expected: str) -> list[_Row]:

@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastsam_core.cli._console import console, printable
+import typer
+
+from fastsam_core.cli._console import console, guarded, printable
+from fastsam_core.cli._options import DebugOption
 from fastsam_core.cli._progress import progress
+from fastsam_core.cli._searching import option, parameters_of, with_parameters
 from fastsam_core.errors import InvalidParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastsam_core.evaluation.reports import Report
     from fastsam_core.evaluation.truth import TruthSet
     from fastsam_core.model import FastSAM, Settings
 
-__all__ = ["choose", "described", "present", "shown", "spread", "tracked"]
+__all__ = ["choose", "described", "presented", "shown", "tracked"]
+
+_PANEL: Final = "Results"
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write everything here.", rich_help_panel=_PANEL)]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", help="Write the tables here.", rich_help_panel=_PANEL)
+]
+PlotsOption = Annotated[Path | None, typer.Option("--plots", help="Folder for the plots.", rich_help_panel=_PANEL)]
 
 
-def present(report: Report, *, json: Path | None, markdown: Path | None, plots: Path | None) -> None:
+def presented(*, plots: bool = False) -> Callable[[Callable[..., Report]], Callable[..., None]]:
+    """Make a command show and write the report that it returns, with the options for that."""
+    options = [option("json", JsonOption), option("markdown", MarkdownOption), option("plots", PlotsOption)]
+    chosen = [*options[: 3 if plots else 2], option("debug", DebugOption, default=False)]
+
+    def decorate(command: Callable[..., Report]) -> Callable[..., None]:
+        @wraps(command)
+        def run(
+            *, json: Path | None, markdown: Path | None, plots: Path | None = None, debug: bool, **values: Any
+        ) -> None:
+            with guarded(debug=debug):
+                _present(command(**values), json=json, markdown=markdown, plots=plots)
+
+        return with_parameters(run, [*parameters_of(command), *chosen])
+
+    return decorate
+
+
+def _present(report: Report, *, json: Path | None, markdown: Path | None, plots: Path | None) -> None:
     """Show the tables on screen and write the files that were asked for."""
     from rich.table import Table
 
@@ -84,13 +114,6 @@ def choose(truths: TruthSet, limit: int | None, only: Path | None) -> list[int]:
                 remedy="check the path that --only names",
             ) from error
     return choose_images(truths, limit=limit, only=names)
-
-
-def spread(count: int, limit: int | None) -> list[int]:
-    """Choose as many of ``count`` things as ``--limit`` says, evenly."""
-    from fastsam_core.evaluation.truth import evenly
-
-    return evenly(count, limit)
 
 
 def shown(path: Path) -> str:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
 
@@ -23,12 +23,14 @@ from fastsam_core.cli._options import (
     TrustOption,
     read_sizes,
 )
+from fastsam_core.cli._progress import progress
 
 if TYPE_CHECKING:
     from fastsam_core.model import FastSAM, Settings
 
-__all__ = ["Searching", "takes_model"]
+__all__ = ["Searching", "option", "parameters_of", "takes_model", "with_parameters"]
 
+_T = TypeVar("_T")
 _PANEL: Final = "Search"
 _LOADING: Final = ("device", "runtime", "precision", "trust")
 _SEARCH: Final = ("conf", "iou", "max_det")
@@ -68,48 +70,52 @@ class Searching:
     def load(self) -> tuple[FastSAM, Settings]:
         """Load the model, with a bar if that lasts, and settle what the search leaves to it."""
         from fastsam_core.cli._model import load_model
-        from fastsam_core.cli._progress import progress
 
         with progress("Loading the model", 1) as bar:
             model = load_model(self.model, self.loading, bar)
         return model, model.settings(**self.search)
 
 
-def takes_model(*, tiles: bool = True, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_model(*, tiles: bool = True, **defaults: Any) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
     """Turn a command's parameter ``searching`` into the options of `Searching`, with some ``defaults`` of its own.
 
     Commands that look at what the network gave for a whole image have no ``tiles``.
     """
     hints = get_type_hints(Searching, include_extras=True)
-    offered = [field for field in fields(Searching) if tiles or field.name not in _TILES]
-    names = [field.name for field in offered]
     options = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=defaults.get(field.name, field.default),
-            annotation=hints[field.name],
-        )
-        for field in offered
+        option(field.name, hints[field.name], defaults.get(field.name, field.default))
+        for field in fields(Searching)
+        if tiles or field.name not in _TILES
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = get_type_hints(command, include_extras=True)
-        parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(command).parameters.values():
-            if parameter.name == "searching":
-                parameters += options
-            else:
-                kind = inspect.Parameter.KEYWORD_ONLY
-                parameters.append(parameter.replace(kind=kind, annotation=own[parameter.name]))
-
+    def decorate(command: Callable[..., _T]) -> Callable[..., _T]:
         @wraps(command)
-        def run(**values: Any) -> None:
-            searching = Searching(**{name: values.pop(name) for name in names})
-            command(searching=searching, **values)
+        def run(**values: Any) -> _T:
+            searching = Searching(**{option.name: values.pop(option.name) for option in options})
+            return command(searching=searching, **values)
 
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return run
+        own = parameters_of(command)
+        place = [parameter.name for parameter in own].index("searching")
+        return with_parameters(run, [*own[:place], *options, *own[place + 1 :]])
 
     return decorate
+
+
+def option(name: str, annotation: Any, default: object = None) -> inspect.Parameter:
+    """Make a parameter that typer takes for an option."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def parameters_of(command: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a command, all given by name."""
+    hints = get_type_hints(command, localns={"Report": object}, include_extras=True)  # which is not imported for --help
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = inspect.signature(command).parameters.values()
+    return [parameter.replace(kind=kind, annotation=hints[parameter.name]) for parameter in parameters]
+
+
+def with_parameters(command: Callable[..., _T], parameters: list[inspect.Parameter]) -> Callable[..., _T]:
+    """Show typer these parameters of a command that takes any."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command

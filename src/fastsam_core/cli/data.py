@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fastsam_core.cli._console import console, guarded, printable
 from fastsam_core.cli._options import DebugOption, read_list
+from fastsam_core.cli._progress import progress
 from fastsam_core.errors import InvalidParameterError
 
 __all__ = ["app"]
@@ -34,11 +36,8 @@ def convert(
     debug: DebugOption = False,
 ) -> None:
     """Add a source to a data set: one class, nested masks kept, hashes and licences in manifest.json."""
-    from fastsam_core.cli._console import console, guarded, printable
-
     with guarded(debug=debug):
         from fastsam_core._generators import outcome
-        from fastsam_core.cli._progress import progress
         from fastsam_core.training.datasets import KINDS
         from fastsam_core.training.datasets import convert as convert_source
         from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, read_share
@@ -82,8 +81,6 @@ def report(
     debug: DebugOption = False,
 ) -> None:
     """Draw masks over some images, and histograms of their size, number and nesting."""
-    from fastsam_core.cli._console import console, guarded, printable
-
     with guarded(debug=debug):
         from fastsam_core.training.datasets.report import write_report
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastsam_core._defaults import PROMPT_CONF
+from fastsam_core.cli._console import console, guarded
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
@@ -18,6 +18,8 @@ from fastsam_core.cli._options import (
     RuntimeOption,
     TrustOption,
 )
+from fastsam_core.cli._progress import progress
+from fastsam_core.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,19 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+_Row = tuple[str, ...]
+"""One line of the table at the end."""
 _LEAST_CLOSE_UP = 0.22
 """Share of the image's sides that a close-up shows at least."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    """One line of the table at the end."""
-
-    name: str
-    size: str
-    masks: int
-    prompts: str
-    seconds: float
 
 
 def demo(
@@ -64,8 +57,6 @@ def demo(
     Needs no download: the images come with scikit-image or are generated, the encoder for texts with the package.
     Leaves overlays, label maps, COCO files and measurements, and contact_sheet.png.
     """
-    from fastsam_core.cli._console import console, guarded
-
     with guarded(debug=debug):
         from rich.table import Table
 
@@ -74,7 +65,7 @@ def demo(
         for title in ("masks", "prompts answered", "seconds"):
             table.add_column(title, justify="right")
         for row in rows:
-            table.add_row(row.name, row.size, str(row.masks), row.prompts, f"{row.seconds:.2f}")
+            table.add_row(*row)
         screen = console()
         screen.print(table)
         screen.print(f"Results in {out}; look at {out / 'contact_sheet.png'}", soft_wrap=True)
@@ -82,7 +73,6 @@ def demo(
 
 def _run(out: Path, model: str, loading: dict[str, Any]) -> list[_Row]:
     from fastsam_core.cli._demo_scenes import SCENES, scene_path
-    from fastsam_core.cli._progress import progress
     from fastsam_core.contact_sheet import contact_sheet
     from fastsam_core.outputs import write_image
 
@@ -114,7 +104,6 @@ def _text_answers(bar: Bar) -> TextAnswers | None:
     from rich.text import Text as Line
 
     from fastsam_core.cli._text import load_text_answers
-    from fastsam_core.errors import MissingDependencyError
     from fastsam_core.text import DEMO
 
     try:
@@ -165,7 +154,7 @@ def _show(step: Step, scene: DemoScene, out: Path, texts: TextAnswers | None, co
         words.append(f"{kind} {asked - unmatched}/{asked}")
         details.append(Picture(_close_up(picture, found, prompts, scale), f"{kind}: {asked - unmatched} of {asked}"))
     write_coco(out / f"{scene.name}_prompts_coco.json", Masks.concatenate(answers), file_name=file_name)
-    row = _Row(scene.name, f"{width} × {height}", len(masks), ", ".join(words), step.seconds)
+    row = (scene.name, f"{width} × {height}", str(len(masks)), ", ".join(words), f"{step.seconds:.2f}")
     caption = f"{width} x {height} px, {len(masks)} masks, {step.seconds:.2f} s"
     return row, Card(scene.title, Picture(overlay, caption), details)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from fastsam_core.cli._console import console, guarded
 from fastsam_core.cli._options import DebugOption
 
 __all__ = ["info"]
@@ -51,8 +52,6 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, debug: DebugOption = False
 ) -> None:
     """Show versions, devices, what is installed, and the pip command for what is missing."""
-    from fastsam_core.cli._console import console, guarded
-
     with guarded(debug=debug):
         facts = _collect()
         if as_json:

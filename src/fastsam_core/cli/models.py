@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastsam_core.cli._console import EXIT_FAILED, console, guarded
 from fastsam_core.cli._options import DebugOption
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def list_models(debug: DebugOption = False) -> None:
     """Show the models and the text encoders that can be loaded by name."""
     from rich.table import Column, Table
 
-    from fastsam_core.cli._console import console, guarded
     from fastsam_core.registry import MODELS
     from fastsam_core.text import ENCODERS, default_encoder
 
@@ -72,7 +72,6 @@ def download(
 ) -> None:
     """Download models and text encoders into the cache and check their sha256."""
     from fastsam_core import downloads
-    from fastsam_core.cli._console import console, guarded
     from fastsam_core.registry import find_model
 
     with guarded(debug=debug):
@@ -96,7 +95,6 @@ def download(
 @app.command()
 def verify(names: Names = None, debug: DebugOption = False) -> None:
     """Check the sha256 of what was downloaded and that what ships can be read; exit code 1 if a file is damaged."""
-    from fastsam_core.cli._console import EXIT_FAILED, console, guarded
     from fastsam_core.registry import MODELS, find_model
     from fastsam_core.text import ENCODERS
     from fastsam_core.text.encoders import find
@@ -164,7 +162,6 @@ def _names_encoder(name: str) -> bool:
 
 
 def _download_encoder(name: str) -> None:
-    from fastsam_core.cli._console import console
     from fastsam_core.text import DEMO
     from fastsam_core.text._weights import download as download_encoder
 
@@ -196,8 +193,6 @@ def _encoder_verdict(entry: EncoderEntry, *, asked: bool) -> tuple[bool, str]:
 def byte_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar of bytes on a terminal; gives the callback that moves it."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from fastsam_core.cli._console import console
 
     screen = console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from fastsam_core.cli._console import EXIT_FAILED, console, guarded, printable
 from fastsam_core.cli._options import (
     DebugOption,
     DeviceOption,
@@ -20,6 +22,8 @@ from fastsam_core.cli._options import (
     TrustOption,
     read_existing,
 )
+from fastsam_core.cli._progress import progress
+from fastsam_core.errors import FastSAMError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 
     from fastsam_core.cli._options import Existing
     from fastsam_core.cli._progress import Bar
-    from fastsam_core.errors import OutputError
     from fastsam_core.replay import Replayed
     from fastsam_core.text import TextEncoder
 
@@ -65,16 +68,11 @@ def replay(
 
     fastsam replay .plate-1.tif.fastsam.jsonl plate/*.tif --out labels
     """
-    from fastsam_core.cli._console import EXIT_FAILED, console, guarded, printable
-
     with guarded(debug=debug):
-        from rich.text import Text
-
         from fastsam_core import replay as replaying
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.cli._model import load_model
         from fastsam_core.cli._origins import note_origin
-        from fastsam_core.cli._progress import progress
         from fastsam_core.journal import read_journal
         from fastsam_core.outputs import unique_names
 
@@ -117,7 +115,6 @@ def _refused(
     """Return what is wrong with results that are there already, by image: they were not expected, or are of another."""
     from fastsam_core.cli._batch import exists_already
     from fastsam_core.cli._origins import Origins
-    from fastsam_core.errors import OutputError
 
     if existing == "refuse" or not there:
         return [exists_already(path) for path in there.values()]
@@ -135,11 +132,6 @@ def _save_all(
     results: Iterable[Replayed], sources: Sequence[Path], save: Callable[[Path, NDArray[np.int32]], int], bar: Bar
 ) -> tuple[int, int]:
     """Save what is found in each image; returns the number of objects, and how many images failed."""
-    from rich.text import Text
-
-    from fastsam_core.cli._console import printable
-    from fastsam_core.errors import OutputError
-
     objects = failed = 0
     for result in results:
         source, problem = sources[result.index], result.error
@@ -161,10 +153,7 @@ def _encoder(name: str | None, device: str, bar: Bar) -> TextEncoder | None:
     """Load the encoder behind picks by words; without it, they go by the boxes of the session."""
     if name is None:
         return None
-    from rich.text import Text
-
     from fastsam_core.cli._text import load_encoder
-    from fastsam_core.errors import FastSAMError
 
     try:
         return load_encoder(name, device, bar)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX, PROMPT_CONF
+from fastsam_core.cli._console import EXIT_FAILED, console, guarded, printable
 from fastsam_core.cli._options import (
     AxesOption,
     ChannelsOption,
@@ -44,6 +45,7 @@ from fastsam_core.cli._options import (
     read_series,
     read_sizes,
 )
+from fastsam_core.cli._progress import progress
 from fastsam_core.cli._text import (
     NotOption,
     TextCacheOption,
@@ -163,8 +165,6 @@ def segment(
 
     fastsam segment cells.tif --points "120,80;130,90,0" --format overlay,csv
     """
-    from fastsam_core.cli._console import EXIT_FAILED, guarded
-
     with guarded(debug=debug):
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         reading: dict[str, Any] = {
@@ -243,8 +243,6 @@ def _run(
 ) -> list[Outcome]:
     """Do the jobs; returns what became of each image, in order."""
     from fastsam_core.cli._batch import Job, Outcome, finish, report
-    from fastsam_core.cli._console import console
-    from fastsam_core.cli._progress import progress
 
     results: list[Outcome | None] = [entry if isinstance(entry, Outcome) else None for entry in planned]
     jobs = [(place, entry) for place, entry in enumerate(planned) if not isinstance(entry, Outcome)]
@@ -297,8 +295,6 @@ def _run(
 
 def _suggest(outcomes: list[Outcome], *, whole: bool, any_plane: bool, jsonl: bool) -> None:
     """Say where another way may be meant: large images seen as a whole, stacks of which one plane was seen."""
-    from fastsam_core.cli._console import console
-
     screen = console(stderr=jsonl)
     large = sum(outcome.image_hw is not None and max(outcome.image_hw) > _LARGE_PX for outcome in outcomes)
     if whole and large:
@@ -310,8 +306,6 @@ def _suggest(outcomes: list[Outcome], *, whole: bool, any_plane: bool, jsonl: bo
 def _warn_of_unused(names: list[str], *, jsonl: bool) -> None:
     """Say which prompts of the file were for none of the images."""
     if names:
-        from fastsam_core.cli._console import console, printable
-
         shown = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
         words = f"Prompts of the file that fit no image ({len(names)}): {printable(shown)}"
         console(stderr=jsonl).print(words, markup=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastsam_core._defaults import MAX_DET, MAX_PIXELS, OVERLAP_PX
+from fastsam_core.cli._console import EXIT_FAILED, console, guarded
 from fastsam_core.cli._options import (
     AxesOption,
     ChannelsOption,
@@ -45,6 +46,7 @@ from fastsam_core.cli._options import (
     read_series,
     read_sizes,
 )
+from fastsam_core.cli._progress import progress
 from fastsam_core.errors import FastSAMError, InvalidParameterError
 
 if TYPE_CHECKING:
@@ -154,8 +156,6 @@ def stack(
 
     fastsam stack movies/ --axis T --channels 0
     """
-    from fastsam_core.cli._console import EXIT_FAILED, guarded
-
     with guarded(debug=debug):
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         options: dict[str, Any] = {
@@ -202,7 +202,7 @@ def stack(
 
 def _other_axes(text: str | None) -> Mapping[str, int] | None:
     """Read ``T=2,C=1``; a number alone says nothing about which axis it is of."""
-    plane = None if text is None else read_plane(text)
+    plane = read_plane(text)
     if plane is None or isinstance(plane, Mapping):
         return plane
     raise InvalidParameterError("Cannot read --plane", expected="an axis and an index, e.g. 'T=2'", actual=repr(text))
@@ -219,8 +219,6 @@ def _run(
 ) -> list[Outcome]:
     """Do the jobs, one stack after the other; returns what became of each, in order."""
     from fastsam_core.cli._batch import Outcome, report
-    from fastsam_core.cli._console import console
-    from fastsam_core.cli._progress import progress
 
     outcomes: list[Outcome] = []
     screen = console(stderr=True)

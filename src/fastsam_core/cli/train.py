@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fastsam_core.cli._console import console, guarded, printable
 from fastsam_core.cli._options import DebugOption, OverwriteOption, TrustOption
+from fastsam_core.errors import OutputError
 
 __all__ = ["finetune", "train"]
 
@@ -33,8 +35,6 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a network of one class from scratch with Ultralytics' trainer; exports safetensors with thresholds."""
-    from fastsam_core.cli._console import console, guarded, printable
-
     with guarded(debug=debug):
         from fastsam_core.training.ultralytics_run import TrainRequest
         from fastsam_core.training.ultralytics_run import train as train_network
@@ -85,8 +85,6 @@ def finetune(
     debug: DebugOption = False,
 ) -> None:
     """Adapt a model to your own images and label maps, on a CPU, keeping what is best on held-back images."""
-    from fastsam_core.cli._console import console, guarded, printable
-
     with guarded(debug=debug):
         _refuse_to_replace(out, weights, overwrite=overwrite)
         from fastsam_core.training.finetune import FinetuneConfig
@@ -130,8 +128,6 @@ def finetune(
 
 def _refuse_to_replace(out: Path, weights: str, *, overwrite: bool) -> None:
     """Raise if there is a file, but for that of the weights to go on with: they stay until others are better."""
-    from fastsam_core.errors import OutputError
-
     if overwrite or not out.exists() or (Path(weights).exists() and out.samefile(weights)):
         return
     raise OutputError(
