@@ -155,6 +155,16 @@ def errors_named(path: str) -> Iterator[None]:
         ) from error
 
 
+def no_file(path: str) -> ImageNotFoundError:
+    """Return what to raise where an image file is missing."""
+    return ImageNotFoundError(
+        f"There is no file {path}",
+        expected="the path of an image file",
+        actual=repr(path),
+        remedy="check the spelling" + ("" if os.path.isabs(path) else f"; paths are relative to {os.getcwd()}"),
+    )
+
+
 def _open_stream(path: str) -> IO[bytes]:
     try:
         status = os.stat(path)
@@ -178,12 +188,7 @@ def _open_stream(path: str) -> IO[bytes]:
             )
         return open(path, "rb")
     except FileNotFoundError:
-        raise ImageNotFoundError(
-            f"There is no file {path}",
-            expected="the path of an image file",
-            actual=repr(path),
-            remedy="check the spelling" + ("" if os.path.isabs(path) else f"; paths are relative to {os.getcwd()}"),
-        ) from None
+        raise no_file(path) from None
     except FastSAMError:
         raise
     except (OSError, ValueError) as error:

@@ -137,3 +137,11 @@ def test_names_that_are_too_long_or_empty_are_told_of(folder: Path) -> None:
     assert statuses("segment", "n" * 245 + ".tif", "right/a.tif", "x" * 300)[0].count("failed") == 3
     result = CliRunner().invoke(app, ["segment", ""])
     assert (result.exit_code, "A path is empty" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["segment", "stack"])
+def test_missing_files_are_told_of_before_a_model_is_loaded(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FastSAM, "load", lambda *_, **__: pytest.fail("loaded"))
+    said, output = statuses(command, "nosuch.tif", "left/b.tif")
+    assert said == ["failed", "failed"]
+    assert "There is no file nosuch.tif" in output

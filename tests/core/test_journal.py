@@ -367,6 +367,8 @@ def test_earlier_results_are_kept_unless_asked_for(tmp_path: Path, monkeypatch: 
         patch.setattr(FastSAM, "load", None)  # nothing is to be done
         code, said = run_with("--skip-existing")
         assert run_with()[0] == 1
+        missing = CliRunner().invoke(app, ["replay", str(journal), "nosuch.tif", "--out", str(out)])
+    assert (missing.exit_code, "There is no file nosuch.tif" in missing.output) == (1, True)
     assert (code, (out / "a_labels.tif").read_bytes()) == (0, b"by hand")
     assert "2 skipped" in said
     code, said = run_with("--overwrite")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from fastsam_core._files import check_writable
+from fastsam_core._image_files import no_file
 from fastsam_core.cli._console import console, printable
 from fastsam_core.cli._inputs import ImageIn
 from fastsam_core.cli._measuring import Measuring
@@ -152,7 +153,7 @@ def plan(
     measuring: Measuring = _IN_PIXELS,
     axis: str | None = None,
 ) -> Iterator[Job | Outcome]:
-    """Say for each file what is to be done, or why nothing is, as where its results could not be written.
+    """Say for each file what is to be done, or why nothing is: it is missing, or its results cannot be written.
 
     Parameters
     ----------
@@ -190,6 +191,8 @@ def plan(
                 continue
             if existing == "refuse" and there:
                 raise exists_already(next(iter(there.values())))
+            if not os.path.lexists(image.path):  # before the model is loaded
+                raise no_file(os.fspath(image.path))
             check_writable(max(paths.values(), key=lambda path: len(path.name)))
             yield replace(job, prompts=prompts_of(image.path))
         except FastSAMError as error:

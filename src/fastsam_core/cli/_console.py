@@ -17,7 +17,7 @@ from rich.text import Text
 from fastsam_core.errors import FastSAMError, InvalidParameterError, InvalidPromptError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import NoReturn
 
@@ -30,6 +30,7 @@ __all__ = [
     "console",
     "guarded",
     "printable",
+    "run_module",
 ]
 
 EXIT_FAILED: Final = 1
@@ -128,3 +129,12 @@ def guarded(*, debug: bool) -> Iterator[None]:
         # whoever read our output has gone: send the rest nowhere, or the interpreter complains when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_BROKEN_PIPE) from error
+
+
+def run_module(main: Callable[[], None]) -> None:
+    """Run what ``python -m`` of a module does, and end as the command ``fastsam`` does."""
+    try:
+        with guarded(debug=False):
+            main()
+    except typer.Exit as end:
+        sys.exit(end.exit_code)

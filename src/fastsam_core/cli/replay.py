@@ -70,6 +70,7 @@ def replay(
     """
     with guarded(debug=debug):
         from fastsam_core import replay as replaying
+        from fastsam_core._image_files import no_file
         from fastsam_core.cli._inputs import expand_paths
         from fastsam_core.cli._model import load_model
         from fastsam_core.cli._origins import note_origin
@@ -83,7 +84,9 @@ def replay(
         names = dict(zip(sources, unique_names(sources), strict=True))
         written = {source: out / f"{name}{_SUFFIX}" for source, name in names.items()}
         there = {source: path for source, path in written.items() if existing != "overwrite" and os.path.exists(path)}
-        wanted = [source for source in sources if source not in there]
+        unwritten = [source for source in sources if source not in there]
+        wanted = [source for source in unwritten if os.path.lexists(source)]
+        missing = [no_file(os.fspath(source)) for source in unwritten if not os.path.lexists(source)]
 
         def save(source: Path, found: NDArray[np.int32]) -> int:
             count = _write(written[source], found)
@@ -93,7 +96,7 @@ def replay(
         failed = labels = 0
         refused = _refused(there, names, existing, out, which)
         with progress("Loading the model", len(wanted)) as bar:
-            for reason in refused:
+            for reason in [*refused, *missing]:
                 bar.log(Text(printable(reason), style="red"))
             if wanted:
                 network = load_model(model, {"device": device, "runtime": runtime, "trust": trust}, bar)
@@ -105,7 +108,7 @@ def replay(
         kept = f", {skipped} skipped" if skipped else ""
         done = f"{labels} objects in {len(wanted) - failed} of {len(sources)} images{kept}"
         console().print(f"{done}, written to {printable(out)}")
-        if failed or refused:
+        if failed or refused or missing:
             raise typer.Exit(EXIT_FAILED)
 
 

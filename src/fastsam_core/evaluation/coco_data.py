@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path, PureWindowsPath
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CocoData", "category_of", "find_file", "masks_of_entries"]
+__all__ = ["CocoData", "category_of", "find_file", "masks_of_entries", "stem_of"]
 
 
 class CocoData:
@@ -74,9 +75,16 @@ class CocoData:
         self._folder = None if folder is None else as_path(folder)
 
     @property
-    def image_ids(self) -> list[int]:
+    def image_ids(self) -> list[int | str]:
         """Ids of the images, ascending."""
         return [image["id"] for image in self._images]
+
+    @property
+    def ids_by_stem(self) -> dict[str, int | str]:
+        """Ids of the images by the name of their file without its suffix, where no other has it."""
+        stems = [stem_of(_file_name(image)) for image in self._images]
+        times = Counter(stems)
+        return {stem: id_ for stem, id_ in zip(stems, self.image_ids, strict=True) if stem and times[stem] == 1}
 
     @cached_property
     def images(self) -> list[Path]:
@@ -97,7 +105,7 @@ class CocoData:
                     actual=" ".join(f"{name}={place}" for name, place in image["plane"].items()),
                     remedy="save each plane as a file, and give that name to its entry in place of plane",
                 )
-            name = image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
+            name = _file_name(image)
             if not name:
                 raise AnnotationError(f"Image {image['id']} of {self.path} has no file_name and no coco_url")
             paths.append(find_file(folder, name))
@@ -192,6 +200,15 @@ class CocoData:
                 actual=str(annotation.get("bbox")),
             )
         return box
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    return image.get("file_name") or "/".join(str(image.get("coco_url", "")).split("/")[-2:])
+
+
+def stem_of(name: str) -> str:
+    """Return the name of a file without its folders and suffix."""
+    return PureWindowsPath(name).stem  # which takes both slashes
 
 
 def find_file(folder: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fastsam_core.errors import AnnotationError
+from fastsam_core.evaluation.coco_data import stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ _CHUNK_BYTES: Final = 1 << 22
 class CocoResults:
     """A JSON array of ``{"image_id", "score", "bbox" and/or "segmentation"}``, in any order.
 
+    Entries may name their image instead, by ``file_name`` or an ``image_id`` that is its name, as Ultralytics does.
     Only the places of entries in the file are kept in memory: a file of 5 million proposals takes a few megabytes.
 
     Parameters
@@ -41,10 +43,13 @@ class CocoResults:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ranges: dict[int, array[int]] = {}
-        last: int | None = None
+        self._ranges: dict[int | str, array[int]] = {}
+        self._names: dict[int | str, str] = {}
+        last: int | str | None = None
         for number, (entry, start, stop) in enumerate(_entries(path)):
             image_id = self._image_of(entry, number)
+            if isinstance(name := entry.get("file_name", image_id), str):
+                self._names[image_id] = name
             ranges = self._ranges.setdefault(image_id, array("q"))
             if image_id == last:
                 ranges[-1] = stop
@@ -52,28 +57,32 @@ class CocoResults:
                 ranges.extend((start, stop))
             last = image_id
 
-    @property
-    def image_ids(self) -> set[int]:
-        """Images that have entries."""
-        return set(self._ranges)
-
-    def require_images_of(self, data: CocoData) -> None:
-        """Check that all entries belong to images of an annotation file.
+    def find_images_of(self, data: CocoData) -> None:
+        """Find out which images of an annotation file the entries belong to.
 
         Raises
         ------
         AnnotationError
-            Names the first that does not.
+            Names the first that belongs to none.
         """
-        strangers = self.image_ids - set(data.image_ids)
+        known, by_stem = set(data.image_ids), data.ids_by_stem
+        found: dict[int | str, array[int]] = {}
+        strangers = []
+        for image_id, ranges in self._ranges.items():
+            name = self._names.get(image_id, "")
+            named = by_stem.get(name, by_stem.get(stem_of(name), image_id))
+            if named not in known:
+                strangers.append(image_id)
+            found.setdefault(named, array("q")).extend(ranges)
         if strangers:
             raise AnnotationError(
                 f"{self.path} has results of images that are not in {data.path}",
-                actual=f"image_id {min(strangers)}; {len(strangers)} in all",
+                actual=f"image_id {strangers[0]}; {len(strangers)} in all",
                 remedy="give the annotations that the results were made for",
             )
+        self._ranges, self._names = found, {}
 
-    def entries(self, image_id: int, limit: int) -> list[dict[str, Any]]:
+    def entries(self, image_id: int | str, limit: int) -> list[dict[str, Any]]:
         """Read the ``limit`` best entries of one image, best first (equal ones in the file's order)."""
         found: list[dict[str, Any]] = []
         ranges = self._ranges.get(image_id, array("q"))
@@ -84,7 +93,7 @@ class CocoResults:
                 found += json.loads(f"[{text}]")
         return sorted(found, key=lambda entry: -float(entry["score"]))[:limit]
 
-    def _image_of(self, entry: Any, number: int) -> int:
+    def _image_of(self, entry: Any, number: int) -> int | str:
         try:
             image_id, score = entry["image_id"], float(entry["score"])
         except (KeyError, TypeError, ValueError) as error:
@@ -93,7 +102,7 @@ class CocoResults:
                 expected="an object with image_id and score",
                 actual=str(entry)[:80],
             ) from error
-        if not isinstance(image_id, int) or not math.isfinite(score):
+        if not isinstance(image_id, int | str) or not math.isfinite(score):
             raise AnnotationError(
                 f"Entry {number} of {self.path} has no proper image_id or score", actual=f"{image_id!r}, {score}"
             )
@@ -158,6 +167,8 @@ def _entries(path: Path) -> Iterator[tuple[Any, int, int]]:
                         raise AnnotationError(f"Entry {number} of {path} is damaged", actual=str(error)) from error
                     base, text, place = base + place, text[place:] + more, 0
                     continue
+                if not (characters := text[place:stop]).isascii():
+                    entry = json.loads(characters.encode("latin-1").decode("utf-8", "replace"))
                 yield entry, base + place, base + stop
                 number, place = number + 1, stop
     except OSError as error:

@@ -144,7 +144,7 @@ def iter_boxes_as_prompts(
     """
     from fastsam_core.evaluation.truth import iter_predictions
 
-    detections.require_images_of(data)
+    detections.find_images_of(data)
     with closing(iter_predictions(data, model, chosen, **search)) as steps:
         for index, masks, truth in steps:
             entries = detections.entries(data.image_ids[index], _MOST_ENTRIES)

@@ -134,7 +134,7 @@ def add_results(
     AnnotationError
         If results belong to images that the annotations do not have, or an entry cannot be read.
     """
-    results.require_images_of(data)
+    results.find_images_of(data)
     image_ids = data.image_ids
     for done, index in enumerate(range(len(image_ids)) if chosen is None else chosen, start=1):
         entries = results.entries(image_ids[index], BUDGETS[-1])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastsam_core._files import atomic_path
-from fastsam_core.errors import OutputError
+from fastsam_core.errors import AnnotationError, OutputError
 from fastsam_core.evaluation.prompt_answers import KINDS
 
 if TYPE_CHECKING:
@@ -240,9 +240,9 @@ def rewrite(card: Path, text: str) -> None:
     Raises
     ------
     OutputError
-        If the card has no markers.
+        If there is no card, or none with markers.
     """
-    old = card.read_text(encoding="utf-8")
+    old = card.read_text(encoding="utf-8") if card.is_file() else ""
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise OutputError(f"{card} has no place for the tables", expected=f"{BEGIN} … {END}", remedy="add the markers")
     before, after = old.split(BEGIN)[0], old.split(END)[1]
@@ -257,10 +257,14 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, default=Path("docs/training"), help="folder of JSON files")
     parser.add_argument("--card", type=Path, default=Path("docs/model-card.md"))
     arguments = parser.parse_args()
-    rows, calibrations, prompts = read_tables(arguments.tables.glob("*.json"))
+    if not (files := list(arguments.tables.glob("*.json"))):
+        raise AnnotationError(f"There are no JSON files in {arguments.tables}", remedy="check --tables")
+    rows, calibrations, prompts = read_tables(files)
     rewrite(arguments.card, measured_tables(rows, calibrations, prompts))
     LOGGER.info("%s: %d rows, %d calibrations", arguments.card, len(rows), len(calibrations))
 
 
 if __name__ == "__main__":
-    main()
+    from fastsam_core.cli._console import run_module
+
+    run_module(main)

@@ -89,7 +89,7 @@ def export_weights(
     checkpoint: Path,
     target: Path,
     details: Mapping[str, str],
-    blend: Path | None = None,
+    blend: str | Path | None = None,
     blend_share: float = 0.3,
 ) -> Path:
     """Write the averaged weights of a checkpoint as fp16 safetensors.
@@ -102,9 +102,9 @@ def export_weights(
         ``.safetensors`` file to write; replaced at once, never half-written.
     details : mapping of str to str
         Metadata beside those of the format: ``imgsz``, ``conf``, ``iou``, ``commit``, ...
-    blend : Path, optional
-        Checkpoint or weights file of an earlier stage of the same training to average the weights with: what a stage
-        gained and what it lost then both count in part (model soups, arXiv 2203.05482).
+    blend : str or Path, optional
+        Model, weights file or checkpoint of an earlier stage of the same training to average the weights with: what a
+        stage gained and what it lost then both count in part (model soups, arXiv 2203.05482).
     blend_share : float
         Its share of the average, in [0, 1].
 
@@ -139,17 +139,19 @@ def export_weights(
     return write_weights(weights, target, {**facts, **details})
 
 
-def stage_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return what a stage of training ended with: a checkpoint's averaged weights, or those of a ``.safetensors`` file.
+def stage_weights(stage: str | Path) -> dict[str, torch.Tensor]:
+    """Return what a stage of training ended with: a checkpoint's averaged weights, or those of a model.
 
     Raises
     ------
     CheckpointError
         If the file cannot be read.
+    UnknownModelError
+        If it is neither a file nor a model's name.
     """
-    if path.suffix == ".safetensors":
-        return load_weights(path).module.state_dict()
-    averaged: dict[str, torch.Tensor] = load_checkpoint(path)["ema"]
+    if Path(stage).suffix != ".pt":
+        return load_weights(stage).module.state_dict()
+    averaged: dict[str, torch.Tensor] = load_checkpoint(Path(stage))["ema"]
     return averaged
 
 
@@ -228,7 +230,7 @@ def main() -> None:
     )
     for name, most in NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=partial(_number, most=most), help=_HELP[name])
-    parser.add_argument("--blend", type=Path, help="checkpoint or weights file to average the weights with")
+    parser.add_argument("--blend", help="model, weights file or checkpoint to average the weights with")
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument("--trained-on", help="where the data are listed (docs/model-card.md)")
     parser.add_argument("--commit", help="commit of the training code")
@@ -246,4 +248,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from fastsam_core.cli._console import run_module
+
+    run_module(main)

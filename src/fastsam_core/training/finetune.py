@@ -228,7 +228,7 @@ def _steps(
     batches = trainer.batches(stream, last_step)
     while True:
         began = time.monotonic()
-        scores = _check(network, trainer, cases, imgsz, info)
+        scores = _check(network, trainer, cases, imgsz, info, complete)
         checking_s = time.monotonic() - began
         quality = (scores.ar100 + scores.ap50) / 2 if complete else scores.ar100
         conf = scores.best_conf if complete and scores.instances >= _LEAST_INSTANCES else info.conf
@@ -259,10 +259,12 @@ def _checked(samples: Sequence[LabelledImage], most: int) -> list[LabelledImage]
     return chosen
 
 
-def _check(network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo) -> Scores:
+def _check(
+    network: nn.Module, trainer: Trainer, cases: Sequence[Case], imgsz: int, info: ModelInfo, complete: bool
+) -> Scores:
     network.load_state_dict(trainer.ema)
     model = model_of(network, info)
-    return evaluate(segmenter(model, Setting(str(imgsz), info.iou)), cases)
+    return evaluate(segmenter(model, Setting(str(imgsz), info.iou)), cases, empty=complete)
 
 
 def _largest(info: ModelInfo) -> int:

@@ -52,7 +52,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop after this time")
     parser.add_argument("--resume", type=Path, help="checkpoint to continue from (default: RUN/last.pt if there)")
     parser.add_argument("--weights", help="model to go on with where RUN has no checkpoint: builtin, or a file")
-    parser.add_argument("--blend", type=Path, help="begin a stage from the average with this file's weights")
+    parser.add_argument(
+        "--blend", help="begin a stage from the average with the weights of this model, file or checkpoint"
+    )
     parser.add_argument("--blend-share", type=float, default=0.3, help="its share of the average")
     parser.add_argument(
         "--anneal-steps",

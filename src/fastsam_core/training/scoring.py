@@ -72,8 +72,8 @@ def truth_of(sample: LabelledImage) -> Masks:
     return Masks.concatenate([Masks.from_label_map(layer) for layer in sample.layers])
 
 
-def evaluate(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case]) -> Scores:
-    """Measure a segmentation on annotated images; those without an instance are left out.
+def evaluate(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case], *, empty: bool = False) -> Scores:
+    """Measure a segmentation on annotated images.
 
     Parameters
     ----------
@@ -81,15 +81,19 @@ def evaluate(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case
         Given an image, uint8 (H, W, 3), returns scored masks.
     cases : iterable of Case
         Images and what is in them.
+    empty : bool
+        Measure those without an instance, too: whatever is found there is wrong.
     """
-    return evaluate_groups(segment, cases)[""]
+    return evaluate_groups(segment, cases, empty=empty)[""]
 
 
-def evaluate_groups(segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case]) -> dict[str, Scores]:
-    """Measure all images together (``""``) and, in one go, each group of them."""
+def evaluate_groups(
+    segment: Callable[[NDArray[np.uint8]], Masks], cases: Iterable[Case], *, empty: bool = False
+) -> dict[str, Scores]:
+    """Measure all images together (``""``) and, in one go, each group of them; parameters as of `evaluate`."""
     scorers = {"": Scorer()}
     for case in cases:
-        if any(map(len, case.truths)):
+        if empty or any(map(len, case.truths)):
             masks = segment(case.image)
             for group in {"", case.group}:
                 scorers.setdefault(group, Scorer()).add(masks, case.truths)

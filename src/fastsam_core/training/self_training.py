@@ -110,4 +110,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from fastsam_core.cli._console import run_module
+
+    run_module(main)

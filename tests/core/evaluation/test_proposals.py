@@ -263,6 +263,32 @@ def test_bad_results_are_named(text: str, words: str, tmp_path: Path) -> None:
         list(add_results(ProposalScorer(), CocoData(truth), CocoResults(results)))
 
 
+@pytest.mark.parametrize(
+    ("ids", "entries"),
+    [
+        ((1, 2), [{"image_id": "a.b"}, {"image_id": "bär"}]),
+        ((1, 2), [{"image_id": "a.b", "file_name": "a.b.png"}, {"image_id": "bär", "file_name": "bär.tif"}]),
+        ((1, 2), [{"image_id": 2, "file_name": "a.b.png"}, {"image_id": 1, "file_name": "bär.png"}]),
+        ((1, 2), [{"image_id": 1, "file_name": "of another data set.png"}, {"image_id": 2, "file_name": None}]),
+        (("x", "y"), [{"image_id": "x"}, {"image_id": "y"}]),
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_results_may_name_their_images(
+    ids: tuple[int | str, int | str], entries: list[dict[str, Any]], ascii_only: bool, tmp_path: Path
+) -> None:
+    truth, results = tmp_path / "truth.json", tmp_path / "results.json"
+    names = ("left/a.b.png", "right/bär.png")
+    images = [{**IMAGE, "id": id_, "file_name": name} for id_, name in zip(ids, names, strict=True)]
+    annotations = [{**BOX, "image_id": ids[0]}, {**BOX, "image_id": ids[1], "bbox": [5, 5, 2, 2]}]
+    truth.write_text(json.dumps({"images": images, "annotations": annotations}))
+    found = [{**RESULT, **entries[0]}, {**RESULT, "bbox": [5, 5, 2, 2], **entries[1]}]
+    results.write_text(json.dumps(found, ensure_ascii=ascii_only), encoding="utf-8")
+    scorer = ProposalScorer(("box",))
+    list(add_results(scorer, CocoData(truth), CocoResults(results)))
+    assert scorer.report().values["box_ar10"] == 1
+
+
 def test_results_with_texts_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(json.dumps([{**RESULT, "name": "Bär"}], ensure_ascii=False).encode("latin-1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from typing import TYPE_CHECKING
 
@@ -116,3 +117,39 @@ def test_an_average_is_made_where_a_stage_begins_only(
     main()
     mean = load_checkpoint(tmp_path / "own" / "last.pt")["network"]["model.0.conv.weight"].mean()
     assert float(mean) == (0.5 if resume else 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("module", "options", "code", "message"),
+    [
+        ("training", ("--run", "run", "--scenes", "scenes", "--network", "q"), 2, "No such network"),
+        ("training.calibrate", ("--data", "x", "--weights", "nix"), 2, "no model or file 'nix'"),
+        ("training.card", ("--tables", "x"), 1, "no JSON files in x"),
+        ("training.card", ("--card", "x", "--tables", "."), 1, "x has no place for the tables"),
+        ("training.export", ("x.pt", "y.safetensors"), 1, "x.pt cannot be read"),
+        ("training.self_training", ("--data", "x", "--earlier", "x", "--regions", "x", "--out", "x"), 2, "file 'x'"),
+        ("training.validate", ("--data", "x"), 1, "no folder images in x"),
+        ("training.validate_prompts", ("--data", "x"), 1, "no folder images in x"),
+        ("text.evaluate_demo", ("--data", "x", "--encoder", "nix"), 2, "no text encoder or folder 'nix'"),
+        ("text.export_demo", ("x",), 1, "x cannot be read"),
+        ("text.train_demo", ("--data", "x", "--run", "x"), 1, "no folder images in x"),
+    ],
+)
+def test_modules_that_are_run_explain_errors_as_the_command_does(
+    module: str,
+    options: tuple[str, ...],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.json").write_text("[]")
+    monkeypatch.setattr("fastsam_core.training.run._on_stopping", lambda do: None)
+    monkeypatch.setattr(sys, "argv", [module, *options])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"fastsam_core.{module}", run_name="__main__")
+    assert ended.value.code == code
+    assert message in " ".join(capsys.readouterr().err.split())

@@ -109,6 +109,12 @@ def test_too_little_and_wrong_names(labels: Path, tmp_path: Path) -> None:
         next(finetune(labels, tmp_path / "x.pt", config=QUICK))
 
 
+def test_held_back_images_without_objects_count(tmp_path: Path) -> None:
+    labels = write_label_maps(tmp_path / "cells", 10, 96)
+    io.imsave(labels / "masks" / "cells2.png", np.zeros((96, 96), np.uint8), check_contrast=False)  # is held back
+    assert next(finetune(labels, tmp_path / "x.safetensors", config=QUICK)).scores.images == 2
+
+
 def test_not_finite_loss_keeps_the_file(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "x.safetensors"
     steps = finetune(labels, out, config=QUICK)

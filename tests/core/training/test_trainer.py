@@ -417,6 +417,9 @@ def test_export_averages_with_an_earlier_stage(tmp_path: Path) -> None:
     assert {float(weight.unique()) for weight in load_file(blended).values()} == {2.5}
     of_a_file = export_weights(later, tmp_path / "v.safetensors", {}, blended, 0.5)
     assert {float(weight.unique()) for weight in load_file(of_a_file).values()} == {2.75}
+    of_a_model = export_weights(later, tmp_path / "u.safetensors", {}, "builtin", 1.0)
+    builtin = load_weights("builtin").module.state_dict()
+    assert all(torch.equal(weight, builtin[name].half()) for name, weight in load_file(of_a_model).items())
     with pytest.raises(InvalidParameterError, match="from 0 to 1"):
         export_weights(later, tmp_path / "w.safetensors", {}, earlier, 1.5)
     state = load_checkpoint(earlier)

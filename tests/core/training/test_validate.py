@@ -138,6 +138,14 @@ def test_groups_are_measured_by_themselves() -> None:
     assert 0.5 < found[""].ap50 < 0.7
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_is_found_in_an_image_without_objects_is_wrong_where_it_counts(empty: bool) -> None:
+    faint, sure = (Masks.from_dense(np.ones((1, 4, 4), bool), scores=[score]) for score in (0.5, 0.9))
+    cases = [Case(np.full((4, 4, 3), value, np.uint8), (truth,)) for value, truth in ((0, faint), (9, faint[:0]))]
+    scores = evaluate(lambda image: sure if image.any() else faint, cases, empty=empty)
+    assert (scores.images, scores.instances, scores.ap50) == ((2, 1, 0.5) if empty else (1, 1, 1.0))
+
+
 def test_nothing_to_measure() -> None:
     assert evaluate(lambda image: Masks.empty((4, 4)), []) == Scores()
 
