@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["How", "Session"]
 
-How = Literal["replace", "add", "grow", "join"]
-"""How candidates of a plane that has some already are taken in: "replace" them; "add" those that are new behind them;
-"grow": the old ones are still at the same places; "join": they were found anew, in another order."""
+How = Literal["replace", "add", "grow"]
+"""How candidates of a plane that has some already are taken in: "replace" them, and what was committed or picked by
+hand stays so where it was found anew; "add" those that are new behind them; "grow": the old ones are still at their
+places."""
 
 _NOTHING = np.empty(0, bool)
 _PLACING_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -274,17 +275,15 @@ class Session:
             return  # it was removed, or got other data, while this was computed
         pool = self.pool_of(image_id)
         old = pool.get(plane)
-        if old is None or how == "replace":
-            self.marks.forget(image_id, plane)
-            self._hands.pop((image_id, plane), None)
-            self._links.setdefault(image_id, {}).pop(plane, None)
-        elif how == "add":
+        if how == "add" and old is not None:
             candidates = old.extended(candidates)
-        elif how == "join":
+        elif how != "grow" or old is None:
             by_hand = self._hands.pop((image_id, plane), set())
-            places = candidates.places_of(old.masks, [*by_hand | self.marks.indices(image_id, plane)])
+            known = [] if old is None else [*by_hand | self.marks.indices(image_id, plane)]
+            places = {} if old is None else candidates.places_of(old.masks, known)
             self.marks.move(image_id, plane, places)
             self._hands[image_id, plane] = {places[i] for i in by_hand if i in places}
+            self._links.setdefault(image_id, {}).pop(plane, None)
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
         pool.max_bytes = self.settings.cache_mb * 2**20
