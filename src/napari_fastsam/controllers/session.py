@@ -94,6 +94,8 @@ class Session:
         """Of the images when they were last looked at: candidates hold for data of this size."""
         self._links: dict[Hashable, dict[Plane, Linked]] = {}
         self.marks = Marks()
+        self._former: dict[tuple[Hashable, Plane], list[tuple[Marked, Hashable]]] = {}
+        """By image and plane: what an interrupted session committed, and into which Labels layer it came back."""
         self._told: dict[int, int] = {}
         """What was committed when it was last said that the selection is another one."""
         self._passing = self._reached = self._shown = _NOTHING
@@ -288,6 +290,7 @@ class Session:
             self._links.setdefault(image_id, {})[plane] = links
         pool.max_bytes = self.settings.cache_mb * 2**20
         pool.put(plane, candidates, self.plane if image_id == self.image_id else None)
+        self._mark_former(image_id, plane)
         if links is not None:
             self.links_changed.emit()
         if image_id == self.image_id and plane == self.plane:
@@ -305,8 +308,9 @@ class Session:
         self._shapes.pop(image_id, None)
         self._links.pop(image_id, None)
         self.marks.forget(image_id)
-        for key in [key for key in self._hands if key[0] == image_id]:
-            self._hands.pop(key)
+        for by_plane in (self._hands, self._former):
+            for key in [key for key in by_plane if key[0] == image_id]:
+                by_plane.pop(key)
 
     def _new_candidates(self) -> None:
         self.picks = ()  # whoever hears of it would look for them among other candidates
@@ -467,6 +471,20 @@ class Session:
             self._hands.get((image_id, plane), set()).difference_update(labels)
             self.selection_changed.emit()
 
+    def mark_former(self, image_id: Hashable, mark: Marked, target_id: Hashable) -> None:
+        """Remember what an interrupted session committed: candidates that overlap it are committed when they come."""
+        self._former.setdefault((image_id, mark.plane), []).append((mark, target_id))
+        self._mark_former(image_id, mark.plane)
+
+    def _mark_former(self, image_id: Hashable, plane: Plane) -> None:
+        candidates = self.pool_of(image_id).get(plane)
+        if candidates is None:
+            return
+        for mark, target_id in self._former.get((image_id, plane), ()):
+            known = self.marks.indices(image_id, plane)
+            new = {index: label for index, label in mark.among(candidates).items() if index not in known}
+            self.marks.add(image_id, plane, candidates.masks, new, target_id)
+
     def unmark_committed(self, image_id: Hashable, plane: Plane, indices: Iterable[int], target_id: Hashable) -> None:
         """Make candidates available again (their commit into a Labels layer was undone)."""
         self.marks.remove(image_id, plane, indices, target_id)
@@ -489,6 +507,8 @@ class Session:
         """Forget an image; make candidates available again that were committed into a Labels layer."""
         layer_id = event.value.unique_id
         self._forget(layer_id)
+        for kept in self._former.values():
+            kept[:] = [one for one in kept if one[1] != layer_id]
         if self.marks.forget_layer(layer_id):
             self.selection_changed.emit()
 
