@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from fastsam_core.drawings import Drawing, masks_of_drawings, read_drawings
 from fastsam_core.evaluation.coco_data import CocoData
+from fastsam_core.images import open_planes
 from napari_fastsam.models import export
 
 from .conftest import discs
@@ -334,3 +335,43 @@ def test_channels_in_colours_have_their_intensities(viewer: Any, make_widget: Ma
     widget.label_panel.export("csv", path=str(tmp_path / "labels.csv"))
     found = [(row["t"], row["intensity_mean-0"], row["intensity_max-1"]) for row in table(tmp_path / "labels.csv")]
     assert [(t, float(first), float(second)) for t, first, second in found] == [("0", 500, 1000), ("2", 500, 4000)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "top", "kind"),
+    [
+        ((3, 4, 40, 50), "tzyx", 7, "imagej"),
+        ((3, 40, 50), "tyx", 7, "imagej"),
+        ((4, 3, 40, 50), "ztyx", 7, "ome"),
+        ((3, 4, 40, 50), "tzyx", 70_000, "ome"),
+        ((3, 1, 4, 40, 50), "tczyx", 7, "shaped"),
+        ((2, 3, 4, 40, 50), "ptzyx", 7, "shaped"),
+        ((3, 4, 40, 50), "tzyx", 2**40, "shaped"),
+        ((40, 50), "yx", 7, "imagej"),
+    ],
+)
+def test_label_images_say_their_axes_and_pixel_size(
+    viewer: Any, make_widget: Make, tmp_path: Path, shape: tuple[int, ...], axes: str, top: int, kind: str
+) -> None:
+    """Fiji showed one long stack of times and depths, and this project's own reader asked what the axes are."""
+    data = np.zeros(shape, np.int64)
+    data[..., 10:20, 10:20] = top
+    sizes = {"t": (5.0, "s"), "z": (2000.0, "nm"), "y": (0.5, "um"), "x": (0.25, "um")}
+    scale, units = zip(*(sizes.get(axis, (1.0, "pixel")) for axis in axes), strict=True)
+    labels = Labels(data, name="mine", axis_labels=tuple(axes), scale=scale, units=units)
+    image, _ = written(viewer, make_widget, tmp_path, labels)
+    np.testing.assert_array_equal(image, data)
+    with tifffile.TiffFile(tmp_path / "labels.tif") as tiff:
+        assert tiff.series[0].kind == kind
+        facts = tiff.imagej_metadata or {}
+    if kind == "imagej" and axes == "tzyx":
+        assert (facts["frames"], facts["slices"], facts["hyperstack"], facts["unit"]) == (3, 4, True, "um")
+    with open_planes(tmp_path / "labels.tif") as planes:
+        assert tuple(planes.sizes.values()) == shape
+        assert set("tz") & set(axes) <= set("".join(planes.sizes).lower())
+        if kind != "shaped":
+            read = planes.read(dict.fromkeys(list(planes.sizes)[:-2], 0), None)
+            assert read.pixel_size_um == pytest.approx((0.5, 0.25))
+            assert read.z_step_um == (pytest.approx(2.0) if "z" in axes else None)
+    [layer] = viewer.open(tmp_path / "labels.tif", layer_type="labels", plugin="napari")
+    assert layer.data.shape == shape

@@ -115,7 +115,7 @@ def test_tiles_that_come_fast_are_shown_together(
     monkeypatch.setattr(widget.session, "put", record)
     choose_region(widget, "tiles")
     run(qtbot, widget)
-    assert put == ["replace", "join"]
+    assert put == ["replace", "replace"]
     put.clear()
 
     def stop(_text: str, done: int, _total: int) -> None:

@@ -14,7 +14,7 @@ from napari.utils.notifications import notification_manager
 from fastsam_core.journal import Journal, read_journal
 from napari_fastsam.controllers.journal import journal_path
 
-from .conftest import THREE, Make, discs, run
+from .conftest import THREE, BlobModel, Make, choose_region, discs, run
 from .test_interaction import put
 
 if TYPE_CHECKING:
@@ -184,3 +184,29 @@ def test_arrays_of_one_name_and_shape_have_journals_of_their_own(viewer: Any, ma
         again = make_widget(viewer)
         assert again.restore_bar.isHidden() == (value == 2)
         viewer.window.remove_dock_widget(again)
+
+
+@pytest.mark.parametrize("region", ["plane", "tiles"])
+def test_what_comes_back_is_committed_among_candidates_found_anew(
+    viewer: Any, make_widget: Make, blob_model: BlobModel, qtbot: Any, region: str
+) -> None:
+    """All objects were offered again, those too that had their labels back."""
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    run(qtbot, widget)
+    for index in (2, 0):
+        widget.session.select_by_hand([index])
+        widget.label_panel.commit_picked()
+    again = opened_again(viewer, widget, make_widget)
+    again.restore_bar.restore_button.click()
+    choose_region(again, region)
+    run(qtbot, again)
+    session = again.session
+    assert sorted(session.committed.values()) == [1, 2]
+    again.labels.undo()
+    assert list(session.committed.values()) == [1]
+    again.label_panel.commit_shown()
+    assert sorted(session.committed.values()) == [1, 2, 3]
+    viewer.layers.remove(again.labels.target)
+    run(qtbot, again)
+    assert session.committed == {}

@@ -17,7 +17,7 @@ from fastsam_core.masks import Masks
 from napari_fastsam.controllers import label_writer
 from napari_fastsam.models.candidates import Candidates
 
-from .conftest import THREE, Make, discs, run
+from .conftest import THREE, BlobModel, Make, discs, run
 from .test_interaction import press, put
 from .test_kept_state import stack_widget
 
@@ -167,8 +167,7 @@ def test_hand_picks_are_there_again_when_their_plane_is(viewer: Any, make_widget
     assert session.selected == []
 
 
-@pytest.mark.parametrize("how", ["replace", "join"])
-def test_a_commit_is_undone_and_redone_among_other_candidates(viewer: Any, make_widget: Make, how: str) -> None:
+def test_a_commit_is_undone_and_redone_among_other_candidates(viewer: Any, make_widget: Make) -> None:
     """The plane was segmented anew since: its candidates are others, or stand in another order."""
     widget = stack_widget(viewer, make_widget)
     session = widget.session
@@ -176,7 +175,8 @@ def test_a_commit_is_undone_and_redone_among_other_candidates(viewer: Any, make_
     widget.label_panel.commit_picked()
     big, small = discs(80, 90, (30, 30, 20)) > 0, discs(80, 90, (60, 70, 5)) > 0
     again = Candidates.measure(Masks.from_dense([small, big], [0.9, 0.8]))
-    session.put(session.image_id, session.plane, again, how=how)
+    session.put(session.image_id, session.plane, again)
+    assert session.committed == {0: 1}
     widget.labels.undo()
     assert session.committed == {}
     widget.labels.redo()
@@ -295,3 +295,31 @@ def test_steps_of_a_target_with_data_of_another_size_cannot_be_taken_back(viewer
         step()
     assert "the layer got data of shape (2, 20, 20) since" in str(notification_manager.records[0].message)
     assert not target.data.any()
+
+
+@pytest.mark.parametrize("how", ["load", "segment"])
+def test_what_was_committed_is_so_among_candidates_found_anew(
+    viewer: Any, make_widget: Make, blob_model: BlobModel, qtbot: Any, tmp_path: Path, how: str
+) -> None:
+    """All were offered again, and with 'Steal pixels' got another label over the one they had."""
+    viewer.add_layer(Image(discs(80, 90, *THREE), name="Image"))
+    widget = make_widget(viewer)
+    session = widget.session
+    run(qtbot, widget)
+    session.select_by_hand([0, 2])
+    widget.label_panel.commit_picked()
+    session.select_by_hand([1])
+    widget.filter_panel.save(str(tmp_path / "found.npz"))
+    if how == "load":
+        widget.filter_panel.load(str(tmp_path / "found.npz"))
+    else:
+        run(qtbot, widget)
+    assert (session.committed, session.selected) == ({0: 1, 2: 2}, [1])
+    widget.labels.overlap = "steal"
+    widget.label_panel.commit_shown()
+    assert session.committed == {0: 1, 1: 3, 2: 2}
+    labels = widget.labels.target.data
+    assert [labels[int(y), int(x)] for y, x, _ in THREE] == [session.committed[i] for i in (0, 1, 2)]
+    widget.labels.undo()
+    widget.labels.undo()
+    assert (session.committed, labels.any()) == ({}, False)

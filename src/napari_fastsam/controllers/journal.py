@@ -24,6 +24,7 @@ from napari_fastsam._convert import Plane, layer_shape
 from napari_fastsam._napari import point_of
 from napari_fastsam._notify import describe, notices, warn
 from napari_fastsam.controllers.prompts import prompts_of
+from napari_fastsam.models.candidates import Marked
 from napari_fastsam.models.picks import PickOptions, PromptSet
 
 if TYPE_CHECKING:
@@ -485,11 +486,12 @@ class JournalController:
 
     def _do_again(self, entry: dict[str, Any]) -> bool:
         """Write the labels of a step; tell whether that can be done."""
+        marks: list[Marked] = []
         try:
-            parts = [self._edit_of(entry, part) for part in entry.get("parts") or (entry,)]
+            parts = [self._edit_of(entry, part, marks) for part in entry.get("parts") or (entry,)]
         except InvalidParameterError:
             return False
-        self.labels.write_edits(parts)
+        self.labels.write_edits(parts, tuple(marks))
         return True
 
     def _require_channels(self, journal: JournalFile, image: Any) -> None:
@@ -523,16 +525,19 @@ class JournalController:
             self.prompts.restore({plane: _prompt_set(facts) for plane, facts in by_plane.items()})
         return len(by_plane)
 
-    def _edit_of(self, entry: dict[str, Any], part: dict[str, Any]) -> tuple[Plane, label_edits.Edit]:
-        """Plan what a step, or its part on one plane, writes."""
+    def _edit_of(
+        self, entry: dict[str, Any], part: dict[str, Any], marks: list[Marked]
+    ) -> tuple[Plane, label_edits.Edit]:
+        """Plan what a step, or its part on one plane, writes; take down what it commits."""
         plane = _plane_of(part)
         masks = Masks.from_coco(part["masks"], tuple(entry["image_hw"]))
         labels = self.labels.labels_of(plane)
         if entry["do"] == "commit":
-            pairs = [(k, label) for k, label in enumerate(part["labels"]) if label]
-            chosen = masks[[k for k, _ in pairs]]
+            ids = [label for label in part["labels"] if label]
+            chosen = masks[[k for k, label in enumerate(part["labels"]) if label]]
             overlap: label_edits.Overlap = "steal" if entry["overlap"] == "steal" else "fill"
-            edit = label_edits.plan_commit(labels, chosen, [label for _, label in pairs], overlap)
+            edit = label_edits.plan_commit(labels, chosen, ids, overlap)
+            marks.append(Marked(plane, dict(enumerate(ids)), chosen, object()))
         elif entry["do"] == "split":
             edit = label_edits.plan_split(labels, masks, entry["labels"][1])
         else:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fastsam_core.masks import Masks
     from napari_fastsam.controllers.session import Session
+    from napari_fastsam.models.candidates import Marked
 
 __all__ = ["LabelController", "label_geometry"]
 
@@ -467,9 +468,12 @@ class LabelController:
             self._names[layer_id] = self._free_name(name)
         self._names[writer.layer.unique_id] = name
 
-    def write_edits(self, parts: Sequence[tuple[Plane, Edit]]) -> None:
-        """Write prepared edits of planes as one step (the journal's)."""
-        self._require_target().write(parts, self.session.image_id)
+    def write_edits(self, parts: Sequence[tuple[Plane, Edit]], marks: tuple[Marked, ...]) -> None:
+        """Write prepared edits of planes as one step (the journal's), and remember what they commit."""
+        writer, session = self._require_target(), self.session
+        writer.write(parts, session.image_id, marks)
+        for mark in marks:
+            session.mark_former(session.image_id, mark, writer.layer.unique_id)
 
     # ---- undo ---------------------------------------------------------------------------------------------------
 

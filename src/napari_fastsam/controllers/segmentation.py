@@ -193,7 +193,7 @@ class SegmentationController:
             return
         how: How = "add" if add else "replace"
         if task.tiled and done.plane in self._found:
-            how = "grow" if done.partial else "join"
+            how = "grow" if done.partial else "replace"
         self._found[done.plane] = int(done.candidates.sure.sum())
         self._waiting = (task, done) if how == "grow" else None
         if how != "grow":

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["How", "Session"]
 
-How = Literal["replace", "add", "grow", "join"]
-"""How candidates of a plane that has some already are taken in: "replace" them; "add" those that are new behind them;
-"grow": the old ones are still at the same places; "join": they were found anew, in another order."""
+How = Literal["replace", "add", "grow"]
+"""How candidates of a plane that has some already are taken in: "replace" them, and what was committed or picked by
+hand stays so where it was found anew; "add" those that are new behind them; "grow": the old ones are still at their
+places."""
 
 _NOTHING = np.empty(0, bool)
 _PLACING_EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -93,6 +94,8 @@ class Session:
         """Of the images when they were last looked at: candidates hold for data of this size."""
         self._links: dict[Hashable, dict[Plane, Linked]] = {}
         self.marks = Marks()
+        self._former: dict[tuple[Hashable, Plane], list[tuple[Marked, Hashable]]] = {}
+        """By image and plane: what an interrupted session committed, and into which Labels layer it came back."""
         self._told: dict[int, int] = {}
         """What was committed when it was last said that the selection is another one."""
         self._passing = self._reached = self._shown = _NOTHING
@@ -274,21 +277,20 @@ class Session:
             return  # it was removed, or got other data, while this was computed
         pool = self.pool_of(image_id)
         old = pool.get(plane)
-        if old is None or how == "replace":
-            self.marks.forget(image_id, plane)
-            self._hands.pop((image_id, plane), None)
-            self._links.setdefault(image_id, {}).pop(plane, None)
-        elif how == "add":
+        if how == "add" and old is not None:
             candidates = old.extended(candidates)
-        elif how == "join":
+        elif how != "grow" or old is None:
             by_hand = self._hands.pop((image_id, plane), set())
-            places = candidates.places_of(old.masks, [*by_hand | self.marks.indices(image_id, plane)])
+            known = [] if old is None else [*by_hand | self.marks.indices(image_id, plane)]
+            places = {} if old is None else candidates.places_of(old.masks, known)
             self.marks.move(image_id, plane, places)
             self._hands[image_id, plane] = {places[i] for i in by_hand if i in places}
+            self._links.setdefault(image_id, {}).pop(plane, None)
         if links is not None:
             self._links.setdefault(image_id, {})[plane] = links
         pool.max_bytes = self.settings.cache_mb * 2**20
         pool.put(plane, candidates, self.plane if image_id == self.image_id else None)
+        self._mark_former(image_id, plane)
         if links is not None:
             self.links_changed.emit()
         if image_id == self.image_id and plane == self.plane:
@@ -306,8 +308,9 @@ class Session:
         self._shapes.pop(image_id, None)
         self._links.pop(image_id, None)
         self.marks.forget(image_id)
-        for key in [key for key in self._hands if key[0] == image_id]:
-            self._hands.pop(key)
+        for by_plane in (self._hands, self._former):
+            for key in [key for key in by_plane if key[0] == image_id]:
+                by_plane.pop(key)
 
     def _new_candidates(self) -> None:
         self.picks = ()  # whoever hears of it would look for them among other candidates
@@ -468,6 +471,20 @@ class Session:
             self._hands.get((image_id, plane), set()).difference_update(labels)
             self.selection_changed.emit()
 
+    def mark_former(self, image_id: Hashable, mark: Marked, target_id: Hashable) -> None:
+        """Remember what an interrupted session committed: candidates that overlap it are committed when they come."""
+        self._former.setdefault((image_id, mark.plane), []).append((mark, target_id))
+        self._mark_former(image_id, mark.plane)
+
+    def _mark_former(self, image_id: Hashable, plane: Plane) -> None:
+        candidates = self.pool_of(image_id).get(plane)
+        if candidates is None:
+            return
+        for mark, target_id in self._former.get((image_id, plane), ()):
+            known = self.marks.indices(image_id, plane)
+            new = {index: label for index, label in mark.among(candidates).items() if index not in known}
+            self.marks.add(image_id, plane, candidates.masks, new, target_id)
+
     def unmark_committed(self, image_id: Hashable, plane: Plane, indices: Iterable[int], target_id: Hashable) -> None:
         """Make candidates available again (their commit into a Labels layer was undone)."""
         self.marks.remove(image_id, plane, indices, target_id)
@@ -490,6 +507,8 @@ class Session:
         """Forget an image; make candidates available again that were committed into a Labels layer."""
         layer_id = event.value.unique_id
         self._forget(layer_id)
+        for kept in self._former.values():
+            kept[:] = [one for one in kept if one[1] != layer_id]
         if self.marks.forget_layer(layer_id):
             self.selection_changed.emit()
 

@@ -26,6 +26,9 @@ __all__ = ["CandidatePool", "Candidates", "Marked", "Outlines"]
 _OUTLINE_SIDE_PX = 2048
 """Outlines of larger planes are drawn at reduced resolution, so that drawing them stays light."""
 
+_TOGETHER = 64
+"""So many masks, from the top of the plane down, are compared at once with those near them."""
+
 _FEW = 0.02
 """Share of the candidates up to which borders are painted one by one."""
 
@@ -148,11 +151,20 @@ class Candidates:
 
     def places_of(self, old: Masks, indices: Sequence[int], min_iou: float = 0.5) -> dict[int, int]:
         """Return where some masks of `old` are among these, by overlap; those that are not there are left out."""
-        if not len(self) or not indices:
-            return {}
-        iou = old[list(indices)].iou(self.masks)
-        best = iou.argmax(axis=1)
-        return {index: int(best[k]) for k, index in enumerate(indices) if iou[k, best[k]] >= min_iou}
+        wanted = np.array(indices, np.int64)
+        boxes, own = old.extents_xyxy[wanted], self.masks.extents_xyxy
+        downwards, places = np.argsort(boxes[:, 1]), dict[int, int]()
+        for first in range(0, len(wanted), _TOGETHER):
+            some = downwards[first : first + _TOGETHER]
+            low, high = boxes[some, :2].min(axis=0), boxes[some, 2:].max(axis=0)
+            near = np.flatnonzero(((own[:, :2] < high) & (own[:, 2:] > low)).all(axis=1))
+            if not len(near):
+                continue
+            iou = old[wanted[some]].iou(self.masks[near])
+            best = iou.argmax(axis=1)
+            same = iou.max(axis=1) >= min_iou
+            places |= dict(zip(wanted[some[same]].tolist(), near[best[same]].tolist(), strict=True))
+        return places
 
     def __len__(self) -> int:
         """Return the number of candidates."""

@@ -115,9 +115,9 @@ class Marks:
             held.marks = {places[index]: marks for index, marks in held.marks.items() if index in places}
             held.there = None
 
-    def forget(self, image_id: Hashable, plane: Plane | None = None) -> None:
-        """Forget a plane, or all planes of an image."""
-        for key in [key for key in self._known if key[0] == image_id and plane in (None, key[1])]:
+    def forget(self, image_id: Hashable) -> None:
+        """Forget all planes of an image."""
+        for key in [key for key in self._known if key[0] == image_id]:
             self._known.pop(key)
 
     def forget_layer(self, target_id: Hashable) -> bool:
