@@ -127,6 +127,8 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         A model, its name or its file.
     **options
         Of :class:`~fiftyone_fastsam.EnrichOptions`: thresholds, ``label``, ``min_iou``, ``level``, ``text`` …
+        Samples that fail have no label and are told in the log; with ``skip_failures=False``, here and for
+        ``apply_model``, the first one stops it.
 
     Raises
     ------
@@ -181,8 +183,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     def _predict(self, given: ModelInput) -> Any:
         large = self.options.tile_px is not None and isinstance(given.error, ImageTooLargeError)
         if given.image is None and not large:
-            _LOGGER.warning("%s: %s", given.filepath, given.error)
-            return None
+            return self._left_out(given, given.error or ImageReadError("The image cannot be read"))
         if given.kind != "everything" and not given.prompts:
             return fo.Detections()
         slots = {"boxes": "box_prompt_field", "points": "point_prompt_field"}
@@ -193,10 +194,9 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         try:
             instances = self._instances(given, options)
         except FastSAMError as error:
-            if not large:
+            if not (large or isinstance(error, InvalidPromptError)):  # tiles and signs of points are read here
                 raise
-            _LOGGER.warning("%s: %s", given.filepath, error)  # its tiles are read here
-            return None
+            return self._left_out(given, error)
         lowest, classes = self.config.confidence_thresh, self.config.filter_classes  # apply_model leaves them to models
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
@@ -204,6 +204,11 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
             instances = [i for i in instances if i.label in classes]
         remarks = {ENCODER_KEY: self.words.encoder.encoder_id} if self.words is not None and options.embeddings else {}
         return fo.Detections(detections=[instance.detection() for instance in instances], **remarks)
+
+    def _left_out(self, given: ModelInput, error: FastSAMError) -> None:
+        if not self.options.skip_failures:
+            raise error
+        _LOGGER.warning("%s: %s", given.filepath, error)
 
     def _instances(self, given: ModelInput, options: EnrichOptions) -> list[Instance]:
         """Return what is to be stored; what was too large to be read is read tile by tile."""
