@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["FastSAMGetItem", "FastSAMGetItemForVideo", "FastSAMModel"]
 
 _LOGGER = logging.getLogger(__name__)
+_OF_ENRICH = ("existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size")
 _PROMPT_KEYS = ("box_prompt_field", "point_prompt_field", "prompt_field")
 
 
@@ -133,7 +134,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     Raises
     ------
     InvalidPromptError, InvalidParameterError
-        For fields that prompt, which ``apply_model`` takes, and for ``output="map"``.
+        For fields that prompt, which ``apply_model`` takes, for ``output="map"``, and for what only `enrich` does.
 
     Examples
     --------
@@ -236,6 +237,14 @@ def _check(options: EnrichOptions) -> None:
         )
     if options.output == "map":
         raise InvalidParameterError("A model gives instances", expected="output='instances'", remedy="use enrich")
+    plain = EnrichOptions()
+    if given := [name for name in _OF_ENRICH if getattr(options, name) != getattr(plain, name)]:
+        raise InvalidParameterError(
+            "A model does not write labels",
+            expected="no options of how that is done",
+            actual=", ".join(given),
+            remedy="use enrich, which does; apply_model takes batch_size",
+        )
 
 
 def read_prompts(label: Any, key: str) -> tuple[list[Document], str]:

@@ -158,6 +158,9 @@ def test_what_a_model_cannot_do_is_refused(model: FastSAM) -> None:
             FastSAMModel(model, **options)
     with pytest.raises(InvalidParameterError, match="instances"):
         FastSAMModel(model, output="map")
+    for how, value in {"existing": "append", "writer": "sdk", "batch_size": 4}.items():
+        with pytest.raises(InvalidParameterError, match=f"{how}. Remedy: use enrich"):
+            FastSAMModel(model, **{how: value})
 
 
 def test_images_without_samples(model: FastSAM, known_masks: Masks, image_paths: list[Path]) -> None:
