@@ -355,6 +355,23 @@ def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
     assert dataset.exists("here").values("id") == [sample.id]
 
 
+def test_few_selected_labels_of_many_samples_need_no_worker(
+    operators: str, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enriching, "_MANY_SAMPLES", len(dataset) - 1)
+    dataset.set_values("gt", [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]) for _ in dataset])
+    sample = dataset.first()
+    one = [{"field": "gt", "label_id": sample.gt.detections[0].id, "sample_id": sample.id}]
+    suggested = []
+    for selected in ([], one):
+        request = {"dataset_name": dataset.name, "params": {}, "selected_labels": selected}
+        ctx = foo.executor.ExecutionContext(request)
+        form = enriching.PromptHere().resolve_type(ctx, "inputs")
+        options = enriching.PromptHere().resolve_execution_options(ctx)
+        suggested.append(("many" in form.type.properties, options.default_choice_to_delegated))
+    assert suggested == [(True, True), (False, False)]
+
+
 def test_selected_labels_that_cannot_prompt(operators: str, dataset: Any) -> None:
     lines = fo.Polylines(polylines=[fo.Polyline(points=[[(0.1, 0.1), (0.5, 0.5)]])])
     dataset.set_values("lines", [lines.copy() for _ in range(3)])
