@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["FastSAMGetItem", "FastSAMGetItemForVideo", "FastSAMModel"]
 
 _LOGGER = logging.getLogger(__name__)
+_OF_ENRICH = ("existing", "on_oversize", "mask_dir", "writer", "prefetch", "batch_size")
 _PROMPT_KEYS = ("box_prompt_field", "point_prompt_field", "prompt_field")
 
 
@@ -127,11 +128,13 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         A model, its name or its file.
     **options
         Of :class:`~fiftyone_fastsam.EnrichOptions`: thresholds, ``label``, ``min_iou``, ``level``, ``text`` …
+        Samples that fail have no label and are told in the log; with ``skip_failures=False``, here and for
+        ``apply_model``, the first one stops it.
 
     Raises
     ------
     InvalidPromptError, InvalidParameterError
-        For fields that prompt, which ``apply_model`` takes, and for ``output="map"``.
+        For fields that prompt, which ``apply_model`` takes, for ``output="map"``, and for what only `enrich` does.
 
     Examples
     --------
@@ -181,8 +184,7 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
     def _predict(self, given: ModelInput) -> Any:
         large = self.options.tile_px is not None and isinstance(given.error, ImageTooLargeError)
         if given.image is None and not large:
-            _LOGGER.warning("%s: %s", given.filepath, given.error)
-            return None
+            return self._left_out(given, given.error or ImageReadError("The image cannot be read"))
         if given.kind != "everything" and not given.prompts:
             return fo.Detections()
         slots = {"boxes": "box_prompt_field", "points": "point_prompt_field"}
@@ -193,10 +195,9 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
         try:
             instances = self._instances(given, options)
         except FastSAMError as error:
-            if not large:
+            if not (large or isinstance(error, InvalidPromptError)):  # tiles and signs of points are read here
                 raise
-            _LOGGER.warning("%s: %s", given.filepath, error)  # its tiles are read here
-            return None
+            return self._left_out(given, error)
         lowest, classes = self.config.confidence_thresh, self.config.filter_classes  # apply_model leaves them to models
         if lowest is not None:
             instances = [i for i in instances if i.confidence is None or i.confidence >= lowest]
@@ -204,6 +205,11 @@ class FastSAMModel(fout.TorchImageModelWithPrompts):  # type: ignore[misc] # Fif
             instances = [i for i in instances if i.label in classes]
         remarks = {ENCODER_KEY: self.words.encoder.encoder_id} if self.words is not None and options.embeddings else {}
         return fo.Detections(detections=[instance.detection() for instance in instances], **remarks)
+
+    def _left_out(self, given: ModelInput, error: FastSAMError) -> None:
+        if not self.options.skip_failures:
+            raise error
+        _LOGGER.warning("%s: %s", given.filepath, error)
 
     def _instances(self, given: ModelInput, options: EnrichOptions) -> list[Instance]:
         """Return what is to be stored; what was too large to be read is read tile by tile."""
@@ -231,6 +237,14 @@ def _check(options: EnrichOptions) -> None:
         )
     if options.output == "map":
         raise InvalidParameterError("A model gives instances", expected="output='instances'", remedy="use enrich")
+    plain = EnrichOptions()
+    if given := [name for name in _OF_ENRICH if getattr(options, name) != getattr(plain, name)]:
+        raise InvalidParameterError(
+            "A model does not write labels",
+            expected="no options of how that is done",
+            actual=", ".join(given),
+            remedy="use enrich, which does; apply_model takes batch_size",
+        )
 
 
 def read_prompts(label: Any, key: str) -> tuple[list[Document], str]:

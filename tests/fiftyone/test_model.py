@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,7 @@ from PIL import Image
 from tests.fiftyone.conftest import write_video
 
 import fiftyone_fastsam.zoo
-from fastsam_core.errors import InvalidParameterError, InvalidPromptError
+from fastsam_core.errors import ImageNotFoundError, InvalidParameterError, InvalidPromptError
 from fiftyone_fastsam import masks_from_detections
 from fiftyone_fastsam.model import FastSAMModel, read_prompts
 
@@ -40,6 +41,26 @@ def test_one_bad_file_costs_one_sample(
     dataset = make_dataset(paths=[image_paths[0], tmp_path / "corrupt.png", image_paths[1]])
     dataset.apply_model(FastSAMModel(model), "masks", batch_size=3, num_workers=0, progress=False)
     assert [label is None for label in dataset.values("masks")] == [False, True, False]
+
+
+@pytest.mark.parametrize("skip_failures", [True, False])
+def test_a_file_that_cannot_be_read_stops_a_model_on_request(
+    make_dataset: Callable[..., Any], tmp_path: Path, model: FastSAM, *, skip_failures: bool
+) -> None:
+    dataset = make_dataset(paths=[tmp_path / "missing.png"])
+    fastsam = FastSAMModel(model, skip_failures=skip_failures)
+    with nullcontext() if skip_failures else pytest.raises(ImageNotFoundError):
+        dataset.apply_model(fastsam, "masks", num_workers=0, progress=False, skip_failures=skip_failures)
+    assert not dataset.has_field("masks")
+
+
+def test_a_prompt_that_cannot_be_read_costs_one_sample(dataset: Any, model: FastSAM) -> None:
+    points = [fo.Keypoints(keypoints=[fo.Keypoint(points=[[0.5, 0.5]], sam_labels=signs)]) for signs in ("1", [1], [1])]
+    dataset.set_values("clicks", points)
+    dataset.apply_model(
+        FastSAMModel(model), "masks", batch_size=3, num_workers=0, progress=False, point_prompt_field="clicks"
+    )
+    assert [label is None for label in dataset.values("masks")] == [True, False, False]
 
 
 @pytest.mark.parametrize("slot", ["box_prompt_field", "prompt_field"])
@@ -137,6 +158,9 @@ def test_what_a_model_cannot_do_is_refused(model: FastSAM) -> None:
             FastSAMModel(model, **options)
     with pytest.raises(InvalidParameterError, match="instances"):
         FastSAMModel(model, output="map")
+    for how, value in {"existing": "append", "writer": "sdk", "batch_size": 4}.items():
+        with pytest.raises(InvalidParameterError, match=f"{how}. Remedy: use enrich"):
+            FastSAMModel(model, **{how: value})
 
 
 def test_images_without_samples(model: FastSAM, known_masks: Masks, image_paths: list[Path]) -> None:

@@ -70,6 +70,13 @@ def run_operator(uri: str, dataset: Any, params: dict[str, Any], **context: Any)
             pass
 
 
+def refusal(form: Any) -> str:
+    """Return why a form cannot be sent, as it says last; nothing if it can."""
+    assert not form.invalid, "the App would tell the reason a second time, above the form"
+    *_, last = form.type.properties.values()
+    return str(last.error_message) if last.invalid else ""
+
+
 def as_app(operators: str) -> dict[str, Any]:
     """Return what requests of the App hold besides: the operator's name."""
     return {"operator_uri": operators}
@@ -123,7 +130,7 @@ def test_a_form_without_prompts_cannot_be_sent(operators: str, dataset: Any, nam
     [operator] = [kind() for kind in OPERATORS if kind.__name__ == name]
     ctx = foo.executor.ExecutionContext({"dataset_name": dataset.name, "params": {}})
     form = operator.resolve_type(ctx, "inputs")
-    assert form.invalid
+    assert refusal(form)
     assert form.view.label == operator.config.label
     with pytest.raises(foo.executor.ExecutionError, match=r"Reason: (This dataset has no field|There are no two)"):
         run_operator(operators + operator.config.name, dataset, {"label_field": "masks"})
@@ -295,11 +302,11 @@ def test_forms_of_targets_that_cannot_be_enriched_say_why(operators: str, make_d
         for operator in (enriching.SegmentEverything, enriching.TextToMasks):
             ctx = foo.executor.ExecutionContext({"dataset_name": clouds.name, "params": {}})
             form = operator().resolve_type(ctx, "inputs")
-            told[kind] = form.invalid, form.error_message
+            told[kind] = refusal(form)
             more = form.type.properties["refused"].view.description
             assert more.startswith("Expected: ")  # the problem stands above it
         clouds.add_sample(fo.Sample(filepath="/a.pcd"))
-    assert told == {"empty": (True, "There are no samples"), "clouds": (True, "Masks need images or videos")}
+    assert told == {"empty": "There are no samples", "clouds": "Masks need images or videos"}
 
 
 @pytest.mark.parametrize("operator", [enriching.SegmentEverything, enriching.BoxesToMasks, enriching.TextToMasks])
@@ -346,6 +353,23 @@ def test_prompting_with_selected_labels(operators: str, dataset: Any) -> None:
         run_operator(operators + "prompt_here", dataset, {"label_field": "here"}, selected_labels=selected)
     assert [d.label for d in dataset.first().here.detections] == ["b", "c"]
     assert dataset.exists("here").values("id") == [sample.id]
+
+
+def test_few_selected_labels_of_many_samples_need_no_worker(
+    operators: str, dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enriching, "_MANY_SAMPLES", len(dataset) - 1)
+    dataset.set_values("gt", [fo.Detections(detections=[fo.Detection(bounding_box=[0, 0, 1, 1])]) for _ in dataset])
+    sample = dataset.first()
+    one = [{"field": "gt", "label_id": sample.gt.detections[0].id, "sample_id": sample.id}]
+    suggested = []
+    for selected in ([], one):
+        request = {"dataset_name": dataset.name, "params": {}, "selected_labels": selected}
+        ctx = foo.executor.ExecutionContext(request)
+        form = enriching.PromptHere().resolve_type(ctx, "inputs")
+        options = enriching.PromptHere().resolve_execution_options(ctx)
+        suggested.append(("many" in form.type.properties, options.default_choice_to_delegated))
+    assert suggested == [(True, True), (False, False)]
 
 
 def test_selected_labels_that_cannot_prompt(operators: str, dataset: Any) -> None:
@@ -395,8 +419,8 @@ def test_forms_refuse_copies_of_samples(operators: str, dataset: Any, model: Fas
     allowed = []
     for operator in (kind() for kind in OPERATORS if kind is not diagnose.Doctor):
         form = operator.resolve_type(foo.executor.ExecutionContext(request), "inputs")
-        assert form.invalid == ("copies" in form.type.properties)
-        allowed += [] if form.invalid else [operator.config.name]
+        assert bool(refusal(form)) == ("copies" in form.type.properties)
+        allowed += [] if refusal(form) else [operator.config.name]
     assert allowed == ["prompt_here"]
 
 
@@ -444,12 +468,12 @@ def test_forms_of_videos_know_the_fields_of_frames(make_dataset: Callable[..., A
     )
     for name in ("one", "two"):
         videos.add_frame_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    invalid = {}
+    told = {}
     for kind in OPERATORS:
         ctx = foo.executor.ExecutionContext({"dataset_name": videos.name, "params": {}})
         if kind.__name__ in ("BoxesToMasks", "CompareFields"):
-            invalid[kind.__name__] = kind().resolve_type(ctx, "inputs").invalid
-    assert invalid == {"BoxesToMasks": False, "CompareFields": True}
+            told[kind.__name__] = refusal(kind().resolve_type(ctx, "inputs"))
+    assert told == {"BoxesToMasks": "", "CompareFields": "Videos cannot be compared yet"}
 
 
 def test_only_labels_that_a_view_shows_prompt(operators: str, dataset: Any, model: FastSAM) -> None:

@@ -72,7 +72,8 @@ def stopped(ctx: Any, error: FastSAMError, share: float = 0.0) -> Iterator[Any]:
 def refused(inputs: Any, label: str) -> Any:
     """Return a form that cannot be sent; programs that call the operator are told what it says last."""
     *_, said = inputs.properties.values()
-    return types.Property(inputs, view=types.View(label=label), invalid=True, error_message=said.view.label)
+    said.invalid, said.error_message = True, said.view.label  # of the form itself the App would repeat it
+    return types.Property(inputs, view=types.View(label=label))
 
 
 def without_dataset(label: str) -> Any:

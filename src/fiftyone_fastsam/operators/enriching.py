@@ -78,7 +78,7 @@ class _Enriching(foo.Operator):  # type: ignore[misc] # FiftyOne has no types
 
     def resolve_execution_options(self, ctx: Any) -> Any:
         """Suggest a background worker when there is much to do."""
-        many = ctx.dataset is not None and len(ctx.target_view(require_flat=True)) > _MANY_SAMPLES
+        many = ctx.dataset is not None and len(self.samples(ctx)) > _MANY_SAMPLES
         return foo.ExecutionOptions(
             allow_immediate_execution=True, allow_delegated_execution=True, default_choice_to_delegated=many
         )
