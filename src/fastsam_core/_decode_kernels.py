@@ -29,12 +29,8 @@ _MOST_ROUNDS = 20
 @njit
 def _sides(windows_xyxy: npt.NDArray[np.int32], i: int) -> tuple[int, int, int, int]:
     """Return (x0, y0, x1, y1) of a window, all of one type: what takes them is compiled once."""
-    return (
-        np.int64(windows_xyxy[i, 0]),
-        np.int64(windows_xyxy[i, 1]),
-        np.int64(windows_xyxy[i, 2]),
-        np.int64(windows_xyxy[i, 3]),
-    )
+    x0, y0, x1, y1 = windows_xyxy[i, 0], windows_xyxy[i, 1], windows_xyxy[i, 2], windows_xyxy[i, 3]
+    return np.int64(x0), np.int64(y0), np.int64(x1), np.int64(y1)  # type: ignore[return-value] # numba's int
 
 
 @njit
@@ -65,7 +61,7 @@ def _cell_range(knot_cells: npt.NDArray[np.int32], begin: int, end: int) -> tupl
     """First and one past the last cell that the knots ``begin`` to ``end`` need."""
     first = min(knot_cells[begin, 0], knot_cells[begin, 1])
     last = max(knot_cells[end - 1, 0], knot_cells[end - 1, 1])
-    return np.int64(first), np.int64(last + 1)
+    return np.int64(first), np.int64(last + 1)  # type: ignore[return-value] # numba's int
 
 
 @njit
@@ -216,7 +212,8 @@ def decode_runs(
     offsets = np.zeros(masks + 1, dtype=np.int64)
     runs = np.empty((_FIRST_CAPACITY, 3), dtype=np.int32)
     mixed = np.empty(x_axis.knot_weights.size, dtype=np.int32)
-    count = np.int64(0)  # a plain 0 is a type of its own, for which what takes it would be compiled anew
+    # a plain 0 is a type of its own, for which what takes it would be compiled anew
+    count: int = np.int64(0)  # type: ignore[assignment] # numba's int
     for i in range(masks):
         x0, y0, x1, y1 = _sides(windows_xyxy, i)
         if x0 < x1 and y0 < y1:
