@@ -131,7 +131,8 @@ def test_compiled_and_plain_kernels_give_the_same_runs(
     prediction = noise_prediction(image_hw, imgsz, seed, scale=scale)
     compiled = decode(prediction, threshold=0.3, stability=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastsam_core.decode._kernels", lambda: plain_decoding)
+        for name in ("decode_runs", "count_cells"):
+            patch.setattr(f"fastsam_core._decode_kernels.{name}", getattr(plain_decoding, name))
         plain = decode(prediction, threshold=0.3, stability=True)
     assert same_masks(compiled, plain)
     np.testing.assert_array_equal(compiled.fields["stability"], plain.fields["stability"])
