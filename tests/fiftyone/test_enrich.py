@@ -364,7 +364,7 @@ def test_writers_never_put_maps_into_detections(dataset: Any, model: FastSAM, ki
     enrich(dataset[:1], "map", model=model, output="map")
     sample = dataset.last()
     item = Item(sample._id, sample.filepath)
-    writer = kind(open_target(dataset, "map"), "run", append=True)  # type: ignore[call-arg] # a protocol
+    writer = kind(open_target(dataset, "map"), "run", append=True)
     assert writer.write([Result(item, map=np.ones((4, 4), np.uint8))]) == set()
     sample.reload()
     assert isinstance(sample.map, fo.Segmentation)
