@@ -224,15 +224,11 @@ def _look(
 
 
 def _segment(image: Image, model: FastSAM, options: Mapping[str, Any]) -> Masks:
-    with closing(iter_segment([image], model, prefetch=0, reader=_as_it_is, **options)) as steps:
+    with closing(iter_segment([image], model, prefetch=0, **options)) as steps:
         step = next(steps)
     if step.masks is None:
         raise step.error or FastSAMError("A plane gave no masks")
     return step.masks
-
-
-def _as_it_is(source: object) -> Image:
-    return cast("Image", source)
 
 
 def _segment_tiles(image: Image, model: FastSAM, options: Mapping[str, Any]) -> Masks:

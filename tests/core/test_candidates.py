@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from fastsam_core._measure_kernels import hull_areas, run_means
@@ -14,16 +15,10 @@ from fastsam_core.errors import InvalidMasksError
 from fastsam_core.masks import Masks
 
 Stack = NDArray[np.bool_]
+stacks = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 14)))
 
 
-@st.composite
-def stacks(draw: st.DrawFn) -> Stack:
-    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 12)), draw(st.integers(1, 14)))
-    bits = draw(st.lists(st.booleans(), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
-    return np.array(bits, bool).reshape(shape)
-
-
-@given(stacks())
+@given(stacks)
 @settings(max_examples=40)
 def test_hulls_and_means_agree_with_other_libraries(stack: Stack) -> None:
     from scipy.spatial import ConvexHull

@@ -16,6 +16,7 @@ from packaging.version import Version
 from fastsam_core._windows import Window, join_tiles
 from fastsam_core.checkpoints import ModelInfo
 from fastsam_core.errors import FastSAMError
+from fastsam_core.images import read_image
 from fastsam_core.masks import Masks
 from fastsam_core.model import FastSAM, Settings
 from fastsam_core.pipeline import Step
@@ -59,7 +60,9 @@ class BlobModel:
         self.gate: Callable[[], None] | None = None
         self.options: dict[str, Any] = {}
 
-    def steps(self, sources: Iterable[object], model: object, *, reader: Any, **options: Any) -> Iterator[Step]:
+    def steps(
+        self, sources: Iterable[object], model: object, *, reader: Any = read_image, **options: Any
+    ) -> Iterator[Step]:
         """Stand in for iter_segment."""
         self.options = options
         for index, source in enumerate(sources):

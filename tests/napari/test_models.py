@@ -7,6 +7,7 @@ import json
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from fastsam_core.masks import Masks
@@ -17,16 +18,10 @@ from napari_fastsam.models.filters import Filters
 from napari_fastsam.models.picks import PickOptions, PromptSet, resolve
 
 Stack = NDArray[np.bool_]
+stacks = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 14)))
 
 
-@st.composite
-def stacks(draw: st.DrawFn) -> Stack:
-    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 12)), draw(st.integers(1, 14)))
-    bits = draw(st.lists(st.booleans(), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
-    return np.array(bits, bool).reshape(shape)
-
-
-@given(stacks())
+@given(stacks)
 @settings(max_examples=40)
 def test_outlines_are_the_pixels_with_a_neighbour_outside(stack: Stack) -> None:
     from scipy.ndimage import binary_erosion
@@ -156,7 +151,7 @@ def test_shapes_pick_the_best_or_everything_inside() -> None:
     json.dumps([dict(p.cause) for p in everything])
 
 
-@given(stacks(), st.integers(0, 99))
+@given(stacks, st.integers(0, 99))
 @settings(max_examples=40)
 def test_labels_under_masks(stack: Stack, seed: int) -> None:
     plane = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2], np.uint16), stack.shape[1:])

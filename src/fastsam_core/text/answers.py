@@ -81,6 +81,8 @@ def score_texts(encoder: TextEncoder, embeddings: NDArray[np.float32], prompt: T
     InvalidParameterError
         If the encoder is none.
     """
+    from scipy.special import expit
+
     check_encoder(encoder)
     if not isinstance(prompt, Text):
         raise InvalidPromptError(
@@ -105,7 +107,7 @@ def score_texts(encoder: TextEncoder, embeddings: NDArray[np.float32], prompt: T
     for query, negatives in enumerate(against):
         if negatives:
             highest[query] = products[[row_of[text] for text in negatives]].max(axis=0)
-    probabilities = _sigmoid(encoder.slope * (cosines - highest) + encoder.traits.offset)
+    probabilities = expit(encoder.slope * (cosines - highest) + encoder.traits.offset)
     probabilities[:, ~embeddings.any(axis=1)] = 0.0
     return TextScores(cosines, probabilities)
 
@@ -354,10 +356,3 @@ def _rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
             remedy="let embed_masks make them",
         )
     return embeddings
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.special import expit
-
-    probabilities: NDArray[np.float64] = expit(logits)
-    return probabilities

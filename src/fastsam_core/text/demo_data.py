@@ -175,8 +175,7 @@ def _background_masks(annotated: Masks, count: int, rng: np.random.Generator) ->
         dense = np.zeros((height, width), bool)
         dense[ellipse(y, x, radius_y, radius_x, shape=dense.shape, rotation=rng.uniform(-3, 3))] = True
         crops.append(dense)
-    blobs = Masks.from_dense(np.stack(crops)) if crops else Masks.empty(annotated.image_hw)
-    blobs = blobs.filter(min_area_px=_LEAST_AREA_PX)
+    blobs = Masks.from_dense(np.stack(crops)).filter(min_area_px=_LEAST_AREA_PX)
     if len(annotated) and len(blobs):
         blobs = blobs[blobs.overlaps(annotated).sum(1) < 0.1 * blobs.areas_px]
     return blobs[:count]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
@@ -209,39 +209,25 @@ class LabelWriter:
 
     # ---- undo ---------------------------------------------------------------------------------------------------
 
-    def undo(self) -> Committed | None:
-        """Undo the last step of the layer's history; return it if it is one of ours."""
-        was_there = bool(self._done) and self._is_there(self._done[-1])  # or a later stroke lies on it
-        self._retrace(self.layer.undo)
-        self._on_touched()
-        self._highest = None
-        if not was_there or self._is_there(self._done[-1]):
-            return None
-        step = self._done.pop()
-        self._undone.append(step)
-        return step
-
-    def redo(self) -> Committed | None:
-        """Do again what was undone last; return it if it is one of ours."""
-        was_there = not self._undone or self._is_there(self._undone[-1])
-        self._retrace(self.layer.redo)
-        self._on_touched()
-        self._highest = None
-        if was_there or not self._is_there(self._undone[-1]):
-            return None
-        step = self._undone.pop()
-        self._done.append(step)
-        return step
-
-    def _retrace(self, step: Callable[[], object]) -> None:
+    def retrace(self, what: Literal["undo", "redo"]) -> Committed | None:
+        """Undo the last step of the layer's history, or do it again; return it if it is one of ours."""
+        steps, others = (self._done, self._undone) if what == "undo" else (self._undone, self._done)
+        step = steps[-1] if steps else None
+        was_there = step is not None and self._is_there(step)  # or a later stroke lies on it
         try:
-            step()
+            getattr(self.layer, what)()
         except IndexError as error:
             raise FastSAMError(
                 f"A step of '{self.layer.name}' cannot be taken back or done again",
                 actual=f"the layer got data of shape {self.layer.data.shape} since",
                 remedy="go on from the labels that are there",
             ) from error
+        self._on_touched()
+        self._highest = None
+        if step is None or was_there != (what == "undo") or self._is_there(step) == was_there:
+            return None
+        others.append(steps.pop())
+        return step
 
     def _is_there(self, step: Committed) -> bool:
         data: Any = self.layer.data

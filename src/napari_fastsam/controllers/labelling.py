@@ -493,7 +493,7 @@ class LabelController:
             return
         step = None
         with notices():
-            step = writer.undo() if what == "undo" else writer.redo()
+            step = writer.retrace(what)
         if step is None:
             self.session.look_again()
             return

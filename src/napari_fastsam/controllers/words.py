@@ -95,12 +95,12 @@ class WordsController:
                 )
             self._put(list(examples), begin=True)
 
-    def clear(self) -> None:
-        """Ask nothing."""
+    def clear(self, said: str = "") -> None:
+        """Ask nothing, and say why if there is a reason."""
         self._question = ()
-        self.said.emit("")
         self.session.set_ranking(None)
         self.ranked.emit(None)
+        self.said.emit(said)
 
     def set_limits(self, low: float, high: float) -> None:
         """Pick between these scores from now on; nothing is encoded for it."""
@@ -154,7 +154,7 @@ class WordsController:
                 low, message = vectors.encoder.threshold, vectors.encoder.notice
                 cause = {"by": "text", "text": ", ".join(question), "encoder": vectors.encoder.name}
         except FastSAMError as error:
-            self._refuse(error)
+            self.clear(describe(error))
             return
         ranking = Ranking(vectors.spread(scores), low, np.inf, cause)
         count = len(ranking.picked(self.session.shown))
@@ -164,12 +164,6 @@ class WordsController:
         self.said.emit(f"{found} {message}".strip())
         self.session.set_ranking(ranking)
         self.ranked.emit(ranking)
-
-    def _refuse(self, error: Exception) -> None:
-        self._question = ()
-        self.session.set_ranking(None)
-        self.ranked.emit(None)
-        self.said.emit(describe(error))
 
     def _on_candidates(self) -> None:
         """Answer on another plane what was asked, if that is a look-up; examples belong to their plane."""
@@ -256,7 +250,7 @@ class WordsController:
         elif isinstance(step, Failed):
             if not isinstance(step.error, ValueError):  # an unknown word is said in the widget alone
                 warn(describe(step.error))
-            self._refuse(step.error)
+            self.clear(describe(step.error))
             self._look = None
             self.running_changed.emit(False)
         else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from fastsam_core.confidence import best_conf
 from fastsam_core.errors import ImageContentError
@@ -88,9 +89,8 @@ class FilterPanel(QWidget):
     def reset(self) -> None:
         """Let all candidates pass."""
         for slider in self.sliders.values():
-            slider.blockSignals(True)
-            slider.set_limits(-np.inf, np.inf)
-            slider.blockSignals(False)
+            with signals_blocked(slider):
+                slider.set_limits(-np.inf, np.inf)
         self.session.set_filters(Filters())
         candidates = self.session.candidates
         self._begin_at(0.0 if candidates is None else candidates.conf)
@@ -112,9 +112,8 @@ class FilterPanel(QWidget):
                 slider.set_values(
                     values if column == "confidence" else values[sure], pixel if column == "area_px" else 1.0
                 )
-                slider.blockSignals(True)  # it may stand at an end of what another plane had
-                slider.set_limits(*self.session.filters.limits.get(column, (-np.inf, np.inf)))
-                slider.blockSignals(False)
+                with signals_blocked(slider):  # it may stand at an end of what another plane had
+                    slider.set_limits(*self.session.filters.limits.get(column, (-np.inf, np.inf)))
             self._begin_at(candidates.conf)
             self.sliders["area_px"].set_title(f"Area ({unit})")
             self.sliders["intensity"].setVisible(bool(np.isfinite(candidates.columns["intensity"]).any()))
@@ -127,9 +126,8 @@ class FilterPanel(QWidget):
         """Let the slider of the confidence stand where candidates are shown from, as long as nobody has moved it."""
         slider = self.sliders["confidence"]
         if "confidence" not in self.session.filters.limits:
-            slider.blockSignals(True)
-            slider.set_limits(conf, np.inf)
-            slider.blockSignals(False)
+            with signals_blocked(slider):
+                slider.set_limits(conf, np.inf)
 
     def _show_count(self) -> None:
         candidates = self.session.candidates

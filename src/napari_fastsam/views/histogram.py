@@ -9,6 +9,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QDoubleRangeSlider
+from superqt.utils import signals_blocked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,10 +139,10 @@ class HistogramSlider(QWidget):
 
     def _move(self) -> None:
         """Put the handles where the limits are."""
-        self.slider.blockSignals(True)
         low, high = self._limits
-        self.slider.setValue((0.0 if np.isinf(low) else self._place(low), 1.0 if np.isinf(high) else self._place(high)))
-        self.slider.blockSignals(False)
+        ends = (0.0 if np.isinf(low) else self._place(low), 1.0 if np.isinf(high) else self._place(high))
+        with signals_blocked(self.slider):
+            self.slider.setValue(ends)
         places: Any = self.slider.value()
         self._places = places
         self._show()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QStyle, QStyleOptionComboBox, QStylePainter, QWidget
+from superqt.utils import signals_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,15 +95,14 @@ class LayerCombo(QComboBox):
         """Read the viewer's layers anew; the chosen one stays, whatever its name is now."""
         layers = [layer for layer in self._viewer.layers if self._wanted(layer)]
         known = None if self._current is None else self._current.unique_id
-        self.blockSignals(True)
-        self.clear()
-        if self._empty:
-            self.addItem(self._empty, None)
-        for layer in reversed(layers):
-            self.addItem(layer.name, layer.unique_id)
-        place = next((k for k in range(self.count()) if self.itemData(k) == known), 0 if self.count() else -1)
-        self.setCurrentIndex(place)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.clear()
+            if self._empty:
+                self.addItem(self._empty, None)
+            for layer in reversed(layers):
+                self.addItem(layer.name, layer.unique_id)
+            place = next((k for k in range(self.count()) if self.itemData(k) == known), 0 if self.count() else -1)
+            self.setCurrentIndex(place)
         self._on_index(place)
 
     def _on_index(self, index: int) -> None:

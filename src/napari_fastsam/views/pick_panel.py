@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from fastsam_core.drawings import DRAWING_SUFFIXES
 from fastsam_core.errors import ImageContentError
@@ -85,8 +86,8 @@ class PickPanel(QWidget):
         self.points.setAccessibleName("Points")
         self.shapes.setAccessibleName("Shapes")
         fields = form()
-        fields.addRow("Points", _with_button(self.points, "New", "Add a Points layer for prompts", self.add_points))
-        fields.addRow("Shapes", _with_button(self.shapes, "New", "Add a Shapes layer for prompts", self.add_shapes))
+        fields.addRow("Points", _with_new(self.points, "Add a Points layer for prompts", self.add_points))
+        fields.addRow("Shapes", _with_new(self.shapes, "Add a Shapes layer for prompts", self.add_shapes))
         fields.addRow("Level", self.level)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -149,13 +150,10 @@ class PickPanel(QWidget):
 
     def _show_options(self) -> None:
         options = self.session.options
-        for widget in (self.level, self.each, self.inside):
-            widget.blockSignals(True)
-        self.level.setCurrentIndex(self.level.findData(options.level))
-        self.each.setChecked(options.each_point)
-        self.inside.setChecked(options.everything_inside)
-        for widget in (self.level, self.each, self.inside):
-            widget.blockSignals(False)
+        with signals_blocked(self.level), signals_blocked(self.each), signals_blocked(self.inside):
+            self.level.setCurrentIndex(self.level.findData(options.level))
+            self.each.setChecked(options.each_point)
+            self.inside.setChecked(options.everything_inside)
 
     def _show_followed(self) -> None:
         self.points.set_layer(self.prompts.points)
@@ -187,11 +185,11 @@ def _is(kind: str) -> Any:
     return wanted
 
 
-def _with_button(combo: QWidget, text: str, tip: str, clicked: Any) -> QWidget:
+def _with_new(combo: QWidget, tip: str, clicked: Any) -> QWidget:
     holder = QWidget()
     layout = QHBoxLayout(holder)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(4)
     layout.addWidget(combo, 1)
-    layout.addWidget(button(text, tip, clicked))
+    layout.addWidget(button("New", tip, clicked))
     return holder

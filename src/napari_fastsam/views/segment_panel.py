@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from fastsam_core._axis_names import is_channels
 from fastsam_core.registry import MODELS
@@ -151,13 +152,12 @@ class SegmentPanel(QWidget):
                 if layer.ndim > 2 and 2 <= shape[axis] <= MAX_COLOUR_CHANNELS:
                     choices.append((f"{shape[axis]} channels along {names[axis]}", (axis, False)))
             choices.append(("Visible images, blended", (None, True)))
-        self.channels.blockSignals(True)
-        self.channels.clear()
-        for text, choice in choices:
-            self.channels.addItem(text, choice)
         known = [choice for _, choice in choices]
-        self.channels.setCurrentIndex(known.index(chosen) if chosen in known else 0)
-        self.channels.blockSignals(False)
+        with signals_blocked(self.channels):
+            self.channels.clear()
+            for text, choice in choices:
+                self.channels.addItem(text, choice)
+            self.channels.setCurrentIndex(known.index(chosen) if chosen in known else 0)
 
     def _on_channels(self, index: int = 0) -> None:
         axis, blend = self.channels.currentData() or (None, False)
@@ -168,15 +168,14 @@ class SegmentPanel(QWidget):
         axes = self._stack_axes()
         names = {axis: f"Along {self._axis_name(axis)}: {self._planes_along(axis)} planes" for axis in axes}
         if {self.along.itemData(k): self.along.itemText(k) for k in range(self.along.count())} != names:
-            self.along.blockSignals(True)
-            self.along.clear()
-            for axis, name in names.items():
-                self.along.addItem(name, axis)
-            if axes:
-                chosen = self._axes.get(self.session.image_id)
-                axis = chosen if chosen in axes else max(axes, key=self._suits)
-                self.along.setCurrentIndex(axes.index(axis))
-            self.along.blockSignals(False)
+            with signals_blocked(self.along):
+                self.along.clear()
+                for axis, name in names.items():
+                    self.along.addItem(name, axis)
+                if axes:
+                    chosen = self._axes.get(self.session.image_id)
+                    axis = chosen if chosen in axes else max(axes, key=self._suits)
+                    self.along.setCurrentIndex(axes.index(axis))
         self._describe_stack()
         self._advise()
 

@@ -153,12 +153,7 @@ class CandidateTable(QTableView):
             self.table.set_columns(
                 [
                     ("id", "Number of the candidate", np.arange(1, len(candidates) + 1, dtype=np.float64), 0),
-                    (
-                        unit,
-                        f"Area in {unit}",
-                        areas,
-                        decimals if unit != "px²" else 0,
-                    ),
+                    (unit, f"Area in {unit}", areas, decimals if unit != "px²" else 0),
                     ("conf.", "Confidence of the network, 0 to 1", columns["confidence"], 2),
                     ("mean", "Mean of the image's values inside", means, decimals_for(means)),
                     ("solid.", "Solidity: area divided by the area of the convex hull", columns["solidity"], 2),

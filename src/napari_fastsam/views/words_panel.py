@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_fastsam.models.words import INSTALL, can_read_words
 from napari_fastsam.views.histogram import HistogramSlider
@@ -89,7 +90,6 @@ class WordsPanel(QWidget):
         self.limit.setVisible(ranking is not None)
         if ranking is not None:
             self.limit.set_title("Likeness" if ranking.cause["by"] == "similar" else "Fits the words")
-            self.limit.blockSignals(True)
-            self.limit.set_values(ranking.scores)
-            self.limit.set_limits(ranking.low, ranking.high)
-            self.limit.blockSignals(False)
+            with signals_blocked(self.limit):
+                self.limit.set_values(ranking.scores)
+                self.limit.set_limits(ranking.low, ranking.high)
