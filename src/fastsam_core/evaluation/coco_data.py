@@ -132,10 +132,10 @@ class CocoData:
     def boxes(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Return boxes (N, 4) as x, y, width, height, areas (N,) and crowd flags (N,) of an image, without masks.
 
-        Where an annotation has no area, that of its box is taken.
+        Where an annotation has no box, that of its mask is taken; where it has no area, that of its box.
         """
         objects = self._objects[index]
-        boxes = np.array([self._box(annotation) for annotation in objects], np.float64).reshape(-1, 4)
+        boxes = np.array([self._box(annotation, index) for annotation in objects], np.float64).reshape(-1, 4)
         areas = [self._area(annotation, box) for annotation, box in zip(objects, boxes, strict=True)]
         crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in objects], bool)
         return boxes, np.array(areas, np.float64), crowd
@@ -188,7 +188,10 @@ class CocoData:
             )
         return area
 
-    def _box(self, annotation: dict[str, Any]) -> NDArray[np.float64]:
+    def _box(self, annotation: dict[str, Any], index: int) -> NDArray[np.float64]:
+        if annotation.get("bbox") is None and annotation.get("segmentation"):
+            mask = masks_of_entries([annotation], self.image_hw(index), self.path)
+            annotation = {**annotation, "bbox": Truth.of_masks(mask).boxes_xywh[0]}
         try:
             box = np.array(annotation["bbox"], np.float64)
         except (KeyError, TypeError, ValueError):

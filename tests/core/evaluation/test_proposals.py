@@ -229,6 +229,15 @@ def test_bad_annotations_are_named(document: Any, words: str, tmp_path: Path) ->
         CocoData(path).truth(0)
 
 
+def test_annotations_without_boxes_have_those_of_their_masks(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    no_box = {key: value for key, value in BOX.items() if key not in ("bbox", "area")}
+    path.write_text(json.dumps({"images": [IMAGE], "annotations": [{**no_box, "segmentation": polygon([2, 1, 4, 3])}]}))
+    boxes, areas, _ = CocoData(path).boxes(0)
+    assert (boxes.tolist(), areas.tolist()) == ([[2, 1, 4, 3]], [12])
+    assert np.array_equal(CocoData(path).truth(0).boxes_xywh, boxes)
+
+
 def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     path.write_text(json.dumps({"images": [IMAGE], "annotations": [BOX]}))
