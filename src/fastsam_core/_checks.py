@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
+    "MAX_IMGSZ",
+    "MIN_IMGSZ",
     "as_array",
     "as_distance",
     "as_imgsz",
@@ -30,7 +32,7 @@ __all__ = [
     "described",
 ]
 
-_MIN_IMGSZ, _MAX_IMGSZ = 32, 2**14
+MIN_IMGSZ, MAX_IMGSZ = 32, 2**14
 """A typing error of a digit more would ask for more memory than any machine has, and take all others' before."""
 
 
@@ -69,11 +71,11 @@ def as_integer(name: str, value: object, low: int, kind: type[FastSAMError] = In
 
 def as_imgsz(size: object) -> int:
     """Return a long side of the network's input, or raise InvalidParameterError."""
-    imgsz = as_integer("imgsz", size, _MIN_IMGSZ)
-    if imgsz > _MAX_IMGSZ:
+    imgsz = as_integer("imgsz", size, MIN_IMGSZ)
+    if imgsz > MAX_IMGSZ:
         raise InvalidParameterError(
             "imgsz is out of range",
-            expected=f"a whole number from {_MIN_IMGSZ} to {_MAX_IMGSZ}",
+            expected=f"a whole number from {MIN_IMGSZ} to {MAX_IMGSZ}",
             actual=repr(size),
             remedy="segment large images in tiles (tile_px=, --tile-px)",
         )

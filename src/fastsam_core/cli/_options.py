@@ -282,16 +282,15 @@ def read_pixel_size(text: str | None) -> tuple[float, float] | None:
 
 def read_sizes(text: str | None) -> int | tuple[int, ...] | Literal["auto"] | None:
     """Read ``640``, ``320,640`` or ``auto``."""
+    from fastsam_core._checks import MAX_IMGSZ, MIN_IMGSZ, as_imgsz
 
     def read(value: str) -> int | tuple[int, ...] | Literal["auto"]:
         if value == "auto":
             return "auto"
-        sizes = tuple(int(size) for size in value.split(","))
-        if min(sizes) < 32:
-            raise ValueError(value)
+        sizes = tuple(as_imgsz(int(size)) for size in value.split(","))
         return sizes[0] if len(sizes) == 1 else sizes
 
-    return _read(text, read, "--imgsz", "'640', '320,640' or 'auto', from 32 on")
+    return _read(text, read, "--imgsz", f"'640', '320,640' or 'auto', from {MIN_IMGSZ} to {MAX_IMGSZ}")
 
 
 def read_conf(text: str | None) -> float | Literal["auto"] | None:
