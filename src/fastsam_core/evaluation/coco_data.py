@@ -275,6 +275,8 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(document, dict):
             raise TypeError("a list, as results are" if isinstance(document, list) else type(document).__name__)
         document["categories"] = document.get("categories") or []
+        if lacking := [name for name in ("images", "annotations") if name not in document]:
+            raise TypeError(f"JSON without {' and '.join(lacking)}")
         parts = [document[name] for name in ("images", "annotations", "categories")]
         if not all(isinstance(part, list) for part in parts):
             raise TypeError("images, annotations or categories are no list")
@@ -284,7 +286,7 @@ def _read(path: Path) -> dict[str, Any]:
             if any(isinstance(entry.get(name), list | dict) for name in ("id", "image_id")):
                 raise TypeError(f"an id is no number: {str(entry)[:40]}")
         if any(image.get("id") is None for image in document["images"]):
-            raise KeyError("an image has no id")
+            raise TypeError("an image has no id")
         if not all(isinstance(image.get("file_name"), str | None) for image in document["images"]):
             raise TypeError("the file_name of an image is no text")
         if len({isinstance(image["id"], int | float) for image in document["images"]}) > 1:
@@ -293,7 +295,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise AnnotationError(
             f"{path} cannot be read", actual=error.strerror or str(error), remedy="check the path and its permissions"
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AnnotationError(
             f"{path} is no COCO annotation file",
             expected="JSON with images and annotations",

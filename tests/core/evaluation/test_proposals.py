@@ -209,6 +209,8 @@ BOX = {"id": 7, "image_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0, "
         ('{"images": [{"id": 1}, {"id": "a"}], "annotations": []}', "is no COCO annotation file"),
         ('{"images": [{"id": [1]}], "annotations": []}', "is no COCO annotation file"),
         ('{"images": [{"id": 1}], "annotations": [{"image_id": [1]}]}', "is no COCO annotation file"),
+        ("{}", "Actual: JSON without images and annotations"),
+        ('{"images": [{}], "annotations": []}', "Actual: an image has no id"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": [1]}', "is no COCO annotation file"),
         ({"images": [IMAGE, IMAGE], "annotations": []}, "Image id 1 occurs twice"),
         ({"images": [IMAGE], "annotations": [{**BOX, "image_id": 2}]}, "Annotation 7 .* belongs to no image"),
