@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsam_core._defaults import MAX_IMGSZ, MIN_IMGSZ
 from fastsam_core.errors import FastSAMError, InvalidMasksError, InvalidParameterError
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ __all__ = [
     "as_size",
     "described",
 ]
-
-_MIN_IMGSZ, _MAX_IMGSZ = 32, 2**14
-"""A typing error of a digit more would ask for more memory than any machine has, and take all others' before."""
 
 
 def as_number(
@@ -69,11 +67,11 @@ def as_integer(name: str, value: object, low: int, kind: type[FastSAMError] = In
 
 def as_imgsz(size: object) -> int:
     """Return a long side of the network's input, or raise InvalidParameterError."""
-    imgsz = as_integer("imgsz", size, _MIN_IMGSZ)
-    if imgsz > _MAX_IMGSZ:
+    imgsz = as_integer("imgsz", size, MIN_IMGSZ)
+    if imgsz > MAX_IMGSZ:
         raise InvalidParameterError(
             "imgsz is out of range",
-            expected=f"a whole number from {_MIN_IMGSZ} to {_MAX_IMGSZ}",
+            expected=f"a whole number from {MIN_IMGSZ} to {MAX_IMGSZ}",
             actual=repr(size),
             remedy="segment large images in tiles (tile_px=, --tile-px)",
         )

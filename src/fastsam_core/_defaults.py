@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_DET", "MAX_PIXELS", "OVERLAP_PX", "PROMPT_CONF"]
+__all__ = ["MAX_DET", "MAX_IMGSZ", "MAX_PIXELS", "MIN_IMGSZ", "OVERLAP_PX", "PROMPT_CONF"]
 
 MAX_DET: Final = 1000
 """Most masks of one image (of one tile, where it is segmented in tiles)."""
@@ -17,3 +17,7 @@ OVERLAP_PX: Final = 128
 
 MAX_PIXELS: Final = 1 << 28
 """Files and lazy arrays with more pixels in a plane are refused before they are decoded, unless the caller says so."""
+
+MIN_IMGSZ: Final = 32
+MAX_IMGSZ: Final = 1 << 14
+"""Long sides of the network's input. A digit more, mistyped, would ask for more memory than any machine has."""

@@ -338,11 +338,14 @@ def _choose_plane(plane: PlaneChoice, stack: dict[str, int]) -> dict[str, int]:
         at_each = np.unravel_index(number, tuple(stack.values())) if stack and not wrong else ()
         chosen = {name: int(at) for name, at in zip(stack, at_each, strict=not wrong)}
     if wrong:
+        remedy = "choose a plane by its number or by axis, e.g. plane={'Z': 0} (--plane Z=0)"
+        if "C" in chosen and "C" not in stack:
+            remedy = f"channels are chosen apart from planes: channels=[{chosen['C']}] (--channels {chosen['C']})"
         raise ImageContentError(
             f"There is no such plane: {', '.join(wrong)}",
             expected=f"an index from 0 along each axis of the stack ({described})",
             actual=f"plane={plane!r}",
-            remedy="choose a plane by its number or by axis, e.g. plane={'Z': 0} (--plane Z=0)",
+            remedy=remedy,
         )
     return chosen
 

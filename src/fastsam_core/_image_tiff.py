@@ -19,7 +19,7 @@ from fastsam_core.errors import ImageReadError, UnsupportedImageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tifffile import TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 # Photometric interpretations, TIFF 6.0 tag 262
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CFA = 0, 1, 2, 3, 5, 6, 32803
@@ -39,12 +39,14 @@ def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
 
     Pages that differ in size form several series; with series 0 they are all opened, and addressed by page number, but
     not those beside a pyramid or in a slide scanner's file, which are pictures of the slide and its label. Of several
-    stacks or images of several channels one is opened; `Source.images` says which there are.
+    stacks or images of several channels one is opened; `Source.images` says which there are. Of OME-TIFF sets, whose
+    files all tell of the images of the others, those count that the file has a part of.
     """
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        every = tiff.series
+        inside = [at for at, one in enumerate(tiff.series) if _has_part(tiff, one)] or range(len(tiff.series))
+        every = [tiff.series[at] for at in inside]
 
         def describe(number: int) -> str:
             return describe_image(every[number].name, every[number].axes, every[number].shape)
@@ -65,8 +67,14 @@ def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
         turned = orientation > 4
         if level:
             facts["full_hw"] = list(hw_of(levels[0]))[:: -1 if turned else 1]
-        facts |= size_facts(sizes_in_tiff(tiff, number, level), turned=turned)
+        facts |= size_facts(sizes_in_tiff(tiff, inside[number], level), turned=turned)
         yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes, images)
+
+
+def _has_part(tiff: TiffFile, series: TiffPageSeries) -> bool:
+    """Tell whether pages of a series are in the file itself, and not all in others of an OME-TIFF set."""
+    name = tiff.filehandle.name
+    return series.kind != "ome" or any(page is not None and page.parent.filehandle.name == name for page in series)
 
 
 def _images_among(series: Sequence[TiffPageSeries]) -> list[int]:

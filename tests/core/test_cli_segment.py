@@ -423,6 +423,7 @@ def test_an_output_folder_that_cannot_be_made(folder: Path, loaded: list[dict[st
         (["--prompts", "p.json"], "p.json"),
         (["--conf", "2"], "conf"),
         (["--imgsz", "1"], "imgsz"),
+        (["--imgsz", "640,16385"], "--imgsz"),
         (["--imgsz", "320,large"], "imgsz"),
     ],
 )

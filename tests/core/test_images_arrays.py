@@ -121,6 +121,8 @@ def test_planes_of_a_named_stack() -> None:
     for wrong in (12, -1, {"T": 3}, {"Q": 0}, 1.5, {"T": "a"}):
         with pytest.raises(ImageContentError, match="plane"):
             read_image(stack, axes="TZCYX", plane=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ImageContentError, match=r"no such plane: C=1.*--channels 1"):
+        read_image(stack, axes="TZCYX", plane={"T": 1, "C": 1})
     with pytest.raises(ImageContentError, match="no such plane"):
         read_image(stack[0, 0, 0], plane=1)
 

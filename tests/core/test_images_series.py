@@ -235,3 +235,27 @@ def test_tiles_and_stacks_of_a_series(tmp_path: Path) -> None:
     assert [(recipe["series"], recipe["plane"]) for recipe in found] == [(0, {"Z": 0}), (0, {"Z": 1})]
     with pytest.raises(ImageContentError, match="no image 2"):
         list(segment_stack(path, model, series=2))
+
+
+def test_files_of_an_ome_tiff_set_give_their_own_images(tmp_path: Path) -> None:
+    """As bfconvert writes an image into each file, with the metadata of all."""
+    names = [f"s{number}.ome.tif" for number in range(3)]
+    uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{number}" for number in range(3)]
+    images = "".join(
+        f'<Image ID="Image:{at}"><Pixels ID="Pixels:{at}" DimensionOrder="XYZCT" Type="uint8" SizeX="{30 + at}" '
+        f'SizeY="20" SizeC="1" SizeZ="1" SizeT="1" PhysicalSizeX="{at + 1}" PhysicalSizeY="{at + 1}">'
+        f'<TiffData IFD="0" PlaneCount="1"><UUID FileName="{name}">{uuid}</UUID></TiffData></Pixels></Image>'
+        for at, (name, uuid) in enumerate(zip(names, uuids, strict=True))
+    )
+    head = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    for number, (name, uuid) in enumerate(zip(names, uuids, strict=True)):
+        values = np.full((20, 30 + number), 50 * number, np.uint8)
+        words = f'{head} UUID="{uuid}">{images}</OME>'
+        tifffile.imwrite(tmp_path / name, values, description=words, metadata=None, photometric="minisblack")
+    for number, name in enumerate(names):
+        image = read_image(tmp_path / name)
+        assert (image.image_hw, int(image.rgb8[0, 0, 0])) == ((20, 30 + number), 50 * number)
+        assert image.recipe["images"] == image.recipe["pages"] == 1
+        assert image.recipe["pixel_size_um"] == [number + 1] * 2
+        with open_planes(tmp_path / name) as planes:
+            assert list(planes.images) == [0]

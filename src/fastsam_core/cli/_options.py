@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, overload
 
 import typer
 
+from fastsam_core._defaults import MAX_IMGSZ, MIN_IMGSZ
 from fastsam_core.errors import InvalidParameterError
 
 __all__ = [
@@ -279,13 +280,13 @@ def read_pixel_size(text: str) -> tuple[float, float]:
     return sides[-1], sides[0]
 
 
-@_reader("--imgsz", "'640', '320,640' or 'auto', from 32 on")
+@_reader("--imgsz", f"'640', '320,640' or 'auto', from {MIN_IMGSZ} to {MAX_IMGSZ}")
 def read_sizes(text: str) -> int | tuple[int, ...] | Literal["auto"]:
     """Read ``640``, ``320,640`` or ``auto``."""
     if text == "auto":
         return "auto"
     sizes = tuple(int(size) for size in text.split(","))
-    if min(sizes) < 32:
+    if min(sizes) < MIN_IMGSZ or max(sizes) > MAX_IMGSZ:
         raise ValueError(text)
     return sizes[0] if len(sizes) == 1 else sizes
 

@@ -132,10 +132,10 @@ class CocoData:
     def boxes(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Return boxes (N, 4) as x, y, width, height, areas (N,) and crowd flags (N,) of an image, without masks.
 
-        Where an annotation has no area, that of its box is taken.
+        Where an annotation has no box, that of its mask is taken; where it has no area, that of its box.
         """
         objects = self._objects[index]
-        boxes = np.array([self._box(annotation) for annotation in objects], np.float64).reshape(-1, 4)
+        boxes = np.array([self._box(annotation, index) for annotation in objects], np.float64).reshape(-1, 4)
         areas = [self._area(annotation, box) for annotation, box in zip(objects, boxes, strict=True)]
         crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in objects], bool)
         return boxes, np.array(areas, np.float64), crowd
@@ -188,7 +188,10 @@ class CocoData:
             )
         return area
 
-    def _box(self, annotation: dict[str, Any]) -> NDArray[np.float64]:
+    def _box(self, annotation: dict[str, Any], index: int) -> NDArray[np.float64]:
+        if annotation.get("bbox") is None and annotation.get("segmentation"):
+            mask = masks_of_entries([annotation], self.image_hw(index), self.path)
+            annotation = {**annotation, "bbox": Truth.of_masks(mask).boxes_xywh[0]}
         try:
             box = np.array(annotation["bbox"], np.float64)
         except (KeyError, TypeError, ValueError):
@@ -272,6 +275,8 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(document, dict):
             raise TypeError("a list, as results are" if isinstance(document, list) else type(document).__name__)
         document["categories"] = document.get("categories") or []
+        if lacking := [name for name in ("images", "annotations") if name not in document]:
+            raise TypeError(f"JSON without {' and '.join(lacking)}")
         parts = [document[name] for name in ("images", "annotations", "categories")]
         if not all(isinstance(part, list) for part in parts):
             raise TypeError("images, annotations or categories are no list")
@@ -281,7 +286,7 @@ def _read(path: Path) -> dict[str, Any]:
             if any(isinstance(entry.get(name), list | dict) for name in ("id", "image_id")):
                 raise TypeError(f"an id is no number: {str(entry)[:40]}")
         if any(image.get("id") is None for image in document["images"]):
-            raise KeyError("an image has no id")
+            raise TypeError("an image has no id")
         if not all(isinstance(image.get("file_name"), str | None) for image in document["images"]):
             raise TypeError("the file_name of an image is no text")
         if len({isinstance(image["id"], int | float) for image in document["images"]}) > 1:
@@ -290,7 +295,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise AnnotationError(
             f"{path} cannot be read", actual=error.strerror or str(error), remedy="check the path and its permissions"
         ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AnnotationError(
             f"{path} is no COCO annotation file",
             expected="JSON with images and annotations",

@@ -209,6 +209,8 @@ BOX = {"id": 7, "image_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0, "
         ('{"images": [{"id": 1}, {"id": "a"}], "annotations": []}', "is no COCO annotation file"),
         ('{"images": [{"id": [1]}], "annotations": []}', "is no COCO annotation file"),
         ('{"images": [{"id": 1}], "annotations": [{"image_id": [1]}]}', "is no COCO annotation file"),
+        ("{}", "Actual: JSON without images and annotations"),
+        ('{"images": [{}], "annotations": []}', "Actual: an image has no id"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": [1]}', "is no COCO annotation file"),
         ({"images": [IMAGE, IMAGE], "annotations": []}, "Image id 1 occurs twice"),
         ({"images": [IMAGE], "annotations": [{**BOX, "image_id": 2}]}, "Annotation 7 .* belongs to no image"),
@@ -227,6 +229,15 @@ def test_bad_annotations_are_named(document: Any, words: str, tmp_path: Path) ->
     path.write_text(document if isinstance(document, str) else json.dumps(document))
     with pytest.raises(AnnotationError, match=words):
         CocoData(path).truth(0)
+
+
+def test_annotations_without_boxes_have_those_of_their_masks(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    no_box = {key: value for key, value in BOX.items() if key not in ("bbox", "area")}
+    path.write_text(json.dumps({"images": [IMAGE], "annotations": [{**no_box, "segmentation": polygon([2, 1, 4, 3])}]}))
+    boxes, areas, _ = CocoData(path).boxes(0)
+    assert (boxes.tolist(), areas.tolist()) == ([[2, 1, 4, 3]], [12])
+    assert np.array_equal(CocoData(path).truth(0).boxes_xywh, boxes)
 
 
 def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:

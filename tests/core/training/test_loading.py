@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,11 +17,10 @@ from tests.core.training.dataset_files import HW, jpeg, run, scene_masks, write_
 from fastsam_core.errors import AnnotationError
 from fastsam_core.evaluation.truth import LabelFolder, open_truth
 from fastsam_core.training.datasets.loading import load_folder, load_split
+from fastsam_core.training.datasets.readers import KINDS, list_items
 from fastsam_core.training.datasets.records import hash_fraction
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fastsam_core.training.sources import Split
 
 
@@ -187,6 +188,15 @@ def test_one_image_with_objects_is_too_little(tmp_path: Path) -> None:
         Image.fromarray(np.zeros(HW, np.uint8)).save(folder / "masks" / f"a{number}.png")
     with pytest.raises(AnnotationError, match=r"too little.*that show objects.*5 images, 1 with instances"):
         load_folder(folder)
+
+
+def test_data_that_are_packed_are_to_be_unpacked(tmp_path: Path) -> None:
+    packed = Path(shutil.make_archive(str(tmp_path / "export"), "zip", write_labels(tmp_path / "in", 2)))
+    with pytest.raises(AnnotationError, match=r"export\.zip is packed.*unpack it"):
+        load_folder(packed)
+    for kind in KINDS:
+        with pytest.raises(AnnotationError, match="unpack it"):
+            list_items(kind, packed)
 
 
 @pytest.mark.parametrize("side_px", [480, 210])

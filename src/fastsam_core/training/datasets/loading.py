@@ -14,7 +14,7 @@ from fastsam_core.errors import AnnotationError, ImageReadError, InvalidParamete
 from fastsam_core.evaluation.truth import pairs_beside
 from fastsam_core.training.batches import LEAST_PX, Pool
 from fastsam_core.training.datasets.manifest import Dataset
-from fastsam_core.training.datasets.readers import KINDS, list_items
+from fastsam_core.training.datasets.readers import KINDS, check_unpacked, list_items
 from fastsam_core.training.datasets.records import BACKGROUND_WEIGHTS, Coverage, Record, hash_fraction
 from fastsam_core.training.datasets.sa1b import read_sidecar
 from fastsam_core.training.sources import FULL_WEIGHT, SOURCES, LabelledImage, SourceSpec, load_source, stack_crops
@@ -169,6 +169,7 @@ def load_folder(folder: Path, *, max_side_px: int = 1024, val_share: float = 0.2
     """
     if (folder / "manifest.json").is_file():
         return _load_dataset(Dataset.open(folder), max_side_px, val_share)
+    check_unpacked(folder)
     kind = _kind_of(folder)
     if not folder.exists():
         raise AnnotationError(f"There is no file or folder {folder}", remedy="check the path")

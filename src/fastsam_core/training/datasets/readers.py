@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from pathlib import Path
 
-__all__ = ["KINDS", "Kind", "list_items"]
+__all__ = ["KINDS", "Kind", "check_unpacked", "list_items"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,23 @@ KINDS: Final[dict[str, Kind]] = {
     "yolo": Kind("YOLO-seg: images/ and labels/ (TXT)", folders.list_yolo, "exhaustive"),
 }
 """Name -> how it is read."""
+
+
+def check_unpacked(source: Path) -> None:
+    """Refuse the ZIP files that CVAT, Label Studio and Roboflow hand out.
+
+    Raises
+    ------
+    AnnotationError
+        If it is one.
+    """
+    if source.is_file() and zipfile.is_zipfile(source):
+        raise AnnotationError(
+            f"{source} is packed",
+            expected="a folder, or the file of the annotations",
+            actual="a ZIP file",
+            remedy="unpack it, and name what comes out of it",
+        )
 
 
 def list_items(
@@ -64,11 +82,13 @@ def list_items(
     InvalidParameterError
         If there is no such kind.
     AnnotationError
-        If nothing of the kind is there, or two images would have one name.
+        If nothing of the kind is there, it is packed, or two images would have one name.
     """
+    source = as_path(source)
     if kind not in KINDS:
         raise InvalidParameterError("Unknown kind of annotations", expected=f"one of {', '.join(KINDS)}", actual=kind)
-    items = KINDS[kind].items(as_path(source), None if images is None else as_path(images))
+    check_unpacked(source)
+    items = KINDS[kind].items(source, None if images is None else as_path(images))
     names = Counter(item.name for item in items)
     if twice := [name for name, count in names.items() if count > 1]:  # the files of one would be those of the other
         raise AnnotationError(
