@@ -122,9 +122,17 @@ def test_labels_with_embeddings_of_other_kinds_are_passed_over(
     assert "mine" not in painted.values("found.detections.label")[0]
 
 
-def test_embeddings_serve_fiftyones_similarity(painted: Any, model: FastSAM, encoder: TextEncoder) -> None:
+@pytest.mark.parametrize("made_by", ["enrich", "a model"])
+def test_embeddings_serve_fiftyones_similarity(
+    painted: Any, model: FastSAM, encoder: TextEncoder, made_by: str
+) -> None:
     brain = pytest.importorskip("fiftyone.brain")
-    enrich(painted, "masks", model=model, embeddings=True, text_encoder=encoder)
+    if made_by == "enrich":
+        enrich(painted, "masks", model=model, embeddings=True, text_encoder=encoder)
+    else:
+        fastsam = FastSAMModel(model, embeddings=True, text_encoder=encoder)
+        painted.apply_model(fastsam, "masks", num_workers=0, progress=False)
+        painted.add_sample_field("masks.detections.embedding", fo.VectorField)
     vectors = np.stack([d.embedding for sample in painted for d in sample.masks.detections])
     assert vectors.shape[1] == encoder.width
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
