@@ -218,6 +218,7 @@ def test_ctrl_c_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    (tmp_path / "x.png").touch()
     monkeypatch.setattr("fastsam_core.model.FastSAM.load", interrupted)
     result = CliRunner().invoke(app, ["segment", str(tmp_path / "x.png"), "--out", str(tmp_path / "out")])
     assert result.exit_code == 130
@@ -235,6 +236,7 @@ def test_sigterm_while_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
 
+    (tmp_path / "x.png").touch()
     monkeypatch.setattr("fastsam_core.model.FastSAM.load", terminated)
     result = CliRunner().invoke(app, ["segment", str(tmp_path / "x.png"), "--out", str(tmp_path / "out")])
     assert result.exit_code == 143
