@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Edit",
     "Overlap",
+    "as_compiled",
     "check_ids",
     "commit_steps",
     "plan_commit",
@@ -36,6 +37,10 @@ _TAKEN_SHARE = 0.1
 
 _STEP_MASKS, _STEP_RUNS = 2_000, 50_000
 """How much is planned between two looks at whether to go on; some hundredths of a second."""
+
+_COMPILED = (np.uint16, np.int32)
+_COPIED_PX = 2**24
+"""Of larger parts of a plane a copy would take longer than a tenth of a second."""
 
 _MOSTLY = 0.5
 """Merge and delete take the labels that lie in the candidates with more than this share of their pixels."""
@@ -86,9 +91,34 @@ def check_ids(dtype: np.dtype[Any], highest: int) -> None:
         )
 
 
-def _window(masks: Masks) -> tuple[int, int, int, int]:
-    """Return the box (y0, y1, x0, x1) around all masks."""
-    boxes = masks.extents_xyxy[masks.areas_px > 0]
+def as_compiled(plane: Labels2D, extents_xyxy: NDArray[np.int32]) -> Labels2D:
+    """Return labels in the types that kernels are compiled for once, as compiling takes seconds for each further one.
+
+    Parameters
+    ----------
+    plane : integer ndarray of shape (H, W)
+        Of any width, byte order and layout; as it is where it is 16 bit without a sign or 32 bit with one, row by row.
+    extents_xyxy : int32 ndarray of shape (N, 4)
+        Of the masks that are of interest; what lies outside the box around them may be zero.
+    """
+    from fastsam_core._jit import compilable
+
+    plane = compilable(np.asarray(plane))
+    y0, y1, x0, x1 = _box_around(extents_xyxy)
+    if (plane.dtype in _COMPILED and plane.flags.carray) or (y1 - y0) * (x1 - x0) > _COPIED_PX:
+        return plane
+    part = plane[y0:y1, x0:x1]
+    fit = np.iinfo(np.int32)
+    if part.max(initial=0) > fit.max or part.min(initial=0) < fit.min:
+        return plane
+    out = np.zeros(plane.shape, plane.dtype if plane.dtype in _COMPILED else np.int32)
+    out[y0:y1, x0:x1] = part
+    return out
+
+
+def _box_around(boxes: NDArray[np.int32]) -> tuple[int, int, int, int]:
+    """Return the box (y0, y1, x0, x1) around all that are not empty."""
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
     if not len(boxes):
         return 0, 0, 0, 0
     return int(boxes[:, 1].min()), int(boxes[:, 3].max()), int(boxes[:, 0].min()), int(boxes[:, 2].max())
@@ -147,13 +177,13 @@ def commit_steps(plane: Labels2D, masks: Masks, ids: Sequence[int], overlap: Ove
     InvalidParameterError
         As :func:`plan_commit`, at the first step.
     """
-    from fastsam_core._jit import compilable
     from fastsam_core._label_kernels import assign, changes, overlaps
 
     _check_commit(np.shape(plane), masks, len(ids), overlap)
-    y0, y1, x0, x1 = _window(masks)
+    y0, y1, x0, x1 = _box_around(masks.extents_xyxy)
     orders: dict[str, NDArray[Any]] = {"keep": -masks.scores, "fill": masks.areas_px, "steal": -masks.areas_px}
-    wanted, plane, runs, offsets = np.asarray(ids, np.int64), compilable(np.asarray(plane)), masks.runs, masks.offsets
+    wanted, runs, offsets = np.asarray(ids, np.int64), masks.runs, masks.offsets
+    plane = as_compiled(plane, masks.extents_xyxy)
     owners = np.zeros((y1 - y0, x1 - x0), np.int32)
     mask_of_run = np.repeat(np.arange(len(masks)), np.diff(offsets))
     by_place = np.lexsort((runs[:, 1], runs[:, 0]))
@@ -230,7 +260,7 @@ def without_gaps(edit: Edit) -> Edit:
 def _covered(plane: Labels2D, masks: Masks) -> tuple[Labels2D, NDArray[np.bool_], list[int], tuple[int, int]]:
     """Return the labels around the masks, where the masks are, and the labels that lie mostly in them."""
     union = masks.union()
-    y0, y1, x0, x1 = _window(union)
+    y0, y1, x0, x1 = _box_around(union.extents_xyxy)
     old = np.asarray(plane[y0:y1, x0:x1])
     inside = union.crop(0) if len(union) and union.areas_px[0] else np.zeros(old.shape, bool)
     touched = _counts(old[inside])

@@ -80,6 +80,9 @@ class FastSAMWidget(QWidget):
         self._goes_on.setSingleShot(True)
         self._goes_on.setInterval(_CLOSING_MS)
         self._goes_on.timeout.connect(self.journal.end_removed)
+        self._fonts = QTimer(self)
+        self._fonts.setSingleShot(True)
+        self._fonts.timeout.connect(self._take_font)
         napari_viewer.layers.events.removed.connect(self._on_removed)
         self.session.candidates_changed.connect(self._guide_on)
         self.labels.written.connect(self._guide_on)
@@ -160,6 +163,18 @@ class FastSAMWidget(QWidget):
         missing = self.viewer.dims.ndim - image.ndim
         shown = [axis - missing for axis in self.viewer.dims.displayed]
         camera_of(self.viewer).center = tuple(world[shown])
+
+    def changeEvent(self, event: Any) -> None:
+        """Notice that napari's font size may be another one; labels have it a moment later."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._fonts.start()
+
+    def _take_font(self) -> None:
+        """Give napari's font to what its style leaves as small as it is: the table, and the field for words."""
+        font = self.label_panel.preview.font()
+        self.words_panel.text.setFont(font)
+        self.table.take_font(font)
 
     def resizeEvent(self, event: Any) -> None:
         """Put sections side by side where there is room."""

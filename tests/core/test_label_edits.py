@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fastsam_core import _label_kernels
 from fastsam_core import label_edits as edits
 from fastsam_core._generators import outcome
 from fastsam_core.errors import InvalidParameterError
@@ -77,6 +78,28 @@ def test_labels_of_the_other_byte_order(overlap: edits.Overlap) -> None:
     same, other = (edits.plan_commit(labels, nested(), [1, 2, 3, 4], overlap) for labels in (plane, swapped))
     assert (other.labels, other.conflicts) == (same.labels, same.conflicts)
     np.testing.assert_array_equal(other.values, same.values)
+
+
+@pytest.mark.parametrize("overlap", ["keep", "steal", "fill"])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u4", "i8", "u8", ">u2", "u2"])
+def test_labels_of_any_width_and_layout_compile_nothing(overlap: edits.Overlap, dtype: str) -> None:
+    """The window stood still for seconds at the first commit into a layer of each further type."""
+    plane = np.zeros((60, 90), np.uint16)
+    plane[20:30, 20:30] = 7
+    wanted = edits.plan_commit(plane, nested(), [1, 2, 3, 4], overlap)
+    edits.plan_commit(plane.astype(np.int32), nested(), [1, 2, 3, 4], overlap)
+    known = len(_label_kernels.assign.signatures)  # type: ignore[attr-defined]
+    for other in (np.asfortranarray(plane.astype(dtype)), np.stack([plane.astype(dtype)] * 2, -1)[..., 0]):
+        found = edits.plan_commit(other, nested(), [1, 2, 3, 4], overlap)
+        assert (found.labels, found.conflicts) == (wanted.labels, wanted.conflicts)
+        np.testing.assert_array_equal(found.values, wanted.values)
+    assert len(_label_kernels.assign.signatures) == known  # type: ignore[attr-defined]
+
+
+def test_labels_beyond_32_bit_stay_what_they_are() -> None:
+    plane = np.zeros((60, 90), np.int64)
+    plane[20:30, 20:30] = 2**40
+    assert list(edits.plan_commit(plane, nested(), [1, 2, 3, 4], "fill").conflicts) == [2**40]
 
 
 @given(st.data(), st.sampled_from(["keep", "steal", "fill"]))

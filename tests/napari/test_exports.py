@@ -375,3 +375,26 @@ def test_label_images_say_their_axes_and_pixel_size(
             assert read.z_step_um == (pytest.approx(2.0) if "z" in axes else None)
     [layer] = viewer.open(tmp_path / "labels.tif", layer_type="labels", plugin="napari")
     assert layer.data.shape == shape
+
+
+def test_lazy_images_are_read_where_the_table_is_written(tmp_path: Path) -> None:
+    """A time series of thousands of planes was read in the window's thread, which stood still for that long."""
+    import dask.array as da
+
+    read: list[int] = []
+
+    def block(block_id: tuple[int, ...]) -> Any:
+        read.append(block_id[0])
+        return np.full((1, 40, 50), block_id[0], np.uint8)
+
+    lazy = da.map_blocks(block, dtype=np.uint8, chunks=((1,) * 9, (40,), (50,)), meta=np.empty((0, 0, 0), np.uint8))
+    data = np.zeros((9, 40, 50), np.uint16)
+    data[:, 10:20, 10:20] = 1
+    image, labels = Image(lazy, name="Image"), Labels(data, name="mine")
+    read.clear()
+    write = export.writer_of(tmp_path / "labels.csv", "csv", labels, image, None, ("t", "y", "x"))
+    assert not read
+    write()
+    assert sorted(read) == list(range(9))
+    rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
+    assert [float(row["intensity_mean"]) for row in rows] == list(range(9))

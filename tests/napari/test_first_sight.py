@@ -404,3 +404,20 @@ def test_a_choice_of_weights_that_is_cancelled_keeps_the_model(
     model.setCurrentIndex(model.count() - 1)
     model.activated.emit(model.count() - 1)
     assert (model.currentText(), widget.segmentation.model) == ("FastSAM-x", "FastSAM-x")
+
+
+def test_the_table_is_written_in_the_font_of_the_preferences(viewer: Any, make_widget: Make, qtbot: Any) -> None:
+    """It stayed as small as it is, and so did the field for words."""
+    from napari.settings import get_settings
+
+    widget = make_widget(viewer)
+    appearance, size = get_settings().appearance, get_settings().appearance.font_size
+    small = widget.table.fontMetrics().height()
+    try:
+        appearance.font_size = 2 * size
+        qtbot.waitUntil(lambda: widget.table.fontMetrics().height() > 1.5 * small)
+        assert widget.words_panel.text.fontMetrics().height() > 1.5 * small
+        assert widget.table.verticalHeader().defaultSectionSize() >= widget.table.fontMetrics().height()
+    finally:
+        appearance.font_size = size
+    qtbot.waitUntil(lambda: widget.table.fontMetrics().height() < 1.5 * small)

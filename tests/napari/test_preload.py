@@ -1,4 +1,4 @@
-"""Torch's libraries are loaded before torch is imported, and the import works with them."""
+"""What is loaded ahead, outside the window's thread: torch's libraries, and what the first commit needs."""
 
 from __future__ import annotations
 
@@ -36,3 +36,22 @@ def test_without_torch_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(_preload, "find_spec", lambda name: None)
     _preload.preload_torch()
+
+
+WARM = """
+import sys
+from napari_fastsam.controllers.canvas import warm_up
+from napari_fastsam.models import inference
+from napari_fastsam.models._kernels import labels_under
+
+warm_up()
+assert "pandas.core" in sys.modules, "napari loads it for the first Labels layer"
+inference._warm_up()
+assert len(labels_under.signatures) == 2
+"""
+
+
+def test_the_worker_makes_ready_for_the_first_commit() -> None:
+    """The window stood still while pandas was loaded and a kernel compiled, for a second and more."""
+    done = subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -148,9 +148,12 @@ def _overlay(pixels: NDArray[np.uint8], name: str, transform: dict[str, Any]) ->
 
 
 def warm_up() -> None:
-    """Load and compile what napari needs for overlays; in the worker's thread, not in the window's at the first one."""
+    """Load and compile what napari needs for overlays and labels; in the worker's thread, not later in the window's."""
+    from napari.layers import Labels
+
     for name in _COLOURS:
         _overlay(np.zeros((2, 2), np.uint8), name, {})
+    Labels(np.zeros((2, 2), np.uint8))  # its table of features loads pandas
 
 
 class OutlineCanvas:

@@ -174,8 +174,8 @@ def _described(data: NDArray[Any], axes: str, sides_um: Sequence[float | None]) 
     return {"metadata": {"axes": axes}}
 
 
-def _values(image: Any, labels: Any) -> NDArray[Any] | None:
-    """Return the values of the image's pixels, colours and channels along one more axis, if they are the labels'."""
+def _values(image: Any, labels: Any) -> Callable[[], NDArray[Any]] | None:
+    """Return what reads the values of the image's pixels, if they are the labels'; of lazy images it takes long."""
     if image is None or len(shape := layer_shape(image)) != labels.data.ndim:
         return None
     colours = [axis for axis, size in enumerate(labels.data.shape) if size == 1 < shape[axis]]
@@ -189,10 +189,15 @@ def _values(image: Any, labels: Any) -> NDArray[Any] | None:
             "Remedy: give both layers the same scale, translate, rotate, shear, affine and units, and export again."
         )
         return None
-    values = np.asarray(image.data[0] if image.multiscale else image.data)
+    return partial(_read_values, image.data[0] if image.multiscale else image.data, colours, rgb=image.rgb)
+
+
+def _read_values(data: Any, colours: Sequence[int], *, rgb: bool) -> NDArray[Any]:
+    """Return the values of pixels, colours and channels along one more axis."""
+    values = np.asarray(data)
     if colours:
         return np.expand_dims(np.moveaxis(values, colours[0], -1), colours[0])
-    return values[..., :3] if image.rgb else values
+    return values[..., :3] if rgb else values
 
 
 def _sides(labels: Any) -> list[float]:
@@ -223,10 +228,15 @@ def _numbered(data: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _write_table(
-    path: Path, data: NDArray[Any], values: NDArray[Any] | None, names: Sequence[str], sides: Sequence[float]
+    path: Path,
+    data: NDArray[Any],
+    read_values: Callable[[], NDArray[Any]] | None,
+    names: Sequence[str],
+    sides: Sequence[float],
 ) -> Path:
     from skimage.measure import regionprops_table
 
+    values = None if read_values is None else read_values()
     apart, axes = _measured(names, data)
     spacing = tuple(sides[axis] for axis in axes)
     properties: tuple[str, ...] = _PROPERTIES_2D if len(axes) == 2 else _PROPERTIES_3D

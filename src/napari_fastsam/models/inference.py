@@ -173,6 +173,7 @@ def _warm_up() -> None:
     from fastsam_core.label_edits import plan_commit
     from fastsam_core.masks import Masks
     from fastsam_core.prompts import nesting
+    from napari_fastsam.models.marks import pixels_under
 
     masks = Masks.from_dense(np.ones((2, 4, 4), bool))
     square = np.array([[0.0, 0], [0, 4], [4, 4]])
@@ -189,6 +190,7 @@ def _warm_up() -> None:
     nesting(masks, np.array([2.0, 2.0]))
     for dtype in (np.uint16, np.int32):
         plan_commit(np.zeros((4, 4), dtype), masks, [1, 2], "keep")
+        pixels_under(np.zeros((4, 4), dtype), masks, [0, 1], [1, 2])
 
 
 def _whole(task: Task, model: FastSAM) -> Generator[Done, None, None]:

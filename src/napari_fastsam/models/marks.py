@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastsam_core._jit import compilable
+from fastsam_core.label_edits import as_compiled
 from napari_fastsam.models._kernels import labels_under
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastsam_core.masks import Masks
     from napari_fastsam._convert import Plane
 
-__all__ = ["Marks"]
+__all__ = ["Marks", "pixels_under"]
 
 
 class _Mark(NamedTuple):
@@ -63,7 +63,7 @@ class Marks:
         looked = self.look(target_id, plane)
         pixels = np.ones((2, len(labels)), np.int64)
         if looked is not None and masks is not None and looked[1].shape == masks.image_hw:
-            own, labelled, _ = _under(looked[1], masks, list(labels), list(labels.values()))
+            own, labelled, _ = pixels_under(looked[1], masks, list(labels), list(labels.values()))
             pixels = np.stack([own, labelled - own])
         for (index, label), own_px, others_px in zip(labels.items(), *pixels.tolist(), strict=True):
             held.marks.setdefault(index, []).append(_Mark(label, own_px, others_px))
@@ -92,7 +92,7 @@ class Marks:
         if held.there is None or held.there[0] != version:
             here: dict[int, int] = {}
             if labels.shape == masks.image_hw:
-                own, labelled, mostly = _under(labels, masks, list(last), [mark.label for mark in last.values()])
+                own, labelled, mostly = pixels_under(labels, masks, list(last), [mark.label for mark in last.values()])
                 here = {
                     index: mark.label if own_px else most
                     for (index, mark), own_px, px, most in zip(
@@ -126,10 +126,11 @@ class Marks:
         return any(one is not None and one.marks for one in held)
 
 
-def _under(
+def pixels_under(
     plane: NDArray[Any], masks: Masks, indices: list[int], labels: list[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return, of each of these masks, pixels of its label, pixels of any label, and a label that most of them have."""
     chosen, ids = np.array(indices, np.int64), np.array(labels, np.int64)
-    own, labelled, mostly = labels_under(compilable(plane), masks.runs, masks.offsets, chosen, ids)
+    plane = as_compiled(plane, masks.extents_xyxy[chosen[chosen < len(masks)]])
+    own, labelled, mostly = labels_under(plane, masks.runs, masks.offsets, chosen, ids)
     return own, labelled, mostly

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from qtpy.QtGui import QFont
 
     from napari_fastsam.controllers.session import Session
 from napari_fastsam._numbers import decimals_for, written
@@ -17,7 +18,7 @@ from napari_fastsam.views._qt import QtSignal
 
 __all__ = ["CandidateTable", "TableModel"]
 
-_ROW_HEIGHT_PX = 20
+_ROW_HEIGHT_PX, _ROW_GAP_PX = 20, 2
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
@@ -135,6 +136,13 @@ class CandidateTable(QTableView):
         session.shown_changed.disconnect(self.refresh)
         session.selection_changed.disconnect(self.follow_selection)
         session.hovered.disconnect(self.follow_hover)
+
+    def take_font(self, font: QFont) -> None:
+        """Write in this font, in rows as high as it needs."""
+        self.setFont(font)
+        vertical = self.verticalHeader()
+        if vertical is not None:
+            vertical.setDefaultSectionSize(max(_ROW_HEIGHT_PX, self.fontMetrics().height() + _ROW_GAP_PX))
 
     def refresh(self) -> None:
         """Read the candidates anew."""
