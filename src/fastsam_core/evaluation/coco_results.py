@@ -48,7 +48,7 @@ class CocoResults:
         last: int | str | None = None
         for number, (entry, start, stop) in enumerate(_entries(path)):
             image_id = self._image_of(entry, number)
-            if isinstance(name := entry.get("file_name", image_id), str):
+            if isinstance(name := entry.get("file_name"), str):
                 self._names[image_id] = name
             ranges = self._ranges.setdefault(image_id, array("q"))
             if image_id == last:
@@ -69,7 +69,8 @@ class CocoResults:
         found: dict[int | str, array[int]] = {}
         strangers = []
         for image_id, ranges in self._ranges.items():
-            name = self._names.get(image_id, "")
+            unknown = image_id if isinstance(image_id, str) and image_id not in known else ""
+            name = self._names.get(image_id, unknown)
             named = by_stem.get(name, by_stem.get(stem_of(name), image_id))
             if named not in known:
                 strangers.append(image_id)

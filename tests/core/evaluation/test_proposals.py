@@ -282,6 +282,7 @@ def test_bad_results_are_named(text: str, words: str, tmp_path: Path) -> None:
         ((1, 2), [{"image_id": 2, "file_name": "a.b.png"}, {"image_id": 1, "file_name": "bär.png"}]),
         ((1, 2), [{"image_id": 1, "file_name": "of another data set.png"}, {"image_id": 2, "file_name": None}]),
         (("x", "y"), [{"image_id": "x"}, {"image_id": "y"}]),
+        (("bär", "a.b"), [{"image_id": "bär"}, {"image_id": "a.b"}]),  # ids that others have for their names
     ],
 )
 @pytest.mark.parametrize("ascii_only", [True, False])
