@@ -3,6 +3,7 @@
 Usage: python tools/run_checks.py lint core napari fiftyone
 
 Each suite is a process of its own, so that a crash in Qt or a thread left by FiftyOne cannot spoil the others.
+What is wrong with one stands at the very end again, as logs of continuous integration are often cut off before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,32 +26,45 @@ LINTERS = (
 )
 CLOSING_LINE = re.compile(r"^=+ (?P<counts>.*) in [\d.]+s.* =+$")
 NOTHING_COLLECTED = 5  # pytest's exit status
+TELLING = ("Current thread ", "= short test summary info =")
+"""In a line that begins what is worth repeating: faulthandler's crashed thread, pytest's list of failures."""
+REPEATED_LINES = 16
 
 
-def run_linters() -> bool:
-    """Run every linter over the checkout and say whether all are content."""
-    commands = [[str(Path(sys.executable).with_name(name)), *rest] for name, *rest in LINTERS]
-    statuses = [_announced(command) for command in commands]
-    return not any(statuses)
+def run_linters() -> list[str] | None:
+    """Run every linter over the checkout and say which are not content, if any."""
+    wrong = [name for name, *rest in LINTERS if _announced([str(Path(sys.executable).with_name(name)), *rest])]
+    return wrong or None
 
 
-def run_suite(paths: list[Path]) -> tuple[bool, Counter[str]]:
-    """Run pytest on some paths; return whether it went well, and its counts ("passed", "failed", ...)."""
+def run_suite(paths: list[Path]) -> tuple[list[str] | None, Counter[str]]:
+    """Run pytest on some paths; return what went wrong, if anything did, and its counts ("passed", "failed", ...)."""
     command = [sys.executable, "-m", "pytest", *(str(path.relative_to(ROOT)) for path in paths)]
     counts: Counter[str] = Counter()
+    last: deque[str] = deque(maxlen=REPEATED_LINES)
+    telling: list[str] | None = None
     _announce(command)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
+            last.append(line.rstrip())
+            if any(words in line for words in TELLING):
+                telling = []
+            if telling is not None and len(telling) < REPEATED_LINES:
+                telling.append(line.rstrip())
             closing = CLOSING_LINE.match(line.strip())
             if closing:
                 counts = Counter({word: int(number) for number, word in re.findall(r"(\d+) (\w+)", closing["counts"])})
+    if process.returncode == 0 or (process.returncode == NOTHING_COLLECTED and counts["skipped"] > 0):
+        return None, counts
+    wrong = telling or list(last)
     if process.returncode < 0:
-        print(f"\nended by {signal.Signals(-process.returncode).name}, not by itself", flush=True)
+        wrong.append(f"ended by {signal.Signals(-process.returncode).name}, not by itself")
     elif not counts:
-        print(f"\nended with exit status {process.returncode}, without counts", flush=True)
-    only_skipped = process.returncode == NOTHING_COLLECTED and counts["skipped"] > 0
-    return process.returncode == 0 or only_skipped, counts
+        wrong.append(f"ended with exit status {process.returncode}, without counts")
+    return wrong, counts
 
 
 def suite_paths(name: str) -> list[Path]:
@@ -68,21 +82,21 @@ def main(names: list[str]) -> int:
         print(f"{__doc__}\nunknown: {', '.join(sorted(unknown)) or 'nothing named'}", file=sys.stderr)
         return 2
     started = time.monotonic()
-    verdicts: dict[str, bool] = {}
+    wrongs: dict[str, list[str] | None] = {}
     total: Counter[str] = Counter()
     for name in names:
         if name == "lint":
-            verdicts[name] = run_linters()
+            wrongs[name] = run_linters()
         elif paths := suite_paths(name):
-            verdicts[name], counts = run_suite(paths)
+            wrongs[name], counts = run_suite(paths)
             total += counts
     print()
-    for name, well in verdicts.items():
-        print(f"{name}: {'ok' if well else 'FAILED'}")
+    for name, wrong in wrongs.items():
+        print(f"{name}: {'ok' if wrong is None else 'FAILED'}", *(f"    {line}" for line in wrong or ()), sep="\n")
     if total:
         summary = ", ".join(f"{number} {word}" for word, number in total.items())
         print(f" {summary} in {time.monotonic() - started:.2f}s ".center(80, "="))
-    return 0 if all(verdicts.values()) else 1
+    return int(any(wrong is not None for wrong in wrongs.values()))
 
 
 def _announced(command: list[str]) -> int:
