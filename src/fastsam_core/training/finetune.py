@@ -53,7 +53,7 @@ class FinetuneConfig:
     Parameters
     ----------
     minutes : float
-        Time at most, checks included.
+        Time at most, loading the images and checks included.
     learning_rate : float
         AdamW's; a tenth of that of training from scratch.
     imgsz : int, optional
@@ -159,6 +159,7 @@ def finetune(
         As for loading and writing weights.
     """
     config = config or FinetuneConfig()
+    deadline = time.monotonic() + 60 * config.minutes
     labels, out = as_path(labels), as_path(out)
     if out.suffix != ".safetensors":
         raise InvalidParameterError("Weights are written as safetensors", expected="*.safetensors", actual=out.name)
@@ -196,7 +197,7 @@ def finetune(
     pools = splits["train"]
     objects = cutouts(sample for pool in pools if pool.spec.domain == "photo" for sample in pool.samples)
     stream = BatchStream(pools, scene_samples(config.scene_count, imgsz), objects, stream_config)
-    yield from _steps(trainer, stream, splits["val"], start.info, out, config)
+    yield from _steps(trainer, stream, splits["val"], start.info, out, config, deadline)
     return out
 
 
@@ -217,12 +218,12 @@ def _steps(
     info: ModelInfo,
     out: Path,
     config: FinetuneConfig,
+    deadline: float,
 ) -> Generator[FinetuneStep, None, None]:
     cases = cases_of(_checked([sample for pool in held_back for sample in pool.samples], config.most_checked))
     complete = all(pool.spec.background_weight == 1.0 for pool in held_back)
     imgsz = stream.config.sizes[-1]
     network = build_network(trainer.config.architecture, trainer.config.reg_max).eval()
-    deadline = time.monotonic() + 60 * config.minutes
     best, since_best, total, taken = -1.0, 0, 0.0, 0
     last_step = 10**6
     batches = trainer.batches(stream, last_step)

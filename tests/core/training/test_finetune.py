@@ -21,6 +21,7 @@ from fastsam_core.cli import app
 from fastsam_core.errors import AnnotationError, InvalidParameterError
 from fastsam_core.training import finetune as module
 from fastsam_core.training.batches import BatchStream
+from fastsam_core.training.datasets.loading import load_folder
 from fastsam_core.training.export import write_weights
 from fastsam_core.training.finetune import FinetuneConfig, FinetuneStep, finetune, scene_samples
 from fastsam_core.training.scoring import Scores, evaluate
@@ -30,6 +31,8 @@ from fastsam_core.training.validate import Setting, cases_of, load_model, segmen
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fastsam_core.training.datasets.loading import LoadedSplits
 
 QUICK = FinetuneConfig(imgsz=96, check_every=6, patience=2, scene_count=4, pixels=4 * 96 * 96, threads=1, minutes=5)
 
@@ -197,11 +200,16 @@ def test_what_was_learnt_when_the_time_is_up_is_checked(
         return Scores(ap50=now[0])
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    def load(folder: Path) -> LoadedSplits:
+        now[0] += 5
+        return load_folder(folder)
+
+    monkeypatch.setattr(module, "load_folder", load)
     monkeypatch.setattr(module, "_check", check)
     monkeypatch.setattr(Trainer, "train_step", step)
-    found = list(finetune(labels, tmp_path / "x.safetensors", config=replace(QUICK, minutes=25 / 60)))
+    found = list(finetune(labels, tmp_path / "x.safetensors", config=replace(QUICK, minutes=30 / 60)))
     assert [(step.step, step.loss) for step in found] == [(0, 0), (6, 4), (12, 4), (17, 4)]
-    assert now == [25], "checks included"
+    assert now == [30], "loading and checks included"
 
 
 def test_command_says_where_the_weights_are(labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
