@@ -13,6 +13,7 @@ import numpy as np
 from fastsam_core._defaults import MAX_PIXELS
 from fastsam_core._image_colour import alpha_of_parts
 from fastsam_core._image_contrast import SAMPLE_VALUES, common_limits
+from fastsam_core._parts import Region
 from fastsam_core.errors import ImageTooLargeError
 from fastsam_core.images import open_planes
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from fastsam_core.images import Image, Planes
 
 __all__ = ["LargePixels", "LargePlane", "Region", "open_plane"]
-
-Region = tuple[int, int, int, int]
-"""First row, last row + 1, first column, last column + 1."""
 
 _SAMPLES = 5
 """Regions down, and as many across, that decide what is black and white in planes too large to be read for it."""

@@ -486,12 +486,12 @@ class JournalController:
 
     def _do_again(self, entry: dict[str, Any]) -> bool:
         """Write the labels of a step; tell whether that can be done."""
-        marks: list[Marked] = []
         try:
-            parts = [self._edit_of(entry, part, marks) for part in entry.get("parts") or (entry,)]
+            planned = [self._edit_of(entry, part) for part in entry.get("parts") or (entry,)]
         except InvalidParameterError:
             return False
-        self.labels.write_edits(parts, tuple(marks))
+        marks = tuple(marked for *_, marked in planned if marked is not None)
+        self.labels.write_edits([(plane, edit) for plane, edit, _ in planned], marks)
         return True
 
     def _require_channels(self, journal: JournalFile, image: Any) -> None:
@@ -525,11 +525,10 @@ class JournalController:
             self.prompts.restore({plane: _prompt_set(facts) for plane, facts in by_plane.items()})
         return len(by_plane)
 
-    def _edit_of(
-        self, entry: dict[str, Any], part: dict[str, Any], marks: list[Marked]
-    ) -> tuple[Plane, label_edits.Edit]:
-        """Plan what a step, or its part on one plane, writes; take down what it commits."""
+    def _edit_of(self, entry: dict[str, Any], part: dict[str, Any]) -> tuple[Plane, label_edits.Edit, Marked | None]:
+        """Plan what a step, or its part on one plane, writes, and return what it commits, if anything."""
         plane = _plane_of(part)
+        marked: Marked | None = None
         masks = Masks.from_coco(part["masks"], tuple(entry["image_hw"]))
         labels = self.labels.labels_of(plane)
         if entry["do"] == "commit":
@@ -537,9 +536,9 @@ class JournalController:
             chosen = masks[[k for k, label in enumerate(part["labels"]) if label]]
             overlap: label_edits.Overlap = "steal" if entry["overlap"] == "steal" else "fill"
             edit = label_edits.plan_commit(labels, chosen, ids, overlap)
-            marks.append(Marked(plane, dict(enumerate(ids)), chosen, object()))
+            marked = Marked(plane, dict(enumerate(ids)), chosen, object())
         elif entry["do"] == "split":
             edit = label_edits.plan_split(labels, masks, entry["labels"][1])
         else:
             edit = (label_edits.plan_merge if entry["do"] == "merge" else label_edits.plan_delete)(labels, masks)
-        return plane, edit
+        return plane, edit, marked
