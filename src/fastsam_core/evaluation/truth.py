@@ -339,7 +339,10 @@ def _read_numbers(path: Path) -> NDArray[Any]:
         raise AnnotationError(error.problem, **words) from error
     except DAMAGED_IMAGES as error:
         raise AnnotationError(
-            f"The label map {path} cannot be read", actual=str(error) or type(error).__name__
+            f"The label map {path} cannot be read",
+            expected="a complete PNG or TIFF file",
+            actual=str(error) or type(error).__name__,
+            remedy="copy or save the file again",
         ) from error
     if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == np.rint(labels)).all():
         labels = labels.astype(np.int64)
