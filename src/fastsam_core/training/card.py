@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastsam_core._files import atomic_path
 from fastsam_core.errors import AnnotationError, OutputError
 from fastsam_core.evaluation.prompt_answers import KINDS
+from fastsam_core.training.scoring import DOUBTED_APART
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ _TITLES: Final = {"watershed": "Otsu + watershed", "felzenszwalb": "Felzenszwalb
 _WHAT: Final = {
     "dsb2018": "nuclei, all kinds",
     "dsb2018/fluorescence": "dark gray images",
+    f"dsb2018/fluorescence{DOUBTED_APART}": "the same, a brush's clicks ignored",
     "dsb2018/stained": "colour images",
     "dsb2018/brightfield": "bright gray images",
     "usiigaci_phase": "phase contrast cells",

@@ -12,13 +12,26 @@ from fastsam_core.evaluation.instances import InstanceScorer
 from fastsam_core.masks import Masks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from fastsam_core.training.sources import LabelledImage
 
-__all__ = ["Case", "Scorer", "Scores", "best_f1", "evaluate", "evaluate_groups", "greedy_matches", "truth_of"]
+__all__ = [
+    "DOUBTED_APART",
+    "Case",
+    "Scorer",
+    "Scores",
+    "best_f1",
+    "evaluate",
+    "evaluate_groups",
+    "greedy_matches",
+    "truth_of",
+]
+
+DOUBTED_APART = ", doubted apart"
+"""What the name of a group ends with in which slips of annotators count neither way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +73,24 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """An image, uint8 (H, W, 3), what each of its annotators drew, and a group to report by itself, if any."""
+    """An image and what is in it.
+
+    Attributes
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    truths : tuple of Masks
+        What each annotator drew.
+    group : str
+        To be reported by itself, if any.
+    doubted : tuple of bool ndarrays, shape (len(truth),)
+        Which instances of each annotator are slips: there is a group ``GROUP, doubted apart``, too, where these count
+        neither as found nor as missed.
+    """
 
     image: NDArray[np.uint8]
     truths: tuple[Masks, ...]
     group: str = ""
+    doubted: tuple[NDArray[np.bool_], ...] = ()
 
 
 def truth_of(sample: LabelledImage) -> Masks:
@@ -97,6 +123,8 @@ def evaluate_groups(
             masks = segment(case.image)
             for group in {"", case.group}:
                 scorers.setdefault(group, Scorer()).add(masks, case.truths)
+            if case.doubted:
+                scorers.setdefault(f"{case.group}{DOUBTED_APART}", Scorer()).add(masks, case.truths, case.doubted)
     return {group: scorer.scores() for group, scorer in scorers.items()}
 
 
@@ -110,17 +138,24 @@ class Scorer:
     _sure: list[NDArray[np.bool_]] = field(default_factory=list, repr=False)
     _images: int = 0
 
-    def add(self, predicted: Masks, truths: Iterable[Masks]) -> None:
-        """Match one image's masks with what each annotator drew, one annotator at a time."""
+    def add(
+        self, predicted: Masks, truths: Sequence[Masks], ignored: Sequence[NDArray[np.bool_]] | None = None
+    ) -> None:
+        """Match one image's masks with what each annotator drew, one annotator at a time.
+
+        What finds an instance that is ignored, and no other, counts neither way.
+        """
         ranked = predicted.sort()[: self._scorer.limits[-1]]
+        sure = ranked.scores >= np.float32(confidence.best_conf(ranked.scores))
         self._images += 1
-        for truth in truths:
+        for truth, left_out in zip(truths, ignored or [np.zeros(len(truth), bool) for truth in truths], strict=True):
             iou = ranked.iou(truth)
-            crowd = np.zeros(len(truth), bool)
-            self._scorer.add_overlaps(iou, ranked.scores, ranked.areas_px, truth.areas_px, crowd)
-            self._hits.append(greedy_matches(iou, 0.5))
-            self._ranks.append(ranked.scores)
-            self._sure.append(ranked.scores >= np.float32(confidence.best_conf(ranked.scores)))
+            self._scorer.add_overlaps(iou, ranked.scores, ranked.areas_px, truth.areas_px, left_out)
+            hits = greedy_matches(iou[:, ~left_out], 0.5)
+            counted = hits | (iou[:, left_out].max(axis=1, initial=0.0) < 0.5)
+            self._hits.append(hits[counted])
+            self._ranks.append(ranked.scores[counted])
+            self._sure.append(sure[counted])
 
     def scores(self) -> Scores:
         """Compute everything."""

@@ -23,7 +23,7 @@ from fastsam_core.model import FastSAM
 from fastsam_core.training.baselines import BASELINES
 from fastsam_core.training.datasets.loading import iter_held_back
 from fastsam_core.training.scoring import Case, Scores, evaluate_groups, truth_of
-from fastsam_core.training.sources import SourceSpec, stain_of
+from fastsam_core.training.sources import SourceSpec, clicks_in, stain_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,8 +83,25 @@ class Row:
 
 
 def cases_of(samples: Iterable[LabelledImage], *, by_stain: bool = False) -> list[Case]:
-    """Turn labelled images into cases, of microscopes by what they look like."""
-    return [Case(s.image, (truth_of(s),), stain_of(s.image) if by_stain else "") for s in samples]
+    """Turn labelled images into cases, of microscopes by what they look like; clicks are doubted (`clicks_in`)."""
+    cases = []
+    for sample in samples:
+        group = stain_of(sample.image) if by_stain else ""
+        doubted = (_clicked(sample),) if group == "fluorescence" else ()
+        cases.append(Case(sample.image, (truth_of(sample),), group, doubted))
+    if not any(clicks.any() for case in cases for clicks in case.doubted):
+        cases = [replace(case, doubted=()) for case in cases]
+    return cases
+
+
+def _clicked(sample: LabelledImage) -> NDArray[np.bool_]:
+    """Tell which instances, in the order of `truth_of`, are nothing but a brush's click."""
+    found = [np.zeros(0, np.bool_)]
+    for layer in sample.layers:
+        masks = Masks.from_label_map(layer)
+        first = masks.runs[masks.offsets[:-1]]
+        found.append(clicks_in(layer)[first[:, 0], first[:, 1]])
+    return np.concatenate(found)
 
 
 def bsds_cases(folder: Path, split: str, most: int | None) -> Iterator[Case]:

@@ -200,6 +200,7 @@ def test_what_was_learnt_when_the_time_is_up_is_checked(
         return Scores(ap50=now[0])
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
     def load(folder: Path) -> LoadedSplits:
         now[0] += 5
         return load_folder(folder)

@@ -32,6 +32,7 @@ from fastsam_core.training.validate import Row, Setting, bsds_cases, cases_of, m
 from fastsam_core.training.validate_prompts import measure_prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -136,6 +137,31 @@ def test_groups_are_measured_by_themselves() -> None:
     assert found["brightfield"].ap50 == 0
     assert found["fluorescence"].ap50 == pytest.approx(1)
     assert 0.5 < found[""].ap50 < 0.7
+
+
+def always(masks: Masks) -> Callable[[object], Masks]:
+    return lambda image: masks
+
+
+def test_clicks_of_a_brush_are_measured_apart_too() -> None:
+    layers = np.zeros((2, 60, 80), np.uint16)
+    layers[0, 5:15, 5:15], layers[0, 40:45, 40:45] = 7, 3
+    layers[0, [40, 40, 44, 44], [40, 44, 40, 44]] = 0  # a click
+    layers[1, 20:30, 30:40], layers[1, 20:25, 60:65] = 9, 12
+    sample = replace(labelled(), image=np.full((60, 80, 3), 20, np.uint8), layers=layers)
+    [case] = cases_of([sample], by_stain=True)
+    [clicks] = case.doubted
+    assert case.truths[0].areas_px[clicks].tolist() == [21]
+    for found, wanted in ((~clicks, (0.75, 1.0)), (clicks, (0.25, 0.0)), (np.ones(4, bool), (1.0, 1.0))):
+        masks = case.truths[0][np.flatnonzero(found)]
+        scores = evaluate_groups(always(masks), [case])
+        both = scores["fluorescence"], scores["fluorescence, doubted apart"]
+        assert tuple(one.ar100 for one in both) == pytest.approx(wanted)
+        assert [one.instances for one in both] == [4, 3]
+        f1 = [2 * share / (1 + share) for share in wanted]
+        assert [one.best_f1 for one in both] == pytest.approx(f1)
+    no_click = evaluate_groups(lambda image: case.truths[0], cases_of([sample]))
+    assert set(no_click) == {""}
 
 
 @pytest.mark.parametrize("empty", [False, True])
