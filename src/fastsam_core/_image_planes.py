@@ -62,6 +62,8 @@ class Source:
     """The shapes of pages that differ in size, which the first axis chooses among; `array` has the largest."""
     images: Sequence[int] | None = None
     """Which series of the file are images, where some are something else (thumbnails, labels of slides)."""
+    held: NDArray[np.bool_] | None = None
+    """Which pages, along the first axes of `array`, are in the file itself; others hold the rest of its stack."""
 
     @property
     def sizes_differ(self) -> bool:
@@ -258,6 +260,10 @@ def plane_sizes(
     names = list(sizes)
     kept = _plane_axes(names)
     stack = {name: size for name, size in sizes.items() if name not in kept}
+    if source.held is not None and not isinstance(plane, Mapping):
+        plane = _held_plane(plane, source.held, names, stack)
+        if channels:
+            plane.pop("C", None)
     chosen = _choose_channel(plane, stack, channels) if channels and "C" in stack else _choose_plane(plane, stack)
     if source.page_shapes is not None and names[0] in chosen:
         sizes |= zip(names[1:], source.page_shapes[chosen[names[0]]], strict=True)
@@ -324,6 +330,22 @@ def _settle_roles(names: str, shape: tuple[int, ...], channels_chosen: bool) -> 
             if unnamed in names:
                 return names.replace(unnamed, "C")
     return names
+
+
+def _held_plane(
+    plane: object, held: NDArray[np.bool_], names: Sequence[str], stack: Mapping[str, int]
+) -> dict[str, int]:
+    """Return where the plane of this number lies, counted over those of which the file itself holds pages."""
+    number = _integer(plane, "plane")
+    places = np.argwhere(held.any(axis=tuple(at for at in range(held.ndim) if names[at] not in stack)))
+    if not 0 <= number < len(places):
+        raise ImageContentError(
+            f"There is no such plane: {number}",
+            expected=f"0 to {len(places) - 1}: the file holds a part of a stack only",
+            actual=f"plane={plane!r}",
+            remedy="choose a plane of the other files by axis, e.g. plane={'T': 0} (--plane T=0)",
+        )
+    return dict(zip(stack, places[number].tolist(), strict=True))
 
 
 def _choose_plane(plane: PlaneChoice, stack: dict[str, int]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from fastsam_core.errors import ImageReadError, UnsupportedImageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 # Photometric interpretations, TIFF 6.0 tag 262
@@ -68,13 +69,17 @@ def open_tiff(path: str, level: int = 0, series: int = 0) -> Iterator[Source]:
         if level:
             facts["full_hw"] = list(hw_of(levels[0]))[:: -1 if turned else 1]
         facts |= size_facts(sizes_in_tiff(tiff, inside[number], level), turned=turned)
-        yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes, images)
+        held = None if pages is not chosen else chosen.held(tiff)
+        yield Source(pages, pages.axes, lambda: orientation, chosen.alpha, facts, pages.regions, shapes, images, held)
 
 
 def _has_part(tiff: TiffFile, series: TiffPageSeries) -> bool:
     """Tell whether pages of a series are in the file itself, and not all in others of an OME-TIFF set."""
-    name = tiff.filehandle.name
-    return series.kind != "ome" or any(page is not None and page.parent.filehandle.name == name for page in series)
+    return series.kind != "ome" or any(_is_in(tiff, page) for page in series)
+
+
+def _is_in(tiff: TiffFile, page: Any) -> bool:
+    return page is not None and page.parent.filehandle.name == tiff.filehandle.name
 
 
 def _images_among(series: Sequence[TiffPageSeries]) -> list[int]:
@@ -135,6 +140,13 @@ class TiffPages:
         elif gray or (page.planarconfig == 2 and page.dtype != np.uint8 and page.samplesperpixel == 4):
             # Four separate deep planes are microscopy channels that a writer has marked as colour and alpha.
             self.axes = self.axes.replace("S", "C")
+
+    def held(self, tiff: TiffFile) -> NDArray[np.bool_] | None:
+        """Return which pages, along the first axes, are in this file of several that share a stack; None if all are."""
+        if not self._paged or not self._series.is_multifile:
+            return None
+        inside = np.array([_is_in(tiff, page) for page in self._pages]).reshape(self.shape[: self._leading])
+        return inside if inside.any() else None
 
     def __getitem__(self, key: tuple[int | slice, ...]) -> AnyArray:
         if not self._paged:

@@ -152,7 +152,8 @@ def read_image(
         its natural range, and all else by percentiles 0.1 and 99.9 over finite pixels (over a sample of about 4 million
         pixels of larger ones). NaN becomes black.
     plane : int or mapping from axis letter to int, default 0
-        Which plane of a stack or animation: its number (counted row by row over all stack axes) or an index by axis.
+        Which plane of a stack or animation: its number (counted row by row over all stack axes; where several files
+        share a stack, over the planes of this one) or an index by axis.
     level : int, default 0
         Which level of a pyramid (OME-TIFF, OME-Zarr, Aperio SVS, CZI …): 0 is the full size, each next one is smaller.
     series : int, default 0

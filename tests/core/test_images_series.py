@@ -259,3 +259,33 @@ def test_files_of_an_ome_tiff_set_give_their_own_images(tmp_path: Path) -> None:
         assert image.recipe["pixel_size_um"] == [number + 1] * 2
         with open_planes(tmp_path / name) as planes:
             assert list(planes.images) == [0]
+
+
+def test_files_of_one_stack_give_their_own_planes(tmp_path: Path) -> None:
+    """As microscopes write a file for each time: any of them tells of all, and each gave the first time."""
+    names = [f"t{time}.ome.tif" for time in range(3)]
+    places = "".join(
+        f'<TiffData FirstT="{time}" FirstC="{channel}" IFD="{channel}" PlaneCount="1"><UUID FileName="{name}">'
+        f"urn:uuid:00000000-0000-0000-0000-00000000000{time}</UUID></TiffData>"
+        for time, name in enumerate(names)
+        for channel in range(2)
+    )
+    pixels = 'DimensionOrder="XYCZT" Type="uint8" SizeX="30" SizeY="20" SizeC="2" SizeZ="1" SizeT="3"'
+    image = f'<Image ID="Image:0"><Pixels ID="Pixels:0" {pixels}>{places}</Pixels></Image>'
+    head = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    for time, name in enumerate(names[:2]):  # the last one is missing
+        words = f'{head} UUID="urn:uuid:00000000-0000-0000-0000-00000000000{time}">{image}</OME>'
+        values = np.stack([np.full((20, 30), 50 * time + 100 * channel, np.uint8) for channel in range(2)])
+        tifffile.imwrite(tmp_path / name, values, description=words, metadata=None, photometric="minisblack")
+    for time, name in enumerate(names[:2]):
+        for plane in (0, {"T": time}):
+            found = read_image(tmp_path / name, plane=plane, channels=1, contrast=(0, 255))
+            assert (found.recipe["plane"], int(found.rgb8[0, 0, 0])) == ({"T": time}, 50 * time + 100)
+        with open_planes(tmp_path / name) as planes:
+            assert planes.sizes == {"T": 3, "C": 2, "Y": 20, "X": 30}
+    other = read_image(tmp_path / names[1], plane={"T": 0}, channels=1, contrast=(0, 255))
+    assert int(other.rgb8[0, 0, 0]) == 100
+    with pytest.raises(
+        ImageContentError, match=r"no such plane: 1\. Expected: 0 to 0: the file holds a part.*--plane T=0"
+    ):
+        read_image(tmp_path / names[0], plane=1)
