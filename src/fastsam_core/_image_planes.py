@@ -337,7 +337,7 @@ def _held_plane(
 ) -> dict[str, int]:
     """Return where the plane of this number lies, counted over those of which the file itself holds pages."""
     number = _integer(plane, "plane")
-    places = np.argwhere(held.any(axis=tuple(at for at in range(held.ndim) if names[at] not in stack)))
+    places = np.argwhere(held.any(axis=tuple(at for at, name in enumerate(names[: held.ndim]) if name not in stack)))
     if not 0 <= number < len(places):
         raise ImageContentError(
             f"There is no such plane: {number}",
@@ -345,7 +345,8 @@ def _held_plane(
             actual=f"plane={plane!r}",
             remedy="choose a plane of the other files by axis, e.g. plane={'T': 0} (--plane T=0)",
         )
-    return dict(zip(stack, places[number].tolist(), strict=True))
+    counted = [name for name in names[: held.ndim] if name in stack]
+    return dict(zip(counted, places[number].tolist(), strict=True))
 
 
 def _choose_plane(plane: PlaneChoice, stack: dict[str, int]) -> dict[str, int]:
