@@ -26,8 +26,7 @@ LINTERS = (
 )
 CLOSING_LINE = re.compile(r"^=+ (?P<counts>.*) in [\d.]+s.* =+$")
 NOTHING_COLLECTED = 5  # pytest's exit status
-TELLING = ("Current thread ", "= short test summary info =")
-"""In a line that begins what is worth repeating: faulthandler's crashed thread, pytest's list of failures."""
+CRASHED = "Current thread "  # begins faulthandler's stack of the thread that crashed
 REPEATED_LINES = 16
 
 
@@ -42,7 +41,7 @@ def run_suite(paths: list[Path]) -> tuple[list[str] | None, Counter[str]]:
     command = [sys.executable, "-m", "pytest", *(str(path.relative_to(ROOT)) for path in paths)]
     counts: Counter[str] = Counter()
     last: deque[str] = deque(maxlen=REPEATED_LINES)
-    telling: list[str] | None = None
+    crash: list[str] = []
     _announce(command)
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -50,17 +49,16 @@ def run_suite(paths: list[Path]) -> tuple[list[str] | None, Counter[str]]:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             last.append(line.rstrip())
-            if any(words in line for words in TELLING):
-                telling = []
-            if telling is not None and len(telling) < REPEATED_LINES:
-                telling.append(line.rstrip())
+            if line.startswith(CRASHED) or 0 < len(crash) < REPEATED_LINES:
+                crash.append(line.rstrip())
             closing = CLOSING_LINE.match(line.strip())
             if closing:
                 counts = Counter({word: int(number) for number, word in re.findall(r"(\d+) (\w+)", closing["counts"])})
     if process.returncode == 0 or (process.returncode == NOTHING_COLLECTED and counts["skipped"] > 0):
         return None, counts
-    wrong = telling or list(last)
+    wrong = list(last)
     if process.returncode < 0:
+        wrong = crash or wrong
         wrong.append(f"ended by {signal.Signals(-process.returncode).name}, not by itself")
     elif not counts:
         wrong.append(f"ended with exit status {process.returncode}, without counts")
