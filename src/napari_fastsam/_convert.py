@@ -103,7 +103,8 @@ def _linear(layer: Layer) -> Float:
         full = np.eye(layer.ndim)
         full[np.triu_indices(layer.ndim, 1)] = shear
         shear = full
-    return np.asarray(layer.rotate, np.float64) @ shear @ np.diag(np.asarray(layer.scale, np.float64))
+    rotate, scale = np.asarray(layer.rotate, np.float64), np.asarray(layer.scale, np.float64)
+    return np.asarray(rotate @ shear @ np.diag(scale))
 
 
 def _unit_factors(given: Sequence[Any], wanted: Sequence[Any], count: int) -> Float:

@@ -177,7 +177,7 @@ def test_gray_of_any_depth(suffix: str, tmp_path: Path) -> None:
     assert np.array_equal(given[..., 0], np.rint(ramp / 257).astype(np.uint8))
     assert (given == given[..., :1]).all()
     auto = read_image(path)
-    assert (auto.rgb8.min(), auto.rgb8.max()) == (0, 255)
+    assert (int(auto.rgb8.min()), int(auto.rgb8.max())) == (0, 255)
     assert auto.recipe["contrast"] == "percentile"
 
 

@@ -310,7 +310,7 @@ def test_boxes_follow_the_documented_rules(
     inside = match(Masks.from_dense(stack, scores), Box(np.array(boxes).reshape(-1, 4), many=True, min_inside=0.5))
     for k, box in enumerate(boxes):
         pixels = _pixels_of_box(box)
-        iou = [(pixels & around).sum() / max((pixels | around).sum(), 1) for around in map(_filled, stack)]
+        iou = [(pixels & around).sum() / max(int((pixels | around).sum()), 1) for around in map(_filled, stack)]
         touching = [i for i in range(len(iou)) if iou[i] > 0]
         first = min(touching, key=lambda i: (-iou[i] * np.sqrt(np.sqrt(scores[i])), i), default=-1)
         if first >= 0 and iou[first] >= min_iou:

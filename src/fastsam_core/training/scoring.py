@@ -183,7 +183,7 @@ class Scorer:
 
     def _auto_f1(self, instances: int) -> float:
         hits, sure = np.concatenate(self._hits), np.concatenate(self._sure)
-        return float(2 * (hits & sure).sum() / max(sure.sum() + instances, 1))
+        return float(2 * (hits & sure).sum() / max(int(sure.sum()) + instances, 1))
 
 
 def greedy_matches(iou: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:

@@ -69,7 +69,7 @@ def test_each_pixel_is_matched_once() -> None:
     one[100, 100] = True
     three[100, 99:102] = True
     predicted, truth = match_boundaries(three, one)
-    assert (predicted.sum(), truth.sum()) == (1, 1)
+    assert (int(predicted.sum()), int(truth.sum())) == (1, 1)
 
 
 def test_precision_needs_one_annotator_and_recall_counts_all() -> None:

@@ -62,7 +62,8 @@ def judged(seed: int, count: int = 60) -> Judged:
     stack = np.zeros((count, 64, 64), bool)
     quality = rng.random(count)
     for mask, good in zip(stack, quality, strict=True):
-        y, x, side = *rng.integers(2, 30, 2), int(rng.integers(10, 30))
+        y, x = rng.integers(2, 30, 2)
+        side = int(rng.integers(10, 30))
         mask[y : y + side, x : x + side] = rng.random((side, side)) < 0.4 + 0.6 * good
     masks = Masks.from_dense(stack, rng.random(count)).sort()
     fill = masks.areas_px / np.prod(masks.extents_xyxy[:, 2:] - masks.extents_xyxy[:, :2], axis=1)
