@@ -215,6 +215,23 @@ def check_view(view: Any) -> None:
         )
     if not with_retries(len, view):
         raise InvalidTargetError("There are no samples", expected="at least one", actual="an empty dataset or view")
+    if any(isinstance(stage, import_fiftyone().Mongo) for stage in getattr(view, "_stages", ())):
+        _check_documents(view)
+
+
+def _check_documents(view: Any) -> None:
+    """Refuse what stages of MongoDB made of samples, such as groups: its ids are those of no sample."""
+    from bson import ObjectId
+
+    made = with_retries(lambda: list(view._aggregate(post_pipeline=[{"$limit": 1}, {"$project": {"_id": 1}}])))
+    if isinstance(made[0].get("_id"), ObjectId):
+        return
+    raise InvalidTargetError(
+        "The view shows documents that are no samples",
+        expected="ids of samples",
+        actual=str(made[0].get("_id")),
+        remedy="leave out stages that make documents of others, such as $group",
+    )
 
 
 def target_of(view: Any, label_field: str) -> Target:

@@ -51,6 +51,14 @@ def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Cal
         enrich(clouds, "masks", model=model)
 
 
+@pytest.mark.parametrize("key", [None, "$filepath", {"file": "$filepath"}])
+def test_documents_that_are_no_samples_are_refused(dataset: Any, model: FastSAM, key: Any) -> None:
+    made = dataset.mongo([{"$group": {"_id": key, "files": {"$push": "$filepath"}}}])
+    with pytest.raises(InvalidTargetError, match="documents that are no samples"):
+        enrich(made, "masks", model=model)
+    assert "masks" not in dataset.get_field_schema()
+
+
 def test_flattened_groups_are_enriched(
     make_dataset: Callable[..., Any], image_paths: list[Path], model: FastSAM
 ) -> None:
