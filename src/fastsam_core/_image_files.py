@@ -127,7 +127,10 @@ class _Decoded:
 
     def __getitem__(self, key: tuple[Any, ...]) -> AnyArray:
         with errors_named(self._path):
-            return np.asarray(self._array[key])
+            decoded = np.asarray(self._array[key])
+            if decoded.ndim != (axes := sum(isinstance(part, slice) for part in key)):  # tifffile tells it as a warning
+                raise ValueError(f"the data have the shape {decoded.shape} instead of {axes} axes")
+            return decoded
 
 
 @contextmanager

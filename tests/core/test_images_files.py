@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from fastsam_core._image_files import _Decoded
 from fastsam_core.errors import (
     ImageContentError,
     ImageReadError,
@@ -407,6 +408,18 @@ def test_flipped_bytes_give_an_image_or_a_typed_error(kind: str, colours: Array,
         except (ImageReadError, ImageTooLargeError, ImageContentError, UnsupportedImageError):
             continue
         assert image.rgb8.size
+
+
+def test_data_of_other_axes_than_the_file_says_are_damage() -> None:
+    class Reader:
+        shape = (40, 64)
+
+        def __getitem__(self, key: object) -> Array:
+            return np.zeros((0, 40, 64), bool)
+
+    decoded = _Decoded(Reader(), "damaged.tif")
+    with pytest.raises(ImageReadError, match=r"damaged\.tif cannot be decoded.*\(0, 40, 64\) instead of 2 axes"):
+        decoded[(slice(None), slice(None))]
 
 
 def _file_of_a_set(folder: Path, channel: int, shape: tuple[int, int]) -> tuple[Path, str]:
