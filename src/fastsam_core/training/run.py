@@ -62,6 +62,9 @@ def _arguments() -> argparse.Namespace:
         help="decay the learning rate to zero over so many steps (anew with another run's checkpoint)",
     )
     parser.add_argument("--hold-steps", type=int, default=0, help="steps at the full rate before it decays")
+    parser.add_argument(
+        "--optimizer", default="adamw", choices=("adamw", "muon"), help="muon needs torch 2.9 (default: adamw)"
+    )
     parser.add_argument("--learning-rate", type=float, default=TrainConfig().learning_rate)
     parser.add_argument(
         "--neighbour-weight", type=float, default=NEIGHBOUR_WEIGHT, help="further weight of neighbours' pixels in masks"
@@ -114,6 +117,7 @@ def _trainer(arguments: argparse.Namespace, network: str, folder: Path, stream_c
     """Return a trainer where its run left off, or where a checkpoint or weights file ends."""
     config = TrainConfig(
         architecture=NETWORKS[network],
+        optimizer=arguments.optimizer,
         learning_rate=arguments.learning_rate,
         save_every_s=arguments.save_every,
         micro_batch=arguments.micro_batch,

@@ -18,6 +18,7 @@ from fastsam_core.errors import CheckpointError, FastSAMError
 from fastsam_core.training.batches import BatchStream, StreamConfig, split_batch
 from fastsam_core.training.checkpoint import load_checkpoint, save_checkpoint
 from fastsam_core.training.loss import LOSS_NAMES, SegmentationLoss
+from fastsam_core.training.optimizers import OptimizerName, build_optimizer
 from fastsam_core.training.widening import WIDENABLE, widen
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class TrainConfig:
     ----------
     architecture, reg_max : str, int
         Ultralytics model name, whose YAML file gives the network, and its bins of box distances.
+    optimizer : {"adamw", "muon"}
+        See `build_optimizer`.
     learning_rate, weight_decay, clip_norm : float
-        AdamW's.
+        The optimiser's; gradients of a greater norm than the last are scaled down.
     warmup_steps : int
         Steps of linear warm-up.
     ema_decay : float
@@ -80,6 +83,7 @@ class TrainConfig:
 
     architecture: str = "yolov8n-seg"
     reg_max: int = 16
+    optimizer: OptimizerName = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 0.03
     clip_norm: float = 10.0
@@ -157,14 +161,7 @@ class Trainer:
         self.network = build_network(config.architecture, config.reg_max).to(config.device)
         if config.processes > 1:
             self.network.share_memory()
-        decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
-        free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        self.optimizer = build_optimizer(config.optimizer, self.network, config.learning_rate, config.weight_decay)
         self.loss = SegmentationLoss(
             self.network, 80, config.mask_margin, config.neighbour_weight, config.dice_weight, config.score_masks
         )
@@ -243,6 +240,13 @@ class Trainer:
         """
         state = load_checkpoint(path)
         self._must_match(path.name, state["config"]["architecture"], state["config"].get("reg_max", 16))
+        if (optimizer := state["config"].get("optimizer", "adamw")) != self.config.optimizer:
+            raise CheckpointError(
+                f"{path.name} holds the state of another optimiser",
+                expected=self.config.optimizer,
+                actual=str(optimizer),
+                remedy="export it and give the file with --weights, where the optimiser begins anew",
+            )
         self.network.load_state_dict(state["network"])
         self.ema = {name: value.to(self.config.device, copy=True) for name, value in state["ema"].items()}
         self.optimizer.load_state_dict(state["optimizer"])

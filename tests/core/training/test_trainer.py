@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 STREAM = StreamConfig(sizes=(64,), pixels=2 * 64 * 64, mosaic_share=0.0, paste_share=0.0)
 CONFIG = TrainConfig(stream=STREAM, processes=1, warmup_steps=4, log_every=2)
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")
 
 
 @pytest.fixture(scope="module")
@@ -209,15 +210,17 @@ def test_bf16_only_where_the_processor_multiplies_it(
     assert seen == {dtype}
 
 
-def test_resume_gives_the_same_weights(tmp_path: Path, stream: BatchStream) -> None:
-    straight = Trainer(CONFIG, tmp_path / "straight")
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=needs_muon)])
+def test_resume_gives_the_same_weights(tmp_path: Path, stream: BatchStream, optimizer: Any) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
+    straight = Trainer(config, tmp_path / "straight")
     for step in range(4):
         straight.train_step(stream[step])
-    first = Trainer(CONFIG, tmp_path / "split")
+    first = Trainer(config, tmp_path / "split")
     for step in range(2):
         first.train_step(stream[step])
     first.save()
-    second = Trainer(CONFIG, tmp_path / "split")
+    second = Trainer(config, tmp_path / "split")
     second.restore(tmp_path / "split" / "last.pt")
     for step in range(second.step, 4):
         second.train_step(stream[step])
