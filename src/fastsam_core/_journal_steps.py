@@ -131,7 +131,8 @@ def header_problem(header: Mapping[str, Any]) -> str | None:
     image = header.get("image", {})
     if not isinstance(image, Mapping):
         return f"image is {str(image)[:60]}, not what is known of it"
-    return _first_problem(image, {"shape": (_or_none(_rows(_whole)), "whole numbers")})
+    facts = {"shape": (_or_none(_rows(_whole)), "whole numbers"), "axes": (_or_none(_rows(_text)), "names")}
+    return _first_problem(image, facts)
 
 
 def _first_problem(values: Mapping[str, Any], checks: Mapping[str, tuple[_Check, str]]) -> str | None:

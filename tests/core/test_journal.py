@@ -152,7 +152,7 @@ def test_steps_that_hold_what_none_can_are_told_of(tmp_path: Path, step: dict[st
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
 
 
-@pytest.mark.parametrize("image", ["a.png", {"shape": ["20", "60"]}, {"shape": 3}])
+@pytest.mark.parametrize("image", ["a.png", {"shape": ["20", "60"]}, {"shape": 3}, {"axes": "YX"}])
 def test_a_header_that_holds_what_none_can_is_told_of(tmp_path: Path, image: Any) -> None:
     journal = Journal(tmp_path / "a.jsonl", {"image": image})
     with pytest.raises(ImageReadError, match="line 1: "):
@@ -374,6 +374,23 @@ def test_earlier_results_are_kept_unless_asked_for(tmp_path: Path, monkeypatch: 
     code, said = run_with("--overwrite")
     assert (code, tifffile.imread(out / "a_labels.tif").shape) == (0, (64, 64))
     assert run_with("--overwrite", "--skip-existing")[0] == 2
+
+
+@pytest.mark.parametrize(("axes", "told"), [(["time", "Y", "X"], "TYX"), (["a", "b", "c"], "ZYX"), (None, "ZYX")])
+def test_label_images_of_stacks_say_their_axes(tmp_path: Path, axes: list[str] | None, told: str) -> None:
+    plane = {"axes_yx": [1, 2], "index": [1, None, None]}
+    causes = [{"by": "points", "points_yx": [[30, 40]], "labels": [1]}]
+    journal = Journal(
+        tmp_path / "a.fastsam.jsonl", {"image": {"shape": [3, 64, 64]} | ({"axes": axes} if axes else {})}
+    )
+    journal.append("segment", plane=plane, conf=0.3)
+    journal.append("commit", plane=plane, causes=causes, overlap="keep")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack")
+    images = str(tmp_path / "a.tif"), "--out", str(tmp_path)
+    result = CliRunner().invoke(app, ["replay", str(journal.path), *images], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    with tifffile.TiffFile(tmp_path / "a_labels.tif") as tiff:
+        assert (tiff.series[0].axes, tiff.series[0].shape, tiff.is_imagej) == (told, (3, 64, 64), True)
 
 
 def test_results_of_another_image_or_layer_are_not_taken_for_those_wanted(tmp_path: Path) -> None:

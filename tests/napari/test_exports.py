@@ -153,7 +153,7 @@ def test_large_labels_are_written_beside(
     viewer: Any, make_widget: Make, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """The window stood still until thousands of outlines were written; what is painted meanwhile is not among them."""
-    kinds = {"tif": "_write_tiff", "json": "write_coco", "csv": "_write_table", "geojson": "write_geojson"}
+    kinds = {"tif": "write_label_image", "json": "write_coco", "csv": "_write_table", "geojson": "write_geojson"}
     begin, threads = threading.Event(), []
     name = kinds.get(suffix, "write_rois")
     write = getattr(export, name)

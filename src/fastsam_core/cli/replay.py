@@ -79,6 +79,7 @@ def replay(
 
         existing = read_existing(overwrite=overwrite, skip_existing=skip_existing)
         steps = read_journal(journal)
+        axes = steps.header.get("image", {}).get("axes")
         which = {"journal": journal.name, "target": replaying.chosen_target(steps, target)}
         sources = expand_paths(paths, recursive=recursive, out=out)
         names = dict(zip(sources, unique_names(sources), strict=True))
@@ -89,7 +90,7 @@ def replay(
         missing = [no_file(os.fspath(source)) for source in unwritten if not os.path.lexists(source)]
 
         def save(source: Path, found: NDArray[np.int32]) -> int:
-            count = _write(written[source], found)
+            count = _write(written[source], found, axes)
             note_origin(out, names[source], source, **which)
             return count
 
@@ -165,15 +166,13 @@ def _encoder(name: str | None, device: str, bar: Bar) -> TextEncoder | None:
         return None
 
 
-def _write(path: Path, labels: NDArray[np.int32]) -> int:
-    """Write a label image as 16-bit or 32-bit TIFF; return the number of objects."""
+def _write(path: Path, labels: NDArray[np.int32], names: Sequence[str] | None) -> int:
+    """Write a label image, with the names of the journal's axes if it has as many; return the number of objects."""
     import numpy as np
-    import tifffile
 
-    from fastsam_core._files import atomic_path
-    from fastsam_core._mask_pixels import label_dtype
+    from fastsam_core._label_images import write_label_image
 
-    fitting = labels.astype(label_dtype(int(labels.max(initial=0))))
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, fitting, compression="zlib", photometric="minisblack")
+    if names is None or len(names) != labels.ndim:
+        names = [f"axis {axis - labels.ndim}" for axis in range(labels.ndim)]
+    write_label_image(path, labels, names)
     return len(np.unique(labels[labels > 0]))

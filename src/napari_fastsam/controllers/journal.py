@@ -332,6 +332,7 @@ class JournalController:
             "name": image.name,
             "path": str(source) if source else None,
             "shape": list(layer_shape(image)),
+            "axes": list(self.session.axis_names(image)),
             "rgb": bool(image.rgb),
         }
         return Journal(path, {"image": facts})

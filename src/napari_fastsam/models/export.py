@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsam_core._axis_names import czt_of, is_channels, is_time
+from fastsam_core._axis_names import is_channels, is_time
 from fastsam_core._files import atomic_path
+from fastsam_core._label_images import write_label_image
 from fastsam_core.errors import ImageContentError
 from fastsam_core.masks import Masks
 from fastsam_core.outlines import PlacedMasks, write_geojson, write_rois
@@ -41,8 +42,6 @@ _PROPERTIES_2D = (
 )
 _PROPERTIES_3D = ("label", "area", "centroid", "bbox", "equivalent_diameter_area")
 _INTENSITIES = ("intensity_mean", "intensity_min", "intensity_max")
-_IMAGEJ_AXES, _OTHER_AXES = "TZCYX", "QVRHAPE"
-_IMAGEJ_BYTES = 2**32
 
 
 def require_labels(layer: Any) -> Any:
@@ -87,7 +86,7 @@ def writer_of(
     """
     data = np.array(labels.data)  # not what is painted while it is being written
     if suffix == "tif":
-        return partial(_write_tiff, path, data, axes, _sides_um(labels))
+        return partial(write_label_image, path, data, axes, _sides_um(labels))
     if suffix == "csv":
         return partial(_write_table, path, data, _values(image, labels), axes, _sides(labels))
     planes = _planes(axes, data, _flat(data, plane))
@@ -135,43 +134,6 @@ def _masks(labels: NDArray[Any]) -> Masks:
     numbered, ids = _numbered(labels)
     masks = Masks.from_label_map(np.ascontiguousarray(numbered))
     return masks.with_fields(label=ids[masks.fields["label"]].astype(np.int64))
-
-
-def _write_tiff(path: Path, data: NDArray[Any], names: Sequence[str], sides_um: Sequence[float | None]) -> Path:
-    import tifffile
-
-    low, high = int(data.min(initial=0)), int(data.max(initial=0))
-    fitting = (kind for kind in (np.uint16, np.uint32) if low >= 0 and high <= np.iinfo(kind).max)
-    data = data.astype(next(fitting, data.dtype))
-    how = _described(data, _letters(names, data.shape), sides_um)
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, data, photometric="minisblack", compression="zlib", **how)
-    return path
-
-
-def _letters(names: Sequence[str], shape: Sequence[int]) -> str:
-    """Return a letter for each axis, as TIFF files name them."""
-    others = names[:-2]
-    found = czt_of([name for name, size in zip(others, shape, strict=False) if size > 1 or is_channels(name)])
-    spare = iter(_OTHER_AXES)
-    return "".join(found.get(name) or next(spare) for name in others).upper() + "YX"
-
-
-def _described(data: NDArray[Any], axes: str, sides_um: Sequence[float | None]) -> dict[str, Any]:
-    """Return what tells others the axes and sizes of pixels: as ImageJ does, else OME; both drop axes of length one."""
-    sides = {axis: side for axis, side in zip(axes, sides_um, strict=True) if side is not None}
-    plain = 1 not in data.shape[:-2] and set(axes) <= set(_IMAGEJ_AXES)
-    in_order = list(axes) == sorted(axes, key=_IMAGEJ_AXES.find)
-    if plain and in_order and data.dtype == np.uint16 and data.nbytes < _IMAGEJ_BYTES:
-        how: dict[str, Any] = {"imagej": True, "metadata": {"axes": axes}}
-        if {"Y", "X"} <= set(sides):
-            how["resolution"] = 1 / sides["X"], 1 / sides["Y"]
-            how["metadata"] |= {"unit": "um"} | ({"spacing": sides["Z"]} if "Z" in sides else {})
-        return how
-    if plain and data.itemsize <= 4:
-        sizes = {f"PhysicalSize{axis}": side for axis, side in sides.items() if axis in "ZYX"}
-        return {"ome": True, "metadata": {"axes": axes} | sizes | {f"{name}Unit": "µm" for name in sizes}}
-    return {"metadata": {"axes": axes}}
 
 
 def _values(image: Any, labels: Any) -> Callable[[], NDArray[Any]] | None:
