@@ -222,18 +222,20 @@ def build_towers(files: EncoderFiles, device: str, precision: str) -> Towers:
 def without_random_weights() -> TorchFunctionMode:
     """Leave out the random numbers that a model starts from, half of the time it takes to build one.
 
-    Weights are read strictly: all of them or an error, so that nothing of what memory held before remains.
+    Weights are read strictly: all of them or an error, so that nothing of what memory held before remains. Tensors that
+    are no weights get their numbers: `init.trunc_normal_` draws such until all are within its bounds.
     """
     from torch import Tensor
-    from torch.nn import init
+    from torch.nn import Parameter, init
     from torch.overrides import TorchFunctionMode
 
-    random = {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_}
+    initialising = {init.normal_, init.uniform_, init.kaiming_uniform_}
+    drawing = {Tensor.normal_, Tensor.uniform_}
 
     class Skipping(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             given = kwargs or {}
-            if func in random:
+            if func in initialising or (func in drawing and isinstance(args[0], Parameter)):
                 return args[0] if args else given["tensor"]
             return func(*args, **given)
 
