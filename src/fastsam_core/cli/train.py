@@ -74,7 +74,10 @@ def finetune(
     ] = "builtin",
     out: Annotated[Path, typer.Option("--out", "-o", help="The new weights.")] = Path("finetuned.safetensors"),
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Time at most.")] = 20.0,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", min=1e-7, max=0.1, help="AdamW's.")] = 2e-4,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", min=1e-7, max=0.1, help="1e-3 by default; 2e-4 where torch is older than 2.9."),
+    ] = None,
     imgsz: Annotated[int | None, typer.Option("--imgsz", min=64, help="Long side; the model's own.")] = None,
     check_every: Annotated[int, typer.Option("--check-every", min=1, help="Steps between checks.")] = 40,
     patience: Annotated[int, typer.Option("--patience", min=1, help="Checks without progress before it stops.")] = 4,

@@ -24,6 +24,7 @@ from fastsam_core.training.datasets.loading import load_folder
 from fastsam_core.training.export import write_weights
 from fastsam_core.training.geometric import cutouts
 from fastsam_core.training.loss import neighbour_weight
+from fastsam_core.training.optimizers import has_muon
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.scoring import Case, Scores, evaluate
 from fastsam_core.training.sources import FULL_WEIGHT, LabelledImage
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fastsam_core.training.batches import Pool
+    from fastsam_core.training.optimizers import OptimizerName
 
 __all__ = ["FinetuneConfig", "FinetuneStep", "finetune", "scene_samples"]
 
+_LEARNING_RATES: dict[OptimizerName, float] = {"muon": 1e-3, "adamw": 2e-4}
 _SIZES = (0.6, 0.8, 1.0, 1.0)
 _LEAST_INSTANCES = 40
 """With fewer held-back instances the model's own score threshold is kept."""
@@ -54,8 +57,8 @@ class FinetuneConfig:
     ----------
     minutes : float
         Time at most, loading the images and checks included.
-    learning_rate : float
-        AdamW's; a tenth of that of training from scratch.
+    learning_rate : float, optional
+        By default 1e-3 with Muon, and with AdamW, where torch is older than 2.9 and has no Muon, 2e-4.
     imgsz : int, optional
         Long side at which to check; training uses 60 to 100 % of it. The model's own, 640 at most, by default.
     check_every : int
@@ -80,7 +83,7 @@ class FinetuneConfig:
     """
 
     minutes: float = 20.0
-    learning_rate: float = 2e-4
+    learning_rate: float | None = None
     imgsz: int | None = None
     check_every: int = 40
     patience: int = 4
@@ -94,7 +97,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         for name, most in {"minutes": math.inf, "learning_rate": 1.0, "scene_share": 1.0}.items():
-            as_number(name, getattr(self, name), 0, most)
+            if name != "learning_rate" or self.learning_rate is not None:
+                as_number(name, getattr(self, name), 0, most)
         least = {"check_every": 1, "patience": 1, "scene_count": 0, "most_checked": 1, "pixels": 1, "seed": 0}
         least |= {name: 1 for name in ("imgsz", "threads") if getattr(self, name) is not None}
         for name, low in least.items():
@@ -175,11 +179,13 @@ def finetune(
         seed=config.seed,
     )
     module: Any = start.module
+    optimizer: OptimizerName = "muon" if has_muon() else "adamw"
     trainer = Trainer(
         TrainConfig(
             architecture=start.info.architecture,
             reg_max=int(module.model[-1].reg_max),
-            learning_rate=config.learning_rate,
+            optimizer=optimizer,
+            learning_rate=_LEARNING_RATES[optimizer] if config.learning_rate is None else config.learning_rate,
             warmup_steps=10,
             ema_decay=0.98,
             threads=config.threads or available_cores(),

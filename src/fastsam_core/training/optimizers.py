@@ -12,7 +12,7 @@ from fastsam_core.errors import InvalidParameterError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Muon", "Optimizer", "OptimizerName", "build_optimizer"]
+__all__ = ["Muon", "Optimizer", "OptimizerName", "build_optimizer", "has_muon"]
 
 OptimizerName = Literal["adamw", "muon"]
 _LEAST_SIDE = 8
@@ -40,6 +40,11 @@ class Optimizer(Protocol):
         """Take back what `state_dict` returned."""
 
 
+def has_muon() -> bool:
+    """Tell whether the installed torch has Muon (2.9 and newer)."""
+    return hasattr(torch.optim, "Muon")
+
+
 def build_optimizer(name: OptimizerName, network: nn.Module, learning_rate: float, weight_decay: float) -> Optimizer:
     """Return an optimiser of a network's parameters; biases and norms do not decay.
 
@@ -64,7 +69,7 @@ def build_optimizer(name: OptimizerName, network: nn.Module, learning_rate: floa
         return _adamw([{"params": decayed}, free], learning_rate, weight_decay)
     if name != "muon":
         raise InvalidParameterError("No such optimiser", expected="adamw or muon", actual=str(name))
-    if not hasattr(torch.optim, "Muon"):
+    if not has_muon():
         raise InvalidParameterError(
             "The installed torch has no Muon", expected="torch 2.9 or newer", actual=torch.__version__, remedy="adamw"
         )

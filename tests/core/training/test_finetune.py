@@ -263,6 +263,26 @@ def test_command_that_is_stopped_says_where_the_weights_are(
     assert out.is_file()
 
 
+@pytest.mark.parametrize(
+    ("muon", "given", "expected"),
+    [(True, None, ("muon", 1e-3)), (False, None, ("adamw", 2e-4)), (False, 5e-4, ("adamw", 5e-4))],
+)
+def test_the_rate_is_the_optimisers_unless_given(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, muon: bool, given: float | None, expected: object
+) -> None:
+    def stop(trainer: Trainer, *_: object) -> None:
+        used.append((trainer.config.optimizer, trainer.config.learning_rate))
+        raise KeyboardInterrupt
+
+    used: list[object] = []
+    monkeypatch.setattr("fastsam_core.training.finetune.has_muon", lambda: muon)
+    monkeypatch.setattr("fastsam_core.training.trainer.build_optimizer", lambda *_: None)
+    monkeypatch.setattr(Trainer, "train_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(finetune(labels, tmp_path / "mine.safetensors", config=replace(QUICK, learning_rate=given)))
+    assert used == [expected]
+
+
 @pytest.mark.parametrize("name", ["minutes", "learning_rate", "imgsz", "check_every", "patience", "threads", "seed"])
 def test_values_out_of_range_are_refused_before_any_work(name: str) -> None:
     for wrong in ("a", -1, float("nan")):
