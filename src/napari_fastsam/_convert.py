@@ -262,9 +262,8 @@ def pixel_area(layer: Layer, plane: Plane) -> tuple[float, str]:
     """Return the area of one pixel in world units, and the name of its unit (``"px²"``, ``"µm²"`` …)."""
     sides = layer_map(layer).matrix[:, list(plane.axes_yx)]
     area = float(np.sqrt(max(np.linalg.det(sides.T @ sides), 0.0)))
-    unit = (
-        f"{layer.units[plane.axes_yx[1]]:~}" if layer.units[plane.axes_yx[0]] == layer.units[plane.axes_yx[1]] else ""
-    )
+    of_rows, of_columns = (layer.units[axis] for axis in plane.axes_yx)
+    unit = f"{of_columns:~}".replace("\u03bc", "\u00b5") if of_rows == of_columns else ""  # Pint 0.26 writes a Greek mu
     return (area, f"{unit}²") if unit not in ("", "px", "pixel") else (area, "px²" if np.isclose(area, 1) else "units²")
 
 

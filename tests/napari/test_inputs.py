@@ -420,7 +420,7 @@ def test_units_that_are_set_later(viewer: Any, make_widget: Make, qtbot: Any) ->
     run(qtbot, widget)
     image.units = ("um", "um")
     assert widget.table.table.headers[1][0] == "µm²"
-    assert [f"{unit:~}" for unit in viewer.layers["FastSAM candidates"].units] == ["µm", "µm"]
+    assert [str(unit) for unit in viewer.layers["FastSAM candidates"].units] == ["micrometer", "micrometer"]
 
 
 def test_the_field_of_view_of_an_image_of_one_row_is_all_of_it() -> None:
