@@ -27,7 +27,7 @@ from fiftyone_fastsam._items import Item
 from fiftyone_fastsam._pending import finished_filter
 from fiftyone_fastsam._target import open_target
 from fiftyone_fastsam._writers import Result
-from fiftyone_fastsam.errors import LabelFieldError, NonPersistentDatasetWarning
+from fiftyone_fastsam.errors import LabelFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -542,14 +542,6 @@ def test_in_memory_samples_see_what_was_written(dataset: Any, model: FastSAM) ->
     sample = dataset.first()
     enrich(dataset, "masks", model=model, writer="direct")
     assert len(sample.masks.detections) > 0
-
-
-def test_non_persistent_datasets_are_warned_about(image_paths: list[Path], model: FastSAM) -> None:
-    dataset = fo.Dataset()
-    dataset.add_sample(fo.Sample(filepath=str(image_paths[0])))
-    with pytest.warns(NonPersistentDatasetWarning, match="deletes it"):
-        enrich(dataset, "masks", model=model)
-    dataset.delete()
 
 
 def test_options_are_checked(dataset: Any, model: FastSAM) -> None:

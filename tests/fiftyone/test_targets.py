@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from fiftyone_fastsam import enrich
-from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError
+from fiftyone_fastsam.errors import InvalidTargetError, LabelFieldError, NonPersistentDatasetWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,15 @@ def test_bad_targets_are_refused(dataset: Any, model: FastSAM, make_dataset: Cal
     clouds.add_sample(fo.Sample(filepath="/a.pcd"))
     with pytest.raises(InvalidTargetError, match="images or videos"):
         enrich(clouds, "masks", model=model)
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # FiftyOne's, which pytest repeats
+def test_non_persistent_datasets_are_warned_about(image_paths: list[Path], model: FastSAM) -> None:
+    dataset = fo.Dataset()
+    dataset.add_sample(fo.Sample(filepath=str(image_paths[0])))
+    with pytest.warns(NonPersistentDatasetWarning, match="deletes it"):
+        enrich(dataset, "masks", model=model)
+    dataset.delete()
 
 
 @pytest.mark.parametrize("key", [None, "$filepath", {"file": "$filepath"}])

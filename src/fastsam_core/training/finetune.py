@@ -96,9 +96,10 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name, most in {"minutes": math.inf, "learning_rate": 1.0, "scene_share": 1.0}.items():
-            if name != "learning_rate" or self.learning_rate is not None:
-                as_number(name, getattr(self, name), 0, most)
+        highest = {"minutes": math.inf, "scene_share": 1.0}
+        highest |= {"learning_rate": 1.0} if self.learning_rate is not None else {}
+        for name, most in highest.items():
+            as_number(name, getattr(self, name), 0, most)
         least = {"check_every": 1, "patience": 1, "scene_count": 0, "most_checked": 1, "pixels": 1, "seed": 0}
         least |= {name: 1 for name in ("imgsz", "threads") if getattr(self, name) is not None}
         for name, low in least.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -73,9 +75,8 @@ def build_optimizer(name: OptimizerName, network: nn.Module, learning_rate: floa
         raise InvalidParameterError(
             "The installed torch has no Muon", expected="torch 2.9 or newer", actual=torch.__version__, remedy="adamw"
         )
-    matrices = [p for p in decayed if min(len(p), p[0].numel()) >= _LEAST_SIDE]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in decayed if id(p) not in chosen]
+    large = [min(len(p), p[0].numel()) >= _LEAST_SIDE for p in decayed]
+    matrices, others = list(compress(decayed, large)), list(compress(decayed, map(not_, large)))
     return Muon(matrices, _adamw([{"params": others}, free], learning_rate, weight_decay), learning_rate, weight_decay)
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from fastsam_core.errors import CheckpointError, InvalidParameterError
-from fastsam_core.training.optimizers import build_optimizer
+from fastsam_core.training.optimizers import build_optimizer, has_muon
 from fastsam_core.training.trainer import TrainConfig, Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")
+needs_muon = pytest.mark.skipif(not has_muon(), reason="torch has Muon from 2.9 on")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from fastsam_core.training.loss import (
     mask_threshold,
     neighbour_weight,
 )
+from fastsam_core.training.optimizers import has_muon
 from fastsam_core.training.scenes import generate_scene
 from fastsam_core.training.sources import LabelledImage
 from fastsam_core.training.trainer import TrainConfig, Trainer, TrainingError, learning_rate_factor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 STREAM = StreamConfig(sizes=(64,), pixels=2 * 64 * 64, mosaic_share=0.0, paste_share=0.0)
 CONFIG = TrainConfig(stream=STREAM, processes=1, warmup_steps=4, log_every=2)
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")
+needs_muon = pytest.mark.skipif(not has_muon(), reason="torch has Muon from 2.9 on")
 
 
 @pytest.fixture(scope="module")
